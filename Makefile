@@ -1,0 +1,44 @@
+# `make speak` and `make check` need python3 (3.10 or newer, with venv) and nothing else; both share one .venv.
+PYTHON ?= python3
+VENV ?= .venv
+TEXT ?= Hello. I am a small tortoise, and this is my voice.
+OUTPUT ?= speech.wav
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export TEXT OUTPUT  # they reach the shell as they are, quotes and all
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv speak check slow clean
+
+help:  ## say what there is to make
+	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST)
+
+venv: $(READY)  ## make .venv with everything that speaking, training and testing need
+
+$(READY): pyproject.toml constraints.txt
+	@echo "making $(VENV): some minutes, once"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(READY)-corpus: $(READY)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,corpus]'
+	@touch $@
+
+speak: $(READY)  ## speak TEXT="..." into OUTPUT=speech.wav
+	$(BIN)/chelys speak "$$TEXT" -o "$$OUTPUT"
+
+check: $(READY)  ## lint, format, types, tests: what CI runs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q
+
+slow: $(READY)-corpus  ## every test, also those that take minutes and need the corpus extra
+	$(BIN)/pytest -q -m ""
+
+clean:  ## remove the environment, caches and builds; not runs/
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
