@@ -1,0 +1,129 @@
+"""How words sound: a word list with phonemes, in one small file.
+
+The alphabet is that of misaki (which Kokoro and hibari speak): one character a sound, capital letters for
+diphthongs, ``ˈ`` and ``ˌ`` before the stressed vowel, e.g. ``canoe`` is ``kənˈu``. Words have lower-case
+keys; upper-case keys are acronyms and the names of letters, so that ``US`` and ``us`` can both be known.
+
+The file is gzip text: comment lines that begin with ``#``, then ``word<TAB>phonemes`` lines in sorted order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from chelys.errors import ModelError
+
+FILE_NAME = "lexicon.txt.gz"
+
+_VOICELESS = frozenset("ptkfθ")
+_SIBILANT = frozenset("szʃʒʧʤ")
+_FLAPPED = {"t": "T"}  # American English: a t between vowels is a flap ("waiting")
+_VOWELS = frozenset("AIOQWYaiuæɑɒɔəɛɜɪʊʌᵻ")
+
+
+class Lexicon(Mapping[str, str]):
+    """Word -> phonemes.
+
+    Args:
+        entries: Words (lower-case, or upper-case for acronyms and letters) and their phonemes.
+        comment: Where the entries come from and under which licence; travels with the file.
+    """
+
+    def __init__(self, entries: Mapping[str, str], comment: str = "") -> None:
+        self._entries = dict(entries)
+        self.comment = comment.strip()
+
+    def __getitem__(self, word: str) -> str:
+        return self._entries[word]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def phonemes(self) -> str:
+        """Every phoneme character that occurs, sorted, each once."""
+        return "".join(sorted(set().union(*self._entries.values())))
+
+    def lookup(self, word: str) -> str | None:
+        """Phonemes of a word or of a regular inflection of a known word; None if neither is known.
+
+        Args:
+            word: One word as the normaliser writes it, apostrophes inside.
+        """
+        found = self._entries.get(word)
+        return found if found is not None else self._inflected(word)
+
+    def _inflected(self, word: str) -> str | None:
+        stem, mark, tail = word.rpartition("'")
+        if mark and tail in ("s", ""):  # "canoe's", "canoes'"
+            known = self.lookup(stem)
+            return None if known is None else (_add_s(known) if tail else known)
+        for ending, add in (("ing", _add_ing), ("ed", _add_ed), ("es", _add_s), ("s", _add_s)):
+            if not word.endswith(ending):
+                continue
+            stem = word[: -len(ending)]
+            # An e before -ing and -ed is written once ("raking", "raked"); -es needs its sibilant ("boxes").
+            spellings = (stem + "e", stem) if ending in ("ing", "ed") else (stem,)
+            for spelling in spellings:
+                known = self._entries.get(spelling) if len(spelling) > 2 else None
+                if known and not (ending == "es" and known[-1] not in _SIBILANT):
+                    return add(known)
+        return None
+
+    def save(self, path: Path) -> None:
+        """Write the file; the same entries give the same bytes."""
+        lines = [f"# {line}".rstrip() for line in self.comment.splitlines()]
+        lines += [f"{word}\t{phonemes}" for word, phonemes in sorted(self._entries.items())]
+        path.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode("utf8"), 9, mtime=0))
+
+    @classmethod
+    def load(cls, path: Path) -> Lexicon:
+        """Read a lexicon file.
+
+        Raises:
+            ModelError: If the file is missing, not gzip text, or a line is not ``word<TAB>phonemes``.
+        """
+        try:
+            lines = gzip.decompress(path.read_bytes()).decode("utf8").splitlines()
+        except FileNotFoundError:
+            raise ModelError(f"no lexicon at {path}: fetch or convert the model folder again") from None
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(f"{path} is not a gzip text lexicon ({reason}): fetch the model folder again") from None
+        comment = [line[1:].strip() for line in lines if line.startswith("#")]
+        entries: dict[str, str] = {}
+        for number, line in enumerate(lines, 1):
+            if line.startswith("#") or not line:
+                continue
+            word, tab, phonemes = line.partition("\t")
+            if not (word and tab and phonemes):
+                raise ModelError(f"{path}, line {number}: expected 'word<TAB>phonemes', found {line[:40]!r}")
+            entries[word] = phonemes
+        return cls(entries, "\n".join(comment))
+
+
+def _add_s(stem: str) -> str:
+    if stem[-1] in _SIBILANT:
+        return stem + "ᵻz"
+    return stem + ("s" if stem[-1] in _VOICELESS else "z")
+
+
+def _add_ed(stem: str) -> str:
+    if stem[-1] in "td":
+        return _flap(stem) + "ᵻd"
+    return stem + ("t" if stem[-1] in _VOICELESS or stem[-1] in "sʃʧ" else "d")
+
+
+def _add_ing(stem: str) -> str:
+    return _flap(stem) + "ɪŋ"
+
+
+def _flap(stem: str) -> str:
+    between_vowels = len(stem) > 1 and stem[-2] in _VOWELS
+    return stem[:-1] + _FLAPPED.get(stem[-1], stem[-1]) if between_vowels else stem

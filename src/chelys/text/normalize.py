@@ -1,0 +1,213 @@
+"""Written English -> what is said, in lower-case words and plain punctuation.
+
+Every figure, sign and abbreviation becomes words. Words are ASCII letters with apostrophes and hyphens inside,
+in lower case; acronyms keep their capitals, because only a tokenizer knows which of them are words ("NATO").
+Punctuation is ``. , ? ! ; : - ( ) "``, one mark at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chelys.errors import TextError
+from chelys.text.abbreviations import ABBREVIATIONS, BEFORE_FIGURE, DOTTED, MAY_END, SENTENCE_STARTERS
+from chelys.text.characters import to_ascii
+from chelys.text.numbers import speak_numbers
+
+_SYMBOLS = {
+    "&": "and",
+    "@": "at",
+    "#": "hash",
+    "+": "plus",
+    "=": "equals",
+    "%": "percent",
+    "/": "slash",
+    "\\": "backslash",
+    "$": "dollars",
+    "£": "pounds",
+    "€": "euros",
+    "¥": "yen",
+    "°": "degrees",
+}
+_SPEAKABLE = re.compile(rf"[A-Za-z0-9{re.escape(''.join(_SYMBOLS))}]")
+#: Strongest first: of several marks in a row this one is kept.
+_STRENGTH = "?!.;:,"
+#: Stands for the name of the letter A until the articles are in lower case.
+_LETTER_A = "\x01"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+#: Letters of the longest word that is spoken; the longest in a dictionary of English has 45.
+LONGEST_WORD = 100
+_MONSTER = re.compile(rf"[^\W\d_]{{{LONGEST_WORD + 1},}}")
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """A text ready to be read.
+
+    Attributes:
+        text: Lower-case words, acronyms in capitals, and punctuation, single-spaced.
+        dropped: The distinct characters that could not be spoken, in order of appearance.
+    """
+
+    text: str
+    dropped: str
+
+
+def normalize(text: str) -> Normalized:
+    """Write a text as it is spoken.
+
+    Args:
+        text: English, as people write it.
+
+    Raises:
+        TextError: If the text is empty or blank, or nothing in it can be spoken.
+    """
+    if not text.strip():
+        raise TextError("the text is empty: give at least one word to speak")
+    folded, dropped = to_ascii(text)
+    spoken = _single_spaced(folded)
+    for pattern, replacement in _BEFORE_NUMBERS:
+        spoken = pattern.sub(replacement, spoken)
+    spoken = speak_numbers(" ".join(spoken.split()))
+    for pattern, replacement in _AFTER_NUMBERS:
+        spoken = pattern.sub(replacement, spoken)
+    spoken = _tidy(_lower(spoken))
+    if not re.search("[A-Za-z]", spoken):
+        shown = repr(text.strip()[:20]) + ("..." if len(text.strip()) > 20 else "")
+        raise TextError(f"nothing in the text {shown} can be spoken: give English words or figures")
+    return Normalized(spoken, dropped)
+
+
+def check_speakable(text: str) -> None:
+    """Refuse what no model should be asked to speak, before any work is done.
+
+    Args:
+        text: As the user gave it.
+
+    Raises:
+        TextError: If the text is empty or blank, has nothing that can be spoken, or holds a word that nobody could say.
+    """
+    if not text.strip():
+        raise TextError("the text is empty: give at least one word to speak")
+    if not is_speakable(text):
+        shown = repr(text.strip()[:20]) + ("..." if len(text.strip()) > 20 else "")
+        raise TextError(f"nothing in the text {shown} can be spoken: give English words or figures")
+    monster = _MONSTER.search(text)
+    if monster:
+        length = len(monster.group())
+        raise TextError(
+            f"the word {monster.group()[:20]!r}... has {length} letters, the longest that is spoken {LONGEST_WORD}: "
+            "put spaces into it"
+        )
+
+
+def is_speakable(text: str) -> bool:
+    """Whether `normalize` takes the text: it has a letter, a figure or a sign with a name."""
+    return bool(_SPEAKABLE.search(to_ascii(text)[0]))
+
+
+def _single_spaced(text: str) -> str:
+    """Lines joined; an empty line ends a sentence."""
+    lines = [" ".join(_CONTROL.sub(" ", line).split()) for line in text.strip().splitlines()]
+    return " ".join(line or "." for line in lines)
+
+
+def _abbreviation(match: re.Match[str]) -> str:
+    word = match[1]
+    ends = word in MAY_END and (match[2] is None or match[2].isupper())
+    return ABBREVIATIONS[word] + ("." if ends else "")
+
+
+def _saint_or_street(match: re.Match[str]) -> str:
+    before, name = match.groups()
+    if name and not (before and (before[0].isupper() or before[0].isdigit())):
+        return f"{before or ''}Saint"
+    ends = not match.string[match.end() :]
+    return f"{before or ''}Street" + ("." if ends else "")
+
+
+def _dotted(match: re.Match[str]) -> str:
+    """``U.S.`` -> ``US``; at the end of the text the stop stays."""
+    letters = match.group().replace(".", "").upper()
+    return letters + ("." if not match.string[match.end() :].strip("\"') ") else "")
+
+
+def _initial(match: re.Match[str]) -> str:
+    """``J. Smith`` -> ``J Smith``."""
+    letter, following = match.groups()
+    stop = "." if following in SENTENCE_STARTERS else ""
+    return (_LETTER_A if letter == "A" else letter) + stop
+
+
+def _fixed(table: dict[str, str]) -> Callable[[re.Match[str]], str]:
+    return lambda match: table[match.group()]
+
+
+def _words(words: dict[str, str]) -> str:
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+
+
+_Rule = tuple[re.Pattern[str], "str | Callable[[re.Match[str]], str]"]
+
+_BEFORE_NUMBERS: tuple[_Rule, ...] = (
+    (re.compile(rf"(?<![A-Za-z.])(?:{_words(DOTTED)})"), _fixed(DOTTED)),
+    (re.compile(rf"\b({_words(BEFORE_FIGURE)})\.? (?=\d)"), lambda m: f"{BEFORE_FIGURE[m[1]]} "),
+    (
+        re.compile(r"\b((?:[A-Za-z]{1,40}|\d{1,6}(?:st|nd|rd|th)) )?(?<![A-Za-z])St\.(?=(?: ([A-Z]))?)"),
+        _saint_or_street,
+    ),
+    (re.compile(rf"\b({_words(ABBREVIATIONS)})\.(?=(?: ?([^ ]))?)"), _abbreviation),
+    (re.compile(r"#(?=\d)"), "number "),
+    (re.compile(r"~(?=[\d$£€])"), "about "),
+)
+
+_AFTER_NUMBERS: tuple[_Rule, ...] = (
+    (re.compile(r"(?<![A-Za-z.])(?:[A-Za-z]\.){2,20}(?![A-Za-z])"), _dotted),
+    # Initials, but for I: "You and I. Then ..."
+    (re.compile(r"(?<![A-Za-z.'])([A-HJ-Z])\.(?= (?:([A-Z][a-z]{1,20}|A(?!\.))|[A-Z]))"), _initial),
+    # "vitamin A", "plan A": an article is never last, the name of the letter may be.
+    (re.compile(r"(?<=[a-z] )A(?= ?(?:[.,?!;:)]|$))"), _LETTER_A),
+    (re.compile(r"(?<=[A-Za-z])\.(?=[A-Za-z])"), " dot "),
+    (re.compile(rf"[{re.escape(''.join(_SYMBOLS))}]"), lambda m: f" {_SYMBOLS[m.group()]} "),
+    (re.compile(r"[\[{<]"), "("),
+    (re.compile(r"[\]}>]"), ")"),
+    (re.compile(r"(?<=[ (\"-])'|'(?=[ .,?!;:)\"-])|^'|'$|''+"), " "),
+    (re.compile(r"-{2,}"), " - "),
+    (re.compile(rf"[^A-Za-z'.,?!;:\-()\" {_LETTER_A}]"), " "),
+)
+
+_ACRONYM = re.compile(r"[A-Z]{2,}(?:'?s)?")
+_LETTERS = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
+_SHOUTED = re.compile(r"(?<![A-Za-z'])[A-Z]{2,}(?: [A-Z]+){2,}(?![A-Za-z'])")
+
+
+def _lower(text: str) -> str:
+    """Lower case but for acronyms; three capital words in a row are shouted, and no acronyms."""
+
+    def lower(match: re.Match[str]) -> str:
+        word = match.group()
+        return word if _ACRONYM.fullmatch(word) else word.lower()
+
+    text = _SHOUTED.sub(lambda match: match.group().lower(), text)
+    return _LETTERS.sub(lower, text).replace(_LETTER_A, "A")
+
+
+def _tidy(text: str) -> str:
+    """One mark at a time, where marks belong."""
+    text = re.sub(r"(?<![A-Za-z])'|'(?![A-Za-z])", "", text)
+    text = re.sub(r"(?<=[A-Za-z])-(?=[A-Za-z])", "\0", text).replace("-", " - ").replace("\0", "-")
+    text = re.sub(r"[.,?!;:][.,?!;: ]*(?:- [-.,?!;: ]*)*", _strongest, " ".join(text.split()))
+    text = re.sub(r"- (?:[-.,?!;:] ?)+", "- ", text)
+    text = re.sub(r" (?=[.,?!;:)])|(?<=\() ", "", text)
+    text = re.sub(r"\([^A-Za-z()]*\)", " ", text)
+    return " ".join(text.split()).lstrip(" .,?!;:-").rstrip(" -")
+
+
+def _strongest(match: re.Match[str]) -> str:
+    marks = match.group()
+    kept = min((c for c in marks if c in _STRENGTH), key=_STRENGTH.index)
+    closes = match.string[match.end() : match.end() + 1] in ('"', ")") and not marks.endswith(" ")
+    return kept if closes else f"{kept} "

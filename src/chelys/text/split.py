@@ -1,0 +1,153 @@
+"""Long text -> pieces short enough to be spoken at once, each with the silence that follows it."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+from chelys.text.abbreviations import ABBREVIATIONS, BEFORE_FIGURE, MAY_END, SENTENCE_STARTERS
+from chelys.text.normalize import is_speakable
+
+#: Silence (seconds) after a piece, by what ends it.
+WORD_PAUSE_S = 0.0
+CLAUSE_PAUSE_S = 0.12
+SENTENCE_PAUSE_S = 0.28
+PARAGRAPH_PAUSE_S = 0.6
+
+#: A figure takes about five letters to say ("2024", "twenty twenty four").
+LETTERS_PER_DIGIT = 5
+
+_CLOSING = "\"'”’»)\\]"
+_END = re.compile(rf"(?<![.!?…])[.!?…]+[{_CLOSING}]*(?= |$)")
+#: Where a long sentence may be cut, best first; each pattern ends behind the mark.
+_CUTS = (
+    (re.compile(rf"[;:][{_CLOSING}]*(?= )|[—–]+| -+(?= )"), CLAUSE_PAUSE_S),
+    (re.compile(rf",[{_CLOSING}]*(?= )"), CLAUSE_PAUSE_S),
+    (re.compile(r" "), WORD_PAUSE_S),
+)
+_LAST_WORD = re.compile(r"[A-Za-z.]+$")
+_NEXT_WORD = re.compile(r"[A-Za-z]{2,40}|[AI](?!\.)")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A piece of text to speak at once.
+
+    Attributes:
+        text: As it was written, single-spaced.
+        pause_s: Silence to put after it (seconds).
+    """
+
+    text: str
+    pause_s: float
+
+
+def split(text: str, *, longest: int = 180) -> list[Sentence]:
+    """Cut text into sentences, and long sentences into clauses.
+
+    Pieces that hold nothing to say (a row of stars, an emoji) stay with their neighbour, so that every piece
+    can be spoken and no character is lost.
+
+    Args:
+        text: As people write it, before `normalize`. Empty lines part paragraphs.
+        longest: Most letters in a piece, where a digit counts as five.
+
+    Returns:
+        Pieces in order, none empty; no pieces if the text holds nothing to say.
+    """
+    pieces: list[Sentence] = []
+    waiting = ""  # unspeakable text at the very beginning
+    for text_piece, pause_s in _pieces(text, max(longest, LETTERS_PER_DIGIT)):
+        if is_speakable(text_piece):
+            pieces.append(Sentence(f"{waiting} {text_piece}".strip(), pause_s))
+            waiting = ""
+        elif pieces:
+            last = pieces.pop()
+            pieces.append(Sentence(f"{last.text} {text_piece}", max(last.pause_s, pause_s)))
+        else:
+            waiting = f"{waiting} {text_piece}".strip()
+    if pieces:
+        pieces.append(Sentence(pieces.pop().text, 0.0))
+    return pieces
+
+
+def _pieces(text: str, longest: int) -> Iterator[tuple[str, float]]:
+    for paragraph in _paragraphs(text):
+        sentences = list(_sentences(paragraph))
+        for number, sentence in enumerate(sentences, 1):
+            pause_s = PARAGRAPH_PAUSE_S if number == len(sentences) else SENTENCE_PAUSE_S
+            yield from _clauses(sentence, longest, pause_s)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Runs of lines that are not empty, each joined to one line."""
+    lines: list[str] = []
+    for line in [*text.splitlines(), ""]:
+        words = line.split()
+        if words:
+            lines.append(" ".join(words))
+        elif lines:
+            yield " ".join(lines)
+            lines = []
+
+
+def _sentences(paragraph: str) -> Iterator[str]:
+    start = 0
+    for match in _END.finditer(paragraph):
+        if _ends_sentence(paragraph, start, match):
+            yield paragraph[start : match.end()].strip()
+            start = match.end() + 1
+    if start < len(paragraph):
+        yield paragraph[start:].strip()
+
+
+def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
+    following = paragraph[match.end() + 1 : match.end() + 2]
+    if not following:
+        return True
+    if following.islower():
+        return False
+    if match.group()[0] != "." or len(match.group().rstrip(_CLOSING)) > 1:
+        return True
+    if paragraph[start : match.start()].strip("([ ").isdigit():  # "1. First" is an item of a list
+        return False
+    found = _LAST_WORD.search(paragraph, max(start, match.start() - 20), match.start())
+    word = found.group() if found else ""
+    next_word = _NEXT_WORD.match(paragraph, match.end() + 1)
+    begins = next_word is not None and next_word.group() in SENTENCE_STARTERS
+    if word in BEFORE_FIGURE and following.isdigit():
+        return False
+    if word in ABBREVIATIONS or word == "St":
+        return word in MAY_END or begins
+    if "." in word or (len(word) == 1 and word.isupper() and word != "I"):  # "U.S.", "J."
+        return begins
+    return True
+
+
+def _clauses(sentence: str, longest: int, pause_s: float) -> Iterator[tuple[str, float]]:
+    """The sentence in about equal parts, cut at the best marks there are."""
+    while True:
+        ends = list(accumulate(LETTERS_PER_DIGIT if c.isdigit() else 1 for c in sentence[: longest + 1]))
+        if len(sentence) == len(ends) and ends[-1] <= longest:
+            break
+        most = bisect_right(ends, longest)  # so many characters fit
+        rest = len(sentence) - most
+        ideal = most if rest >= most else (most + rest) // 2
+        cut, pause_after_s = _best_cut(sentence, most, ideal)
+        yield sentence[:cut].strip(), pause_after_s
+        sentence = sentence[cut:].strip()
+    if sentence:
+        yield sentence, pause_s
+
+
+def _best_cut(sentence: str, most: int, ideal: int) -> tuple[int, float]:
+    """Where to cut within the first ``most`` characters, near the ideal, and the pause there."""
+    for pattern, pause_s in _CUTS:
+        cuts: Iterable[int] = (match.end() for match in pattern.finditer(sentence, 0, most + 1))
+        fitting = [cut for cut in cuts if most // 4 < cut <= most]
+        if fitting:
+            return min(fitting, key=lambda cut: abs(cut - ideal)), pause_s
+    return most, WORD_PAUSE_S

@@ -1,0 +1,209 @@
+"""Text <-> ids. Two configurations of one class, told apart by what lies in the model folder.
+
+``tokenizer.json`` alone                  pieces of spelling, as published TorToise reads them
+``tokenizer.json`` + ``lexicon.txt.gz``   symbols: words that the lexicon knows become phonemes, all others
+                                          are spelled, letter by letter
+
+The second mixes two representations (Kastner et al. 2019, "Representation mixing for TTS synthesis"): spelled
+letters are symbols apart from phonemes, and a model that saw a share of its training words spelled can read
+a word that no lexicon has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+
+from chelys.errors import ModelError
+from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
+from chelys.text.lexicon import Lexicon
+from chelys.text.normalize import normalize
+
+TOKENIZER_FILE = "tokenizer.json"
+STOP, UNKNOWN, SPACE = "[STOP]", "[UNK]", "[SPACE]"
+PUNCTUATION = '.,?!;:-()"'
+
+#: Letters of spelled words lie in Unicode's full-width block, so that no phoneme is mistaken for one.
+SPELLED_LETTERS = "".join(chr(0xFF41 + i) for i in range(26))
+SPELLED_APOSTROPHE = "\uff07"
+_TO_SPELLED = {ord("a") + i: letter for i, letter in enumerate(SPELLED_LETTERS)} | {ord("'"): SPELLED_APOSTROPHE}
+_FROM_SPELLED = {ord(letter): chr(ord("a") + i) for i, letter in enumerate(SPELLED_LETTERS)} | {
+    ord(SPELLED_APOSTROPHE): "'"
+}
+
+_REMEMBERED_WORDS = 20_000
+
+#: Pattern and replacement, applied in this order to the symbols.
+_FOLDED_MARKS = (
+    ('"', ""),
+    (" ?[;:()] ?| - ", ", "),
+    (" (?=[.,?!])", ""),
+    (",+(?=[.,?!])|(?<=[.,?!]),+", ""),
+    ("^[, ]+|[, ]+$", ""),
+)
+
+_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*'?")
+#: Unknown words of this kind are read by the names of their letters: "USA", "mp", "XKCDs".
+_ACRONYM = re.compile(r"(?!\w*([a-z])\1)([A-Z]{2,4}|[B-DF-HJ-NP-TV-XZ]{2,6}|[b-df-hj-np-tv-xz]{1,4})('?s)?")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What became of a text.
+
+    Attributes:
+        ids: Token ids; no stop is added.
+        dropped: Distinct characters that could not be spoken.
+        symbols: What the ids stand for: phonemes, or the normalised text where there is no lexicon.
+    """
+
+    ids: list[int]
+    dropped: str
+    symbols: str
+
+
+class Tokenizer:
+    """Reads text as a model does.
+
+    Args:
+        core: Symbols <-> ids.
+        lexicon: Words <-> phonemes; None where the core reads spelling.
+    """
+
+    def __init__(self, core: tokenizers.Tokenizer, lexicon: Lexicon | None = None) -> None:
+        self.core = core
+        self.lexicon = lexicon
+        self._names_space = core.token_to_id(SPACE) is not None
+        self._sounds: dict[str, str] = {}  # a plain dictionary, so that a tokenizer can be sent to a worker
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Read ``tokenizer.json`` and, where there is one, ``lexicon.txt.gz``.
+
+        Raises:
+            ModelError: If a file is missing or damaged; it is named.
+        """
+        path = folder / TOKENIZER_FILE
+        if not path.is_file():
+            raise ModelError(f"no {TOKENIZER_FILE} in {folder}: a model folder needs one; fetch or convert it again")
+        try:
+            core = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf8"))
+        except Exception as error:  # the Rust side raises bare Exception
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{path} is not a tokenizer ({reason}): fetch or convert the model folder again") from None
+        for token in (STOP, UNKNOWN):
+            if core.token_to_id(token) is None:
+                raise ModelError(f"{path} has no {token} token: fetch or convert the model folder again")
+        lexicon = folder / LEXICON_FILE
+        return cls(core, Lexicon.load(lexicon) if lexicon.exists() else None)
+
+    def save(self, folder: Path) -> None:
+        """Write the files that `load` reads."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TOKENIZER_FILE).write_text(self.core.to_str(pretty=True) + "\n", encoding="utf8")
+        if self.lexicon is not None:
+            self.lexicon.save(folder / LEXICON_FILE)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, the special ones among them."""
+        return self.core.get_vocab_size()
+
+    @property
+    def stop_id(self) -> int:
+        """Id that ends a text."""
+        return int(self.core.token_to_id(STOP) or 0)
+
+    def encode(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> list[int]:
+        """Ids of raw text.
+
+        Args:
+            text: Anything that `normalize` takes.
+            spelled: Asked for every word; True spells it though the lexicon knows it. Training draws a share.
+
+        Returns:
+            Ids (t,), without a stop.
+
+        Raises:
+            TextError: If nothing of the text can be spoken.
+        """
+        return self.analyse(text, spelled=spelled).ids
+
+    def analyse(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> Encoding:
+        """As `encode`, with what was dropped and what the ids stand for."""
+        normalized = normalize(text)
+        symbols = self.symbols(normalized.text, spelled=spelled)
+        return Encoding(self._ids(symbols), normalized.dropped, symbols)
+
+    def encode_normalized(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> list[int]:
+        """Ids of text that `normalize` wrote."""
+        return self._ids(self.symbols(text, spelled=spelled))
+
+    def symbols(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> str:
+        """Normalised text -> what the ids stand for."""
+        if self.lexicon is None:
+            return text.lower()
+
+        def sound(match: re.Match[str]) -> str:
+            word = match.group()
+            return _spell(word) if spelled is not None and spelled(word) else self._sound(word)
+
+        return _WORD.sub(sound, text)
+
+    def decode(self, ids: list[int]) -> str:
+        """Ids -> symbols, spelled letters as plain ones. Sounds stay sounds: a lexicon has no way back."""
+        text = self.core.decode(ids, skip_special_tokens=False)
+        return text.replace(SPACE, " ").translate(_FROM_SPELLED)
+
+    def _ids(self, symbols: str) -> list[int]:
+        if self._names_space:
+            symbols = symbols.replace(" ", SPACE)
+        return self.core.encode(symbols, add_special_tokens=False).ids
+
+    def _sound(self, word: str) -> str:
+        sound = self._sounds.get(word)
+        if sound is None:
+            if len(self._sounds) >= _REMEMBERED_WORDS:
+                self._sounds.clear()
+            sound = self._sounds[word] = self._look_up(word)
+        return sound
+
+    def _look_up(self, word: str) -> str:
+        assert self.lexicon is not None
+        for form in dict.fromkeys((word, word.lower())):
+            known = self.lexicon.lookup(form)
+            if known is not None:
+                return known
+        acronym = _ACRONYM.fullmatch(word)
+        if not acronym:
+            return _spell(word)
+        _, letters, plural = acronym.groups()
+        names = [self.lexicon.get(letter) or _spell(letter) for letter in letters.upper()]
+        return " ".join(names) + ("z" if plural and "z" in self.lexicon.phonemes else "")
+
+
+def make_tokenizer(lexicon: Lexicon) -> Tokenizer:
+    """The tokenizer of nano: one id a symbol.
+
+    Ids: 0 stop, 1 unknown, 2 space, then punctuation, the lexicon's phonemes, spelled letters.
+    ``tokenizer.json`` describes all of it: a word-level model behind a splitter into characters, and
+    before that the folding of rare punctuation: nano's corpus has ``. , ? ! -`` alone, and a mark that no
+    training ever met would sound arbitrary, so ``; : ( )`` and the dash between words are read as commas
+    and double quotes not at all. Their ids are there for a model whose corpus has them.
+    """
+    symbols = [" ", *PUNCTUATION, *lexicon.phonemes, *SPELLED_LETTERS, SPELLED_APOSTROPHE]
+    vocabulary = {token: id_ for id_, token in enumerate([STOP, UNKNOWN, *symbols])}
+    core = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    core.normalizer = normalizers.Sequence([normalizers.Replace(Regex(what), by) for what, by in _FOLDED_MARKS])
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    core.decoder = decoders.Fuse()
+    return Tokenizer(core, lexicon)
+
+
+def _spell(word: str) -> str:
+    return word.lower().translate(_TO_SPELLED)
