@@ -1,0 +1,93 @@
+"""Wave to log-mel, and the linear map between log-mels and the numbers that networks like.
+
+b batch, n samples, f bands, s mel frames.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from chelys.audio.rates import MelSpec
+
+
+def _hertz_to_mel(hertz: Tensor, htk: bool) -> Tensor:
+    if htk:
+        return 2595.0 * torch.log10(1.0 + hertz / 700.0)
+    # Slaney: linear to 1 kHz (15 mel), then 27 steps to each factor of 6.4
+    return torch.where(
+        hertz < 1000.0, hertz * 3 / 200, 15.0 + 27.0 * torch.log(hertz.clamp(min=1e-3) / 1000.0) / math.log(6.4)
+    )
+
+
+def _mel_to_hertz(mel: Tensor, htk: bool) -> Tensor:
+    if htk:
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    return torch.where(mel < 15.0, mel * 200 / 3, 1000.0 * torch.exp((mel - 15.0) / 27.0 * math.log(6.4)))
+
+
+@lru_cache(maxsize=8)
+def mel_filters(spec: MelSpec) -> Tensor:
+    """Triangular filters ``(f, n_fft/2 + 1)`` of equal area (Slaney's normalisation), float32."""
+    edges = torch.tensor([0.0, spec.f_max], dtype=torch.float64)
+    low, high = _hertz_to_mel(edges, spec.htk).tolist()
+    points = _mel_to_hertz(torch.linspace(low, high, spec.bands + 2, dtype=torch.float64), spec.htk)
+    bins = torch.linspace(0, spec.sample_rate / 2, spec.n_fft // 2 + 1, dtype=torch.float64)
+    left, centre, right = points[:-2, None], points[1:-1, None], points[2:, None]
+    triangles = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
+    return (triangles * 2.0 / (right - left)).float()
+
+
+def log_mel(wave: Tensor, spec: MelSpec) -> Tensor:
+    """Natural-log mel spectrogram with centred frames and reflected edges.
+
+    Args:
+        wave: ``(b, n)`` in [-1, 1] at ``spec.sample_rate``; n must exceed n_fft / 2.
+        spec: The front end.
+
+    Returns:
+        ``(b, f, 1 + n // hop)``, at least ``log(spec.floor)``.
+    """
+    window = torch.hann_window(spec.n_fft, device=wave.device)
+    padded = F.pad(wave.unsqueeze(1), (spec.n_fft // 2, spec.n_fft // 2), mode="reflect").squeeze(1)
+    spectrum = torch.stft(padded, spec.n_fft, spec.hop, window=window, center=False, return_complex=True)
+    energy = spectrum.abs() if spec.power == 1 else spectrum.real**2 + spectrum.imag**2
+    return torch.log((mel_filters(spec).to(wave.device) @ energy).clamp(min=spec.floor))
+
+
+#: ln(1e-5), and the loudest bin of the corpus behind the published diffusion decoder.
+MEL_EXTREMES = (-11.512925148010254, 2.3143386840820312)
+
+
+@dataclass(frozen=True)
+class MelRange:
+    """The linear map that takes log-mels in [low, high] to [-1, 1].
+
+    The published system maps the whole range of its corpus, from the floor of the logarithm to its loudest bin;
+    nano maps one standard deviation to either side of the mean, so that what its networks see has unit variance.
+    """
+
+    low: float
+    high: float
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Where clean mels lie in network units: the floor of the logarithm, and the loudest bin speech reaches."""
+        return tuple((edge - self.low) * (2.0 / (self.high - self.low)) - 1.0 for edge in MEL_EXTREMES)  # type: ignore[return-value]
+
+    def normalize(self, mel: Tensor) -> Tensor:
+        """Log-mel to network units."""
+        return (mel - self.low) * (2.0 / (self.high - self.low)) - 1.0
+
+    def denormalize(self, x: Tensor) -> Tensor:
+        """Network units to log-mel."""
+        return (x + 1.0) * (0.5 * (self.high - self.low)) + self.low
+
+
+#: The published diffusion decoder's: the extremes themselves.
+PUBLISHED_MEL_RANGE = MelRange(*MEL_EXTREMES)

@@ -1,0 +1,469 @@
+"""Every kind of recording in, every format out, and one line for each thing that can be wrong with a file."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+import chelys
+from chelys.audio import decode as decode_module
+from chelys.audio import io as audio_io
+from chelys.errors import AudioError, OutputError, VoiceError
+
+RATE = 24_000
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(chelys.__file__).parents[1])}  # of a Python that chelys is not in
+
+
+def tone(seconds: float = 1.0, rate: int = RATE, hertz: float = 440.0, level: float = 0.5) -> np.ndarray:
+    return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
+    message = str(error.value)
+    assert message and "\n" not in message
+    return message
+
+
+# ---------------------------------------------------------------- read
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "tolerance"),
+    [
+        ("wav", "PCM_U8", 1e-2),
+        ("wav", "PCM_16", 1e-4),
+        ("wav", "PCM_24", 1e-6),
+        ("wav", "PCM_32", 1e-6),
+        ("wav", "FLOAT", 1e-6),
+        ("wav", "DOUBLE", 1e-6),
+        ("wav", "ULAW", 3e-2),
+        ("flac", "PCM_16", 1e-4),
+        ("aiff", "PCM_16", 1e-4),
+        ("ogg", "VORBIS", 3e-2),
+        ("ogg", "OPUS", 0.1),
+        ("mp3", "MPEG_LAYER_III", 3e-2),
+    ],
+)
+def test_read_returns_the_samples_of_any_format(tmp_path: Path, suffix: str, subtype: str, tolerance: float) -> None:
+    path = tmp_path / f"tone.{suffix}"
+    sf.write(path, tone(), RATE, subtype=subtype)
+    audio = audio_io.read(path, RATE)
+    assert audio.dtype == np.float32 and audio.shape == (RATE,)
+    inner = slice(2000, -2000)  # lossy coders ring at the edges
+    np.testing.assert_allclose(audio[inner], tone()[inner], atol=tolerance)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
+def test_a_recording_of_several_blocks_is_read_without_seams(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"long.{suffix}"
+    audio_io.write(path, tone(6.0), RATE)  # more than two blocks of 65,536 samples
+    audio = audio_io.read(path, RATE)
+    assert audio.shape == (6 * RATE,)
+    np.testing.assert_allclose(audio[2000:-2000], tone(6.0)[2000:-2000], atol=3e-2)
+
+
+def test_read_averages_the_channels(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.wav"
+    sf.write(path, np.stack([tone(), -0.5 * tone()], axis=1), RATE, subtype="FLOAT")
+    np.testing.assert_allclose(audio_io.read(path, RATE), 0.25 * tone(), atol=1e-6)
+
+
+@pytest.mark.parametrize("source_rate", [8_000, 22_050, 44_100, 48_000])
+def test_read_resamples_and_keeps_pitch_and_level(tmp_path: Path, source_rate: int) -> None:
+    path = tmp_path / "tone.wav"
+    sf.write(path, tone(rate=source_rate), source_rate, subtype="FLOAT")
+    audio = audio_io.read(path, RATE)
+    assert len(audio) == RATE
+    np.testing.assert_allclose(audio[2000:-2000], tone()[2000:-2000], atol=1e-3)
+
+
+def test_resampling_down_does_not_alias(tmp_path: Path) -> None:
+    path = tmp_path / "high.wav"
+    sf.write(path, tone(rate=48_000, hertz=15_000.0), 48_000, subtype="FLOAT")
+    assert np.abs(audio_io.read(path, RATE)[2000:-2000]).max() < 1e-3
+
+
+def test_read_takes_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    try:
+        Path(name).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    Path(name).write_bytes(audio_io.to_bytes(tone(), RATE, "wav"))
+    assert len(audio_io.read(name, RATE)) == RATE
+
+
+def test_a_file_whose_header_claims_too_much_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "piped.wav"
+    header_of_a_pipe = audio_io.to_bytes(tone(), RATE, "wav")[:44]
+    header_of_a_pipe = header_of_a_pipe[:40] + b"\xff\xff\xff\xff"
+    path.write_bytes(header_of_a_pipe + audio_io.to_pcm(tone()).tobytes())
+    assert len(audio_io.read(path, RATE)) == RATE
+
+
+def damaged_flac() -> bytes:
+    data = bytearray(audio_io.to_bytes(tone(2.0) + 0.01 * noise(2.0), RATE, "flac"))
+    middle = slice(len(data) // 3, 2 * len(data) // 3)
+    data[middle] = np.random.default_rng(0).bytes(len(data[middle]))
+    return bytes(data)
+
+
+def damaged_mp3() -> bytes:
+    data = bytearray(audio_io.to_bytes(tone(2.0), RATE, "mp3"))
+    middle = slice(len(data) // 3, 2 * len(data) // 3)
+    data[middle] = np.random.default_rng(0).bytes(len(data[middle]))
+    return bytes(data)
+
+
+def noise(seconds: float) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal(round(seconds * RATE)).astype(np.float32)
+
+
+def float_wav(samples: np.ndarray, rate: int = RATE) -> bytes:
+    buffer = io.BytesIO()
+    sf.write(buffer, samples, rate, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("empty.wav", b"", "0 bytes"),
+        ("notes.txt", b"These are no sounds.\n" * 100, "not audio"),
+        ("text.wav", b"These are no sounds.\n" * 100, "not audio"),
+        ("text.mp3", b"These are no sounds.\n" * 100, "not audio"),
+        ("headerless.raw", b"\x01\x02" * 5000, "not audio"),
+        ("cut.flac", audio_io.to_bytes(tone(), RATE, "flac")[:500], "damaged"),
+        ("cut.ogg", audio_io.to_bytes(tone(), RATE, "ogg")[:500], "damaged"),
+        ("middle.flac", damaged_flac(), "damaged"),
+        ("middle.mp3", damaged_mp3(), "damaged"),
+        ("head-only.wav", audio_io.to_bytes(tone(0.0), RATE, "wav"), "no samples"),
+        ("head-only-48k.wav", float_wav(tone(0.0), 48_000), "no samples"),
+        ("nan.wav", float_wav(np.append(tone(), np.float32("nan"))), "not finite"),
+        ("inf.wav", float_wav(np.append(tone(), np.float32("inf"))), "not finite"),
+        ("one-hertz.wav", float_wav(tone(0.01), 1), "sample rate of 1 Hz"),
+    ],
+)
+def test_a_bad_file_is_answered_with_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: bytes, said: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(AudioError) as error:
+        audio_io.read(path, RATE)
+    message = one_line(error)
+    assert said in message and str(path) in message
+    assert capfd.readouterr().err == ""  # libmpg123 writes to the descriptor itself
+
+
+def test_missing_file_folder_and_pipe_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(AudioError) as error:
+        audio_io.read(tmp_path / "gone.wav", RATE)
+    assert "there is no file" in one_line(error)
+    with pytest.raises(AudioError) as error:
+        audio_io.read(tmp_path, RATE)
+    assert "is a folder" in one_line(error)
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioError) as error:  # and does not wait for a writer
+        audio_io.read(tmp_path / "pipe.wav", RATE)
+    assert "not a regular file" in one_line(error)
+    with pytest.raises(AudioError) as error:
+        audio_io.read(tmp_path / ("x" * 300 + ".wav"), RATE)
+    assert "cannot read" in one_line(error)
+    with pytest.raises(AudioError) as error:
+        audio_io.read("a\0b.wav", RATE)
+    assert "cannot read" in one_line(error)
+
+
+def test_standard_error_works_again_after_a_muted_decode(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.mp3").write_bytes(b"no sound " * 1000)
+    with pytest.raises(AudioError):
+        audio_io.read(tmp_path / "text.mp3", RATE)
+    os.write(2, b"still here\n")
+    assert capfd.readouterr().err == "still here\n"
+
+
+# ---------------------------------------------------------------- ffmpeg
+
+M4A_HEAD = b"\x00\x00\x00\x20ftypM4A \x00\x00\x00\x00M4A mp42isom" + b"\x00" * 64
+
+
+@pytest.fixture
+def ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in on PATH: notes its arguments and what it finds on stdin, and 'decodes' to a prepared tone."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    sf.write(folder / "tone.wav", tone(rate=48_000), 48_000, subtype="FLOAT")
+    script = folder / "ffmpeg"
+    script.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/arguments\ncat > {folder}/stdin\n'
+        f'for last; do :; done\ncp {folder}/tone.wav "$last"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def test_m4a_without_ffmpeg_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("voice.m4a", "renamed.wav"):  # known by its suffix or by its head
+        (tmp_path / name).write_bytes(M4A_HEAD)
+        with pytest.raises(AudioError) as error:
+            audio_io.read(tmp_path / name, RATE)
+        assert "convert it to wav, flac, ogg or mp3" in one_line(error)
+
+
+def test_m4a_goes_through_ffmpeg(ffmpeg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-y.m4a").write_bytes(M4A_HEAD)
+    audio = audio_io.read("-y.m4a", RATE)
+    np.testing.assert_allclose(audio[2000:-2000], tone()[2000:-2000], atol=1e-3)
+    arguments = (ffmpeg / "arguments").read_text().splitlines()
+    assert arguments[arguments.index("-i") + 1] == f"file:{tmp_path}/-y.m4a"  # neither option nor URL
+    assert "-nostdin" in arguments and "-y.m4a" not in arguments
+    assert (ffmpeg / "stdin").read_bytes() == b""
+
+
+def test_only_recordings_are_shown_to_ffmpeg(ffmpeg: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.wav").write_text("ffconcat version 1.0\nfile /etc/passwd\n")
+    with pytest.raises(AudioError):
+        audio_io.read(tmp_path / "list.wav", RATE)
+    assert not (ffmpeg / "arguments").exists()
+
+
+def test_ffmpeg_failing_or_hanging_is_one_line(ffmpeg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "voice.m4a").write_bytes(M4A_HEAD)
+    (ffmpeg / "ffmpeg").write_text("#!/bin/sh\necho many >&2\necho words >&2\nexit 1\n")
+    with pytest.raises(AudioError) as error:
+        audio_io.read(tmp_path / "voice.m4a", RATE)
+    assert "ffmpeg cannot read it" in one_line(error)
+    (ffmpeg / "ffmpeg").write_text("#!/bin/sh\nexec sleep 30\n")
+    monkeypatch.setattr(decode_module, "_FFMPEG_TIMEOUT_SECONDS", 0.2)
+    with pytest.raises(AudioError) as error:
+        audio_io.read(tmp_path / "voice.m4a", RATE)
+    assert "more than 0.2 s" in one_line(error)
+
+
+# ---------------------------------------------------------------- write
+
+
+@pytest.mark.parametrize(
+    ("suffix", "format", "subtype", "tolerance"),
+    [
+        ("wav", "WAV", "PCM_16", 2e-5),
+        ("flac", "FLAC", "PCM_16", 2e-5),
+        ("ogg", "OGG", "VORBIS", 3e-2),
+        ("mp3", "MP3", "MPEG_LAYER_III", 3e-2),
+        ("WAV", "WAV", "PCM_16", 2e-5),
+    ],
+)
+def test_the_suffix_picks_the_format(tmp_path: Path, suffix: str, format: str, subtype: str, tolerance: float) -> None:
+    path = tmp_path / f"speech.{suffix}"
+    audio_io.write(path, tone(), RATE)
+    info = sf.info(path)
+    assert (info.format, info.subtype, info.samplerate, info.channels) == (format, subtype, RATE, 1)
+    np.testing.assert_allclose(audio_io.read(path, RATE)[2000:-2000], tone()[2000:-2000], atol=tolerance)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_loud_samples_are_clipped_and_16_bits_come_back_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "speech.wav"
+    audio_io.write(path, np.array([0.0, 2.0, -2.0, 1.0, -1.0, 0.5], np.float32), RATE)
+    top = 32767 / 32768
+    np.testing.assert_array_equal(audio_io.read(path, RATE), np.float32([0.0, top, -1.0, top, -1.0, 0.5]))
+    again = tmp_path / "again.flac"
+    audio_io.write(again, audio_io.read(path, RATE), RATE)
+    np.testing.assert_array_equal(audio_io.read(again, RATE), audio_io.read(path, RATE))
+
+
+def test_ten_minutes_of_vorbis_can_be_written() -> None:
+    code = (
+        "import io, numpy as np, soundfile as sf; from chelys.audio.io import to_bytes\n"
+        "x = np.random.default_rng(0).standard_normal(600 * 8000).astype('f') * 0.1\n"
+        "assert sf.info(io.BytesIO(to_bytes(x, 8000, 'ogg'))).frames == len(x)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env=ENVIRONMENT
+    )  # a stack that overflows takes the process with it
+
+
+def test_a_new_file_gets_ordinary_permissions_and_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.wav").symlink_to(tmp_path / "real.wav")
+    old = os.umask(0o022)
+    try:
+        audio_io.write(tmp_path / "link.wav", tone(0.1), RATE)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "link.wav").is_symlink() and (tmp_path / "real.wav").stat().st_mode & 0o777 == 0o644
+
+
+def test_bad_outputs_are_one_line_and_leave_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe.wav")
+    before = sorted(tmp_path.rglob("*"))
+    for path, said in {
+        tmp_path / "speech.xyz": "unknown suffix '.xyz'; choose one of .wav, .flac, .ogg, .mp3",
+        tmp_path / "speech": "it has no suffix; choose one of .wav, .flac, .ogg, .mp3",
+        tmp_path / "folder.wav": "it is a folder",
+        tmp_path: "it is a folder",
+        tmp_path / "gone" / "speech.wav": "there is no folder",
+        tmp_path / "file" / "speech.wav": "there is no folder",
+        tmp_path / "pipe.wav": "not a regular file",
+        tmp_path / ("x" * 300 + ".wav"): "too long",
+    }.items():
+        with pytest.raises(OutputError) as error:
+            audio_io.write(path, tone(0.1), RATE)
+        assert said in one_line(error) and str(path) in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, where not even root can make a file")
+def test_a_folder_that_takes_no_files_is_one_line() -> None:
+    with pytest.raises(OutputError) as error:
+        audio_io.check_output("/proc/speech.wav")
+    assert "cannot write /proc/speech.wav: " in one_line(error)
+
+
+LIMITED = """
+import resource, signal, sys, numpy as np
+from chelys.audio.io import WavStream, write
+from chelys.errors import OutputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # as a disk that is full
+try:
+    if sys.argv[1] == "write":
+        write("speech.wav", np.zeros(24_000, np.float32), 24_000)
+    else:
+        with WavStream("speech.wav", 24_000) as stream:
+            for _ in range(10):
+                stream.write(np.zeros(2_400, np.float32))
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("how", ["write", "stream"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, how: str) -> None:
+    (tmp_path / "speech.wav").write_bytes(b"old")
+    command = [sys.executable, "-c", LIMITED, how]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    assert run.stdout.startswith("cannot write speech.wav: ") and run.stdout.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["speech.wav"]
+    assert (tmp_path / "speech.wav").read_bytes() == b"old"
+
+
+def test_to_bytes_refuses_unknown_formats_rates_and_shapes() -> None:
+    with pytest.raises(OutputError, match="wav, flac, ogg, mp3"):
+        audio_io.to_bytes(tone(), RATE, "aac")
+    with pytest.raises(OutputError) as error:
+        audio_io.to_bytes(tone(), 12_345, "mp3")
+    assert "12345 Hz" in one_line(error)
+    with pytest.raises(ValueError, match="finite"):
+        audio_io.to_bytes(np.float32([np.nan]), RATE, "ogg")
+    with pytest.raises(ValueError, match="shape"):
+        audio_io.to_bytes(np.zeros((2, 100), np.float32), RATE, "wav")
+
+
+def test_write_stdout_is_a_wav() -> None:
+    code = "import numpy as np; from chelys.audio.io import write_stdout; write_stdout(np.zeros(100, 'f'), 24_000)"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=ENVIRONMENT).stdout
+    with wave.open(io.BytesIO(output)) as file:
+        assert (file.getnframes(), file.getframerate(), file.getsampwidth()) == (100, RATE, 2)
+
+
+# ---------------------------------------------------------------- WavStream
+
+
+def test_a_streamed_file_equals_one_written_at_once(tmp_path: Path) -> None:
+    with audio_io.WavStream(tmp_path / "stream.wav", RATE) as stream:
+        for block in np.split(tone(), 10):
+            stream.write(block)
+        assert stream.seconds == 1.0
+        assert not (tmp_path / "stream.wav").exists()
+    audio_io.write(tmp_path / "whole.wav", tone(), RATE)
+    assert (tmp_path / "stream.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+
+
+def test_a_stream_onto_a_pipe_can_be_read(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as target:
+        with audio_io.WavStream(target, RATE) as stream:
+            stream.write(tone(0.02))
+            first = os.read(reading, 100_000)
+            assert len(first) == 44 + 2 * 480  # on its way before the end
+            stream.write(tone(0.02))
+    data = first + os.read(reading, 100_000)
+    os.close(reading)
+    assert data[4:8] == data[40:44] == b"\xff\xff\xff\xff"
+    (tmp_path / "piped.wav").write_bytes(data)
+    np.testing.assert_allclose(audio_io.read(tmp_path / "piped.wav", RATE), np.tile(tone(0.02), 2), atol=2e-5)
+
+
+def test_a_stream_into_an_open_file_starts_where_the_file_stands() -> None:
+    buffer = io.BytesIO()
+    buffer.write(b"before")
+    with audio_io.WavStream(buffer, RATE) as stream:
+        stream.write(tone(0.1))
+    assert buffer.getvalue() == b"before" + audio_io.to_bytes(tone(0.1), RATE, "wav")
+
+
+def test_a_stream_that_breaks_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        with audio_io.WavStream(tmp_path / "speech.wav", RATE) as stream:
+            stream.write(tone())
+            raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OutputError, match="'.mp3' is not for streams; choose one of .wav$"):
+        audio_io.WavStream(tmp_path / "speech.mp3", RATE)
+
+
+# ---------------------------------------------------------------- clips
+
+
+def test_clips_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    audio_io.write(folder / "b.flac", tone(0.7), RATE)
+    audio_io.write(folder / "a.wav", tone(0.6), RATE)
+    (folder / "notes.txt").write_text("not a clip")
+    (folder / "._a.wav").write_text("not a clip")
+    audio_io.write(tmp_path / "c.ogg", tone(0.8), RATE)
+    clips = audio_io.read_clips([folder, tmp_path / "c.ogg"], RATE)
+    assert [len(clip) for clip in clips] == [14_400, 16_800, 19_200]
+
+
+@pytest.mark.parametrize(
+    ("audio", "said"),
+    [
+        (tone(0.1), "lasts 0.10 s: a voice needs clips of at least 0.5 s"),
+        (np.zeros(RATE, np.float32), "is silent"),
+        (tone(level=5e-4), "is silent"),
+        (np.eye(1, RATE, dtype=np.float32)[0] * 0.01, "is silent"),  # a click: peak without power
+    ],
+)
+def test_a_clip_that_is_no_use_is_named(tmp_path: Path, audio: np.ndarray, said: str) -> None:
+    good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
+    sf.write(good, tone(0.5, level=2e-3), RATE, subtype="FLOAT")
+    sf.write(bad, audio, RATE, subtype="FLOAT")
+    assert len(audio_io.read_clips([good], RATE)) == 1
+    with pytest.raises(AudioError) as error:
+        audio_io.read_clips([good, bad], RATE)
+    assert said in one_line(error) and str(bad) in str(error.value)
+
+
+def test_no_clips_at_all_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(VoiceError) as error:
+        audio_io.read_clips([], RATE)
+    assert "no clips" in one_line(error)
+    with pytest.raises(VoiceError) as error:
+        audio_io.read_clips([tmp_path], RATE)
+    assert "holds no recordings" in one_line(error)
