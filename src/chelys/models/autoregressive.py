@@ -1,0 +1,337 @@
+"""Autoregressive decoder: a voice and text in, speech codes out; codes in, latents out (Betker 2023, section 3).
+
+A GPT-2 (Radford et al. 2019) over the sequence  [voice | start text stop | start codes stop].  The voice is one vector,
+made from mels of reference clips. The hidden state that predicts code j is also what the diffusion decoder reads in
+place of code j: the latent of the "TorToise trick".
+
+The published network adds learned position vectors that count text and codes each from zero. nano turns queries and
+keys by rotary angles instead, counted the same way, so that no table caps the length; the voice stands at position
+zero.
+
+b batch, d width, h heads, f bands, s mel frames, t text ids, m codes, l columns of the sequence (1 + t + 2 + m + 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chelys.nn.attention import AttentionBlock
+from chelys.nn.kv_cache import KVCache
+from chelys.nn.rotary import apply_rotary, rotary_tables
+
+#: Cosines and sines of rotary angles, one row for each column of the sequence.
+Rotary = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class AutoregressiveConfig:
+    """Sizes of the autoregressive decoder.
+
+    Attributes:
+        text_tokens: Text ids; one more, ``text_tokens`` itself, starts a text. Id 0 stops it.
+        codes: Speech codes; the next id starts speech, the one after it stops it.
+        dim: Width d.
+        layers: Transformer blocks.
+        heads: Attention heads h, also of the conditioning encoder.
+        positions: ``learned`` tables (published) or ``rotary`` angles (nano).
+        text_positions: Rows of the learned table for text.
+        code_positions: Rows of the learned table for codes.
+        bands: Mel bands f of the reference clips.
+        conditioning_blocks: Attention blocks of the conditioning encoder.
+        conditioning_kernel: Width of its first convolution.
+        conditioning_stride: Stride of its first convolution.
+        conditioning_pool: Which of its positions make the voice: the ``first`` (published) or the ``mean`` of all.
+        dropout: In the transformer, in training only.
+    """
+
+    text_tokens: int = 128
+    codes: int = 1024
+    dim: int = 256
+    layers: int = 6
+    heads: int = 4
+    positions: Literal["learned", "rotary"] = "rotary"
+    text_positions: int = 404
+    code_positions: int = 608
+    bands: int = 100
+    conditioning_blocks: int = 2
+    conditioning_kernel: int = 5
+    conditioning_stride: int = 4
+    conditioning_pool: Literal["first", "mean"] = "mean"
+    dropout: float = 0.0
+
+    @classmethod
+    def tortoise_v2(cls) -> AutoregressiveConfig:
+        """The published sizes: 30 layers of width 1024."""
+        return cls(
+            text_tokens=255, codes=8192, dim=1024, layers=30, heads=16, positions="learned", bands=80,
+            conditioning_blocks=6, conditioning_kernel=1, conditioning_stride=1, conditioning_pool="first", dropout=0.1,
+        )  # fmt: skip
+
+    @property
+    def start_text(self) -> int:
+        """Id before the first text id."""
+        return self.text_tokens
+
+    @property
+    def stop_text(self) -> int:
+        """Id after the last text id."""
+        return 0
+
+    @property
+    def start_code(self) -> int:
+        """Id before the first code."""
+        return self.codes
+
+    @property
+    def stop_code(self) -> int:
+        """Id after the last code."""
+        return self.codes + 1
+
+
+class ConditioningEncoder(nn.Module):
+    """Mel of a reference clip ``(b, f, s)`` to a vector ``(b, d)``."""
+
+    def __init__(self, config: AutoregressiveConfig) -> None:
+        super().__init__()
+        kernel, stride = config.conditioning_kernel, config.conditioning_stride
+        self.pool = config.conditioning_pool
+        self.init = nn.Conv1d(config.bands, config.dim, kernel, stride=stride, padding=kernel // 2)
+        self.blocks = nn.ModuleList(AttentionBlock(config.dim, config.heads) for _ in range(config.conditioning_blocks))
+
+    def forward(self, mel: Tensor) -> Tensor:
+        x = self.init(mel)
+        for block in self.blocks:
+            x = block(x)
+        return x[:, :, 0] if self.pool == "first" else x.mean(2)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block as in GPT-2, with the tanh form of GELU."""
+
+    def __init__(self, config: AutoregressiveConfig) -> None:
+        super().__init__()
+        d = config.dim
+        self.heads, self.dropout = config.heads, config.dropout
+        self.attention_norm = nn.LayerNorm(d)
+        self.qkv = nn.Linear(d, 3 * d)
+        self.out = nn.Linear(d, d)
+        self.mlp_norm = nn.LayerNorm(d)
+        self.up = nn.Linear(d, 4 * d)
+        self.down = nn.Linear(4 * d, d)
+
+    def forward(
+        self, x: Tensor, rotary: Rotary | None, mask: Tensor | None, cache: KVCache | None = None, layer: int = 0
+    ) -> Tensor:
+        """Attend and transform.
+
+        Args:
+            x: ``(b, l, d)``.
+            rotary: Cosines and sines for the columns of x, or None.
+            mask: Which columns each query sees, ``(b, 1, l, l')`` bool; None is causal (or all, for a single query).
+            cache: Where earlier columns lie and new ones go.
+            layer: Which of the cache's layers is ours.
+        """
+        b, length, d = x.shape
+        qkv = self.qkv(self.attention_norm(x)).view(b, length, 3, self.heads, d // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (b, h, l, d/h)
+        if rotary is not None:
+            query, key = apply_rotary(query, *rotary), apply_rotary(key, *rotary)
+        if cache is not None:
+            key, value = cache.extend(layer, key, value)
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None and length > 1,
+            dropout_p=self.dropout if self.training else 0.0,
+        )  # fmt: skip
+        x = x + self._drop(self.out(attended.transpose(1, 2).reshape(b, length, d)))
+        return x + self._drop(self.down(F.gelu(self.up(self.mlp_norm(x)), approximate="tanh")))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class Autoregressive(nn.Module):
+    """Decoder and conditioning encoder: ``forward`` trains, ``prefill`` and ``step`` speak, ``latents`` renders."""
+
+    def __init__(self, config: AutoregressiveConfig) -> None:
+        super().__init__()
+        self.config = config
+        d = config.dim
+        self.conditioning_encoder = ConditioningEncoder(config)
+        self.text_embedding = nn.Embedding(config.text_tokens + 1, d)
+        self.code_embedding = nn.Embedding(config.codes + 2, d)
+        if config.positions == "learned":
+            self.text_position = nn.Embedding(config.text_positions, d)
+            self.code_position = nn.Embedding(config.code_positions, d)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.block_norm = nn.LayerNorm(d)
+        self.final_norm = nn.LayerNorm(d)  # a second norm in a row, as published
+        self.text_head = nn.Linear(d, config.text_tokens + 1)
+        self.code_head = nn.Linear(d, config.codes + 2)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """GPT-2's: N(0, 0.02), residual outputs narrower by the root of their number."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2 or name.startswith("conditioning_encoder"):
+                continue
+            residual = name.endswith(("out.weight", "down.weight"))
+            nn.init.normal_(parameter, std=0.02 / (2 * self.config.layers) ** 0.5 if residual else 0.02)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def condition(self, mel: Tensor) -> Tensor:
+        """Voice vector of one reference clip a row: ``(b, f, s) -> (b, d)``; the caller averages several clips."""
+        return self.conditioning_encoder(mel)
+
+    # ---- the sequence -------------------------------------------------------------------------------------------
+
+    def embed_text(self, text: Tensor) -> Tensor:
+        """Text ids with start and stop ``(b, t)`` to ``(b, t, d)``."""
+        x = self.text_embedding(text)
+        return x + self.text_position.weight[: text.shape[1]] if self.config.positions == "learned" else x
+
+    def embed_codes(self, codes: Tensor, first: int = 0) -> Tensor:
+        """Codes ``(b, m)``, the start code being number 0, to ``(b, m, d)``; ``first`` is the first one's number."""
+        x = self.code_embedding(codes)
+        if self.config.positions == "learned":
+            return x + self.code_position.weight[first : first + codes.shape[1]]
+        return x
+
+    def _rotary(self, positions: Tensor) -> Rotary | None:
+        if self.config.positions == "learned":
+            return None
+        return rotary_tables(positions, self.config.dim // self.config.heads)
+
+    def _transform(
+        self, x: Tensor, rotary: Rotary | None, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rotary, mask, cache, layer)
+        if cache is not None:
+            cache.length += x.shape[1]
+        return self.final_norm(self.block_norm(x))
+
+    def _frame_text(self, text: Tensor, lengths: Tensor) -> Tensor:
+        """Put the start before and the stop after each row's ids: ``(b, t) -> (b, t + 2)``; padding is stop as well."""
+        start = text.new_full((len(text), 1), self.config.start_text)
+        framed = torch.cat((start, text, torch.zeros_like(start)), dim=1)
+        at = torch.arange(framed.shape[1], device=text.device)
+        return framed.masked_fill(at > lengths[:, None], self.config.stop_text)
+
+    # ---- training -----------------------------------------------------------------------------------------------
+
+    def forward(
+        self, conditioning: Tensor, text: Tensor, text_lengths: Tensor, codes: Tensor, code_lengths: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Teacher-forced pass over rows of any length.
+
+        Rows are packed so that padding stands after everything; causal attention then never sees it.
+
+        Args:
+            conditioning: Voices ``(b, d)``.
+            text: Text ids ``(b, t)`` without start and stop; what lies beyond a row's length is ignored.
+            text_lengths: ``(b,)``.
+            codes: Codes ``(b, m)`` without start and stop.
+            code_lengths: ``(b,)``.
+
+        Returns:
+            text logits ``(b, t + 1, ids)``: column j predicts text id j, the last one the stop;
+            code logits ``(b, m + 1, ids)``: column j predicts code j, the last one the stop;
+            latents ``(b, m + 1, d)`` behind the code logits.
+        """
+        b = len(text)
+        framed = self._frame_text(text, text_lengths)
+        speech = torch.cat((codes.new_full((b, 1), self.config.start_code), codes), dim=1)
+        x = torch.cat((conditioning.unsqueeze(1), self.embed_text(framed), self.embed_codes(speech)), dim=1)
+        t, m = framed.shape[1], speech.shape[1]
+        at_text, at_code = torch.arange(t, device=x.device), torch.arange(m, device=x.device)
+        positions = torch.cat((at_text[:1], at_text, at_code))
+        padding = torch.cat(
+            (
+                torch.zeros(b, 1, dtype=torch.bool, device=x.device),
+                at_text >= text_lengths[:, None] + 2,
+                at_code >= code_lengths[:, None] + 1,
+            ),
+            dim=1,
+        )
+        order = padding.int().argsort(dim=1, stable=True)  # (b, l): sound columns first, each kind in its order
+        packed = x.gather(1, order.unsqueeze(-1).expand_as(x))
+        hidden = self._transform(packed, self._rotary(positions[order]))
+        hidden = torch.empty_like(hidden).scatter(1, order.unsqueeze(-1).expand_as(hidden), hidden)
+        latents = hidden[:, 1 + t :]
+        return self.text_head(hidden[:, 1:t]), self.code_head(latents), latents
+
+    def latents(self, conditioning: Tensor, text: Tensor, codes: Tensor) -> Tensor:
+        """What the diffusion decoder reads: the state that predicts each code.
+
+        Args:
+            conditioning: Voices ``(b, d)``.
+            text: Text ids ``(b, t)``, rows of one length.
+            codes: Codes ``(b, m)``, rows of one length.
+
+        Returns:
+            ``(b, m, d)``; latent j depends on the codes before j only.
+        """
+        lengths = [torch.full((len(x),), x.shape[1], device=x.device) for x in (text, codes)]
+        return self(conditioning, text, lengths[0], codes, lengths[1])[2][:, :-1]
+
+    # ---- speaking -----------------------------------------------------------------------------------------------
+
+    def prefill(
+        self, conditioning: Tensor, text: Tensor, text_lengths: Tensor, capacity: int
+    ) -> tuple[Tensor, KVCache]:
+        """Read voice, text and the start code of each row.
+
+        Shorter rows are padded on the left, so that all rows end, and go on, in the same column.
+
+        Args:
+            conditioning: ``(b, d)``.
+            text: Ids ``(b, t)``, padded on the right.
+            text_lengths: ``(b,)``.
+            capacity: Codes that will follow at most.
+
+        Returns:
+            logits of the first code ``(b, ids)``, and the cache to hand to ``step``.
+        """
+        config, b = self.config, len(text)
+        framed = self._frame_text(text, text_lengths)
+        start = text.new_full((b, 1), config.start_code)
+        x = torch.cat((conditioning.unsqueeze(1), self.embed_text(framed), self.embed_codes(start)), dim=1)
+        length = x.shape[1]
+        at = torch.arange(framed.shape[1], device=x.device)
+        positions = torch.cat((at[:1], at, at[:1]))
+        padding = F.pad(at >= text_lengths[:, None] + 2, (1, 1))
+        order = (~padding).int().argsort(dim=1, stable=True)  # padding first
+        x = x.gather(1, order.unsqueeze(-1).expand_as(x))
+        cache = KVCache(config.layers, b, config.heads, length + capacity, config.dim // config.heads, x)
+        mask = None
+        if padding.any():
+            sound = ~padding.gather(1, order)
+            cache.valid = F.pad(sound, (0, capacity), value=True)
+            causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+            # padding must see something, or is not a number
+            itself = torch.eye(length, dtype=torch.bool, device=x.device)
+            mask = (causal & sound[:, None, None, :]) | itself
+        hidden = self._transform(x, self._rotary(positions[order]), mask, cache)
+        return self.code_head(hidden[:, -1]), cache
+
+    def step(self, codes: Tensor, number: int, cache: KVCache) -> Tensor:
+        """Read one more code a row.
+
+        Args:
+            codes: ``(b,)``.
+            number: Which code it is; the first sampled one is number 1.
+            cache: From ``prefill``; grows by a column.
+
+        Returns:
+            Logits of the next code ``(b, ids)``.
+        """
+        x = self.embed_codes(codes.unsqueeze(1), number)
+        rotary = self._rotary(torch.tensor([number], device=x.device))
+        return self.code_head(self._transform(x, rotary, cache.mask(1), cache)[:, -1])

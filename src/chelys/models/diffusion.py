@@ -1,0 +1,266 @@
+"""Diffusion decoder: latents of the autoregressive decoder and a voice in, mel out (Betker 2023, section 3).
+
+What does not depend on the noise is computed once: latents (or codes, in the first phase of training) pass a few
+attention blocks, are normalised, scaled and shifted by the voice, and stretched to the length of the mel. At each step
+they meet the time of the step in the integrator, are joined with the noisy mel, and residual and attention layers
+write the estimate.
+
+nano differs by config: two mel frames make one position (``patch``: half the positions, an eighth of the attention's
+cost for the same audio), each layer has a feed-forward part, which the paper wished for, and the network predicts the
+velocity (Salimans & Ho 2022, arXiv 2202.00512), which stays well-conditioned when steps are few, without a learned
+variance.
+
+b batch, f bands, s mel frames, p positions (s / patch), m codes, d width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chelys.nn.attention import AttentionBlock
+from chelys.nn.norms import group_norm
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Sizes of the diffusion decoder.
+
+    Attributes:
+        bands: Mel bands f.
+        patch: Mel frames in one position; 1 as published.
+        dim: Width d; voices are 2 d wide, one half scales and the other shifts.
+        heads: Attention heads everywhere.
+        layers: Layers of residual block and attention.
+        final_blocks: Residual blocks without attention after them.
+        integrator_layers: Layers that bring the time of the step into the content.
+        latent_dim: Width of the autoregressive latents.
+        latent_blocks: Attention blocks over latents.
+        codes: Speech codes, for the phase of training that reads codes.
+        code_blocks: Attention blocks over embedded codes.
+        context_blocks: Attention blocks of the contextual embedder.
+        feed_forward: Width of the feed-forward part in units of d; 0 leaves it out, as published.
+        prediction: What the network predicts: the noise (``epsilon``, published) or the ``velocity``.
+        learned_variance: Whether it also interpolates the variance of each step (published).
+    """
+
+    bands: int = 100
+    patch: int = 2
+    dim: int = 256
+    heads: int = 4
+    layers: int = 6
+    final_blocks: int = 1
+    integrator_layers: int = 1
+    latent_dim: int = 256
+    latent_blocks: int = 2
+    codes: int = 1024
+    code_blocks: int = 2
+    context_blocks: int = 1
+    feed_forward: int = 2
+    prediction: Literal["epsilon", "velocity"] = "velocity"
+    learned_variance: bool = False
+
+    @classmethod
+    def tortoise_v2(cls) -> DiffusionConfig:
+        """The published sizes: ten layers of width 1024."""
+        return cls(
+            patch=1, dim=1024, heads=16, layers=10, final_blocks=3, integrator_layers=3, latent_dim=1024,
+            latent_blocks=4, codes=8192, code_blocks=3, context_blocks=5, feed_forward=0,
+            prediction="epsilon", learned_variance=True,
+        )  # fmt: skip
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around a skip; the time of the step scales and shifts between them."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm1 = group_norm(dim)
+        self.conv1 = nn.Conv1d(dim, dim, 1)
+        self.time = nn.Linear(dim, 2 * dim)
+        self.norm2 = group_norm(dim)
+        self.conv2 = nn.Conv1d(dim, dim, 3, padding=1)
+        _zero(self.conv2)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """``(b, d, p)`` and time ``(b, d)`` to ``(b, d, p)``."""
+        scale, shift = self.time(F.silu(time)).unsqueeze(-1).chunk(2, dim=1)
+        y = self.conv1(F.silu(self.norm1(x)))
+        y = self.norm2(y) * (1 + scale) + shift
+        return x + self.conv2(F.silu(y))
+
+
+class FeedForward(nn.Module):
+    """Two linear maps over channels around a skip."""
+
+    def __init__(self, dim: int, multiple: int) -> None:
+        super().__init__()
+        self.norm = group_norm(dim)
+        self.up = nn.Conv1d(dim, multiple * dim, 1)
+        self.down = nn.Conv1d(multiple * dim, dim, 1)
+        _zero(self.down)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(b, d, p) -> (b, d, p)``."""
+        return x + self.down(F.gelu(self.up(self.norm(x))))
+
+
+class DiffusionLayer(nn.Module):
+    """Residual block, attention with relative positions, feed-forward where the config has one."""
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.residual = ResidualBlock(config.dim)
+        self.attention = AttentionBlock(config.dim, config.heads, relative=True)
+        self.feed_forward = FeedForward(config.dim, config.feed_forward) if config.feed_forward else None
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        x = self.attention(self.residual(x, time))
+        return x if self.feed_forward is None else self.feed_forward(x)
+
+
+class ContextualEmbedder(nn.Module):
+    """Mels of reference clips to the voice vector: two strided convolutions, attention, mean over time."""
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        d = config.dim
+        self.conv1 = nn.Conv1d(config.bands, d, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv1d(d, 2 * d, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(
+            AttentionBlock(2 * d, config.heads, relative=True) for _ in range(config.context_blocks)
+        )
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """``(b, f, s) -> (b, 2 d, s/4)``; the mean over time (and clips) is the voice."""
+        x = self.conv2(self.conv1(mel))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Diffusion(nn.Module):
+    """The diffusion decoder. ``voice`` and ``content`` are computed once a clip, ``forward`` once a step."""
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        d = config.dim
+        channels = config.bands * config.patch
+        self.contextual_embedder = ContextualEmbedder(config)
+        self.latent_in = nn.Conv1d(config.latent_dim, d, 3, padding=1)
+        self.latent_blocks = self._attention(config.latent_blocks)
+        self.code_embedding = nn.Embedding(config.codes + 1, d)
+        self.code_blocks = self._attention(config.code_blocks)
+        self.content_norm = group_norm(d)
+        self.unconditioned = nn.Parameter(torch.randn(1, d, 1))
+        self.time1, self.time2 = nn.Linear(d, d), nn.Linear(d, d)
+        self.integrator = nn.ModuleList(DiffusionLayer(config) for _ in range(config.integrator_layers))
+        self.mel_in = nn.Conv1d(channels, d, 3, padding=1)
+        self.join = nn.Conv1d(2 * d, d, 1)
+        self.layers = nn.ModuleList(DiffusionLayer(config) for _ in range(config.layers))
+        self.final = nn.ModuleList(ResidualBlock(d) for _ in range(config.final_blocks))
+        self.out_norm = group_norm(d)
+        self.out = nn.Conv1d(d, channels * (2 if config.learned_variance else 1), 3, padding=1)
+        self.mel_head = nn.Conv1d(d, channels, 3, padding=1)  # in training only: what content alone says of the mel
+        _zero(self.out)
+
+    def _attention(self, blocks: int) -> nn.ModuleList:
+        return nn.ModuleList(AttentionBlock(self.config.dim, self.config.heads, relative=True) for _ in range(blocks))
+
+    # ---- once a clip --------------------------------------------------------------------------------------------
+
+    def voice(self, mels: list[Tensor]) -> Tensor:
+        """Voice of one speaker from reference mels ``(1, f, s)``, each of any length: ``(1, 2 d)``."""
+        return torch.cat([self.contextual_embedder(mel) for mel in mels], dim=2).mean(2)
+
+    def content(self, latents: Tensor, voice: Tensor, positions: int) -> Tensor:
+        """What the steps share, from autoregressive latents.
+
+        Args:
+            latents: ``(b, m, latent_dim)``.
+            voice: ``(b, 2 d)``.
+            positions: Length p to stretch to.
+
+        Returns:
+            ``(b, d, p)``.
+        """
+        x = self.latent_in(latents.transpose(1, 2))
+        for block in self.latent_blocks:
+            x = block(x)
+        return self._fit(x, voice, positions)
+
+    def content_of_codes(self, codes: Tensor, voice: Tensor, positions: int) -> Tensor:
+        """The same from codes ``(b, m)``, as the first phase of training has it."""
+        x = self.code_embedding(codes).transpose(1, 2)
+        for block in self.code_blocks:
+            x = block(x)
+        return self._fit(x, voice, positions)
+
+    def _fit(self, x: Tensor, voice: Tensor, positions: int) -> Tensor:
+        scale, shift = voice.unsqueeze(-1).chunk(2, dim=1)
+        return F.interpolate(self.content_norm(x) * (1 + scale) + shift, size=positions, mode="nearest")
+
+    # ---- once a step --------------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor, time: Tensor, content: Tensor | None) -> Tensor:
+        """Estimate the noise or the velocity.
+
+        Args:
+            x: Noisy mel ``(b, f, s)``.
+            time: Step of the trained schedule, ``(b,)``, 0 .. T - 1; need not be whole.
+            content: ``(b, d, p)``; None for the conditioning-free pass.
+
+        Returns:
+            ``(b, f, s)``, or ``(b, 2 f, s)`` with the variance channels behind.
+        """
+        patch = self.config.patch
+        noisy = fold(x, patch)
+        if content is None:
+            content = self.unconditioned.expand(len(x), -1, noisy.shape[2])
+        moment = self.time2(F.silu(self.time1(sinusoids(time, self.config.dim).to(x.dtype))))
+        for layer in self.integrator:
+            content = layer(content, moment)
+        h = self.join(torch.cat((self.mel_in(noisy), content), dim=1))
+        for block in (*self.layers, *self.final):
+            h = block(h, moment)
+        return unfold(self.out(F.silu(self.out_norm(h))), patch)
+
+    def mel_from_content(self, content: Tensor) -> Tensor:
+        """What content alone says of the mel: ``(b, d, p) -> (b, f, s)`` (auxiliary loss of the training)."""
+        return unfold(self.mel_head(content), self.config.patch)
+
+
+def fold(x: Tensor, patch: int) -> Tensor:
+    """Neighbouring frames into one position: ``(b, f, s) -> (b, f * patch, s / patch)``."""
+    if patch == 1:
+        return x
+    b, f, s = x.shape
+    return x.view(b, f, s // patch, patch).transpose(2, 3).reshape(b, f * patch, s // patch)
+
+
+def unfold(x: Tensor, patch: int) -> Tensor:
+    """The way back: ``(b, f * patch, p) -> (b, f, p * patch)``."""
+    if patch == 1:
+        return x
+    b, c, p = x.shape
+    return x.view(b, c // patch, patch, p).transpose(2, 3).reshape(b, c // patch, p * patch)
+
+
+def sinusoids(time: Tensor, dim: int) -> Tensor:
+    """Time of a step ``(b,)`` as cosines, then sines, of falling frequency: ``(b, dim)``."""
+    half = dim // 2
+    frequencies = torch.exp(-math.log(10_000.0) / half * torch.arange(half, dtype=torch.float32, device=time.device))
+    angles = time.float().unsqueeze(1) * frequencies
+    return torch.cat((angles.cos(), angles.sin()), dim=1)
+
+
+def _zero(conv: nn.Conv1d) -> None:
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)

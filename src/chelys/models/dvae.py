@@ -1,0 +1,221 @@
+"""VQ-VAE: the audio alphabet. Mel frames to codes and back (Betker 2023, section 3; van den Oord et al. 2017).
+
+Two strided convolutions fold four mel frames into one position, residual blocks refine it, and the nearest vector of a
+code book stands for it. The code book follows the encoder by exponential moving averages, not by gradients.
+
+Against the published one, nano asks for a narrow code book (Yu et al. 2021, arXiv 2110.04627: few dimensions keep more
+codes in use), starts it by k-means and revives codes that have died; the published network had neither.
+
+b batch, f bands, s mel frames, m codes (s / 4), w width of a code vector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class DVAEConfig:
+    """Sizes of the VQ-VAE.
+
+    Attributes:
+        bands: Mel bands f.
+        tokens: Codes in the book.
+        code_width: Dimensions w of a code vector (published: 512; the paper wished for fewer).
+        hidden: Channels after the first strided convolution; twice as many after each further one.
+        strides: Number of stride-2 convolutions; 2 gives four mel frames to a code.
+        residual_blocks: On each side.
+        decay: Of the code book's moving averages.
+        late_narrowing: The decoder's first up-sampling keeps its channels and the last ends at ``hidden`` (published);
+            otherwise the first halves them and the last keeps ``hidden``.
+    """
+
+    bands: int = 100
+    tokens: int = 1024
+    code_width: int = 16
+    hidden: int = 128
+    strides: int = 2
+    residual_blocks: int = 3
+    decay: float = 0.99
+    late_narrowing: bool = False
+
+    @classmethod
+    def tortoise_v2(cls) -> DVAEConfig:
+        """The published sizes: 80 bands, 8192 codes of width 512."""
+        return cls(bands=80, tokens=8192, code_width=512, hidden=512, late_narrowing=True)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3-wide convolutions and a 1-wide one around a skip."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv1d(channels, channels, 3, padding=1)
+        self.conv3 = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(b, c, t) -> (b, c, t)``."""
+        return x + self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
+
+
+class Encoder(nn.Module):
+    """Mel ``(b, f, s)`` to vectors ``(b, w, s/4)``."""
+
+    def __init__(self, config: DVAEConfig) -> None:
+        super().__init__()
+        widths = [config.bands, *(config.hidden * 2**i for i in range(config.strides))]
+        self.down = nn.ModuleList(
+            nn.Conv1d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.blocks = nn.ModuleList(ResidualBlock(widths[-1]) for _ in range(config.residual_blocks))
+        self.out = nn.Conv1d(widths[-1], config.code_width, 1)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        x = mel
+        for conv in self.down:
+            x = F.relu(conv(x))
+        for block in self.blocks:
+            x = block(x)
+        return self.out(x)
+
+
+class Decoder(nn.Module):
+    """Vectors ``(b, w, m)`` to mel ``(b, f, 4m)``."""
+
+    def __init__(self, config: DVAEConfig) -> None:
+        super().__init__()
+        widths = [config.hidden * 2 ** max(i - 1, 0) for i in range(config.strides, -1, -1)]
+        if config.late_narrowing:
+            widths = [widths[0], *widths[:-1]]
+        self.inp = nn.Conv1d(config.code_width, widths[0], 1)
+        self.blocks = nn.ModuleList(ResidualBlock(widths[0]) for _ in range(config.residual_blocks))
+        self.up = nn.ModuleList(nn.Conv1d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False))
+        self.out = nn.Conv1d(widths[-1], config.bands, 1)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        x = self.inp(vectors)
+        for block in self.blocks:
+            x = block(x)
+        for conv in self.up:
+            x = F.relu(conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
+        return self.out(x)
+
+
+class Codebook(nn.Module):
+    """Code vectors ``(tokens, w)`` and the moving averages behind them."""
+
+    vectors: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(self, tokens: int, width: int, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        vectors = torch.randn(tokens, width)
+        self.register_buffer("vectors", vectors)
+        self.register_buffer("counts", torch.zeros(tokens))
+        self.register_buffer("sums", vectors.clone())
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """Index of the nearest code vector: ``(..., w) -> (...)``; in float32 always, for ties are decided here."""
+        flat = x.float().reshape(-1, x.shape[-1])
+        vectors = self.vectors.float()
+        distance = vectors.pow(2).sum(1) - 2 * flat @ vectors.T  # the square of x is the same for all codes
+        return distance.argmin(1).reshape(x.shape[:-1])
+
+    @torch.no_grad()
+    def update(self, x: Tensor, codes: Tensor) -> None:
+        """Move the code vectors towards what was mapped to them (van den Oord et al. 2017, appendix A.1).
+
+        Args:
+            x: Encoder vectors ``(n, w)``.
+            codes: Their codes ``(n,)``.
+        """
+        x = x.float()
+        tokens = len(self.vectors)
+        counts = torch.bincount(codes, minlength=tokens).float()
+        sums = torch.zeros_like(self.sums).index_add_(0, codes, x)
+        self.counts.lerp_(counts, 1 - self.decay)
+        self.sums.lerp_(sums, 1 - self.decay)
+        total = self.counts.sum()
+        smoothed = (self.counts + 1e-5) / (total + tokens * 1e-5) * total  # Laplace: no division by zero
+        self.vectors.copy_(self.sums / smoothed.unsqueeze(1))
+
+    @torch.no_grad()
+    def revive(self, x: Tensor, generator: torch.Generator, *, least: float) -> int:
+        """Put code vectors that have fallen out of use onto random encoder vectors.
+
+        Args:
+            x: Encoder vectors ``(n, w)`` to draw from.
+            generator: Draws them.
+            least: A code used less than this share of an even use counts as dead.
+
+        Returns:
+            How many were dead.
+        """
+        even = self.counts.sum() / len(self.counts)
+        dead = (self.counts < least * even).nonzero().flatten()
+        if len(dead):
+            chosen = x.float()[torch.randint(len(x), (len(dead),), generator=generator)]
+            self.vectors[dead] = chosen
+            self.sums[dead] = chosen * even
+            self.counts[dead] = even
+        return len(dead)
+
+    @torch.no_grad()
+    def start(self, x: Tensor, generator: torch.Generator, *, rounds: int = 10) -> None:
+        """k-means over encoder vectors ``(n, w)``, n at least the number of codes."""
+        x = x.float()
+        self.vectors.copy_(x[torch.randperm(len(x), generator=generator)[: len(self.vectors)]])
+        for _ in range(rounds):
+            codes = self.nearest(x)
+            counts = torch.bincount(codes, minlength=len(self.vectors)).float()
+            sums = torch.zeros_like(self.vectors).index_add_(0, codes, x)
+            self.vectors.copy_(
+                torch.where(counts.unsqueeze(1) > 0, sums / counts.clamp(min=1).unsqueeze(1), self.vectors)
+            )
+        scale = 1.0 / len(x)  # as if the averages had always seen batches of this mix
+        self.counts.copy_(counts * scale * 1000)
+        self.sums.copy_(self.vectors * self.counts.unsqueeze(1))
+
+
+class Reconstruction(NamedTuple):
+    """What training looks at: mel ``(b, f, s)``, encoder and code vectors ``(b, m, w)``, codes ``(b, m)``."""
+
+    mel: Tensor
+    encoded: Tensor
+    quantized: Tensor
+    codes: Tensor
+
+
+class DVAE(nn.Module):
+    """Mel to codes and back; mels are in network units (see ``MelRange``)."""
+
+    def __init__(self, config: DVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.codebook = Codebook(config.tokens, config.code_width, config.decay)
+        self.decoder = Decoder(config)
+
+    def encode(self, mel: Tensor) -> Tensor:
+        """``(b, f, s) -> (b, m)``, m = s / 4 rounded up."""
+        return self.codebook.nearest(self.encoder(mel).transpose(1, 2))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """``(b, m) -> (b, f, 4m)``."""
+        return self.decoder(self.codebook.vectors[codes].transpose(1, 2))
+
+    def forward(self, mel: Tensor) -> Reconstruction:
+        """Encode, snap to the code book with a straight-through gradient, decode."""
+        encoded = self.encoder(mel).transpose(1, 2)
+        codes = self.codebook.nearest(encoded)
+        quantized = self.codebook.vectors[codes]
+        passed = encoded + (quantized - encoded).detach()
+        return Reconstruction(self.decoder(passed.transpose(1, 2)), encoded, quantized, codes)

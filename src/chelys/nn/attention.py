@@ -1,0 +1,78 @@
+"""Attention over time with a skip, as the conditioning encoders and the diffusion decoder use it.
+
+b batch, c channels, t time, h heads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chelys.nn.norms import group_norm
+
+
+class RelativePositionBias(nn.Module):
+    """T5's bucketed bias (Raffel et al. 2020), both ways, times the root of the head size.
+
+    Distances up to 7 have buckets of their own; from 8 to 64 they share eight by logarithm, and all farther ones the
+    last.
+    """
+
+    def __init__(self, heads: int, head_dim: int, buckets: int = 32, max_distance: int = 64) -> None:
+        super().__init__()
+        self.scale = math.sqrt(head_dim)
+        self.buckets, self.max_distance = buckets, max_distance
+        self.weight = nn.Embedding(buckets, heads)
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """Bucket of each key-minus-query distance."""
+        side = self.buckets // 2
+        near = side // 2
+        away = distance.abs()
+        ratio = torch.log(away.clamp(min=1).float() / near) / math.log(self.max_distance / near)
+        far = (near + (ratio * (side - near)).long()).clamp(max=side - 1)
+        return torch.where(distance > 0, side, 0) + torch.where(away < near, away, far)
+
+    def forward(self, length: int) -> Tensor:
+        """``(1, h, t, t)``, to be added to the scaled logits."""
+        at = torch.arange(length, device=self.weight.weight.device)
+        bias = self.weight(self.bucket(at[None, :] - at[:, None]))  # (t, t, h), query first
+        return bias.permute(2, 0, 1).unsqueeze(0) * self.scale
+
+
+class AttentionBlock(nn.Module):
+    """Group norm, attention over all of time, skip. Query, key and value lie together head by head."""
+
+    def __init__(self, channels: int, heads: int, *, relative: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.out = nn.Conv1d(channels, channels, 1)
+        self.position = RelativePositionBias(heads, channels // heads) if relative else None
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: ``(b, c, t)``.
+            mask: True where there is sound, ``(b, t)``; None where all rows are full.
+
+        Returns:
+            ``(b, c, t)``.
+        """
+        b, c, t = x.shape
+        qkv = self.qkv(self.norm(x)).view(b, self.heads, 3, c // self.heads, t).transpose(-1, -2)
+        query, key, value = qkv.unbind(2)  # each (b, h, t, c/h)
+        bias = self.position(t).to(x.dtype) if self.position is not None else None
+        if mask is not None:
+            barrier = torch.zeros(b, 1, 1, t, dtype=x.dtype, device=x.device)
+            barrier.masked_fill_(~mask[:, None, None, :], float("-inf"))
+            bias = barrier if bias is None else bias + barrier
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return x + self.out(attended.transpose(-1, -2).reshape(b, c, t))

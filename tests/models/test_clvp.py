@@ -1,0 +1,86 @@
+"""CLVP: padding, batching and size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from chelys.errors import ConfigError
+from chelys.models.clvp import CLVP, CLVPConfig
+
+SMALL = CLVPConfig(text_tokens=20, speech_tokens=30, dim=24, depth=2, heads=2, head_dim=16, rotary_dim=8)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return CLVP(SMALL).eval()
+
+
+@pytest.fixture
+def pairs():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(20, (3, 7), generator=generator), torch.randint(30, (3, 11), generator=generator)
+
+
+def test_padding_changes_no_score(model, pairs):
+    text, codes = pairs
+    text_lengths, code_lengths = torch.tensor([7, 4, 1]), torch.tensor([2, 11, 6])
+    together = model.score(text, codes, text_lengths, code_lengths)
+    alone = [
+        model.score(text[i : i + 1, :t], codes[i : i + 1, :m])
+        for i, (t, m) in enumerate(zip(text_lengths, code_lengths, strict=True))
+    ]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert not torch.allclose(together, model.score(text, codes)), "without lengths padding counts"
+
+
+def test_one_text_for_all_takes(model, pairs):
+    text, codes = pairs
+    scores = model.score(text[:1], codes)
+    torch.testing.assert_close(scores, model.score(text[:1].expand(3, -1), codes))
+    latents = model.encode_text(text[:1]), model.encode_speech(codes)
+    torch.testing.assert_close(scores, model.similarity(*latents)[0])
+
+
+def test_latents_are_on_the_unit_sphere(model, pairs):
+    text, codes = pairs
+    for latents in (model.encode_text(text), model.encode_speech(codes)):
+        assert latents.shape == (3, SMALL.dim)
+        torch.testing.assert_close(latents.norm(dim=-1), torch.ones(3))
+    assert model.similarity(model.encode_text(text), model.encode_speech(codes[:2])).shape == (3, 2)
+
+
+def test_encoders_of_different_size(pairs):
+    model = CLVP(replace(SMALL, speech_dim=16, speech_depth=1, speech_heads=1, latent_dim=12)).eval()
+    latents = [model.encode_text(pairs[0]), model.encode_speech(pairs[1])]
+    assert [latent.shape for latent in latents] == [(3, 12), (3, 12)]
+    assert (len(model.text_encoder.blocks), len(model.speech_encoder.blocks)) == (2, 1)
+    torch.testing.assert_close(model.score(*pairs), model.similarity(*latents).diagonal())
+
+
+def test_order_matters(model, pairs):
+    text, codes = pairs
+    assert not torch.allclose(model.score(text, codes), model.score(text.flip(1), codes), atol=1e-5)
+
+
+def test_every_weight_learns(model, pairs):
+    model.train()
+    with torch.enable_grad():
+        model.score(*pairs).sum().backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None and weight.grad.abs().sum() > 0, name
+
+
+def test_published_size():
+    with torch.device("meta"):
+        model = CLVP(CLVPConfig.tortoise_v2())
+    assert sum(weight.numel() for weight in model.parameters()) == 243_846_145
+
+
+@pytest.mark.parametrize("rotary_dim", [7, 32, 0])
+def test_impossible_rotation(rotary_dim):
+    with pytest.raises(ConfigError, match="rotary_dim"):
+        CLVPConfig(head_dim=16, rotary_dim=rotary_dim)
