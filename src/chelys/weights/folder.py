@@ -12,11 +12,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
@@ -116,7 +118,7 @@ def save_model(
         tensors = {
             k: (v.to(dtype) if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()
         }
-        save_file(tensors, path, metadata={"network": name, "model": config.name})
+        save_file(tensors, path, metadata={"network": name})  # several keys would lie in random order
         hashes[path.name] = sha256(path)
     tokenizer.save(folder)
     for name in (TOKENIZER_FILE, LEXICON_FILE):
@@ -194,6 +196,8 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
         if not (folder / name).is_file():
             raise ModelError(f"{folder} lacks {name}; get the model again")
     tokenizer = Tokenizer.load(folder)
+    if tokenizer.lexicon is not None and not tokenizer.lexicon:
+        raise ModelError(f"{folder / LEXICON_FILE} holds no words; get the model again")
     text_tokens = min(config.autoregressive.text_tokens, config.clvp.text_tokens)
     if tokenizer.vocabulary_size > text_tokens:
         raise ModelError(
@@ -205,7 +209,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
         return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             skeletons = {
                 "autoregressive": Autoregressive(config.autoregressive),
                 "clvp": CLVP(config.clvp),
@@ -224,6 +228,16 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
         vocoder=load("vocoder", vocoder),  # type: ignore[arg-type]
         **loaded,  # type: ignore[arg-type]
     )
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out the random values of fresh weights, for which the meta device would import a second of compiler."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return (torch.empty if function is torch.randn else function)(*args, **kwargs)
 
 
 def load_network(path: Path, network: nn.Module) -> None:
