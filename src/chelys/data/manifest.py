@@ -1,0 +1,107 @@
+"""Manifests: one utterance a line of JSON, readable with ``less``.
+
+``{"id", "audio", "text", "speaker", "seconds", "start", "end"}``; ``audio`` is relative to the manifest,
+``start`` and ``end`` (seconds) cut a piece out of a longer file and are left out where the clip is a file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from chelys.errors import ManifestError
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A clip and its words.
+
+    Attributes:
+        id: Unique within the manifest.
+        audio: Path of the audio file, relative to the manifest unless absolute.
+        text: What is said.
+        speaker: Who says it; clips of one speaker condition one another.
+        seconds: Length of the clip.
+        start: Where the clip begins in the file (seconds).
+        end: Where it ends; None is the file's end.
+    """
+
+    id: str
+    audio: str
+    text: str
+    speaker: str
+    seconds: float
+    start: float = 0.0
+    end: float | None = None
+
+
+_FIELDS = {f.name for f in fields(Utterance)}
+_TEXTS = {"id", "audio", "text", "speaker"}
+_REQUIRED = {"id", "audio", "text", "speaker", "seconds"}
+
+
+def read_manifest(path: Path, *, root: Path | None = None) -> Iterator[Utterance]:
+    """Utterances of a manifest, in order; keys that chelys does not know are passed over.
+
+    Args:
+        path: The JSONL file.
+        root: Folder that the audio paths are relative to; default the manifest's own (paths are then
+            made absolute), the given folder otherwise leaves them as they are.
+
+    Raises:
+        ManifestError: If the file is missing or a line is malformed; the line is named.
+    """
+    if not path.is_file():
+        raise ManifestError(f"no manifest at {path}")
+    with path.open("rb") as lines:  # bytes, so that a line that is no UTF-8 can be named
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line.decode("utf8"))
+            except UnicodeDecodeError as error:
+                raise ManifestError(f"{path}:{number}: not UTF-8 ({error.reason})") from error
+            except json.JSONDecodeError as error:
+                raise ManifestError(f"{path}:{number}: not JSON ({error.msg})") from error
+            if fault := _fault(entry):
+                raise ManifestError(f"{path}:{number}: {fault}")
+            if root is None:
+                entry["audio"] = str(path.parent.absolute() / entry["audio"])
+            yield Utterance(**{key: value for key, value in entry.items() if key in _FIELDS})
+
+
+def _fault(entry: Any) -> str | None:
+    """What is wrong with a line's value, or None."""
+    if not isinstance(entry, dict):
+        return "not an object with the keys of an utterance"
+    if missing := _REQUIRED - set(entry):
+        return f"lacks {', '.join(sorted(missing))}"
+    for key in sorted(_FIELDS & set(entry)):
+        value = entry[key]
+        if key in _TEXTS and not isinstance(value, str):
+            return f"{key} is {json.dumps(value)}; it must be a string"
+        if key not in _TEXTS and not (key == "end" and value is None) and not _is_duration(value):
+            return f"{key} is {json.dumps(value)}; it must be a number of seconds, 0 or more"
+    end = entry.get("end")
+    if end is not None and end <= entry.get("start", 0.0):
+        return f"end is {end}; it must come after start, {entry.get('start', 0.0)}"
+    return None
+
+
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest whole or not at all; default values are left out of the lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with partial.open("w", encoding="utf8") as lines:
+        for utterance in utterances:
+            entry = {k: v for k, v in asdict(utterance).items() if not (k == "start" and v == 0.0) and v is not None}
+            lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    partial.replace(path)

@@ -1,0 +1,158 @@
+"""Feature folders: whole codes, the mels of the recordings, and clips that cannot be used left out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import soxr
+import torch
+import toy_corpus
+from toy_corpus import RATE, ToyCorpus
+
+from chelys.audio.mel import log_mel
+from chelys.audio.rates import FRAMES_PER_CODE, MEL_24K, SAMPLES_PER_CODE
+from chelys.data.features import Features, extract
+from chelys.data.manifest import Utterance, read_manifest, write_manifest
+from chelys.errors import ManifestError
+
+
+def mel_of(wave: np.ndarray) -> torch.Tensor:
+    """What a feature folder should hold of a wave at 24 kHz: ``(f, s)``, whole codes, rounded to float16."""
+    frames = len(wave) // SAMPLES_PER_CODE * FRAMES_PER_CODE
+    return log_mel(torch.from_numpy(wave.astype(np.float32))[None], MEL_24K)[0, :, :frames].half().float()
+
+
+def tone(seconds: float, rate: int = RATE) -> np.ndarray:
+    return toy_corpus.vowel(200.0, (500, 1500), seconds, rate).astype(np.float32)
+
+
+def make(folder: Path, waves: dict[str, np.ndarray], *, rate: int = RATE, **cut: float) -> Features:
+    for name, wave in waves.items():
+        sf.write(folder / f"{name}.wav", wave, rate, subtype="FLOAT")
+    write_manifest(folder / "m.jsonl", (Utterance(n, f"{n}.wav", f"Say {n}.", "ada", 1.0, **cut) for n in waves))
+    extract([folder / "m.jsonl"], folder / "features", workers=1)
+    return Features(folder / "features")
+
+
+def test_frames_are_whole_codes_laid_end_to_end(toy: ToyCorpus) -> None:
+    features = Features(toy.features)
+    utterances = list(read_manifest(toy.manifest))
+    assert [(c.id, c.audio, c.text, c.speaker) for c in features.clips] == [
+        (u.id, u.audio, u.text, u.speaker) for u in utterances
+    ]
+    first = 0
+    for clip, utterance in zip(features.clips, utterances, strict=True):
+        assert clip.first == first
+        assert clip.codes == int(utterance.seconds * RATE + 0.5) // SAMPLES_PER_CODE
+        assert clip.frames == clip.codes * FRAMES_PER_CODE
+        first += clip.frames
+    assert features.frames.shape == (first, MEL_24K.bands)
+
+
+def test_the_memory_map_holds_the_mels_of_the_clips(toy: ToyCorpus) -> None:
+    features = Features(toy.features)
+    for clip in features.clips[::5]:
+        wave, _ = sf.read(clip.audio, dtype="float32")
+        expected = mel_of(wave)
+        assert torch.equal(features.mel(clip), expected)
+        assert torch.equal(features.mel(clip, 8, 12), expected[:, 8:20])
+        assert torch.equal(features.mel(clip, 8), expected[:, 8:])
+
+
+def test_statistics(toy: ToyCorpus) -> None:
+    features = Features(toy.features)
+    frames = features.frames.astype(np.float64)
+    assert features.statistics["mean"] == pytest.approx(frames.mean())
+    assert features.statistics["std"] == pytest.approx(frames.std())
+    assert features.statistics["hours"] == pytest.approx(len(frames) * 256 / 24_000 / 3600)
+
+
+def test_clips_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    waves = {name: tone(0.5) for name in ("a", "noise", "z")} | {
+        "short": tone(0.04), "empty": np.zeros(0, np.float32), "nan": np.full(9000, np.nan, np.float32)
+    }  # fmt: skip
+    order = ["a", "noise", "short", "empty", "nan", "gone", "z"]
+    for name, wave in waves.items():
+        sf.write(tmp_path / f"{name}.wav", wave, RATE, subtype="FLOAT")
+    (tmp_path / "noise.wav").write_bytes(b"RIFFnonsense")
+    write_manifest(tmp_path / "m.jsonl", (Utterance(n, f"{n}.wav", "Calm.", "ada", 1.0) for n in order))
+    with caplog.at_level(logging.WARNING):
+        extract([tmp_path / "m.jsonl"], tmp_path / "features", workers=1)
+    features = Features(tmp_path / "features")
+    assert [c.id for c in features.clips] == ["a", "z"]
+    assert torch.equal(features.mel(features.clips[1]), mel_of(waves["z"]))
+    assert "5 of 7 clips" in caplog.text
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.jsonl", [Utterance("a", "gone.wav", "Calm.", "ada", 1.0)])
+    with pytest.raises(ManifestError, match="no usable clip in .*m.jsonl"):
+        extract([tmp_path / "m.jsonl"], tmp_path / "features", workers=1)
+    with pytest.raises(ManifestError, match="no features in"):
+        Features(tmp_path / "features")
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_other_rates_are_resampled(tmp_path: Path, rate: int) -> None:
+    wave = tone(0.8, rate)
+    features = make(tmp_path, {"a": wave}, rate=rate)
+    expected = mel_of(soxr.resample(wave, rate, RATE))
+    assert torch.equal(features.mel(features.clips[0]), expected)
+    same = mel_of(tone(0.8))[:60, :72]  # up to 4 kHz the clip sounds as it does at 24 kHz
+    assert (features.mel(features.clips[0])[:60, :72] - same).abs().mean() < 0.15
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    left, right = tone(0.5), toy_corpus.vowel(120.0, (300, 900), 0.5, RATE).astype(np.float32)
+    features = make(tmp_path, {"a": np.stack([left, right], 1)})
+    assert torch.equal(features.mel(features.clips[0]), mel_of((left + right) / 2))
+
+
+def test_pieces_of_longer_files(tmp_path: Path) -> None:
+    wave = np.concatenate([tone(0.5), np.zeros(6000, np.float32), tone(1.0)])
+    (clip,) = (features := make(tmp_path, {"a": wave}, start=0.75, end=1.5)).clips
+    assert torch.equal(features.mel(clip), mel_of(wave[18_000:36_000]))
+    assert clip.start == 0.75
+
+
+def test_several_manifests_in_their_order(tmp_path: Path) -> None:
+    for name in "ba":
+        (tmp_path / name).mkdir()
+        sf.write(tmp_path / name / "x.wav", tone(0.3), RATE)
+        write_manifest(tmp_path / name / "m.jsonl", [Utterance(name, "x.wav", "Line\u2028two.", "ada", 0.3)])
+    extract([tmp_path / "b" / "m.jsonl", tmp_path / "a" / "m.jsonl"], tmp_path / "features", workers=1)
+    clips = Features(tmp_path / "features").clips
+    assert [(c.id, c.text) for c in clips] == [("b", "Line\u2028two."), ("a", "Line\u2028two.")]
+    assert [Path(c.audio).parent.name for c in clips] == ["b", "a"]
+
+
+def test_the_number_of_workers_changes_nothing(toy: ToyCorpus, tmp_path: Path) -> None:
+    extract([toy.manifest], tmp_path / "f", workers=2)
+    for name in ("mel.f16", "index.jsonl", "statistics.json"):
+        assert (tmp_path / "f" / name).read_bytes() == (toy.features / name).read_bytes(), name
+
+
+def test_a_complete_folder_stays_and_an_incomplete_one_is_made_anew(toy: ToyCorpus, tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    make(tmp_path, {"a": tone(0.3)})
+    whole = (folder / "mel.f16").read_bytes()
+    extract([toy.manifest], folder, workers=1)
+    assert (folder / "mel.f16").read_bytes() == whole
+    (folder / "statistics.json").unlink()  # as a run leaves it that was killed before the end
+    (folder / "mel.f16").write_bytes(whole[:1000])
+    with pytest.raises(ManifestError, match="chelys data features MANIFEST"):
+        Features(folder)
+    extract([tmp_path / "m.jsonl"], folder, workers=1)
+    assert (folder / "mel.f16").read_bytes() == whole
+
+
+def test_a_faulty_manifest_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text(json.dumps({"id": "a"}))
+    with pytest.raises(ManifestError, match="m.jsonl:1: lacks"):
+        extract([tmp_path / "m.jsonl"], tmp_path / "features", workers=1)
+    assert not (tmp_path / "features").exists()

@@ -1,0 +1,157 @@
+"""Batches of text, codes and a reference clip."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_corpus import MEL_RANGE, SPEAKERS, ToyCorpus
+
+from chelys.data.batching import is_held_out
+from chelys.data.features import Clip, Features
+from chelys.data.pairs import PairConfig, Pairs, load_pairs, repeat_to
+from chelys.errors import ManifestError
+from chelys.text.tokenizer import SPELLED_LETTERS
+
+
+@pytest.fixture(scope="module")
+def pairs(toy: ToyCorpus) -> Pairs:
+    return toy.pairs()
+
+
+def random() -> np.random.Generator:
+    return np.random.default_rng(5)
+
+
+def test_training_and_test_clips_are_apart(pairs: Pairs) -> None:
+    assert (len(pairs.train), len(pairs.test)) == (15, 3)
+    assert all(map(is_held_out, pairs.test)) and not any(map(is_held_out, pairs.train))
+    heard = {id(clip) for clips in pairs.by_speaker.values() for clip in clips}
+    assert not heard & {id(clip) for clip in pairs.test}, "a held-out clip is no reference either"
+
+
+def test_shapes_padding_and_lengths(pairs: Pairs) -> None:
+    clips = sorted(pairs.train, key=lambda c: c.codes)[::4]
+    batch = pairs.collate(clips, random())
+    b, m = len(clips), max(c.codes for c in clips)
+    texts = [pairs.tokenizer.encode(c.text) for c in clips]
+    assert batch.text.shape == (b, max(map(len, texts))) and batch.codes.shape == (b, m)
+    assert batch.mel.shape == (b, 100, 4 * m) and batch.reference.shape == (b, 100, 32)
+    assert batch.text_lengths.tolist() == list(map(len, texts))
+    assert batch.code_lengths.tolist() == [c.codes for c in clips]
+    assert len(set(batch.code_lengths.tolist())) > 1, "a ragged batch, or nothing would be padded"
+    for row, clip in enumerate(clips):
+        t, codes = len(texts[row]), clip.codes
+        assert batch.text[row, :t].tolist() == texts[row] and not batch.text[row, t:].any()
+        assert torch.equal(batch.codes[row, :codes], pairs.codes.of(clip)) and not batch.codes[row, codes:].any()
+        assert torch.equal(batch.mel[row, :, : 4 * codes], MEL_RANGE.normalize(pairs.features.mel(clip)))
+        assert not batch.mel[row, :, 4 * codes :].any()
+
+
+def test_a_batch_is_a_function_of_seed_and_step(toy: ToyCorpus, pairs: Pairs) -> None:
+    again = toy.pairs()
+    for step in (7, 0, 3):
+        for one, other in zip(pairs.batch(step), again.batch(step), strict=True):
+            assert torch.equal(one, other)
+    others = toy.pairs(seed=2)
+    assert any(pairs.batch(step).text.shape != others.batch(step).text.shape for step in range(5))
+
+
+def test_batches_keep_the_budget_and_the_longest(toy: ToyCorpus) -> None:
+    pairs = toy.pairs(PairConfig(budget=90, reference_frames=32, longest=40))
+    assert max(c.codes for c in pairs.train) <= 40 < max(c.codes for c in pairs.features.clips)
+    for step in range(12):
+        batch = pairs.batch(step)
+        assert batch.codes.numel() <= 90 and batch.code_lengths.max() <= 40
+
+
+def spelled_share(pairs: Pairs, share: float) -> float:
+    letters = set(pairs.tokenizer.core.encode(SPELLED_LETTERS).ids)
+    batch = pairs.collate(pairs.train * 6, random(), spelled=share)
+    words = spelled = 0
+    for row, length in zip(batch.text, batch.text_lengths, strict=True):
+        for word in " ".join(map(str, row[:length].tolist())).split(" 2 "):  # 2 is the space
+            words += 1
+            spelled += int(word.split()[0]) in letters
+    return spelled / words
+
+
+def test_a_share_of_the_words_is_spelled(pairs: Pairs) -> None:
+    assert spelled_share(pairs, 0.0) == 0.0
+    assert spelled_share(pairs, 0.3) == pytest.approx(0.3, abs=0.06)
+    assert spelled_share(pairs, 1.0) == 1.0
+
+
+def found_in(pairs: Pairs, reference: torch.Tensor) -> list[int]:
+    """Indices of the training clips that hold a crop: no two have a frame in common."""
+    return [i for i, clip in enumerate(pairs.train) if holds(pairs, clip, reference)]
+
+
+def holds(pairs: Pairs, clip: Clip, reference: torch.Tensor) -> bool:
+    mel = MEL_RANGE.normalize(pairs.features.mel(clip))
+    return any(
+        torch.equal(mel[:, at : at + reference.shape[1]], reference)
+        for at in (mel == reference[:, :1]).all(0).nonzero().flatten().tolist()
+    )
+
+
+def test_references_are_other_clips_of_the_speaker(pairs: Pairs) -> None:
+    rng = random()
+    own = Counter()
+    for index, clip in enumerate(pairs.train * 4):
+        (source,) = found_in(pairs, pairs.reference(clip, rng))
+        assert pairs.train[source].speaker == clip.speaker
+        own[source == index % len(pairs.train)] += 1
+    assert own[True] < 0.1 * own.total(), "one in n squared draws at most falls on the clip itself"
+
+
+def test_references_of_held_out_clips_are_training_clips(pairs: Pairs) -> None:
+    for clip in pairs.test:
+        (source,) = found_in(pairs, pairs.reference(clip, random()))
+        assert pairs.train[source].speaker == clip.speaker
+
+
+def test_a_speaker_with_one_clip_is_their_own_reference(pairs: Pairs) -> None:
+    pairs = Pairs(pairs.features, pairs.codes, pairs.tokenizer, MEL_RANGE, pairs.config, 1)
+    alone = pairs.test[0]
+    del pairs.by_speaker[alone.speaker]  # as if no other clip had been recorded
+    reference = pairs.reference(alone, random())
+    assert holds(pairs, alone, reference)
+
+
+def test_short_references_are_repeated() -> None:
+    mel = torch.arange(6.0).view(2, 3)
+    assert repeat_to(mel, 7).tolist() == [[0, 1, 2, 0, 1, 2, 0], [3, 4, 5, 3, 4, 5, 3]]
+    assert torch.equal(repeat_to(mel, 2), mel[:, :2])
+
+
+def test_voices_weigh_speakers(toy: ToyCorpus) -> None:
+    pairs = toy.pairs(PairConfig(budget=120, voices={"ada": 3.0, "other": 1.0, "bob": 0.0}))
+    heard = Counter(pairs.train[i].speaker for step in range(300) for i in pairs.buckets.at(step))
+    assert set(SPEAKERS) - set(heard) == {"bob"}
+    assert heard["ada"] / heard["cleo"] == pytest.approx(3, rel=0.05)
+
+
+def test_no_clip_left(toy: ToyCorpus) -> None:
+    with pytest.raises(ManifestError, match="no clip to train on"):
+        toy.pairs(PairConfig(longest=3))
+
+
+def test_pairs_from_their_files(toy: ToyCorpus) -> None:
+    config = PairConfig(budget=120, reference_frames=32)
+    pairs = load_pairs(toy.features, toy.codes, toy.text, MEL_RANGE, config, seed=1)
+    assert torch.equal(pairs.batch(3).mel, toy.pairs().batch(3).mel)
+
+
+def test_index_of_features_made_before_clips_had_a_start(toy: ToyCorpus, tmp_path: Path) -> None:
+    for name in ("mel.f16", "statistics.json"):
+        (tmp_path / name).symlink_to(toy.features / name)
+    lines = [json.loads(line) for line in (toy.features / "index.jsonl").read_text("utf8").splitlines()]
+    for line in lines:
+        del line["start"]
+    (tmp_path / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert Features(tmp_path).clips == Features(toy.features).clips
