@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Makes nano from nothing: corpus, features, codes, five networks, model folder.
+#
+#   runs/nano.sh [full|smallest] [FOLDER]        default: full runs/nano
+#
+# full      the model that chelys ships; about five hours on two cores, most of them the decoder's and the renderer's
+# smallest  the same road in a few minutes, with a corpus of a hundred clips; what comes out babbles
+#
+# Every step goes on where it stopped: run the same line again after an interruption.
+# Needs: pip install -e '.[train,corpus]', and for full Debian's wordnet-base.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+setting=${1:-full}
+out=${2:-runs/nano}
+
+if [ "$setting" = full ]; then
+  clips=20000 kokoro=1700 said=()
+  steps() { :; }
+elif [ "$setting" = smallest ]; then
+  clips=96 kokoro=0 said=(--text runs/sentences.txt)
+  # a stage's steps; everything else stays as it is in the full run but for the size of a batch
+  steps() { echo "loop.steps=$1 loop.warmup=5 loop.evaluate_every=$1 loop.checkpoint_every=$1 loop.log_every=5 ${2:-}"; }
+else
+  echo "usage: runs/nano.sh [full|smallest] [FOLDER]" >&2
+  exit 2
+fi
+mkdir -p "$out"
+
+# text: the lexicon is shipped with nano; 'chelys data lexicon' compiles it anew
+chelys data tokenizer src/chelys/assets/nano/lexicon.txt.gz --out "$out/text"
+
+# corpus: one quick teacher in nine sizes, and a slow one with thirty-two voices, five of which are kept out
+chelys data make synthetic --out "$out/corpus/hibari" --clips "$clips" --teacher hibari "${said[@]}"
+manifests=("$out/corpus/hibari/manifest.jsonl")
+if [ "$kokoro" -gt 0 ]; then
+  chelys data make synthetic --out "$out/corpus/kokoro" --clips "$kokoro" --teacher kokoro --seed 2
+  grep -vE '"speaker": "s(01|03|16|18|26)"' "$out/corpus/kokoro/manifest.jsonl" > "$out/corpus/kokoro/train.jsonl"
+  manifests+=("$out/corpus/kokoro/train.jsonl")
+fi
+chelys data features "${manifests[@]}" --out "$out/features"
+
+train() { # STAGE RUN [KEY=VALUE ...]
+  local stage=$1 run=$2
+  shift 2
+  [ -f "$out/$run/$stage.safetensors" ] || chelys train "$stage" --config "configs/nano/$stage.yaml" run="$out/$run" features="$out/features" "$@"
+}
+read_codes=(codes="$out/codes.npy" text="$out/text")
+
+# shellcheck disable=SC2046
+{
+train dvae dvae $(steps 60 "stage.start_at=20 stage.rows=8")
+chelys data codes "$out/features" --run "$out/dvae" --out "$out/codes.npy"
+train autoregressive autoregressive "${read_codes[@]}" $(steps 40 "pairs.budget=500")
+train clvp clvp "${read_codes[@]}" $(steps 20 "pairs.budget=1000")
+train vocoder vocoder $(steps 40 "stage.rows=4 stage.adversarial_from=30")
+train diffusion diffusion-codes "${read_codes[@]}" $(steps 30 "pairs.budget=300")
+train diffusion diffusion "${read_codes[@]}" $(steps 30 "pairs.budget=300") stage.content=latents \
+  start="$out/diffusion-codes/diffusion.safetensors" decoder="$out/autoregressive/autoregressive.safetensors"
+}
+
+packed=(text="$out/text" features="$out/features")
+for run in dvae autoregressive clvp diffusion vocoder; do packed+=("runs.$run=$out/$run"); done
+[ "$setting" = full ] || packed+=("voices={heart: heart, cedar: cedar}")
+chelys pack --config configs/nano/model.yaml --out "$out/model" "${packed[@]}"
+echo "now: chelys speak 'Hello there.' --model $out/model"
