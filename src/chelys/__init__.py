@@ -1,0 +1,58 @@
+"""chelys: TorToise text-to-speech built anew.
+
+In short::
+
+    import chelys
+
+    tts = chelys.load()
+    tts.speak("Hello there.", seed=7).save("hello.wav")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chelys.inference.options import SpeechOptions
+    from chelys.inference.speech import Speech
+    from chelys.inference.synthesizer import Synthesizer
+    from chelys.inference.voice import Voice
+
+__all__ = ["Speech", "SpeechOptions", "Synthesizer", "Voice", "__version__", "load"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Speech": "chelys.inference.speech",
+    "SpeechOptions": "chelys.inference.options",
+    "Synthesizer": "chelys.inference.synthesizer",
+    "Voice": "chelys.inference.voice",
+}
+
+
+def load(model: str = "nano", *, device: str = "cpu", dtype: str | None = None) -> Synthesizer:
+    """Load a model for speaking.
+
+    Args:
+        model: ``nano``, which lies inside the package, or a model folder.
+        device: As torch names it.
+        dtype: ``float32`` (the default) or ``bfloat16``: what the networks compute with.
+
+    Raises:
+        ModelError: If the model is unknown, incomplete or damaged.
+        UserError: If the device or dtype is unknown.
+    """
+    from chelys.inference.synthesizer import Synthesizer
+    from chelys.weights.catalog import find_model
+    from chelys.weights.placement import place
+
+    torch_device, torch_dtype = place(device, dtype)
+    return Synthesizer.from_folder(find_model(model), device=torch_device, dtype=torch_dtype)
+
+
+def __getattr__(name: str) -> Any:
+    """Public classes are imported when they are first asked for: torch takes a second, ``--help`` should not."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'chelys' has no attribute {name!r}")

@@ -1,0 +1,79 @@
+"""What synthesis gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chelys.audio.io import write
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One take of a whole text.
+
+    Attributes:
+        audio: ``(n,)`` float32 in [-1, 1].
+        score: Mean of the CLVP scores of its sentences; higher is better.
+        codes: Speech codes of each sentence.
+    """
+
+    audio: np.ndarray
+    score: float
+    codes: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One sentence, as soon as it is ready.
+
+    Attributes:
+        audio: ``(n,)`` float32 in [-1, 1], with the pause that follows.
+        sample_rate: Hz.
+        text: The sentence.
+        candidates: The kept takes, best first; ``audio`` is the first one's.
+        scores: CLVP scores of all takes that were sampled, in the order of sampling.
+        warnings: What the user should know.
+    """
+
+    audio: np.ndarray
+    sample_rate: int
+    text: str
+    candidates: list[Candidate]
+    scores: list[float] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A spoken text.
+
+    Attributes:
+        audio: ``(n,)`` float32 in [-1, 1].
+        sample_rate: Hz.
+        candidates: The kept takes, best first; ``audio`` is the first one's.
+        receipt: What was asked for and what came of it, ready for JSON.
+        warnings: What the user should know.
+    """
+
+    audio: np.ndarray
+    sample_rate: int
+    candidates: list[Candidate]
+    receipt: dict[str, Any]
+    warnings: list[str]
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return len(self.audio) / self.sample_rate
+
+    def save(self, path: str | Path) -> None:
+        """Write wav, flac, ogg or mp3, by the suffix.
+
+        Raises:
+            OutputError: If the suffix is unknown or the file cannot be written.
+        """
+        write(Path(path), self.audio, self.sample_rate)

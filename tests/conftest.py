@@ -1,0 +1,54 @@
+"""What the tests of several rooms share: a toy model, and sums that come out alike however many cores there are."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import toy  # noqa: E402
+
+from chelys.inference.synthesizer import Synthesizer  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks are no faster on many threads, and sums in another order differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def no_voices_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests may have voices of their own."""
+    monkeypatch.setenv("CHELYS_VOICES", str(tmp_path / "shelf"))
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder; not to be changed."""
+    return toy.make(tmp_path_factory.mktemp("models") / "toy")
+
+
+@pytest.fixture(scope="session")
+def tts(toy_folder: Path) -> Synthesizer:
+    """The toy model, loaded."""
+    return Synthesizer.from_folder(toy_folder)
+
+
+@pytest.fixture
+def toy_copy(toy_folder: Path, tmp_path: Path) -> Callable[[], Path]:
+    """Make a model folder of one's own, to be damaged."""
+
+    def copy() -> Path:
+        return Path(shutil.copytree(toy_folder, tmp_path / "model"))
+
+    return copy

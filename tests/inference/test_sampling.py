@@ -1,0 +1,146 @@
+"""Logits to the next code, against figures worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from chelys.errors import UserError
+from chelys.inference.options import PRESETS, SpeechOptions, options_for
+from chelys.inference.sampling import draw, filtered, forbid
+
+PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0)
+NEVER = float("-inf")
+
+
+def logits_of(*chances: float) -> Tensor:
+    return torch.tensor([chances]).log()
+
+
+def chances(logits: Tensor, said: Tensor | None = None, **knobs: float) -> list[float]:
+    said = torch.zeros_like(logits) if said is None else said
+    return filtered(logits, said, replace(PLAIN, **knobs)).softmax(1)[0].tolist()
+
+
+def test_without_filters_the_chances_stay_what_they_are() -> None:
+    assert chances(logits_of(0.5, 0.3, 0.2)) == pytest.approx([0.5, 0.3, 0.2])
+
+
+def test_temperature_takes_powers_of_the_chances() -> None:
+    # at 1/2 chances are squared: .25, .09, .06 of their sum .38 (.2 squared is .04)
+    assert chances(logits_of(0.5, 0.3, 0.2), temperature=0.5) == pytest.approx([0.25 / 0.38, 0.09 / 0.38, 0.04 / 0.38])
+    # at 2 the roots are taken
+    assert chances(logits_of(0.64, 0.36), temperature=2.0) == pytest.approx([0.8 / 1.4, 0.6 / 1.4])
+
+
+def test_top_k_keeps_the_k_likeliest() -> None:
+    assert chances(logits_of(0.1, 0.4, 0.3, 0.2), top_k=2) == pytest.approx([0, 4 / 7, 3 / 7, 0])
+    assert chances(logits_of(0.1, 0.4, 0.3, 0.2), top_k=1) == [0, 1, 0, 0]
+    assert chances(logits_of(0.6, 0.4), top_k=50) == pytest.approx([0.6, 0.4])  # more than there are codes
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"),
+    [
+        (0.05, [0, 1, 0, 0]),  # the likeliest code always stays
+        (0.39, [0, 1, 0, 0]),
+        (0.41, [0, 4 / 7, 3 / 7, 0]),  # the code that crosses the border is in
+        (0.69, [0, 4 / 7, 3 / 7, 0]),
+        (0.71, [0, 4 / 9, 3 / 9, 2 / 9]),
+        (0.99, [0.1, 0.4, 0.3, 0.2]),
+        (1.0, [0.1, 0.4, 0.3, 0.2]),
+    ],
+)
+def test_top_p_keeps_the_smallest_nucleus(top_p: float, kept: list[float]) -> None:
+    assert chances(logits_of(0.1, 0.4, 0.3, 0.2), top_p=top_p) == pytest.approx(kept)
+
+
+def test_the_nucleus_is_that_of_the_heated_chances() -> None:
+    # cooled to 1/2, .4 .3 .2 .1 become 16 9 4 1 thirtieths: the first alone is .53, with the second .83
+    assert chances(logits_of(0.4, 0.3, 0.2, 0.1), temperature=0.5, top_p=0.6) == pytest.approx([16 / 25, 9 / 25, 0, 0])
+
+
+def test_repetition_makes_said_codes_less_likely_whatever_the_sign() -> None:
+    logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
+    said = torch.tensor([[1.0, 3.0, 0.0, 0.0]])
+    assert filtered(logits, said, replace(PLAIN, repetition_penalty=2.0)).tolist() == [[1.0, -4.0, 2.0, -2.0]]
+    assert filtered(logits, said, PLAIN).tolist() == logits.tolist()
+
+
+def test_rows_are_filtered_each_for_itself() -> None:
+    rows = torch.cat((logits_of(0.7, 0.2, 0.1), logits_of(0.1, 0.2, 0.7)))
+    both = filtered(rows, torch.zeros_like(rows), replace(PLAIN, top_k=1))
+    assert both.isfinite().tolist() == [[True, False, False], [False, False, True]]
+
+
+def test_a_forbidden_code_is_never_drawn() -> None:
+    logits = forbid(logits_of(0.9, 0.05, 0.05), 0)
+    assert logits[0, 0] == NEVER
+    generator = torch.Generator().manual_seed(0)
+    drawn = {int(draw(logits, torch.zeros_like(logits), PLAIN, [generator])) for _ in range(200)}
+    assert drawn == {1, 2}
+
+
+def test_draws_are_as_frequent_as_they_are_likely() -> None:
+    wanted = torch.tensor([0.5, 0.25, 0.15, 0.07, 0.03])
+    logits = wanted.log().expand(50, -1)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(50)]
+    drawn = torch.cat([draw(logits, torch.zeros_like(logits), PLAIN, generators) for _ in range(400)])
+    seen = torch.bincount(drawn, minlength=5) / len(drawn)
+    # the share of a code in n draws has a standard deviation of sqrt(p (1 - p) / n); five of them are one in a million
+    tolerance = 5 * (wanted * (1 - wanted) / len(drawn)).sqrt()
+    assert ((seen - wanted).abs() < tolerance).all(), (seen, wanted, tolerance)
+
+
+def test_a_take_draws_the_same_in_any_company() -> None:
+    logits = torch.randn(4, 30, generator=torch.Generator().manual_seed(3))
+    together = draw(logits, torch.zeros(4, 30), PLAIN, [torch.Generator().manual_seed(i) for i in range(4)])
+    alone = [draw(logits[i : i + 1], torch.zeros(1, 30), PLAIN, [torch.Generator().manual_seed(i)]) for i in range(4)]
+    assert together.tolist() == torch.cat(alone).tolist()
+    assert len(set(together.tolist())) > 1
+
+
+def test_temperature_0_takes_the_likeliest_and_draws_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert draw(logits_of(0.3, 0.4, 0.3), torch.zeros(1, 3), replace(PLAIN, temperature=0.0), [generator]).item() == 1
+    assert torch.equal(generator.get_state(), before)
+
+
+# ---------------------------------------------------------------- knobs
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("candidates", 0),
+        ("candidates", 1025),
+        ("steps", 0),
+        ("steps", 4001),
+        ("guidance", -0.1),
+        ("temperature", -1.0),
+        ("temperature", float("nan")),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("top_k", -1),
+        ("repetition_penalty", 0.5),
+        ("diffusion_temperature", 2.5),
+        ("longest", 19),
+    ],
+)
+def test_a_knob_out_of_range_is_named_with_its_range(knob: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"^{knob} is {value}; it must lie between .+ and .+$"):
+        SpeechOptions(**{knob: value})  # type: ignore[arg-type]
+
+
+def test_presets_grow_and_can_be_changed() -> None:
+    work = [
+        PRESETS[name].candidates * PRESETS[name].steps for name in ("ultra_fast", "fast", "standard", "high_quality")
+    ]
+    assert work == sorted(work) and len(set(work)) == 4
+    assert options_for("fast", candidates=7, steps=None) == replace(SpeechOptions.fast(), candidates=7)
+    with pytest.raises(UserError, match="unknown preset 'slow': choose from ultra_fast, fast, standard, high_quality"):
+        options_for("slow")

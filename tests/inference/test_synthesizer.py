@@ -1,0 +1,292 @@
+"""Text in, speech out: what the pipeline promises whatever the weights are."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import chelys
+from chelys.audio.io import read
+from chelys.audio.rates import OUTPUT_RATE, SAMPLES_PER_CODE
+from chelys.errors import TextError, UserError, VoiceError
+from chelys.inference.options import PRESETS, SpeechOptions
+from chelys.inference.speech import Speech
+from chelys.inference.synthesizer import Synthesizer
+from chelys.text.normalize import LONGEST_WORD
+from chelys.text.split import PARAGRAPH_PAUSE_S, SENTENCE_PAUSE_S
+
+QUICK = SpeechOptions(candidates=3, steps=2)
+TEXT = "Hello there. One, two, three!"
+
+
+@pytest.fixture
+def speak(tts: Synthesizer) -> Callable[..., Speech]:
+    """Speak with few takes and steps, seed 7 unless told otherwise."""
+
+    def run(text: str = TEXT, **asked: Any) -> Speech:
+        return tts.speak(text, **{"seed": 7, "options": QUICK, **asked})
+
+    return run
+
+
+def spoken_samples(codes: list[list[int]]) -> int:
+    return sum(map(len, codes)) * SAMPLES_PER_CODE
+
+
+# ---------------------------------------------------------------- what comes out
+
+
+def test_speech_is_a_wave_of_as_many_samples_as_its_codes_and_pauses_take(speak: Callable[..., Speech]) -> None:
+    speech = speak()
+    assert speech.audio.dtype == np.float32 and speech.audio.ndim == 1 and speech.sample_rate == OUTPUT_RATE == 24_000
+    assert np.abs(speech.audio).max() <= 1.0 and np.sqrt(np.mean(speech.audio**2)) > 0.01
+    (take,) = speech.candidates
+    assert speech.audio is take.audio and len(take.codes) == 2
+    assert len(speech.audio) == spoken_samples(take.codes) + round(SENTENCE_PAUSE_S * OUTPUT_RATE)
+    assert speech.seconds == len(speech.audio) / 24_000
+    assert all(0 <= code < 48 for codes in take.codes for code in codes)
+
+
+def test_it_can_be_saved(speak: Callable[..., Speech], tmp_path: Path) -> None:
+    speech = speak()
+    speech.save(tmp_path / "a.wav")
+    np.testing.assert_allclose(read(tmp_path / "a.wav", OUTPUT_RATE), speech.audio, atol=2**-15)
+
+
+def test_speak_is_stream_collected(tts: Synthesizer, speak: Callable[..., Speech]) -> None:
+    chunks = list(tts.stream(TEXT, seed=7, options=QUICK, keep=2))
+    speech = speak(keep=2)
+    assert [chunk.text for chunk in chunks] == ["Hello there.", "One, two, three!"]
+    for place in range(2):
+        collected = np.concatenate([chunk.candidates[place].audio for chunk in chunks])
+        np.testing.assert_array_equal(collected, speech.candidates[place].audio)
+    np.testing.assert_array_equal(np.concatenate([chunk.audio for chunk in chunks]), speech.audio)
+    assert [chunk.scores for chunk in chunks] == [sentence["scores"] for sentence in speech.receipt["sentences"]]
+
+
+def test_long_text_is_split_and_pauses_are_silent(tts: Synthesizer) -> None:
+    chunks = list(tts.stream("Hello. One two.\n\nThree.", seed=1, options=QUICK))
+    assert [chunk.text for chunk in chunks] == ["Hello.", "One two.", "Three."]
+    for chunk, pause_s in zip(chunks, (SENTENCE_PAUSE_S, PARAGRAPH_PAUSE_S, 0.0), strict=True):
+        spoken = spoken_samples(chunk.candidates[0].codes)
+        assert len(chunk.audio) == spoken + round(pause_s * OUTPUT_RATE)
+        assert not chunk.audio[spoken:].any() and chunk.audio[:spoken].any()
+
+
+def test_no_piece_is_longer_than_asked(tts: Synthesizer) -> None:
+    text = "one two three hello there " * 8
+    chunks = list(tts.stream(text, seed=1, options=replace(QUICK, candidates=1, steps=1, longest=40)))
+    assert len(chunks) > 5 and max(len(chunk.text) for chunk in chunks) <= 40
+    assert " ".join(chunk.text for chunk in chunks).split() == text.split()
+
+
+def test_a_sentence_sounds_the_same_whatever_follows(speak: Callable[..., Speech]) -> None:
+    alone, followed = speak("Hello there."), speak("Hello there. One. Two.")
+    np.testing.assert_array_equal(alone.audio, followed.audio[: len(alone.audio)])
+
+
+# ---------------------------------------------------------------- seeds
+
+
+def test_the_same_seed_gives_the_same_samples_whatever_was_asked_before(
+    tts: Synthesizer, toy_folder: Path, speak: Callable[..., Speech]
+) -> None:
+    first = speak().audio
+    speak("Something else.", seed=8, voice="high", keep=3)
+    np.testing.assert_array_equal(first, speak().audio)
+    np.testing.assert_array_equal(first, chelys.load(str(toy_folder)).speak(TEXT, seed=7, options=QUICK).audio)
+
+
+def test_another_seed_voice_or_text_gives_another_take(speak: Callable[..., Speech]) -> None:
+    takes = [speak(), speak(seed=8), speak(voice="high"), speak("Hello there. One, two!")]
+    assert len({take.audio.tobytes() for take in takes}) == 4
+
+
+def test_a_drawn_seed_is_in_the_receipt_and_gives_the_same_again(speak: Callable[..., Speech]) -> None:
+    drawn, other = speak(seed=None), speak(seed=None)
+    assert drawn.receipt["seed"] != other.receipt["seed"]
+    np.testing.assert_array_equal(drawn.audio, speak(seed=drawn.receipt["seed"]).audio)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"temperature": 0.0}, {"temperature": 1.5}, {"top_k": 2}, {"top_p": 0.2}, {"repetition_penalty": 20.0},
+     {"steps": 3}, {"guidance": 0.0}, {"diffusion_temperature": 0.5}],
+    ids=str,
+)  # fmt: skip
+def test_every_knob_turns_something(speak: Callable[..., Speech], change: dict[str, Any]) -> None:
+    text = "Hello there, my friend. One, two, and three."
+    plain, changed = (speak(text, keep=3, options=replace(QUICK, **knobs)) for knobs in ({}, change))
+    assert [take.audio.tobytes() for take in plain.candidates] != [take.audio.tobytes() for take in changed.candidates]
+
+
+def test_global_random_state_is_neither_read_nor_written(toy_folder: Path, speak: Callable[..., Speech]) -> None:
+    def states() -> tuple[bytes, str, str]:
+        return torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), repr(random.getstate())
+
+    with torch.random.fork_rng(devices=[]):
+        waves = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
+            before = states()
+            waves.append(chelys.load(str(toy_folder)).speak(TEXT, seed=7, options=QUICK).audio)
+            speak(seed=None)
+            assert states() == before
+        np.testing.assert_array_equal(*waves)
+
+
+# ---------------------------------------------------------------- many takes
+
+
+def test_three_kept_takes_differ_and_the_best_comes_first(speak: Callable[..., Speech]) -> None:
+    options = replace(QUICK, candidates=6)
+    speech = speak("Hello there.", keep=3, options=options)
+    scores = speech.receipt["sentences"][0]["scores"]
+    assert len(scores) == 6
+    kept = [take.score for take in speech.candidates]
+    assert kept == sorted(scores, reverse=True)[:3] == speech.receipt["scores"]
+    assert len({take.audio.tobytes() for take in speech.candidates}) == 3
+    np.testing.assert_array_equal(speech.audio, speak("Hello there.", options=options).audio)
+
+
+def test_a_take_sounds_the_same_however_many_were_sampled(speak: Callable[..., Speech]) -> None:
+    def takes(count: int) -> dict[float, bytes]:
+        speech = speak("Hello there.", keep=count, options=replace(QUICK, candidates=count))
+        return {round(take.score, 5): take.audio.tobytes() for take in speech.candidates}
+
+    few, many = takes(2), takes(5)
+    assert len(many) == 5 and few.items() <= many.items()
+
+
+def test_of_several_sentences_the_scores_are_means(speak: Callable[..., Speech]) -> None:
+    speech = speak(keep=2)
+    best = [sorted(sentence["scores"], reverse=True) for sentence in speech.receipt["sentences"]]
+    assert speech.receipt["scores"] == pytest.approx([np.mean([scores[i] for scores in best]) for i in range(2)])
+
+
+def test_a_preset_and_its_number_of_takes(tts: Synthesizer) -> None:
+    receipt = tts.speak("A", preset="ultra_fast", candidates=3, seed=1).receipt
+    assert len(receipt["sentences"][0]["scores"]) == 3 and receipt["preset"] == "ultra_fast"
+    assert receipt["options"]["steps"] == PRESETS["ultra_fast"].steps
+    assert tts.speak("A", options=QUICK, seed=1).receipt["preset"] is None
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def test_the_receipt_is_ready_for_json(speak: Callable[..., Speech]) -> None:
+    receipt = json.loads(json.dumps(speak(seed=np.int64(7), keep=2).receipt, allow_nan=False))
+    assert receipt["text"] == TEXT and receipt["seed"] == 7 and receipt["voice"] == "low" and receipt["model"] == "toy"
+    assert receipt["sample_rate"] == 24_000 and receipt["options"]["candidates"] == 3
+    assert receipt["real_time_factor"] == pytest.approx(
+        receipt["synthesis_seconds"] / receipt["seconds"], rel=0.02, abs=2e-3
+    )
+    assert [sentence["text"] for sentence in receipt["sentences"]] == ["Hello there.", "One, two, three!"]
+
+
+def test_what_is_dropped_is_told_once(speak: Callable[..., Speech]) -> None:
+    speech = speak("Hello 😀 there. One 😀 two 漢.")
+    assert [warning for warning in speech.warnings if "dropped" in warning] == [
+        "dropped what cannot be spoken: 😀",
+        "dropped what cannot be spoken: 😀漢",
+    ]
+    np.testing.assert_array_equal(speech.audio, speak("Hello there. One two.").audio)
+    assert speak("Hello there. One two.").warnings == []
+
+
+def test_takes_that_met_the_limit_are_told_of(speak: Callable[..., Speech], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chelys.inference.synthesizer.code_limit", lambda ids: 1)
+    speech = speak("Hello there.")
+    assert speech.warnings == ["no take came to its end: 'Hello there.' may be cut or ramble"]
+    assert len(speech.audio) == SAMPLES_PER_CODE
+
+
+def test_progress_tells_every_step_of_every_sentence(speak: Callable[..., Speech]) -> None:
+    told: list[tuple[str, int, int]] = []
+    speak(keep=2, progress=lambda *figures: told.append(figures))
+    assert list(dict.fromkeys(stage for stage, _, _ in told)) == [
+        "sampling 1/2", "rendering 1/2", "sampling 2/2", "rendering 2/2"
+    ]  # fmt: skip
+    assert [told for told in told if told[0] == "rendering 2/2"] == [("rendering 2/2", n, 2) for n in (1, 2)] * 2
+    assert all(1 <= done <= of for _, done, of in told)
+    told.clear()
+    speak("Hello.", progress=lambda *figures: told.append(figures))
+    assert {stage for stage, _, _ in told} == {"sampling", "rendering"}
+
+
+def test_half_the_precision_speaks_as_well(toy_folder: Path) -> None:
+    speech = chelys.load(str(toy_folder), dtype="bfloat16").speak("Hello there.", seed=7, options=QUICK, keep=2)
+    assert speech.audio.dtype == np.float32 and np.isfinite(speech.audio).all() and speech.audio.any()
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        ({"text": ""}, TextError, "the text is empty: give at least one word to speak"),
+        ({"text": " \n\t "}, TextError, "the text is empty"),
+        ({"text": "😀 🐢"}, TextError, "nothing in the text '😀 🐢' can be spoken: give English words or figures"),
+        ({"text": "漢字"}, TextError, "can be spoken: give English words"),
+        ({"text": "?! ... -"}, TextError, "can be spoken: give English words"),
+        ({"text": "\udce9"}, TextError, "can be spoken: give English words"),
+        ({"text": "a" * 10_000}, TextError, f"has 10000 letters, the longest that is spoken {LONGEST_WORD}"),
+        ({"text": "Hello. " + "ab" * 5_000}, TextError, "has 10000 letters"),
+        ({"voice": "nobody"}, VoiceError, "unknown voice 'nobody': choose from low, high, or give a voice file"),
+        ({"voice": ""}, VoiceError, "unknown voice '': choose from low, high"),
+        ({"voice": "x" * 5_000}, VoiceError, "choose from low, high"),
+        ({"voice": "~nobody/at/home"}, VoiceError, "choose from low, high"),
+        ({"voice": "a\0b"}, VoiceError, "choose from low, high"),
+        ({"voice": "../low"}, VoiceError, "choose from low, high"),
+        ({"voice": "gone.safetensors"}, VoiceError, "unknown voice 'gone.safetensors'"),
+        ({"voice": "low:x+high:1"}, VoiceError, "'low:x' is no part of a mix"),
+        ({"voice": "low:nan+high:1"}, VoiceError, "a mix needs a weight of 0 or more"),
+        ({"voice": "low:0+high:0"}, VoiceError, "a mix needs a weight of 0 or more"),
+        ({"voice": "low+nobody"}, VoiceError, "unknown voice 'nobody'"),
+        ({"keep": 4}, UserError, "keep is 4; it must lie between 1 and the number of candidates, 3"),
+        ({"keep": 0}, UserError, "keep is 0"),
+        ({"seed": -1}, UserError, "seed is -1; it must lie between 0 and"),
+        ({"seed": 2**63}, UserError, "it must lie between 0 and"),
+        ({"options": None, "preset": "slow"}, UserError, "unknown preset 'slow': choose from ultra_fast, fast"),
+        ({"options": None, "candidates": 0}, UserError, "candidates is 0; it must lie between 1 and"),
+    ],
+    ids=lambda value: repr(value)[:40] if isinstance(value, dict) else "",
+)
+def test_mistakes_are_one_line_and_found_out_at_once(
+    tts: Synthesizer, speak: Callable[..., Speech], asked: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    for run in (speak, lambda **asked: tts.stream(**{"text": TEXT, "seed": 7, "options": QUICK, **asked})):
+        with pytest.raises(error) as raised:
+            run(**asked)
+        message = str(raised.value)
+        assert said in message and "\n" not in message
+
+
+def test_the_longest_word_that_is_spoken_comes_to_an_end(speak: Callable[..., Speech]) -> None:
+    speech = speak("ab" * (LONGEST_WORD // 2), options=SpeechOptions(candidates=1, steps=1))
+    assert 0 < speech.seconds < 60
+
+
+def test_a_model_without_voices_says_so(
+    toy_copy: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = toy_copy()
+    for file in (folder / "voices").iterdir():
+        file.unlink()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    bare = Synthesizer.from_folder(folder)
+    for voice in (None, "low"):
+        with pytest.raises(VoiceError, match="give a voice file, a clip or a folder of clips"):
+            bare.speak("Hello.", voice=voice)

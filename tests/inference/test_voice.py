@@ -1,0 +1,312 @@
+"""A voice is a value: made from clips, kept in a file, carried to another model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+import toy
+from safetensors.torch import save_file
+from torch import Tensor
+
+from chelys.audio.rates import OUTPUT_RATE
+from chelys.errors import AudioError, OutputError, VoiceError
+from chelys.inference.options import SpeechOptions
+from chelys.inference.synthesizer import Synthesizer
+from chelys.inference.voice import KEPT_SECONDS, PIECE_FRAMES, Voice, leveled, pieces_of
+
+QUICK = SpeechOptions(candidates=1, steps=1)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Synthesizer:
+    """A model of the same sizes and other weights."""
+    return Synthesizer.from_folder(toy.make(tmp_path_factory.mktemp("models") / "other", name="other", seed=1))
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Callable[..., Path]:
+    """Record a tone into a file."""
+
+    def record(
+        name: str = "clip.wav", pitch: float = 150.0, seconds: float = 1.5, rate: int = OUTPUT_RATE, channels: int = 1
+    ) -> Path:
+        tone = toy.tone(pitch, seconds, rate=rate)
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        sf.write(path, np.stack([tone] * channels, axis=1), rate)
+        return path
+
+    return record
+
+
+def vectors(voice: Voice) -> Tensor:
+    return torch.cat((voice.autoregressive, voice.diffusion))
+
+
+def distance(one: Voice, two: Voice) -> float:
+    """Relative to how long the vectors are."""
+    return float((vectors(one) - vectors(two)).norm() / vectors(one).norm())
+
+
+def equal(one: Voice, two: Voice) -> bool:
+    clips = len(one.clips) == len(two.clips) and all(map(np.array_equal, one.clips, two.clips))
+    return clips and torch.equal(vectors(one), vectors(two)) and (one.model, one.about) == (two.model, two.about)
+
+
+# ---------------------------------------------------------------- from clips
+
+
+def test_a_voice_has_the_vectors_of_its_model_and_carries_its_clips(
+    tts: Synthesizer, clip: Callable[..., Path]
+) -> None:
+    voice = tts.voice([clip("a.wav"), clip("b.wav", seconds=1.0)], name="me")
+    assert voice.autoregressive.shape == (32,) and voice.diffusion.shape == (64,)
+    assert voice.autoregressive.dtype == voice.diffusion.dtype == torch.float32
+    assert voice.model == tts.model.config.fingerprint
+    assert [(len(c), c.dtype) for c in voice.clips] == [(36_000, np.int16), (24_000, np.int16)]
+    assert voice.info == {
+        "name": "me", "model": voice.model, "sources": ["a.wav", "b.wav"], "seconds": 2.5, "kept_seconds": 2.5
+    }  # fmt: skip
+    json.dumps(voice.info)
+
+
+def test_another_speaker_is_another_voice(tts: Synthesizer, clip: Callable[..., Path]) -> None:
+    voices = [tts.voice([clip(f"{pitch}.wav", pitch)]) for pitch in (100.0, 101.0, 250.0)]
+    assert distance(voices[0], voices[1]) < distance(voices[0], voices[2]) and distance(voices[0], voices[2]) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "tolerance"),
+    [
+        ("a.flac", 24_000, 1, 0.02),
+        ("a.flac", 44_100, 2, 0.02),
+        ("a.wav", 8_000, 1, 0.05),
+        ("a.ogg", 24_000, 1, 0.3),
+        ("a.mp3", 24_000, 1, 0.3),
+    ],
+)
+def test_clips_of_any_rate_and_format(
+    tts: Synthesizer, clip: Callable[..., Path], name: str, rate: int, channels: int, tolerance: float
+) -> None:
+    voice, plain = tts.voice([clip(name, rate=rate, channels=channels)]), tts.voice([clip("plain.wav")])
+    assert abs(len(voice.clips[0]) - 36_000) <= 2_400  # lossy formats pad
+    assert distance(voice, plain) < tolerance  # a tone a whole tone higher is 0.5 away
+
+
+def test_one_clip_a_folder_and_a_list_are_all_taken(tts: Synthesizer, clip: Callable[..., Path]) -> None:
+    first, second = clip("takes/1.wav"), clip("takes/2.wav", 200.0)
+    (first.parent / "notes.txt").write_text("Recorded at home.")
+    listed = tts.voice([first, second], name="takes")
+    assert equal(tts.voice(first.parent, name="takes"), listed)
+    assert equal(tts.resolve_voice(first.parent), listed)
+    assert equal(tts.voice(str(first)), tts.voice([first]))
+
+
+def test_loudness_does_not_matter(tts: Synthesizer, tmp_path: Path) -> None:
+    tone = toy.tone(150.0, 1.5)
+    for name, gain in (("loud", 1.0), ("quiet", 0.05)):
+        sf.write(tmp_path / f"{name}.wav", gain * tone, OUTPUT_RATE, subtype="FLOAT")
+    loud, quiet = (tts.voice([tmp_path / f"{name}.wav"]) for name in ("loud", "quiet"))
+    assert distance(loud, quiet) < 1e-3
+    level = leveled(0.001 * tone)
+    assert np.sqrt(np.mean(level**2)) == pytest.approx(0.08, rel=1e-3) and level.dtype == np.float32
+    click = np.zeros(24_000, np.float32)
+    click[100] = 0.5  # cannot reach that loudness without clipping
+    assert np.abs(leveled(click)).max() == pytest.approx(0.95)
+
+
+def test_a_file_carries_twelve_seconds_at_most(tts: Synthesizer, clip: Callable[..., Path]) -> None:
+    long = tts.voice([clip("a.wav", seconds=7.0), clip("b.wav", seconds=6.0), clip("c.wav", seconds=2.0)])
+    assert [len(c) for c in long.clips] == [7 * OUTPUT_RATE, 5 * OUTPUT_RATE] and KEPT_SECONDS == 12.0
+    assert long.info["seconds"] == 15.0 and long.info["kept_seconds"] == 12.0
+
+
+@pytest.mark.parametrize("frames", [47, 255, 256, 257, 300, 384, 600, 2_000])
+def test_pieces_cover_all_of_a_mel_in_trained_lengths(frames: int) -> None:
+    mel = torch.arange(frames, dtype=torch.float32).expand(1, 3, -1)
+    pieces = pieces_of(mel)
+    assert all(piece.shape == (1, 3, PIECE_FRAMES) for piece in pieces)
+    heard = torch.cat([piece[0, 0] for piece in pieces])
+    if frames <= 384:  # a rest shorter than half a piece is not worth one
+        assert heard.unique().numel() >= min(frames, PIECE_FRAMES)
+    else:
+        assert heard[0] == 0 and heard[-1] == frames - 1 and len(pieces) <= -(-frames // PIECE_FRAMES)
+    for piece in pieces:
+        assert set(piece[0, 0].diff().tolist()) <= {1.0, float(1 - frames)}  # in order, repeated where too short
+
+
+def test_clips_of_no_use_are_named(tts: Synthesizer, tmp_path: Path, clip: Callable[..., Path]) -> None:
+    sf.write(tmp_path / "silent.wav", np.zeros(24_000), OUTPUT_RATE)
+    short = clip("short.wav", seconds=0.1)
+    (tmp_path / "text.wav").write_text("no sound")
+    for path in (tmp_path / "silent.wav", short, tmp_path / "text.wav", tmp_path / "gone.wav"):
+        with pytest.raises(AudioError, match=path.name):
+            tts.voice([clip(), path])
+    with pytest.raises(VoiceError, match="no clips given"):
+        tts.voice([])
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_saved_voice_comes_back_as_it_was(tts: Synthesizer, clip: Callable[..., Path], tmp_path: Path) -> None:
+    voice = tts.voice([clip(f"{i}.wav", 100.0 + i, seconds=0.6) for i in range(12)], name="twelve")
+    voice = replace(voice, about={**voice.about, "licence": "CC0", "note": "ümläut"})
+    assert len(voice.clips) == 12
+    voice.save(tmp_path / "twelve.safetensors")
+    assert equal(Voice.load(tmp_path / "twelve.safetensors"), voice)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".safetensors"] + [".wav"] * 12
+    spoken = [
+        tts.speak("Hello.", voice=v, seed=1, options=QUICK).audio for v in (voice, tmp_path / "twelve.safetensors")
+    ]
+    np.testing.assert_array_equal(*spoken)
+
+
+def test_a_file_that_cannot_be_written(tts: Synthesizer, tmp_path: Path) -> None:
+    voice = tts.resolve_voice()
+    for path in (tmp_path / "gone" / "a.safetensors", tmp_path / "voice.wav", tmp_path / "voice"):
+        with pytest.raises(OutputError, match="cannot write"):
+            voice.save(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def broken_files(good: Voice) -> dict[str, Any]:
+    """Name -> bytes, or tensors and metadata, of files that are no voices."""
+    tensors = {"autoregressive": good.autoregressive, "diffusion": good.diffusion}
+    about = {"voice": json.dumps({"model": good.model})}
+    bent = good.autoregressive.clone()
+    bent[3] = float("nan")
+    return {
+        "empty": b"",
+        "words": b"These are words." * 100,
+        "no_about": (tensors, None),
+        "about_is_no_json": (tensors, {"voice": "{"}),
+        "about_is_a_list": (tensors, {"voice": "[]"}),
+        "about_is_a_number": (tensors, {"voice": "3"}),
+        "no_model": (tensors, {"voice": "{}"}),
+        "no_vector": ({"diffusion": good.diffusion}, about),
+        "not_finite": ({**tensors, "autoregressive": bent}, about),
+        "matrix": ({**tensors, "diffusion": good.diffusion[None].contiguous()}, about),
+        "clip_of_floats": ({**tensors, "clip.0": torch.zeros(24_000)}, about),
+        "clip_too_short": ({**tensors, "clip.0": torch.zeros(9, dtype=torch.int16)}, about),
+        "clip_without_number": ({**tensors, "clip.x": torch.zeros(24_000, dtype=torch.int16)}, about),
+        "wrong_size": ({**tensors, "autoregressive": good.autoregressive[:5].clone()}, about),
+    }
+
+
+def test_broken_files_are_answered_in_one_line(tts: Synthesizer, tmp_path: Path) -> None:
+    for name, content in broken_files(tts.resolve_voice()).items():
+        path = tmp_path / f"{name}.safetensors"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            save_file(content[0], path, metadata=content[1])
+        with pytest.raises(VoiceError) as raised:
+            tts.resolve_voice(path)
+        message = str(raised.value)
+        assert "damaged" in message and "\n" not in message, name
+        assert str(path) in message or name == "wrong_size", message
+
+
+def test_a_truncated_file_and_one_that_is_not_there(tts: Synthesizer, tmp_path: Path) -> None:
+    path = tmp_path / "me.safetensors"
+    tts.resolve_voice().save(path)
+    data = path.read_bytes()
+    for length in (4, 100, len(data) - 1):
+        path.write_bytes(data[:length])
+        with pytest.raises(VoiceError, match="is damaged"):
+            Voice.load(path)
+    with pytest.raises(VoiceError, match="no voice file at"):
+        Voice.load(tmp_path / "gone.safetensors")
+
+
+# ---------------------------------------------------------------- from model to model
+
+
+def test_a_voice_reaches_another_model_through_its_clips(
+    tts: Synthesizer, other: Synthesizer, clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "me.safetensors"
+    tts.voice([clip()], name="me").save(path)
+    moved, native = other.resolve_voice(path), other.voice([clip()])
+    assert moved.model == native.model == other.model.config.fingerprint != tts.model.config.fingerprint
+    assert moved.name == "me"
+    assert distance(moved, native) < 0.02  # 16 bits
+    assert distance(moved, Voice.load(path)) > 0.5
+    assert other.speak("Hello.", voice=path, seed=1, options=QUICK).receipt["voice"] == "me"
+
+
+def test_a_voice_without_clips_serves_its_own_model_only(
+    tts: Synthesizer, other: Synthesizer, clip: Callable[..., Path]
+) -> None:
+    voice = tts.voice([clip()], name="me", keep_clips=False)
+    assert voice.clips == () and tts.resolve_voice(voice) is voice
+    with pytest.raises(VoiceError, match="'me' was made for another model and carries no clips: make it anew"):
+        other.resolve_voice(voice)
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_names_are_looked_up_in_the_model_then_on_the_users_shelf(
+    tts: Synthesizer, clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    mine = tts.voice([clip()], name="mine")
+    mine.save(shelf / "mine.safetensors")
+    mine.save(shelf / "low.safetensors")
+    assert tts.voice_names == ["low", "high"] == [*tts.voices][::-1]
+    assert equal(tts.resolve_voice("mine"), mine)
+    assert tts.resolve_voice("low").name == tts.resolve_voice().name == "low"
+    with pytest.raises(VoiceError, match="choose from low, high, mine, or give"):
+        tts.resolve_voice("nobody")
+
+
+def test_a_name_is_never_a_path(tts: Synthesizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file beside the shelf is reached neither by a name that climbs out of it nor by a bare name."""
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    tts.resolve_voice("high").save(tmp_path / "secret.safetensors")
+    for name in ("secret", "../secret", "..", "../shelf/../secret", "voices/low", "low.safetensors"):
+        with pytest.raises(VoiceError):
+            tts.resolve_voice(name)
+
+
+def test_the_name_of_a_built_in_voice_wins_over_a_folder_of_that_name(
+    tts: Synthesizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "high").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert tts.resolve_voice("high").name == "high"
+
+
+# ---------------------------------------------------------------- mixes
+
+
+def test_a_mix_is_the_weighted_mean(tts: Synthesizer) -> None:
+    low, high = tts.resolve_voice("low"), tts.resolve_voice("high")
+    mixed = tts.resolve_voice("low:3+high:1")
+    torch.testing.assert_close(vectors(mixed), 0.75 * vectors(low) + 0.25 * vectors(high))
+    assert mixed.model == low.model and mixed.name == "low:0.75+high:0.25"
+    torch.testing.assert_close(vectors(tts.resolve_voice("low+high")), (vectors(low) + vectors(high)) / 2)
+    torch.testing.assert_close(vectors(tts.resolve_voice("low:1+high:0")), vectors(low))
+    assert equal(tts.resolve_voice(mixed), mixed)
+
+
+def test_mixes_that_make_no_voice(tts: Synthesizer, other: Synthesizer) -> None:
+    low, stranger = tts.resolve_voice("low"), other.resolve_voice("low")
+    with pytest.raises(VoiceError, match="different models cannot be mixed"):
+        Voice.mix([low, stranger], [1.0, 1.0])
+    for weights in ([], [1.0, 1.0], [-1.0], [0.0], [float("nan")], [float("inf")]):
+        with pytest.raises(VoiceError, match="a weight of 0 or more"):
+            Voice.mix([low], weights)
