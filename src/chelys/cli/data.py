@@ -1,0 +1,149 @@
+"""``chelys data``: corpora and what training reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chelys.cli.console import progress_bar, tell
+from chelys.errors import OutputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make corpora, the lexicon and features.",
+    epilog="Example: chelys data features corpus/manifest.jsonl --out features",
+)
+make_app = typer.Typer(no_args_is_help=True, help="Make a corpus.", epilog="Example: chelys data make synthetic --help")
+app.add_typer(make_app, name="make")
+
+
+class Teacher(str, Enum):
+    """Who speaks the synthetic corpus."""
+
+    hibari = "hibari"
+    kokoro = "kokoro"
+
+
+@make_app.command(
+    "synthetic",
+    help="Let a teacher speak a corpus; an interrupted run goes on where it stopped.",
+    epilog="Example: chelys data make synthetic --out corpus --clips 2000",
+)
+def make_synthetic(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the corpus.")],
+    clips: Annotated[int, typer.Option("--clips", min=1, help="How many clips, about 3.6 s each.")],
+    text: Annotated[
+        Path | None, typer.Option("--text", help="What to say, a sentence a line; default: WordNet's sentences.")
+    ] = None,
+    teacher: Annotated[
+        Teacher, typer.Option("--teacher", help="hibari: one voice, fast; kokoro: 32, slow.")
+    ] = Teacher.hibari,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same corpus.")] = 1,
+) -> None:
+    """Make the corpus, or what is missing of it."""
+    from chelys.data.recipes.synthetic import SyntheticRecipe, make
+
+    recipe = SyntheticRecipe(out=out, clips=clips, teacher=teacher.value, seed=seed, text=text)
+    with _folder(out), progress_bar() as update:
+        manifest = make(
+            recipe, workers=workers, progress=(lambda done, total: update("blocks", done, total)) if update else None
+        )
+    tell(str(manifest))
+
+
+@app.command(
+    "lexicon",
+    help="Compile the lexicon of pronunciations.",
+    epilog="Example: chelys data lexicon --out lexicon.txt.gz",
+)
+def lexicon(out: Annotated[Path, typer.Option("--out", help="File to write.")]) -> None:
+    """Compile and write it."""
+    from chelys.data.recipes.lexicon import make_lexicon
+
+    if out.is_dir():
+        raise OutputError(f"cannot write {out}: it is a folder; give a file name such as {out / 'lexicon.txt.gz'}")
+    with _folder(out.parent), progress_bar() as update:
+        make_lexicon(out, progress=(lambda done, total: update("words", done, total)) if update else None)
+    tell(str(out))
+
+
+@app.command(
+    "features",
+    help="Lay out the log-mels of corpora for training.",
+    epilog="Example: chelys data features corpus/manifest.jsonl --out features",
+)
+def features(
+    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST", help="JSONL manifests, in this order.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+) -> None:
+    """Extract them."""
+    with _folder(out), progress_bar() as update:
+        from chelys.data.features import extract
+
+        extract(manifests, out, progress=(lambda done, total: update("clips", done, total)) if update else None)
+    tell(str(out))
+
+
+@app.command(
+    "tokenizer",
+    help="Make the tokenizer that goes with a lexicon.",
+    epilog="Example: chelys data tokenizer lexicon.txt.gz --out text",
+)
+def tokenizer(
+    lexicon: Annotated[Path, typer.Argument(metavar="LEXICON", help="File that 'chelys data lexicon' wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for tokenizer.json and the lexicon.")],
+) -> None:
+    """Make it."""
+    from chelys.text.lexicon import Lexicon
+    from chelys.text.tokenizer import make_tokenizer
+
+    with _folder(out):
+        make_tokenizer(Lexicon.load(lexicon)).save(out)
+    tell(str(out))
+
+
+@app.command(
+    "codes",
+    help="Write the speech codes of a feature folder with a trained VQ-VAE.",
+    epilog="Example: chelys data codes features --run runs/nano/dvae --out codes.npy",
+)
+def codes(
+    features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Feature folder.")],
+    run: Annotated[Path, typer.Option("--run", help="Run folder of the dvae stage.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write, codes.npy.")],
+) -> None:
+    """Encode every clip."""
+    from chelys.data.codes import encode
+    from chelys.data.features import Features
+    from chelys.train.run import trained_dvae
+
+    with progress_bar() as update:
+        dvae, mel_range = trained_dvae(run)
+        encode(
+            Features(features), dvae, mel_range, out,
+            progress=(lambda done, total: update("clips", done, total)) if update else None,
+        )  # fmt: skip
+    tell(str(out))
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make a folder, before hours of work rather than after; it goes again if the work fails and left it empty."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from error
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+        raise

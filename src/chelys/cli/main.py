@@ -1,0 +1,132 @@
+"""The ``chelys`` command: its verbs, and what becomes of errors."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from chelys.cli import data, pack, speak, train, voices
+from chelys.errors import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 128 + signal.SIGINT  # as shells count
+TERMINATED = 128 + signal.SIGTERM
+NOBODY_READS = 128 + 13  # SIGPIPE, which Windows lacks
+
+
+class OneLineErrors(TyperGroup):
+    """A command that answers a mistake with one line on standard error and exit status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; a reader that went away (``chelys ... | head``) ends it quietly."""
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            _forget_stdout()
+            raise typer.Exit(NOBODY_READS) from None
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Parse, run, and turn what was raised into an exit status."""
+        standalone = extra.pop("standalone_mode", True)
+        extra["standalone_mode"] = False
+        if not standalone:
+            return super().main(*args, **extra)
+        try:
+            status = super().main(*args, **extra)
+        except UserError as error:
+            status = _complain(str(error))
+        except (KeyboardInterrupt, typer.Abort):
+            status = INTERRUPTED
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            _forget_stdout()
+            status = _complain("no space left on the disk: make room, or write elsewhere")
+        except Exception as error:
+            # Typer brings its own copy of click from some version on, so its usage errors are known by their manner.
+            if not hasattr(error, "format_message"):
+                raise
+            status = _complain(error.format_message())
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str) -> int:
+    """One line, however wide the terminal, whatever is in the names that it cites."""
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", message).strip()
+    if line:  # a group without a verb has printed its help instead
+        print(f"chelys: error: {line}", file=sys.stderr)
+    return USER_ERROR
+
+
+def _forget_stdout() -> None:
+    """Point standard output nowhere, or Python would fail once more when it empties its buffer at exit."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):  # standard output is no file, as in a test
+        pass
+
+
+app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False, help="Text to speech in the manner of TorToise.")
+app.command("speak", help=speak.HELP, epilog=speak.EXAMPLE)(speak.speak)
+app.command("train", help=train.HELP, epilog=train.EXAMPLE)(train.train)
+app.command("pack", help=pack.HELP, epilog=pack.EXAMPLE)(pack.pack)
+app.add_typer(voices.app, name="voices")
+app.add_typer(data.app, name="data")
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        print(f"chelys {version('chelys')}")
+    except PackageNotFoundError:
+        print("chelys, run from its source folder and not installed")
+    raise typer.Exit()
+
+
+@app.callback(
+    invoke_without_command=True, epilog='Example: chelys speak "Hello there." -o hello.wav, then: chelys VERB --help'
+)
+def _start(
+    ctx: typer.Context,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, help="Log what is done; -vv logs details.")
+    ] = 0,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    if verbose:
+        handler = logging.StreamHandler()  # standard error
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+        logger = logging.getLogger("chelys")
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise SystemExit(TERMINATED)
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)  # so that half-written files are removed on the way out
+    app(prog_name="chelys")

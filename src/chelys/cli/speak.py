@@ -1,0 +1,180 @@
+"""``chelys speak``: text to a sound file."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from chelys.cli.console import DeviceOption, ModelOption, is_stdout, load_model, progress_bar, tell
+from chelys.errors import OutputError, TextError, UserError
+
+HELP = "Speak a text into a sound file."
+EXAMPLE = 'Example: chelys speak "Hello there." -v heart -o hello.wav'
+
+
+def speak(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say; '-' reads it from standard input (UTF-8).")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="File to write: .wav, .flac, .ogg or .mp3; '-' is a WAV on stdout.")
+    ] = Path("speech.wav"),
+    voice: Annotated[
+        str | None,
+        typer.Option("-v", "--voice", help="Name, voice file, clip, folder of clips, or a mix 'a:0.7+b:0.3'."),
+    ] = None,
+    preset: Annotated[str, typer.Option("-p", "--preset", help="ultra_fast, fast, standard or high_quality.")] = "fast",
+    candidates: Annotated[
+        int | None,
+        typer.Option("--candidates", min=1, help="Takes to sample; the best is kept. Default: the preset's."),
+    ] = None,
+    keep: Annotated[
+        int, typer.Option("--keep", min=1, help="Takes to write, best first: NAME.wav, NAME-2.wav ...")
+    ] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, max=2**32 - 1, help="Same seed, same samples. Default: drawn, printed."),
+    ] = None,
+    model: ModelOption = "nano",
+    device: DeviceOption = "cpu",
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Write sentence by sentence as they are ready (WAV).")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON in place of the summary.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+) -> None:
+    """Check all that can be checked before the model is loaded, then speak."""
+    text = _read_text(text)
+    candidates_sampled = _check_preset(preset, candidates)
+    files = _output_files(output, keep, candidates_sampled, stream=stream, as_json=as_json)
+    drawn = secrets.randbelow(2**31) if seed is None else seed
+    synthesizer = load_model(model, device)
+    asked: dict[str, Any] = {"preset": preset, "seed": drawn, "candidates": candidates}
+    if voice is not None:
+        asked["voice"] = synthesizer.resolve_voice(voice)
+    if stream:
+        _speak_stream(synthesizer, text, asked, output, quiet=quiet)
+    else:
+        _speak_whole(synthesizer, text, {**asked, "keep": keep}, files, as_json=as_json, quiet=quiet)
+
+
+def _read_text(text: str) -> str:
+    try:
+        if text != "-":
+            text.encode("utf-8")  # the shell hands over any bytes; those that are no UTF-8 are lone surrogates here
+        elif sys.stdin is None:
+            raise TextError("standard input is closed: pipe UTF-8 text into it, or give the text itself")
+        else:
+            text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeError as error:
+        at = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
+        raise TextError(f"the text is not valid UTF-8{at}: convert it, for example with iconv -t utf-8") from error
+    from chelys.text.normalize import check_speakable
+
+    check_speakable(text)
+    return text
+
+
+def _check_preset(preset: str, candidates: int | None) -> int:
+    """How many candidates will be sampled."""
+    from chelys.inference.options import PRESETS
+
+    if preset not in PRESETS:
+        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    return candidates if candidates is not None else PRESETS[preset].candidates
+
+
+def _output_files(output: Path, keep: int, candidates: int, *, stream: bool, as_json: bool) -> list[Path]:
+    """The files to write, best first, each proved writable; none for standard output."""
+    from chelys.audio.io import FORMATS, check_output
+
+    if keep > candidates:
+        raise UserError(f"--keep {keep} is more than the {candidates} sampled: give --candidates {keep} or keep less")
+    if stream and keep > 1:
+        raise UserError(f"--stream writes one take: leave out --keep {keep} or --stream")
+    if stream and as_json:
+        raise UserError("--stream has no receipt: leave out --json or --stream")
+    if not is_stdout(output):
+        check_output(output, formats=("wav",) if stream else tuple(FORMATS))
+        others = [output.with_stem(f"{output.stem}-{place}") for place in range(2, keep + 1)]
+        for file in others:
+            check_output(file)
+        return [output, *others]
+    if as_json:
+        raise OutputError("'-o -' puts audio on standard output, where --json would go too: name a file with -o")
+    if keep > 1:
+        raise OutputError(f"'-o -' takes one take, not {keep}: name a file with -o or leave out --keep")
+    if sys.stdout is None or sys.stdout.isatty():
+        raise OutputError("'-o -' writes audio, which a terminal cannot show: redirect it, or name a file with -o")
+    return []
+
+
+def _speak_whole(
+    synthesizer: Any, text: str, asked: dict[str, Any], files: list[Path], *, as_json: bool, quiet: bool
+) -> None:
+    from chelys.audio.io import write, write_stdout
+
+    start = time.monotonic()
+    with progress_bar(quiet=quiet) as progress:
+        speech = synthesizer.speak(text, progress=progress, **asked)
+    spent = time.monotonic() - start
+    for warning in speech.warnings:
+        tell(f"chelys: warning: {warning}", error=True)
+    if not files:
+        write_stdout(speech.audio, speech.sample_rate)
+        if not quiet:
+            tell(_summary("-", speech.seconds, spent, asked["seed"]), error=True)
+        return
+    takes = speech.candidates[: len(files)]
+    for file, take in zip(files, takes, strict=True):
+        write(file, take.audio, speech.sample_rate)
+    seconds = [len(take.audio) / speech.sample_rate for take in takes]
+    if as_json:
+        kept = [
+            {"path": str(file), "seconds": round(length, 3), "score": take.score}
+            for file, length, take in zip(files, seconds, takes, strict=True)
+        ]
+        times = {
+            "synthesis_seconds": round(spent, 3),
+            "real_time_factor": round(_real_time_factor(spent, speech.seconds), 3),
+        }
+        tell(json.dumps({**speech.receipt, "seed": asked["seed"], "files": kept, **times}, indent=2))
+    elif not quiet:
+        tell(_summary(files[0], speech.seconds, spent, asked["seed"], takes[0].score if len(files) > 1 else None))
+        for file, length, take in list(zip(files, seconds, takes, strict=True))[1:]:
+            tell(f"{file}  {length:.2f} s  score {take.score:.4f}")
+
+
+def _speak_stream(synthesizer: Any, text: str, asked: dict[str, Any], output: Path, *, quiet: bool) -> None:
+    from contextlib import ExitStack
+
+    from chelys.audio.io import WavStream
+
+    start = time.monotonic()
+    wav: WavStream | None = None
+    with ExitStack() as stack:
+        for chunk in synthesizer.stream(text, **asked):
+            if wav is None:  # not before there is something to write
+                target = sys.stdout.buffer if is_stdout(output) else output
+                wav = stack.enter_context(WavStream(target, chunk.sample_rate))
+            wav.write(chunk.audio)
+            for warning in chunk.warnings:
+                tell(f"chelys: warning: {warning}", error=True)
+    if wav is None:
+        raise TextError("nothing in the text can be spoken: give at least one word")
+    if not quiet:
+        tell(_summary(output, wav.seconds, time.monotonic() - start, asked["seed"]), error=is_stdout(output))
+
+
+def _summary(file: Path | str, seconds: float, spent: float, seed: int, score: float | None = None) -> str:
+    scored = "" if score is None else f"  score {score:.4f}"
+    return f"{file}  {seconds:.2f} s{scored}  real-time factor {_real_time_factor(spent, seconds):.2f}  seed {seed}"
+
+
+def _real_time_factor(spent: float, seconds: float) -> float:
+    """Seconds of work for a second of speech; below 1 is faster than listening."""
+    return spent / seconds if seconds else 0.0

@@ -1,0 +1,108 @@
+"""``chelys voices``: the model's voices and the user's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from chelys.cli.console import ModelOption, load_model, tell
+from chelys.errors import OutputError, VoiceError
+
+app = typer.Typer(
+    no_args_is_help=True, help="List, make and look at voices.", epilog="Example: chelys voices add me clip1.wav"
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list", help="List the model's voices and your own.", epilog="Example: chelys voices list --json")
+def list_voices(model: ModelOption = "nano", as_json: JsonOption = False) -> None:
+    """Every voice that ``speak -v NAME`` finds."""
+    from chelys.inference.voice_shelf import list_user_voices
+
+    synthesizer = load_model(model)
+    built_in = synthesizer.voice_names
+    found: list[tuple[str, str, str | Path]] = [(name, "built in", name) for name in built_in]
+    # the model's own come first
+    found += [(name, "yours", path) for name, path in list_user_voices().items() if name not in built_in]
+    rows = []
+    for name, kind, source in found:
+        try:
+            rows.append(_entry(name, kind, synthesizer.resolve_voice(source).info))
+        except VoiceError as error:  # one bad file does not hide the others
+            rows.append({"name": name, "kind": "unusable", "description": str(error)})
+    if as_json:
+        tell(json.dumps(rows, indent=2, default=str))
+        return
+    width = max(len(row["name"]) for row in rows) if rows else 0
+    for row in rows:
+        seconds = f"{row['seconds']:6.1f} s" if row.get("seconds") is not None else " " * 8
+        tell(f"{row['name']:{width}}  {row['kind']:8}  {seconds}  {row.get('description') or ''}".rstrip())
+
+
+@app.command(
+    "add",
+    help="Make a voice from clips of one speaker, and keep it under a name.",
+    epilog="Example: chelys voices add me clip1.wav clip2.flac, then: chelys speak -v me 'Hello.'",
+)
+def add_voice(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it: letters, digits, '-' and '_'.")],
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP", help="Recordings, or folders of them.")],
+    model: ModelOption = "nano",
+    force: Annotated[bool, typer.Option("--force", help="Replace your voice of that name.")] = False,
+) -> None:
+    """Refuse a bad name before anything is loaded; keep the voice whole or not at all."""
+    from chelys.audio.io import clip_paths
+    from chelys.inference.voice_shelf import ALLOWED_NAMES, user_voice_path, valid_name
+
+    if not valid_name(name):
+        raise VoiceError(f"a voice cannot be called {name!r}: choose {ALLOWED_NAMES}")
+    path = user_voice_path(name)
+    if path.exists() and not force:
+        raise VoiceError(f"you already have a voice {name!r} ({path}): choose another name, or replace it with --force")
+    files = clip_paths(clips)
+    synthesizer = load_model(model)
+    if name in synthesizer.voice_names:
+        raise VoiceError(f"{name!r} is a built-in voice of {model}: choose another name")
+    voice = synthesizer.voice(files, name=name)
+    _save(voice, path)
+    clips_used = f"{len(files)} clip{'s' if len(files) > 1 else ''}"
+    tell(f"{name}  {voice.info['seconds']:.1f} s from {clips_used}  {path}")
+
+
+@app.command("info", help="Tell what is known of a voice.", epilog="Example: chelys voices info heart")
+def show_voice(
+    voice: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A voice's name, or its .safetensors file.")],
+    model: ModelOption = "nano",
+    as_json: JsonOption = False,
+) -> None:
+    """Print the facts that a voice carries with it."""
+    info: dict[str, Any] = load_model(model).resolve_voice(voice).info
+    if as_json:
+        tell(json.dumps(info, indent=2, default=str))
+        return
+    for key, value in info.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        tell(f"{key:12} {shown}")
+
+
+def _entry(name: str, kind: str, info: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": kind, **info, "name": name}
+
+
+def _save(voice: Any, path: Path) -> None:
+    partial = path.with_name(f".{secrets.token_hex(6)}.safetensors")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        voice.save(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(f"cannot keep the voice as {path}: {error.strerror or error}; set CHELYS_VOICES") from error
+    finally:
+        if partial.parent.is_dir():
+            partial.unlink(missing_ok=True)

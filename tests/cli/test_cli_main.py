@@ -1,0 +1,96 @@
+"""The command as a whole: help, version, logging, what it imports, and what faults of chelys itself look like."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chelys
+
+VERBS = [
+    [],
+    ["speak"],
+    ["voices"],
+    ["voices", "list"],
+    ["voices", "add"],
+    ["voices", "info"],
+    ["data"],
+    ["data", "make"],
+    ["data", "make", "synthetic"],
+    ["data", "lexicon"],
+    ["data", "features"],
+    ["train"],
+]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_has_help_with_an_example(invoke: Callable[..., Any], verb: list[str]) -> None:
+    result = invoke(*verb, "--help")
+    assert result.exit_code == 0 and "Example: chelys " in result.stdout and result.stderr == ""
+
+
+def test_no_verb_is_help(invoke: Callable[..., Any]) -> None:
+    assert invoke().exit_code == 0 and invoke().stdout == invoke("--help").stdout
+    for group in ("voices", "data"):
+        result = invoke(group)
+        assert result.exit_code == 2 and "Example: chelys" in result.output and "error" not in result.output
+
+
+def test_a_wrong_verb_is_answered_with_the_near_one(refused: Callable[..., str]) -> None:
+    assert "Did you mean 'speak'" in refused("spaek")
+
+
+def test_version(process: Callable[..., Any]) -> None:
+    run = process("--version", fake=False)
+    output, errors = run.communicate()
+    assert run.returncode == 0 and output.startswith(b"chelys") and output.count(b"\n") == 1 and errors == b""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["speak", "--help"], ["voices", "add", "--help"], ["speak", ""]])
+def test_neither_help_nor_an_empty_text_imports_torch(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    folders = os.pathsep.join([str(tmp_path), str(Path(chelys.__file__).parents[1])])
+    command = [sys.executable, "-m", "chelys", *arguments]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": folders})
+    assert b"torch was imported" not in done.stderr and done.returncode == (2 if arguments == ["speak", ""] else 0)
+
+
+def test_verbose_logs_what_chelys_does(invoke: Callable[..., Any], synthesizer: Any) -> None:
+    def voices() -> dict[str, Any]:
+        logging.getLogger("chelys.test").info("looking around")
+        logging.getLogger("chelys.test").debug("very closely")
+        return {}
+
+    type(synthesizer).voices = property(lambda self: voices(), lambda self, value: None)  # type: ignore[assignment]
+    logger = logging.getLogger("chelys")
+    try:
+        assert "looking around" not in invoke("voices", "list").stderr
+        once = invoke("-v", "voices", "list").stderr
+        assert "chelys.test: looking around" in once and "very closely" not in once
+        assert "very closely" in invoke("-vv", "voices", "list").stderr
+    finally:
+        del type(synthesizer).voices
+        logger.handlers = []
+        logger.setLevel(logging.NOTSET)
+
+
+def test_a_fault_of_chelys_itself_is_not_hidden(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("chelys.load", broken)
+    result = invoke("speak", "Hello.")
+    assert result.exit_code == 1 and isinstance(result.exception, RuntimeError)
+
+
+def test_the_presets_named_in_the_help_are_the_presets() -> None:
+    options = pytest.importorskip("chelys.inference.options")
+    assert set(options.PRESETS) == {"ultra_fast", "fast", "standard", "high_quality"}
+    assert all(preset.candidates >= 1 for preset in options.PRESETS.values())

@@ -1,0 +1,295 @@
+"""``chelys speak``: what it writes, what it prints, and its answer to each mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import sys
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from chelys.audio.io import read
+
+RATE = 24_000
+
+
+def frames(data: bytes) -> int:
+    """Length of a WAV, of which a pipe's header tells nothing."""
+    with wave.open(io.BytesIO(data)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2)
+        return len(file.readframes(file.getnframes())) // 2
+
+
+def test_the_summary_names_file_seconds_speed_and_seed(invoke: Callable[..., Any]) -> None:
+    result = invoke("speak", "Hello there.", "--seed", "7")
+    assert result.exit_code == 0 and result.stderr == ""
+    assert re.fullmatch(r"speech\.wav  0\.50 s  real-time factor \d+\.\d\d  seed 7\n", result.stdout)
+    assert sf.info("speech.wav").duration == 0.5
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_the_suffix_picks_the_format(invoke: Callable[..., Any], suffix: str) -> None:
+    assert invoke("speak", "Hello.", "-o", f"x.{suffix}", "-q").stdout == ""
+    assert sf.info(f"x.{suffix}").format == suffix.upper() and len(read(f"x.{suffix}", RATE)) == RATE // 2
+
+
+def test_a_drawn_seed_is_printed_and_gives_the_same_again(invoke: Callable[..., Any]) -> None:
+    first = invoke("speak", "Hello.", "-o", "a.wav")
+    seeds = [re.search(r"seed (\d+)$", out.strip())[1] for out in (first.stdout, invoke("speak", "Hello.").stdout)]  # type: ignore[index]
+    assert seeds[0] != seeds[1]
+    invoke("speak", "Hello.", "-o", "b.wav", "--seed", seeds[0])
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes() != Path("speech.wav").read_bytes()
+
+
+def test_text_from_standard_input(invoke: Callable[..., Any], synthesizer: Any) -> None:
+    assert invoke("speak", "-", input="\ufeffCafé, please.\n".encode()).exit_code == 0
+    assert synthesizer.calls[0]["text"] == "Café, please.\n"
+
+
+def test_keep_writes_the_best_first(invoke: Callable[..., Any]) -> None:
+    result = invoke("speak", "Hello.", "--keep", "3", "--seed", "7", "-o", "a.flac")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("a.flac  0.50 s  score 1.0000  real-time factor ")
+    assert lines[1:] == ["a-2.flac  0.50 s  score 0.9000", "a-3.flac  0.50 s  score 0.8000"]
+    assert sorted(p.name for p in Path.cwd().iterdir()) == ["a-2.flac", "a-3.flac", "a.flac"]
+    invoke("speak", "Hello.", "--seed", "9", "-o", "third.flac")
+    np.testing.assert_array_equal(read("a-3.flac", RATE), read("third.flac", RATE))
+
+
+def test_json_is_the_receipt_and_nothing_else(invoke: Callable[..., Any]) -> None:
+    result = invoke("speak", "Hello, warn.", "--json", "--keep", "2", "--seed", "7")
+    receipt = json.loads(result.stdout)
+    assert receipt["text"] == "Hello, warn." and receipt["seed"] == 7 and receipt["real_time_factor"] >= 0
+    assert receipt["files"] == [
+        {"path": "speech.wav", "seconds": 0.5, "score": 1.0},
+        {"path": "speech-2.wav", "seconds": 0.5, "score": 0.9},
+    ]
+    assert result.stderr == "chelys: warning: the text is warned of\n"
+
+
+def test_stdout_gets_audio_and_nothing_else(invoke: Callable[..., Any]) -> None:
+    result = invoke("speak", "Hello, warn.", "-o", "-", "--seed", "7")
+    assert frames(result.stdout_bytes) == RATE // 2
+    lines = result.stderr.splitlines()
+    assert lines[0] == "chelys: warning: the text is warned of" and lines[1].startswith("-  0.50 s  real-time factor ")
+    assert list(Path.cwd().iterdir()) == []
+    assert invoke("speak", "Hello.", "-o", "-", "-q").stderr == ""
+
+
+def test_a_stream_into_a_file(invoke: Callable[..., Any]) -> None:
+    result = invoke("speak", "One. Two. Three.", "--stream", "--seed", "7", "-o", "s.wav")
+    assert re.fullmatch(r"s\.wav  1\.50 s  real-time factor \d+\.\d\d  seed 7\n", result.stdout)
+    assert frames(Path("s.wav").read_bytes()) == 3 * RATE // 2
+    invoke("speak", "Two.", "--seed", "8")
+    np.testing.assert_array_equal(read("s.wav", RATE)[RATE // 2 : RATE], read("speech.wav", RATE))
+
+
+def test_voices_of_every_kind_are_found(invoke: Callable[..., Any], synthesizer: Any, clips: dict[str, Path]) -> None:
+    assert invoke("voices", "add", "me", clips["good"]).exit_code == 0
+    shelf_file = clips["good"].parents[1] / "shelf" / "me.safetensors"
+    for voice in ("bronze", "me", shelf_file, clips["good"]):
+        assert invoke("speak", "Hello.", "-v", voice, "-q").exit_code == 0
+    assert [call["voice"].info["name"] for call in synthesizer.calls] == ["bronze", "me", "me", "good"]
+
+
+def test_a_built_in_voice_comes_before_one_of_the_users(
+    invoke: Callable[..., Any], synthesizer: Any, clips: dict[str, Path], tmp_path: Path
+) -> None:
+    invoke("voices", "add", "me", clips["good"])
+    (tmp_path / "shelf" / "me.safetensors").rename(tmp_path / "shelf" / "heart.safetensors")
+    invoke("speak", "Hello.", "-v", "heart")
+    assert synthesizer.calls[0]["voice"] is synthesizer.voices["heart"]
+    assert [row["kind"] for row in json.loads(invoke("voices", "list", "--json").stdout)] == ["built in"] * 2
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def test_an_unknown_voice_is_answered_with_the_known(
+    refused: Callable[..., str], invoke: Callable[..., Any], clips: dict[str, Path]
+) -> None:
+    invoke("voices", "add", "me", clips["good"])
+    line = refused("speak", "Hello.", "-v", "nobody")
+    assert all(name in line for name in ("'nobody'", "heart", "bronze", "me"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("empty", "is empty (0 bytes)"),
+        ("silent", "is silent"),
+        ("short", "lasts 0.10 s: a voice needs clips of at least 0.5 s"),
+        ("corrupt", "is not audio, or damaged"),
+        ("words", "is not audio, or damaged"),
+    ],
+)
+def test_a_clip_that_is_no_use(refused: Callable[..., str], clips: dict[str, Path], kind: str, said: str) -> None:
+    line = refused("speak", "Hello.", "-v", clips[kind])
+    assert said in line and str(clips[kind]) in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["Hello.", "-o", "gone/speech.wav"], "there is no folder"),
+        (["Hello.", "-o", "/proc/speech.wav"], "cannot write /proc/speech.wav"),
+        (["Hello.", "-o", "."], "it is a folder"),
+        (["Hello.", "-o", "speech.xyz"], "unknown suffix '.xyz'; choose one of .wav, .flac, .ogg, .mp3"),
+        (["Hello.", "-o", "speech"], "it has no suffix; choose one of .wav, .flac, .ogg, .mp3"),
+        (["Hello.", "-o", "speech.mp3", "--stream"], "'.mp3' is not for streams; choose one of .wav"),
+        (["Hello.", "--keep", "5"], "--keep 5 is more than the 4 sampled"),
+        (["Hello.", "--keep", "3", "--candidates", "2"], "--keep 3 is more than the 2 sampled"),
+        (["Hello.", "--keep", "0"], "Invalid value for '--keep'"),
+        (["Hello.", "--candidates", "0"], "Invalid value for '--candidates'"),
+        (["Hello.", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["Hello.", "--keep", "2", "--stream"], "--stream writes one take"),
+        (["Hello.", "--json", "--stream"], "--stream has no receipt"),
+        (["Hello.", "--json", "-o", "-"], "'-o -' puts audio on standard output"),
+        (["Hello.", "--keep", "2", "-o", "-"], "'-o -' takes one take"),
+        (["Hello.", "-p", "slow"], "unknown preset 'slow': choose one of ultra_fast, fast, standard, high_quality"),
+        (["Hello.", "--model", "giant"], "no model 'giant'"),
+        (["Hello.", "--device", "abacus"], "unknown device 'abacus': choose cpu, cuda, cuda:N or mps"),
+        (["   "], "the text is empty"),
+        ([""], "the text is empty"),
+        (["-"], "the text is empty"),
+        (["caf\udce9"], "not valid UTF-8"),
+        ([], "Missing argument"),
+        (["Hello.", "--voise", "x"], "No such option"),
+    ],
+)
+def test_mistakes_are_one_line(refused: Callable[..., str], synthesizer: Any, arguments: list[str], said: str) -> None:
+    assert said in refused("speak", *arguments)
+    assert synthesizer.calls == []  # found out before any time was spent
+
+
+def test_all_files_to_keep_are_checked_before(refused: Callable[..., str], synthesizer: Any) -> None:
+    Path("speech-2.wav").mkdir()
+    assert "speech-2.wav: it is a folder" in refused("speak", "Hello.", "--keep", "2")
+    assert synthesizer.calls == []
+
+
+def test_undecodable_standard_input(refused: Callable[..., str]) -> None:
+    assert "not valid UTF-8 (byte 3)" in refused("speak", "-", input=b"caf\xe9 au lait")
+
+
+def test_a_stream_that_breaks_leaves_the_old_file(refused: Callable[..., str]) -> None:
+    Path("s.wav").write_bytes(b"old")
+    assert "second sentence" in refused("speak", "One. Then break.", "--stream", "-o", "s.wav")
+    assert Path("s.wav").read_bytes() == b"old"
+
+
+def test_a_line_stays_one_line_whatever_is_in_a_name(refused: Callable[..., str]) -> None:
+    assert "no folder" in refused("speak", "Hello.", "-o", "a\nb\x1b[31m/speech.wav")
+
+
+# ---------------------------------------------------------------- in a process of its own
+
+
+def test_the_real_program_answers_mistakes_in_one_line(process: Callable[..., Any], tmp_path: Path) -> None:
+    narrow = {"COLUMNS": "20"}
+    for arguments, input, said in (
+        (["speak", "-"], b"caf\xe9", b"not valid UTF-8"),
+        ([b"speak", b"caf\xe9"], b"", b"not valid UTF-8"),
+        (["speak", "Hello.", "--frobnicate"], b"", b"No such option"),
+        (["train", "dvae", "--config", "x.yaml", "steps"], b"", b"'steps' is not KEY=VALUE"),
+        (["voices", "add", "../me", "clip.wav"], b"", b"cannot be called '../me'"),
+    ):
+        run = process(*arguments, fake=False, stdin=-1, env=narrow)
+        output, errors = run.communicate(input)
+        assert (run.returncode, output) == (2, b"")
+        assert errors.startswith(b"chelys: error: ") and errors.count(b"\n") == 1 and said in errors, errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_arrives_before_it_ends(process: Callable[..., Any]) -> None:
+    run = process("speak", "One. Then wait.", "--stream", "-o", "-")
+    assert len(run.stdout.read(44 + RATE)) == 44 + RATE  # the first half second, while the second is being made
+    assert run.poll() is None
+    run.terminate()
+    run.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_nothing_half_written(
+    process: Callable[..., Any], tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    run = process("speak", "One. Then wait.", "--stream", "-o", "s.wav")
+    assert run.stderr.readline() == b"waiting\n"
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    run.send_signal(number)
+    _, errors = run.communicate(timeout=20)
+    assert run.returncode == status and errors == b""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_is_status_130(invoke: Callable[..., Any]) -> None:
+    result = invoke("speak", "Please interrupt.")
+    assert result.exit_code == 130 and result.output == "" and list(Path.cwd().iterdir()) == []
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(process: Callable[..., Any]) -> None:
+    run = process("speak", ". ".join(["Many words"] * 50), "--stream", "-o", "-")
+    run.stdout.read(10)
+    run.stdout.close()
+    errors = run.stderr.read()
+    assert run.wait(timeout=20) == 141 and errors == b""
+
+
+@pytest.mark.parametrize("arguments", [["voices", "list"], ["speak", "Hello.", "-o", "-"]])
+def test_a_reader_that_never_came_is_no_fault_either(process: Callable[..., Any], arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = process(*arguments, "-q" if "speak" in arguments else "--json", stdout=writing)
+    os.close(writing)
+    assert run.communicate()[1] == b"" and run.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["-o", "-"], ["-o", "-", "--stream"], ["--json"], []])
+def test_a_full_disk_behind_stdout_is_one_line(process: Callable[..., Any], arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        run = process("speak", "Hello.", *arguments, stdout=full)
+        errors = run.communicate()[1]
+    assert (
+        run.returncode == 2 and errors == b"chelys: error: no space left on the disk: make room, or write elsewhere\n"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+def test_it_works_with_standard_streams_closed(process: Callable[..., Any], tmp_path: Path) -> None:
+    def close() -> None:
+        os.close(0)
+        os.close(1)
+
+    run = process("speak", "Hello.", preexec_fn=close)
+    assert (run.communicate()[1], run.returncode) == (b"", 0) and (tmp_path / "speech.wav").is_file()
+    run = process("speak", "-", preexec_fn=close)
+    assert b"standard input is closed" in run.communicate()[1] and run.returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_on_a_terminal_there_is_a_bar_and_audio_is_refused(process: Callable[..., Any]) -> None:
+    import pty
+
+    reading, writing = pty.openpty()
+    run = process("speak", "Hello.", "-o", "-", stdout=writing)
+    assert run.communicate()[1].count(b"\n") == 1 and run.returncode == 2
+    run = process("speak", "Hello.", "-q", stderr=writing)
+    assert run.wait(timeout=20) == 0
+    run = process("speak", "Hello.", stderr=writing, env={"TERM": "xterm"})
+    output, _ = run.communicate()
+    assert b"real-time factor" in output
+    os.set_blocking(reading, False)
+    assert b"sampling" in os.read(reading, 100_000)
+    os.close(reading)
+    os.close(writing)

