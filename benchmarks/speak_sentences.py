@@ -1,0 +1,41 @@
+"""Speak a list of sentences, one file each, with a list for the judge.
+
+    python benchmarks/speak_sentences.py --out eval/heart [--voice heart] [--preset fast] [--model nano]
+
+Sentence i is spoken with seed i, counted from 1. ``OUT/list.jsonl`` names each clip and its text for ``judge.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import chelys
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--sentences", type=Path, default=HERE / "sentences.txt")
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--voice", default=None)
+    parser.add_argument("--preset", default="fast")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    synthesizer = chelys.load(arguments.model)
+    spoken = elapsed = 0.0
+    with (arguments.out / "list.jsonl").open("w", encoding="utf8") as lines:
+        for seed, text in enumerate(arguments.sentences.read_text(encoding="utf8").splitlines(), 1):
+            speech = synthesizer.speak(text, voice=arguments.voice, preset=arguments.preset, seed=seed)
+            speech.save(arguments.out / f"{seed:03d}.wav")
+            lines.write(json.dumps({"audio": f"{seed:03d}.wav", "text": text}) + "\n")
+            spoken += speech.seconds
+            elapsed += speech.receipt["synthesis_seconds"]
+    print(f"{spoken:.1f} s of speech in {elapsed:.1f} s: real-time factor {elapsed / spoken:.3f}")
+
+
+if __name__ == "__main__":
+    main()
