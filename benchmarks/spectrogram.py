@@ -1,6 +1,6 @@
 """Picture of nano's speech beside a clip of the corpus: log-mels of both.
 
-python benchmarks/spectrogram.py CLIP TEXT --out docs/spectrogram.png
+python benchmarks/spectrogram.py CLIP TEXT --out spectrogram.png
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
         axis.set(title=f"{name}: {arguments.text}", ylabel="mel band")
     axes[-1].set_xlabel("seconds")
     axes[-1].set_xlim(0, max(len(wave) for wave in waves.values()) / MEL_24K.sample_rate)
-    figure.savefig(arguments.out, dpi=90)
+    figure.savefig(arguments.out, dpi=70)
 
 
 if __name__ == "__main__":

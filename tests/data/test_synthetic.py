@@ -238,6 +238,16 @@ def test_the_corpus_is_the_same_for_any_number_of_workers(wordnet: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("teacher")
+def test_a_clip_hangs_on_its_number_alone(wordnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for size in (8, 5):
+        monkeypatch.setattr(synthetic, "CLIPS_PER_BLOCK", size)
+        folder = make(SyntheticRecipe(tmp_path / str(size), clips=12, wordnet=wordnet)).parent
+        made.append((files(folder / "audio"), (folder / "manifest.jsonl").read_text()))
+    assert made[0] == made[1]
+
+
+@pytest.mark.usefixtures("teacher")
 def test_another_seed_is_another_corpus(wordnet: Path, tmp_path: Path) -> None:
     texts = [
         [u.text for u in read_manifest(make(SyntheticRecipe(tmp_path / str(seed), 8, seed=seed, wordnet=wordnet)))]

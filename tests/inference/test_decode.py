@@ -15,7 +15,7 @@ from chelys.inference.synthesizer import Synthesizer, take_generator
 from chelys.models.autoregressive import Autoregressive
 
 GREEDY = SpeechOptions(temperature=0.0)
-SAMPLED = SpeechOptions()
+SAMPLED = SpeechOptions(temperature=0.8)
 LIMIT = 24
 SENTENCE = "one two three, hello there my old friend"
 TEXTS = {1: "A", 40: SENTENCE, 400: ". ".join([SENTENCE] * 10)[:400]}
@@ -55,7 +55,7 @@ def test_greedy_decoding_with_the_cache_agrees_with_the_naive_loop(
 
 
 def test_sampling_with_the_cache_agrees_with_the_naive_loop(tts: Synthesizer, decoder: Autoregressive) -> None:
-    given, options = prompt(tts, SENTENCE, 60), SpeechOptions(repetition_penalty=1.5)
+    given, options = prompt(tts, SENTENCE, 60), SpeechOptions(temperature=0.8, repetition_penalty=1.5)
     fast = decode(decoder, [given] * 4, options, generators(4))
     slow = [decode_naively(decoder, given, options, generator) for generator in generators(4)]
     assert all(map(same, fast, slow))

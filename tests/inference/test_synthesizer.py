@@ -23,7 +23,7 @@ from chelys.inference.synthesizer import Synthesizer
 from chelys.text.normalize import LONGEST_WORD
 from chelys.text.split import PARAGRAPH_PAUSE_S, SENTENCE_PAUSE_S
 
-QUICK = SpeechOptions(candidates=3, steps=2)
+QUICK = SpeechOptions(candidates=3, steps=2, temperature=0.8)
 TEXT = "Hello there. One, two, three!"
 
 

@@ -247,7 +247,7 @@ def test_a_voice_reaches_another_model_through_its_clips(
 def test_a_voice_without_clips_serves_its_own_model_only(
     tts: Synthesizer, other: Synthesizer, clip: Callable[..., Path]
 ) -> None:
-    voice = tts.voice([clip()], name="me", keep_clips=False)
+    voice = tts.voice([clip()], name="me", kept_seconds=0)
     assert voice.clips == () and tts.resolve_voice(voice) is voice
     with pytest.raises(VoiceError, match="'me' was made for another model and carries no clips: make it anew"):
         other.resolve_voice(voice)

@@ -114,6 +114,13 @@ def test_a_voice_is_the_mean_over_all_frames_of_all_clips() -> None:
     torch.testing.assert_close(voice, (10 * alone[0] + 4 * alone[1]) / 14)
 
 
+def test_published_size() -> None:
+    with torch.device("meta"):
+        published = Diffusion(DiffusionConfig.tortoise_v2())
+    # 292,334,380 in the published file; the auxiliary mel head is among them
+    assert sum(parameter.numel() for parameter in published.parameters()) == 292_334_380
+
+
 def test_a_fresh_network_says_nothing_yet() -> None:
     with torch.random.fork_rng(devices=[]):
         diffusion = Diffusion(SMALL)

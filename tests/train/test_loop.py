@@ -110,18 +110,19 @@ def test_matrices_decay_and_vectors_do_not() -> None:
     assert matrices["betas"] == (0.7, 0.8)
 
 
-def test_average_of_the_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("average", "steps"), [(0.6, 30), (0.999, 12)])  # at its full length, and on the way there
+def test_average_of_the_weights(tmp_path: Path, average: float, steps: int) -> None:
     stage = Line()
     expected = {k: v.clone() for k, v in stage.plane.state_dict().items()}
-    trainer = run(tmp_path, stage, steps=30, average=0.6)
+    trainer = run(tmp_path, stage, steps=steps, average=average)
     for step, seen in enumerate(stage.seen):
-        decay = min(0.6, (1 + step) / (10 + step))
+        decay = min(average, (1 + step) / (10 + step))
         for key, value in seen["weights"].items():
             expected[key] = decay * expected[key] + (1 - decay) * value if value.is_floating_point() else value
     for key, value in trainer.averaged.items():
         torch.testing.assert_close(value, expected[key])
     assert not torch.allclose(trainer.averaged["weight"], stage.plane.weight)
-    assert trainer.averaged["steps_seen"] == 30, "what is counted is not averaged"
+    assert trainer.averaged["steps_seen"] == steps, "what is counted is not averaged"
 
 
 def test_no_average(tmp_path: Path) -> None:

@@ -192,7 +192,6 @@ def setting(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("mel_range.high", -9.0, "mel_range.low must lie below mel_range.high"),
         ("autoregressive.dim", -32, "config.json"),
         ("autoregressive.layers", 3, "autoregressive.safetensors does not fit config.json: tensor blocks.2"),
-        ("vocos.dim", 0, "config.json"),
     ],
 )
 def test_a_wrong_value_is_named(toy_copy: Callable[[], Path], path: str, value: Any, said: str) -> None:

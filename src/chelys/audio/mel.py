@@ -34,6 +34,11 @@ def _mel_to_hertz(mel: Tensor, htk: bool) -> Tensor:
 @lru_cache(maxsize=8)
 def mel_filters(spec: MelSpec) -> Tensor:
     """Triangular filters ``(f, n_fft/2 + 1)`` of equal area (Slaney's normalisation), float32."""
+    with torch.inference_mode(False):  # kept for later callers, who may want gradients through what they multiply
+        return _triangles(spec)
+
+
+def _triangles(spec: MelSpec) -> Tensor:
     edges = torch.tensor([0.0, spec.f_max], dtype=torch.float64)
     low, high = _hertz_to_mel(edges, spec.htk).tolist()
     points = _mel_to_hertz(torch.linspace(low, high, spec.bands + 2, dtype=torch.float64), spec.htk)

@@ -32,6 +32,6 @@ def pack(
     folder = out / "voices"
     folder.mkdir(exist_ok=True)
     for name, speaker in wanted.voices.items():
-        voice = synthesizer.voice(voice_clips(wanted, speaker), name=name)
+        voice = synthesizer.voice(voice_clips(wanted, speaker), name=name, kept_seconds=wanted.kept_seconds)
         voice.save(folder / f"{name}.safetensors")
     tell(str(out))

@@ -25,8 +25,8 @@ class SpeechOptions:
 
     candidates: int = 4
     steps: int = 10
-    guidance: float = 0.5
-    temperature: float = 0.8
+    guidance: float = 1.0
+    temperature: float = 0.3
     top_p: float = 0.9
     top_k: int = 50
     repetition_penalty: float = 1.0

@@ -26,7 +26,7 @@ from chelys.inference.decode import Prompt, code_limit, decode
 from chelys.inference.denoise import denoise
 from chelys.inference.options import SpeechOptions, options_for
 from chelys.inference.speech import Candidate, Chunk, Speech
-from chelys.inference.voice import Voice, make_voice
+from chelys.inference.voice import KEPT_SECONDS, Voice, make_voice
 from chelys.text.normalize import check_speakable
 from chelys.text.split import Sentence, split
 from chelys.weights.folder import Model, load_model
@@ -67,13 +67,15 @@ class Synthesizer:
         default = self.model.config.default_voice
         return sorted(self._voice_files, key=lambda name: (name != default, name))
 
-    def voice(self, clips: Sequence[str | Path] | str | Path, *, name: str = "", keep_clips: bool = True) -> Voice:
+    def voice(
+        self, clips: Sequence[str | Path] | str | Path, *, name: str = "", kept_seconds: float = KEPT_SECONDS
+    ) -> Voice:
         """Make a voice from recordings of one speaker, in any format and rate.
 
         Args:
             clips: Audio files, or folders of them; a few clean seconds each.
             name: For the voice file.
-            keep_clips: Whether the voice shall carry its clips, so that other models can use it too.
+            kept_seconds: How much of the clips the voice shall carry, so that other models can use it too; 0 is none.
 
         Raises:
             AudioError: If a clip is missing, no audio, too short or silent; it is named.
@@ -81,13 +83,13 @@ class Synthesizer:
         """
         paths = clip_paths([clips] if isinstance(clips, (str, Path)) else clips)
         about = {"name": name, "sources": [path.name for path in paths]}
-        return self._make_voice(read_clips(paths, OUTPUT_RATE), about, keep_clips)
+        return self._make_voice(read_clips(paths, OUTPUT_RATE), about, kept_seconds)
 
-    def _make_voice(self, clips: Sequence[np.ndarray], about: dict[str, Any], keep_clips: bool) -> Voice:
+    def _make_voice(self, clips: Sequence[np.ndarray], about: dict[str, Any], kept_seconds: float) -> Voice:
         model = self.model
         return make_voice(
             clips, model.autoregressive, model.diffusion, model.config.mel_range,
-            model=model.config.fingerprint, about=about, keep_clips=keep_clips,
+            model=model.config.fingerprint, about=about, kept_seconds=kept_seconds,
         )  # fmt: skip
 
     def resolve_voice(self, voice: Voice | str | Path | None = None) -> Voice:
@@ -116,7 +118,7 @@ class Synthesizer:
                 f"voice {found.name!r} was made for another model and carries no clips: make it anew from recordings"
             )
         waves = [clip.astype(np.float32) / 32767 for clip in found.clips]
-        return self._make_voice(waves, found.about, True)
+        return self._make_voice(waves, found.about, KEPT_SECONDS)
 
     def _find(self, name: str) -> Voice:
         if name in self._voice_files:

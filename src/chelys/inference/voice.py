@@ -139,7 +139,7 @@ def make_voice(
     *,
     model: str,
     about: dict[str, Any],
-    keep_clips: bool = True,
+    kept_seconds: float = KEPT_SECONDS,
 ) -> Voice:
     """Make a voice of clips of one speaker.
 
@@ -150,7 +150,7 @@ def make_voice(
         mel_range: Of the model.
         model: Its fingerprint.
         about: Name and such, for the file.
-        keep_clips: Whether the file shall carry (the first twelve seconds of) the clips.
+        kept_seconds: How much of the clips the file shall carry; 0 is none.
     """
     device = next(autoregressive.parameters()).device
     dtype = next(autoregressive.parameters()).dtype
@@ -161,7 +161,7 @@ def make_voice(
     heard = torch.cat([autoregressive.condition(piece) for piece in pieces]).mean(0)
     rendered = diffusion.voice(pieces)[0]
     kept: list[np.ndarray] = []
-    room = int(KEPT_SECONDS * OUTPUT_RATE) if keep_clips else 0
+    room = int(kept_seconds * OUTPUT_RATE)
     for clip in clips:
         if room > OUTPUT_RATE // 2:
             kept.append((np.clip(clip[:room], -1, 1) * 32767).astype(np.int16))

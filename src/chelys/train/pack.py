@@ -37,6 +37,7 @@ class PackConfig:
         default_voice: Built-in voice that speaks when none is named.
         voices: Built-in voice to speaker of the corpus.
         clips: Clips of each voice.
+        kept_seconds: How much of its clips a voice file carries, so that other models can use the voice.
         license: Of the weights (SPDX).
     """
 
@@ -48,6 +49,7 @@ class PackConfig:
     default_voice: str
     voices: dict[str, str] = field(default_factory=dict)
     clips: int = 3
+    kept_seconds: float = 3.0
     license: str = "Apache-2.0"
 
 

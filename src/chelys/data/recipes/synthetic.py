@@ -240,7 +240,8 @@ def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, 
         progress: Called with (blocks done, blocks in all).
 
     Returns:
-        Path of the manifest, its clips in the order of their numbers.
+        Path of the manifest, its clips in the order of their numbers; ``train.jsonl`` beside it leaves out
+        HELD_OUT_SPEAKERS.
 
     Raises:
         UserError: If the teacher is unknown, WordNet is missing or the folder holds the corpus of another recipe.
@@ -271,7 +272,9 @@ def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, 
             pool.shutdown(cancel_futures=True)  # a fault is told now, not after hours of other blocks
             raise
     manifest = recipe.out / "manifest.jsonl"
-    write_manifest(manifest, (u for s in starts for u in read_manifest(_block_list(recipe, s), root=recipe.out)))
+    utterances = [u for s in starts for u in read_manifest(_block_list(recipe, s), root=recipe.out)]
+    write_manifest(manifest, utterances)
+    write_manifest(recipe.out / "train.jsonl", (u for u in utterances if u.speaker not in HELD_OUT_SPEAKERS))
     return manifest
 
 
