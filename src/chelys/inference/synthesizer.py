@@ -303,8 +303,8 @@ def _checked(
     if not 1 <= keep <= options.candidates:
         raise UserError(f"keep is {keep}; it must lie between 1 and the number of candidates, {options.candidates}")
     seed = fresh_seed() if seed is None else operator.index(seed)  # a plain integer, for the receipt
-    if not 0 <= seed < 2**63:
-        raise UserError(f"seed is {seed}; it must lie between 0 and {2**63 - 1}")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed}; it must lie between 0 and {2**32 - 1}")
     check_speakable(text)
     return options, seed
 

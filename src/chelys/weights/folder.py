@@ -1,8 +1,7 @@
 """A model is a folder: ``config.json``, one safetensors file for each network, ``tokenizer.json``, ``voices/``, a card.
 
-Folders are read strictly: every tensor that a network has must be in its file, in its shape, and none besides; hashes
-recorded on saving are checked on request. Weights may lie in half precision on disk; they are computed with in
-``dtype``.
+Folders are read strictly: every tensor that a network has must be in its file, in its shape, and none besides. Hashes
+are recorded on saving. Weights may lie in half precision on disk; they are computed with in ``dtype``.
 """
 
 from __future__ import annotations
