@@ -54,6 +54,11 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Callable[..., None] | None]
         yield update
 
 
+def counting(update: Callable[..., None] | None, stage: str) -> Callable[..., None] | None:
+    """What a worker calls with ``(done, total)`` and perhaps more, to move the bar of a stage; None without a bar."""
+    return None if update is None else lambda done, total, *_: update(stage, done, total)
+
+
 def tell(message: str, *, error: bool = False) -> None:
     """Print a line that may cite names of files which are not valid UTF-8, or not of the terminal's alphabet."""
     stream = sys.stderr if error else sys.stdout

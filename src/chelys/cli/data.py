@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli.console import progress_bar, tell
+from chelys.cli.console import counting, progress_bar, tell
 from chelys.errors import OutputError
 
 app = typer.Typer(
@@ -51,9 +51,7 @@ def make_synthetic(
 
     recipe = SyntheticRecipe(out=out, clips=clips, teacher=teacher.value, seed=seed, text=text)
     with _folder(out), progress_bar() as update:
-        manifest = make(
-            recipe, workers=workers, progress=(lambda done, total: update("blocks", done, total)) if update else None
-        )
+        manifest = make(recipe, workers=workers, progress=counting(update, "blocks"))
     tell(str(manifest))
 
 
@@ -69,7 +67,7 @@ def lexicon(out: Annotated[Path, typer.Option("--out", help="File to write.")]) 
     if out.is_dir():
         raise OutputError(f"cannot write {out}: it is a folder; give a file name such as {out / 'lexicon.txt.gz'}")
     with _folder(out.parent), progress_bar() as update:
-        make_lexicon(out, progress=(lambda done, total: update("words", done, total)) if update else None)
+        make_lexicon(out, progress=counting(update, "words"))
     tell(str(out))
 
 
@@ -86,7 +84,7 @@ def features(
     with _folder(out), progress_bar() as update:
         from chelys.data.features import extract
 
-        extract(manifests, out, progress=(lambda done, total: update("clips", done, total)) if update else None)
+        extract(manifests, out, progress=counting(update, "clips"))
     tell(str(out))
 
 
@@ -127,7 +125,7 @@ def codes(
         dvae, mel_range = trained_dvae(run)
         encode(
             Features(features), dvae, mel_range, out,
-            progress=(lambda done, total: update("clips", done, total)) if update else None,
+            progress=counting(update, "clips"),
         )  # fmt: skip
     tell(str(out))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli.console import progress_bar, tell
+from chelys.cli.console import counting, progress_bar, tell
 from chelys.errors import ConfigError
 
 HELP = "Train one network; a run that was stopped goes on from its last checkpoint."
@@ -35,6 +35,6 @@ def train(
             config,
             overrides or [],
             resume=resume,
-            progress=(lambda step, steps, figures: update(stage, step, steps)) if update else None,
+            progress=counting(update, stage),
         )
     tell(str(weights))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from chelys.audio.mel import MelRange
-from chelys.audio.rates import FRAMES_PER_CODE
+from chelys.audio.rates import MEL_24K
 from chelys.data.batching import Buckets, is_held_out
 from chelys.data.codes import Codes
 from chelys.data.features import Clip, Features
@@ -62,11 +62,20 @@ class PairConfig:
 
 
 class Pairs:
-    """Batches of a corpus, each a function of the seed and the step."""
+    """Batches of a corpus, each a function of the seed and the step; without ``mels``, ``Batch.mel`` has no frames."""
 
     def __init__(
-        self, features: Features, codes: Codes, tokenizer: Tokenizer, mel_range: MelRange, config: PairConfig, seed: int
+        self,
+        features: Features,
+        codes: Codes,
+        tokenizer: Tokenizer,
+        mel_range: MelRange,
+        config: PairConfig,
+        seed: int,
+        *,
+        mels: bool = True,
     ) -> None:
+        self.mels = mels
         self.features, self.codes, self.tokenizer = features, codes, tokenizer
         self.mel_range, self.config, self.seed = mel_range, config, seed
         usable = [c for c in features.clips if c.codes <= config.longest]
@@ -92,19 +101,22 @@ class Pairs:
             for c in clips
         ]
         codes = [self.codes.of(c) for c in clips]
-        mels = [self.mel_range.normalize(self.features.mel(c)) for c in clips]
-        m = max(len(c) for c in codes)
-        mel = torch.zeros(len(clips), mels[0].shape[0], m * FRAMES_PER_CODE)
-        for row, piece in zip(mel, mels, strict=True):
-            row[:, : piece.shape[1]] = piece
         return Batch(
             text=_pad([torch.tensor(t) for t in texts]),
             text_lengths=torch.tensor([len(t) for t in texts]),
             codes=_pad(codes),
             code_lengths=torch.tensor([len(c) for c in codes]),
-            mel=mel,
+            mel=self._mel(clips),
             reference=torch.stack([self.reference(c, rng) for c in clips]),
         )
+
+    def _mel(self, clips: list[Clip]) -> Tensor:
+        """Mels of clips side by side, ``(b, f, s)``; most stages read codes alone and are spared them."""
+        longest = max(c.frames for c in clips) if self.mels else 0
+        mel = torch.zeros(len(clips), MEL_24K.bands, longest)
+        for row, clip in zip(mel, clips if self.mels else [], strict=False):
+            row[:, : clip.frames] = self.mel_range.normalize(self.features.mel(clip))
+        return mel
 
     def reference(self, clip: Clip, rng: np.random.Generator) -> Tensor:
         """A crop ``(f, r)`` of another clip of the speaker, in network units."""
@@ -127,6 +139,8 @@ def _pad(rows: list[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
-def load_pairs(features: Path, codes: Path, text: Path, mel_range: MelRange, config: PairConfig, seed: int) -> Pairs:
+def load_pairs(
+    features: Path, codes: Path, text: Path, mel_range: MelRange, config: PairConfig, seed: int, *, mels: bool = True
+) -> Pairs:
     """Pairs from their files: a feature folder, ``codes.npy`` and a folder with the tokenizer."""
-    return Pairs(Features(features), Codes(codes), Tokenizer.load(text), mel_range, config, seed)
+    return Pairs(Features(features), Codes(codes), Tokenizer.load(text), mel_range, config, seed, mels=mels)

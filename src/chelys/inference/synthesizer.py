@@ -97,7 +97,7 @@ class Synthesizer:
 
         Args:
             voice: A Voice; the name of a built-in voice or of one of the user's; a voice file; an audio file or a
-                folder of them; a mix such as ``heart:0.7+oak:0.3``; None is the default voice.
+                folder of them; a mix such as ``heart:0.7+cedar:0.3``; None is the default voice.
 
         Raises:
             VoiceError: If nothing goes by that name; the answer lists the known ones.
@@ -123,7 +123,7 @@ class Synthesizer:
     def _find(self, name: str) -> Voice:
         if name in self._voice_files:
             return Voice.load(self._voice_files[name])
-        if voice_shelf.valid_name(name) and (shelved := voice_shelf.find_user_voice(name)):
+        if shelved := voice_shelf.find_user_voice(name):
             return Voice.load(shelved)
         path = _existing(name)
         if path is not None:
@@ -143,7 +143,7 @@ class Synthesizer:
                 weights.append(float(weight) if colon else 1.0)
             except ValueError:
                 raise VoiceError(
-                    f"{part!r} is no part of a mix: write NAME:WEIGHT, as in 'heart:0.7+oak:0.3'"
+                    f"{part!r} is no part of a mix: write NAME:WEIGHT, as in 'heart:0.7+cedar:0.3'"
                 ) from None
             voices.append(self.resolve_voice(name if colon else weight))
         return Voice.mix(voices, weights)
@@ -183,7 +183,7 @@ class Synthesizer:
         named = preset if options is None else None
         options, seed = _checked(text, preset, candidates, options, keep, seed)
         resolved = self.resolve_voice(voice)
-        chunks = list(self.stream(text, voice=resolved, seed=seed, keep=keep, options=options, progress=progress))
+        chunks = list(self._chunks(text, resolved, seed, keep, options, progress))
         takes = [
             Candidate(
                 audio=np.concatenate([chunk.candidates[i].audio for chunk in chunks]),
@@ -228,11 +228,15 @@ class Synthesizer:
         """
         knobs, seed = _checked(text, preset, candidates, options, keep, seed)
         resolved = self.resolve_voice(voice)
-        sentences = split(text, longest=knobs.longest)
-        return (
-            self._sentence(sentence, number, len(sentences), resolved, seed, keep, knobs, progress)
-            for number, sentence in enumerate(sentences)
-        )
+        return self._chunks(text, resolved, seed, keep, knobs, progress)
+
+    def _chunks(
+        self, text: str, voice: Voice, seed: int, keep: int, options: SpeechOptions, progress: Progress | None
+    ) -> Iterator[Chunk]:
+        """Sentence by sentence, of what ``_checked`` let pass."""
+        sentences = split(text, longest=options.longest)
+        for number, sentence in enumerate(sentences):
+            yield self._sentence(sentence, number, len(sentences), voice, seed, keep, options, progress)
 
     @torch.inference_mode()
     def _sentence(
@@ -272,8 +276,6 @@ class Synthesizer:
     ) -> np.ndarray:  # fmt: skip
         """Codes ``(m,)`` of one take to its wave ``(1024 m,)``."""
         model = self.model
-        if not len(codes):
-            return np.zeros(0, np.float32)
         heard, rendered = (v.to(self.device, self.dtype)[None] for v in (voice.autoregressive, voice.diffusion))
         latents = model.autoregressive.latents(heard, ids[None], codes[None])
         frames = len(codes) * FRAMES_PER_CODE

@@ -65,8 +65,7 @@ def normalize(text: str) -> Normalized:
     Raises:
         TextError: If the text is empty or blank, or nothing in it can be spoken.
     """
-    if not text.strip():
-        raise TextError("the text is empty: give at least one word to speak")
+    _refuse_blank(text)
     folded, dropped = to_ascii(text)
     spoken = _single_spaced(folded)
     for pattern, replacement in _BEFORE_NUMBERS:
@@ -76,8 +75,7 @@ def normalize(text: str) -> Normalized:
         spoken = pattern.sub(replacement, spoken)
     spoken = _tidy(_lower(spoken))
     if not re.search("[A-Za-z]", spoken):
-        shown = repr(text.strip()[:20]) + ("..." if len(text.strip()) > 20 else "")
-        raise TextError(f"nothing in the text {shown} can be spoken: give English words or figures")
+        raise _nothing_spoken(text)
     return Normalized(spoken, dropped)
 
 
@@ -90,11 +88,9 @@ def check_speakable(text: str) -> None:
     Raises:
         TextError: If the text is empty or blank, has nothing that can be spoken, or holds a word that nobody could say.
     """
-    if not text.strip():
-        raise TextError("the text is empty: give at least one word to speak")
+    _refuse_blank(text)
     if not is_speakable(text):
-        shown = repr(text.strip()[:20]) + ("..." if len(text.strip()) > 20 else "")
-        raise TextError(f"nothing in the text {shown} can be spoken: give English words or figures")
+        raise _nothing_spoken(text)
     monster = _MONSTER.search(text)
     if monster:
         length = len(monster.group())
@@ -102,6 +98,16 @@ def check_speakable(text: str) -> None:
             f"the word {monster.group()[:20]!r}... has {length} letters, the longest that is spoken {LONGEST_WORD}: "
             "put spaces into it"
         )
+
+
+def _refuse_blank(text: str) -> None:
+    if not text.strip():
+        raise TextError("the text is empty: give at least one word to speak")
+
+
+def _nothing_spoken(text: str) -> TextError:
+    shown = repr(text.strip()[:20]) + ("..." if len(text.strip()) > 20 else "")
+    return TextError(f"nothing in the text {shown} can be spoken: give English words or figures")
 
 
 def is_speakable(text: str) -> bool:

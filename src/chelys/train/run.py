@@ -68,9 +68,9 @@ class PairedRun(Run):
     text: Path
     pairs: PairConfig = field(default_factory=PairConfig)
 
-    def load_pairs(self) -> Pairs:
-        """The batches of the run."""
-        return load_pairs(self.features, self.codes, self.text, self.mel_range, self.pairs, self.loop.seed)
+    def load_pairs(self, *, mels: bool) -> Pairs:
+        """The batches of the run, with the clips' mels where the stage learns to make them."""
+        return load_pairs(self.features, self.codes, self.text, self.mel_range, self.pairs, self.loop.seed, mels=mels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class AutoregressiveRun(PairedRun):
     stage: AutoregressiveStageConfig = field(default_factory=AutoregressiveStageConfig)
 
     def build(self) -> Stage:
-        return AutoregressiveStage(Autoregressive(self.network), self.load_pairs(), self.stage)
+        return AutoregressiveStage(Autoregressive(self.network), self.load_pairs(mels=False), self.stage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class CLVPRun(PairedRun):
     stage: CLVPStageConfig = field(default_factory=CLVPStageConfig)
 
     def build(self) -> Stage:
-        return CLVPStage(CLVP(self.network), self.load_pairs(), self.stage)
+        return CLVPStage(CLVP(self.network), self.load_pairs(mels=False), self.stage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +146,7 @@ class DiffusionRun(PairedRun):
             if self.decoder is None:
                 raise ConfigError("stage.content=latents needs decoder=PATH, the autoregressive decoder's weights")
             decoder = load_trained(Autoregressive(self.decoder_network), self.decoder)
-        return DiffusionStage(network, decoder, self.load_pairs(), self.stage)
+        return DiffusionStage(network, decoder, self.load_pairs(mels=True), self.stage)
 
 
 RUNS: dict[str, type[Run]] = {
