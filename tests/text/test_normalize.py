@@ -50,6 +50,8 @@ TABLE = [
     ("version 1.2.3", "version one point two point three"),
     ("Mr. and Mrs. Jones vs. Dr. No", "mister and missus jones versus doctor no"),
     ("St. John of Main St.", "saint john of main street."),
+    ("Mr.Brown", "mister brown"),
+    ("In St. Louis. On Main St. The end.", "in saint louis. on main street. the end."),
     ("e.g. this, i.e. that, etc.", "for example this, that is that, et cetera."),
     ("BBC news of NASA's CDs", "BBC news of NASA's CDs"),
     ("the U.S. Army in the U.S.", "the US army in the US."),

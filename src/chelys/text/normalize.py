@@ -12,11 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chelys.errors import TextError
-from chelys.text.abbreviations import ABBREVIATIONS, BEFORE_FIGURE, DOTTED, MAY_END, SENTENCE_STARTERS
+from chelys.text.abbreviations import (
+    ABBREVIATIONS,
+    BEFORE_FIGURE,
+    DOTTED,
+    MAY_END,
+    SAINT_OR_STREET,
+    SENTENCE_STARTERS,
+    saint_or_street,
+)
 from chelys.text.characters import to_ascii
 from chelys.text.numbers import speak_numbers
 
-_SYMBOLS = {
+#: Signs that have a name.
+SYMBOLS = {
     "&": "and",
     "@": "at",
     "#": "hash",
@@ -31,7 +40,7 @@ _SYMBOLS = {
     "¥": "yen",
     "°": "degrees",
 }
-_SPEAKABLE = re.compile(rf"[A-Za-z0-9{re.escape(''.join(_SYMBOLS))}]")
+_SPEAKABLE = re.compile(rf"[A-Za-z0-9{re.escape(''.join(SYMBOLS))}]")
 #: Strongest first: of several marks in a row this one is kept.
 _STRENGTH = "?!.;:,"
 #: Stands for the name of the letter A until the articles are in lower case.
@@ -65,7 +74,7 @@ def normalize(text: str) -> Normalized:
     Raises:
         TextError: If the text is empty or blank, or nothing in it can be spoken.
     """
-    _refuse_blank(text)
+    refuse_blank(text)
     folded, dropped = to_ascii(text)
     spoken = _single_spaced(folded)
     for pattern, replacement in _BEFORE_NUMBERS:
@@ -75,7 +84,7 @@ def normalize(text: str) -> Normalized:
         spoken = pattern.sub(replacement, spoken)
     spoken = _tidy(_lower(spoken))
     if not re.search("[A-Za-z]", spoken):
-        raise _nothing_spoken(text)
+        raise nothing_spoken(text)
     return Normalized(spoken, dropped)
 
 
@@ -88,9 +97,9 @@ def check_speakable(text: str) -> None:
     Raises:
         TextError: If the text is empty or blank, has nothing that can be spoken, or holds a word that nobody could say.
     """
-    _refuse_blank(text)
+    refuse_blank(text)
     if not is_speakable(text):
-        raise _nothing_spoken(text)
+        raise nothing_spoken(text)
     monster = _MONSTER.search(text)
     if monster:
         length = len(monster.group())
@@ -100,12 +109,14 @@ def check_speakable(text: str) -> None:
         )
 
 
-def _refuse_blank(text: str) -> None:
+def refuse_blank(text: str) -> None:
+    """Raise a TextError if there is nothing at all."""
     if not text.strip():
         raise TextError("the text is empty: give at least one word to speak")
 
 
-def _nothing_spoken(text: str) -> TextError:
+def nothing_spoken(text: str) -> TextError:
+    """The error for a text in which no word is."""
     shown = repr(text.strip()[:20]) + ("..." if len(text.strip()) > 20 else "")
     return TextError(f"nothing in the text {shown} can be spoken: give English words or figures")
 
@@ -124,15 +135,8 @@ def _single_spaced(text: str) -> str:
 def _abbreviation(match: re.Match[str]) -> str:
     word = match[1]
     ends = word in MAY_END and (match[2] is None or match[2].isupper())
-    return ABBREVIATIONS[word] + ("." if ends else "")
-
-
-def _saint_or_street(match: re.Match[str]) -> str:
-    before, name = match.groups()
-    if name and not (before and (before[0].isupper() or before[0].isdigit())):
-        return f"{before or ''}Saint"
-    ends = not match.string[match.end() :]
-    return f"{before or ''}Street" + ("." if ends else "")
+    touching = match.string[match.end() : match.end() + 1].isalpha()  # "Mr.Brown"
+    return ABBREVIATIONS[word] + ("." if ends else "") + (" " if touching else "")
 
 
 def _dotted(match: re.Match[str]) -> str:
@@ -161,10 +165,7 @@ _Rule = tuple[re.Pattern[str], "str | Callable[[re.Match[str]], str]"]
 _BEFORE_NUMBERS: tuple[_Rule, ...] = (
     (re.compile(rf"(?<![A-Za-z.])(?:{_words(DOTTED)})"), _fixed(DOTTED)),
     (re.compile(rf"\b({_words(BEFORE_FIGURE)})\.? (?=\d)"), lambda m: f"{BEFORE_FIGURE[m[1]]} "),
-    (
-        re.compile(r"\b((?:[A-Za-z]{1,40}|\d{1,6}(?:st|nd|rd|th)) )?(?<![A-Za-z])St\.(?=(?: ([A-Z]))?)"),
-        _saint_or_street,
-    ),
+    (SAINT_OR_STREET, saint_or_street),
     (re.compile(rf"\b({_words(ABBREVIATIONS)})\.(?=(?: ?([^ ]))?)"), _abbreviation),
     (re.compile(r"#(?=\d)"), "number "),
     (re.compile(r"~(?=[\d$£€])"), "about "),
@@ -177,7 +178,7 @@ _AFTER_NUMBERS: tuple[_Rule, ...] = (
     # "vitamin A", "plan A": an article is never last, the name of the letter may be.
     (re.compile(r"(?<=[a-z] )A(?= ?(?:[.,?!;:)]|$))"), _LETTER_A),
     (re.compile(r"(?<=[A-Za-z])\.(?=[A-Za-z])"), " dot "),
-    (re.compile(rf"[{re.escape(''.join(_SYMBOLS))}]"), lambda m: f" {_SYMBOLS[m.group()]} "),
+    (re.compile(rf"[{re.escape(''.join(SYMBOLS))}]"), lambda m: f" {SYMBOLS[m.group()]} "),
     (re.compile(r"[\[{<]"), "("),
     (re.compile(r"[\]}>]"), ")"),
     (re.compile(r"(?<=[ (\"-])'|'(?=[ .,?!;:)\"-])|^'|'$|''+"), " "),

@@ -24,7 +24,8 @@ _MONTHS = (
 )  # fmt: skip
 _MONTH = "|".join(_MONTHS)
 
-_CURRENCIES = {
+#: Sign of a currency -> one, many, one of its parts, many of its parts.
+CURRENCIES = {
     "$": ("dollar", "dollars", "cent", "cents"),
     "£": ("pound", "pounds", "penny", "pence"),
     "€": ("euro", "euros", "cent", "cents"),
@@ -89,13 +90,13 @@ def speak_numbers(text: str) -> str:
 
 def cardinal(number: int) -> str:
     """``342`` -> ``three hundred forty two``."""
-    words = str(_engine().number_to_words(str(number), andword=""))
+    words = str(inflector().number_to_words(str(number), andword=""))
     return words.replace("-", " ").replace(",", "")
 
 
 def ordinal(number: int) -> str:
     """``21`` -> ``twenty first``."""
-    return str(_engine().ordinal(cardinal(number)))
+    return str(inflector().ordinal(cardinal(number)))
 
 
 def year(number: int) -> str:
@@ -114,7 +115,8 @@ def digits(text: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _engine() -> engine:
+def inflector() -> engine:
+    """The package that knows the names of numbers, made once."""
     import inflect  # takes a third of a second, and most texts have no figures
 
     return inflect.engine()
@@ -139,7 +141,7 @@ def _phone(match: re.Match[str]) -> str:
 
 def _money(match: re.Match[str]) -> str:
     sign, figure, scale = match.groups()
-    one, many, one_part, many_parts = _CURRENCIES[sign]
+    one, many, one_part, many_parts = CURRENCIES[sign]
     whole, _, decimals = figure.replace(",", "").partition(".")
     if scale:
         scale = scale.strip().lower()

@@ -1,6 +1,6 @@
 """Text <-> ids. Two configurations of one class, told apart by what lies in the model folder.
 
-``tokenizer.json`` alone                  pieces of spelling, as published TorToise reads them
+``tokenizer.json`` alone                  pieces of spelling; published TorToise reads them so, cleaned its own way
 ``tokenizer.json`` + ``lexicon.txt.gz``   symbols: words that the lexicon knows become phonemes, all others
                                           are spelled, letter by letter
 
@@ -12,17 +12,26 @@ a word that no lexicon has.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
+from typing import Literal, get_args
 
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
-from chelys.errors import ModelError
+from chelys.errors import ConfigError, ModelError
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
-from chelys.text.normalize import normalize
+from chelys.text.normalize import normalize, nothing_spoken, refuse_blank
+from chelys.text.tortoise_cleaner import basic, clean
+from chelys.text.tortoise_merges import MARKS, MERGES
+from chelys.text.transliterate import reading
+
+#: Who writes a text as it is spoken: `normalize`, or one of published TorToise's two cleaners.
+Cleaner = Literal["chelys", "tortoise", "basic"]
 
 TOKENIZER_FILE = "tokenizer.json"
 STOP, UNKNOWN, SPACE = "[STOP]", "[UNK]", "[SPACE]"
@@ -73,20 +82,44 @@ class Tokenizer:
     Args:
         core: Symbols <-> ids.
         lexicon: Words <-> phonemes; None where the core reads spelling.
+        cleaner: What is done to raw text first. ``tortoise`` and ``basic`` need a core that reads spelling.
+        reference: Clean exactly as the original, with its faults, and refuse no text.
+
+    Raises:
+        ConfigError: If there is no such cleaner, or it cannot go with a lexicon.
     """
 
-    def __init__(self, core: tokenizers.Tokenizer, lexicon: Lexicon | None = None) -> None:
+    def __init__(
+        self,
+        core: tokenizers.Tokenizer,
+        lexicon: Lexicon | None = None,
+        *,
+        cleaner: Cleaner = "chelys",
+        reference: bool = False,
+    ) -> None:
+        if cleaner not in get_args(Cleaner):
+            raise ConfigError(f"cleaner is {cleaner!r}; choose from {', '.join(get_args(Cleaner))}")
+        if lexicon is not None and cleaner != "chelys":
+            raise ConfigError(f"cleaner is {cleaner!r}, but the model has a lexicon: only 'chelys' goes with one")
         self.core = core
         self.lexicon = lexicon
+        self.cleaner = cleaner
+        self.reference = reference
         self._names_space = core.token_to_id(SPACE) is not None
         self._sounds: dict[str, str] = {}  # a plain dictionary, so that a tokenizer can be sent to a worker
 
     @classmethod
-    def load(cls, folder: Path) -> Tokenizer:
+    def load(cls, folder: Path, *, cleaner: Cleaner = "chelys", reference: bool = False) -> Tokenizer:
         """Read ``tokenizer.json`` and, where there is one, ``lexicon.txt.gz``.
+
+        Args:
+            folder: A model folder.
+            cleaner: See the class; the model's configuration knows it.
+            reference: See the class.
 
         Raises:
             ModelError: If a file is missing or damaged; it is named.
+            ConfigError: If there is no such cleaner, or it cannot go with a lexicon.
         """
         path = folder / TOKENIZER_FILE
         if not path.is_file():
@@ -100,7 +133,8 @@ class Tokenizer:
             if core.token_to_id(token) is None:
                 raise ModelError(f"{path} has no {token} token: fetch or convert the model folder again")
         lexicon = folder / LEXICON_FILE
-        return cls(core, Lexicon.load(lexicon) if lexicon.exists() else None)
+        words = Lexicon.load(lexicon) if lexicon.exists() else None
+        return cls(core, words, cleaner=cleaner, reference=reference)
 
     def save(self, folder: Path) -> None:
         """Write the files that `load` reads."""
@@ -123,7 +157,7 @@ class Tokenizer:
         """Ids of raw text.
 
         Args:
-            text: Anything that `normalize` takes.
+            text: Anything that can be spoken.
             spelled: Asked for every word; True spells it though the lexicon knows it. Training draws a share.
 
         Returns:
@@ -136,12 +170,35 @@ class Tokenizer:
 
     def analyse(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> Encoding:
         """As `encode`, with what was dropped and what the ids stand for."""
+        if self.cleaner != "chelys":
+            return self._analyse_published(text)
         normalized = normalize(text)
         symbols = self.symbols(normalized.text, spelled=spelled)
         return Encoding(self._ids(symbols), normalized.dropped, symbols)
 
+    def clean(self, text: str) -> str:
+        """What is said for a raw text, in letters.
+
+        Raises:
+            TextError: If nothing of the text can be spoken.
+        """
+        if self.cleaner == "chelys":
+            return normalize(text).text
+        return clean(text, reference=self.reference) if self.cleaner == "tortoise" else basic(text)
+
+    def _analyse_published(self, text: str) -> Encoding:
+        """The cleaned text as it is: what the core does not know goes in as unknown, brackets among it."""
+        cleaned = self.clean(text)
+        if not self.reference:
+            refuse_blank(text)
+            if not any(c in cleaned for c in ascii_lowercase):
+                raise nothing_spoken(text)
+        silent = [c for c in text if self.cleaner == "tortoise" and _is_visible(c) and not reading(c)]
+        unknown = [c for c in cleaned if not c.isspace() and c not in "[]" and self.core.token_to_id(c) is None]
+        return Encoding(self._ids(cleaned), "".join(dict.fromkeys(silent + unknown)), cleaned)
+
     def encode_normalized(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> list[int]:
-        """Ids of text that `normalize` wrote."""
+        """Ids of text that `normalize` wrote (or the cleaner, where there is another)."""
         return self._ids(self.symbols(text, spelled=spelled))
 
     def symbols(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> str:
@@ -158,7 +215,9 @@ class Tokenizer:
     def decode(self, ids: list[int]) -> str:
         """Ids -> symbols, spelled letters as plain ones. Sounds stay sounds: a lexicon has no way back."""
         text = self.core.decode(ids, skip_special_tokens=False)
-        return text.replace(SPACE, " ").translate(_FROM_SPELLED)
+        if self._names_space:  # such a core puts a space between any two pieces
+            return text.replace(" ", "").replace(SPACE, " ").replace(STOP, "").replace(UNKNOWN, "")
+        return text.translate(_FROM_SPELLED)
 
     def _ids(self, symbols: str) -> list[int]:
         if self._names_space:
@@ -203,6 +262,25 @@ def make_tokenizer(lexicon: Lexicon) -> Tokenizer:
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     core.decoder = decoders.Fuse()
     return Tokenizer(core, lexicon)
+
+
+def make_tortoise_tokenizer(*, cleaner: Cleaner = "tortoise", reference: bool = False) -> Tokenizer:
+    """The tokenizer of published TorToise (Betker 2022): 255 pieces of spelling, by byte-pair encoding.
+
+    Ids: 0 stop, 1 unknown, 2 space, 3 to 13 punctuation, 14 to 39 letters, then the merges by rank.
+    """
+    merges = [(left, right) for left, right in (merge.split("+") for merge in MERGES.split())]
+    pieces = [STOP, UNKNOWN, SPACE, *MARKS, *ascii_lowercase, *("".join(merge) for merge in merges)]
+    vocabulary = {piece: id_ for id_, piece in enumerate(pieces)}
+    core = tokenizers.Tokenizer(models.BPE(vocabulary, merges, unk_token=UNKNOWN, fuse_unk=False))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.add_special_tokens([STOP, UNKNOWN, SPACE])
+    return Tokenizer(core, cleaner=cleaner, reference=reference)
+
+
+def _is_visible(character: str) -> bool:
+    """Whether one would see the character and miss it; not so for spaces, controls and marks on other letters."""
+    return not character.isascii() and unicodedata.category(character)[0] not in "CMZ"
 
 
 def _spell(word: str) -> str:
