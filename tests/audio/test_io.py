@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import wave
@@ -12,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
 import chelys
 from chelys.audio import decode as decode_module
 from chelys.audio import io as audio_io
+from chelys.audio.resample import resample
 from chelys.errors import AudioError, OutputError, VoiceError
 
 RATE = 24_000
@@ -189,6 +192,70 @@ def test_standard_error_works_again_after_a_muted_decode(tmp_path: Path, capfd: 
         audio_io.read(tmp_path / "text.mp3", RATE)
     os.write(2, b"still here\n")
     assert capfd.readouterr().err == "still here\n"
+
+
+# ---------------------------------------------------------------- faults of the original
+
+CODES = {"int": 1, "float": 3}  # of the sample kinds in a RIFF header
+
+
+def riff(samples: np.ndarray, *, kind: str, bits: int, rate: int = RATE) -> bytes:
+    """A wav file written by hand, ``(n, channels)`` of the samples' own numbers; 24 bits come as int32."""
+    raw = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
+    if bits == 24:
+        raw = np.frombuffer(raw, np.uint8).reshape(-1, 4)[:, :3].tobytes()
+    channels, block = samples.shape[1], samples.shape[1] * bits // 8
+    layout = struct.pack("<4sIHHIIHH", b"fmt ", 16, CODES[kind], channels, rate, rate * block, block, bits)
+    head = struct.pack("<4sI4s", b"RIFF", len(raw) + 36, b"WAVE") + layout
+    return head + struct.pack("<4sI", b"data", len(raw)) + raw
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "samples"),
+    [
+        ("int", 8, np.array([128, 0, 255, 192], np.uint8)),  # unsigned, which the original refused
+        ("int", 16, np.array([0, -(2**15), 2**15 - 1, 2**14], np.int16)),
+        ("int", 24, np.array([0, -(2**23), 2**23 - 1, 2**22], np.int32)),
+        ("int", 32, np.array([0, -(2**31), 2**31 - 1, 2**30], np.int32)),
+        ("float", 32, np.array([0.0, -1.0, 1.0, 0.5], np.float32)),
+        ("float", 64, np.array([0.0, -1.0, 1.0, 0.5], np.float64)),  # so was this
+    ],
+)
+@pytest.mark.parametrize("reference", [False, True])
+def test_b7_wavs_of_every_kind_of_sample_are_read(
+    tmp_path: Path, kind: str, bits: int, samples: np.ndarray, reference: bool
+) -> None:
+    path = tmp_path / "clip.wav"
+    path.write_bytes(riff(samples[:, None], kind=kind, bits=bits))
+    step = 2.0 ** (1 - bits) if kind == "int" else 0.0
+    np.testing.assert_allclose(
+        audio_io.read(path, RATE, reference=reference), [0.0, -1.0, 1.0 - step, 0.5], rtol=0, atol=1e-7
+    )
+
+
+def test_b7_both_channels_of_a_stereo_wav_are_heard(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.wav"
+    pair = np.stack([np.zeros(RATE, np.float32), tone()], axis=1)
+    path.write_bytes(riff(pair, kind="float", bits=32))
+    np.testing.assert_allclose(audio_io.read(path, RATE), 0.5 * tone(), atol=1e-6)
+    assert len(audio_io.read_clips([path], RATE)) == 1
+    assert np.abs(audio_io.read(path, RATE, reference=True)).max() == 0  # as the original has it: the first alone
+    with pytest.raises(AudioError, match="is silent"):
+        audio_io.read_clips([path], RATE, reference=True)
+    sf.write(tmp_path / "stereo.flac", pair, RATE)  # which the original did not read; nothing to imitate
+    np.testing.assert_allclose(audio_io.read(tmp_path / "stereo.flac", RATE, reference=True), 0.5 * tone(), atol=1e-4)
+
+
+def test_a_reference_reading_uses_the_filter_of_the_original_and_clips(tmp_path: Path) -> None:
+    path = tmp_path / "loud.wav"
+    sf.write(path, 3 * tone(rate=44_100), 44_100, subtype="FLOAT")
+    ours, theirs = (audio_io.read(path, 22_050, reference=reference) for reference in (False, True))
+    assert np.abs(ours).max() > 1.4 and np.abs(theirs).max() == 1.0
+    wave = resample(torch.from_numpy(3 * tone(rate=44_100))[None], 44_100, 22_050)[0].numpy()
+    np.testing.assert_allclose(theirs, wave.clip(-1, 1), atol=1e-6)
+    odd = tmp_path / "odd.wav"
+    sf.write(odd, tone(rate=44_099), 44_099, subtype="FLOAT")  # the filter would be of a gigabyte
+    assert len(audio_io.read(odd, 22_050, reference=True)) == 22_050
 
 
 # ---------------------------------------------------------------- ffmpeg
@@ -439,6 +506,15 @@ def test_clips_come_from_files_and_folders_in_order(tmp_path: Path) -> None:
     audio_io.write(tmp_path / "c.ogg", tone(0.8), RATE)
     clips = audio_io.read_clips([folder, tmp_path / "c.ogg"], RATE)
     assert [len(clip) for clip in clips] == [14_400, 16_800, 19_200]
+
+
+def test_b8_clips_of_a_folder_are_read_in_sorted_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.wav", "c.wav", "a.wav"):
+        (tmp_path / name).touch()
+    plain = Path.iterdir
+    for disorder in (sorted, lambda found: sorted(found, reverse=True)):  # whatever the file system says
+        monkeypatch.setattr(Path, "iterdir", lambda self, disorder=disorder: iter(disorder(plain(self))))
+        assert [path.name for path in audio_io.clip_paths([tmp_path])] == ["a.wav", "b.wav", "c.wav"]
 
 
 @pytest.mark.parametrize(

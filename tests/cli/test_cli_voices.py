@@ -9,6 +9,7 @@ from typing import Any
 
 import platformdirs
 import pytest
+import torch
 
 from chelys.inference import voice_shelf
 
@@ -147,3 +148,80 @@ def test_one_bad_file_does_not_hide_the_other_voices(
     rows = {row["name"]: row["kind"] for row in json.loads(invoke("voices", "list", "--json").stdout)}
     assert rows == {"heart": "built in", "bronze": "built in", "bad": "unusable", "me": "yours"}
     assert "is no voice file" in invoke("voices", "list").stdout
+
+
+# ---------------------------------------------------------------- drawn voices, and those of the original
+
+
+@pytest.fixture
+def real(toy_folder: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Run a command over the toy model, in this process."""
+    from typer.testing import CliRunner
+
+    from chelys.cli.main import app
+
+    monkeypatch.setenv("CHELYS_VOICES", str(shelf))
+
+    def run(*arguments: str | Path) -> Any:
+        return CliRunner().invoke(app, ["voices", *map(str, arguments), "--model", str(toy_folder)])
+
+    return run
+
+
+def refusal(result: Any) -> str:
+    assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("\n") == 1, result.output
+    return result.stderr
+
+
+def test_a_drawn_voice_is_kept_under_a_name_or_in_a_file(real: Callable[..., Any], shelf: Path, tmp_path: Path) -> None:
+    from chelys.inference.voice import Voice
+
+    file = tmp_path / "stranger.safetensors"
+    done = real("random", "--seed", "7", "--save", "stranger", "-o", file)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("random:7  a blend of ") and lines[0].endswith(f"  {file}")
+    assert lines[1].startswith("stranger  random:7, a blend of ") and len(lines) == 2
+    kept, written = Voice.load(shelf / "stranger.safetensors"), Voice.load(file)
+    assert torch.equal(kept.autoregressive, written.autoregressive)
+    assert (kept.name, kept.info["origin"], written.name) == ("stranger", "random:7", "random:7")
+    assert real("random", "--seed", "7", "-o", tmp_path / "again.safetensors").exit_code == 0
+    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+    rows = {row["name"]: row for row in json.loads(real("list", "--json").stdout)}
+    assert rows["stranger"]["kind"] == "yours" and rows["stranger"]["description"].startswith("a blend of ")
+
+
+def test_without_a_seed_each_drawn_voice_is_new_and_says_its_seed(real: Callable[..., Any], tmp_path: Path) -> None:
+    names = {real("random", "-o", tmp_path / f"{i}.safetensors").stdout.split()[0] for i in range(2)}
+    assert len(names) == 2 and all(name.startswith("random:") for name in names)
+
+
+def test_drawn_voices_that_cannot_be_kept(real: Callable[..., Any], shelf: Path, tmp_path: Path) -> None:
+    assert "--save NAME" in refusal(real("random", "--seed", "7"))
+    assert "a voice cannot be called '../me'" in refusal(real("random", "--save", "../me"))
+    assert "'low' is a built-in voice" in refusal(real("random", "--save", "low"))
+    assert "give it that suffix" in refusal(real("random", "-o", tmp_path / "voice.wav"))
+    assert "must lie between 0 and" in refusal(real("random", "--seed", "-1", "--save", "me"))
+    assert not shelf.exists()
+    assert real("random", "--seed", "7", "--save", "me").exit_code == 0
+    before = (shelf / "me.safetensors").read_bytes()
+    assert "--force" in refusal(real("random", "--seed", "8", "--save", "me"))
+    assert (shelf / "me.safetensors").read_bytes() == before
+    assert real("random", "--seed", "8", "--save", "me", "--force").exit_code == 0
+    assert (shelf / "me.safetensors").read_bytes() != before
+
+
+def test_a_voice_of_the_original_is_added_from_its_pth_or_its_folder(
+    real: Callable[..., Any], shelf: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pat"
+    folder.mkdir()
+    torch.save((torch.ones(1, 32), torch.ones(1, 64)), folder / "latents.pth")
+    for name, source in (("one", folder), ("two", folder / "latents.pth")):
+        done = real("add", name, source)
+        assert done.stdout == f"{name}  vectors of latents.pth  {shelf}/{name}.safetensors\n", done.output
+        assert json.loads(real("info", name, "--json").stdout)["sources"] == ["latents.pth"]
+    assert [path.name for path in folder.iterdir()] == ["latents.pth"]
+    torch.save([torch.ones(1, 9_999)], folder / "latents.pth")
+    assert "holds waveforms" in refusal(real("add", "three", folder))
+    assert sorted(path.stem for path in shelf.iterdir()) == ["one", "two"]

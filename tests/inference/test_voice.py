@@ -20,7 +20,8 @@ from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import AudioError, OutputError, VoiceError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer
-from chelys.inference.voice import KEPT_SECONDS, PIECE_FRAMES, Voice, leveled, pieces_of
+from chelys.inference.voice import KEPT_SECONDS, Voice
+from chelys.inference.voice_vectors import PIECE_FRAMES, leveled, pieces_of
 
 QUICK = SpeechOptions(candidates=1, steps=1)
 

@@ -28,25 +28,29 @@ _QUIET_HEADS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
 _stderr_lock = threading.Lock()
 
 
-def decode(path: Path) -> tuple[np.ndarray, int]:
+def decode(path: Path, *, first_channel: bool = False) -> tuple[np.ndarray, int]:
     """Samples of a regular file.
 
+    Args:
+        path: The file.
+        first_channel: Take the first channel alone in place of the mean of all.
+
     Returns:
-        Mean of the channels, float32, ``(n,)``; the file's own rate, Hz.
+        One channel, float32, ``(n,)``; the file's own rate, Hz.
 
     Raises:
         AudioError: If it is not audio, or damaged.
     """
     try:
-        return _decode(path)
+        return _decode(path, first_channel)
     except (sf.SoundFileError, TypeError, OSError) as error:  # TypeError: headerless '.raw', whose rate nobody knows
         if not _is_for_ffmpeg(path):
             raise AudioError(f"{path} is not audio, or damaged: give a {READABLE} file") from error
-    return _decode_with_ffmpeg(path)
+    return _decode_with_ffmpeg(path, first_channel)
 
 
-def _decode(path: Path) -> tuple[np.ndarray, int]:
-    """Mean of the channels ``(n,)`` and the file's own rate, Hz."""
+def _decode(path: Path, first_channel: bool) -> tuple[np.ndarray, int]:
+    """One channel ``(n,)`` and the file's own rate, Hz."""
     # soundfile cannot encode names that are not valid UTF-8, but takes them as bytes.
     name = str(path) if os.name == "nt" else os.fsencode(path)
     blocks = []
@@ -55,7 +59,7 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
         # Not so for MP3: soundfile seeks after each read, and every seek in an MP3 costs some frames.
         size = min(file.frames, _MP3_SAMPLES_PER_BYTE * path.stat().st_size) if file.format == "MP3" else _BLOCK
         while len(block := file.read(size, dtype="float32", always_2d=True)):
-            blocks.append(block.mean(axis=1))
+            blocks.append(block[:, 0] if first_channel else block.mean(axis=1))
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), file.samplerate
 
 
@@ -90,7 +94,7 @@ def _is_for_ffmpeg(path: Path) -> bool:
     return path.suffix.lower() in _FFMPEG_SUFFIXES or head[4:8] == b"ftyp"
 
 
-def _decode_with_ffmpeg(path: Path) -> tuple[np.ndarray, int]:
+def _decode_with_ffmpeg(path: Path, first_channel: bool) -> tuple[np.ndarray, int]:
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise AudioError(f"{path} cannot be read without ffmpeg: install ffmpeg, or convert it to {READABLE}")
@@ -102,7 +106,7 @@ def _decode_with_ffmpeg(path: Path) -> tuple[np.ndarray, int]:
         try:
             subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True,
                            timeout=_FFMPEG_TIMEOUT_SECONDS)  # fmt: skip
-            return _decode(decoded)
+            return _decode(decoded, first_channel)
         except subprocess.TimeoutExpired as error:
             raise AudioError(
                 f"{path} took ffmpeg more than {_FFMPEG_TIMEOUT_SECONDS:g} s: convert it to {READABLE}"

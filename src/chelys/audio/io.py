@@ -34,12 +34,14 @@ _SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; a header outside of it is damaged
 _BLOCK = 1 << 14  # samples: libvorbis overflows the stack when it is handed minutes at once
 
 
-def read(path: str | Path, rate: int) -> np.ndarray:
+def read(path: str | Path, rate: int, *, reference: bool = False) -> np.ndarray:
     """A recording as one channel at the wanted rate.
 
     Args:
         path: Whatever libsndfile reads (wav, flac, ogg, opus, mp3, aiff ...); with ffmpeg also m4a and its like.
         rate: Wanted sample rate, Hz.
+        reference: Read as the published system did, which drops all channels of a wav but the first, resamples wavs
+            with a short filter and clips to [-1, 1].
 
     Returns:
         Mean of the channels, float32, ``(n,)``, n > 0.
@@ -51,16 +53,33 @@ def read(path: str | Path, rate: int) -> np.ndarray:
     size = _size_of_file(source)
     if not size:
         raise AudioError(f"{source} is empty (0 bytes): give a {READABLE} file")
-    audio, source_rate = decode(source)
+    published_wav = reference and source.suffix.lower() == ".wav"
+    audio, source_rate = decode(source, first_channel=published_wav)
     if source_rate not in _SAMPLE_RATES:
         raise AudioError(f"{source} claims a sample rate of {source_rate} Hz: 1000 to 1000000 Hz can be read")
     if not np.isfinite(audio).all():
         raise AudioError(f"{source} holds samples that are not finite numbers (NaN or infinity): export it again")
     if source_rate != rate:
-        audio = soxr.resample(audio, source_rate, rate, quality="HQ")
+        audio = (_resample_as_published if published_wav else _resample)(audio, source_rate, rate)
     if not len(audio):
         raise AudioError(f"{source} holds no samples: give a recording with sound in it")
+    if reference:
+        audio = np.clip(audio, -1.0, 1.0)
     return np.ascontiguousarray(audio, dtype=np.float32)
+
+
+def _resample(audio: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
+    return soxr.resample(audio, source_rate, rate, quality="HQ")
+
+
+def _resample_as_published(audio: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
+    import torch  # here: who only writes or asks for help does not wait a second for it
+
+    from chelys.audio.resample import can_resample, resample
+
+    if not can_resample(source_rate, rate):
+        return _resample(audio, source_rate, rate)
+    return resample(torch.from_numpy(audio)[None], source_rate, rate)[0].numpy()
 
 
 def _size_of_file(path: Path) -> int:
@@ -99,12 +118,13 @@ def clip_paths(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def read_clips(paths: Sequence[str | Path], rate: int) -> list[np.ndarray]:
+def read_clips(paths: Sequence[str | Path], rate: int, *, reference: bool = False) -> list[np.ndarray]:
     """Clips to make a voice from.
 
     Args:
         paths: Files, or folders of them.
         rate: Wanted sample rate, Hz.
+        reference: See ``read``.
 
     Returns:
         One float32 array ``(n,)`` for each clip.
@@ -115,7 +135,7 @@ def read_clips(paths: Sequence[str | Path], rate: int) -> list[np.ndarray]:
     """
     clips = []
     for path in clip_paths(paths):
-        audio = read(path, rate)
+        audio = read(path, rate, reference=reference)
         seconds = len(audio) / rate
         if seconds < MIN_CLIP_SECONDS:
             raise AudioError(f"{path} lasts {seconds:.2f} s: a voice needs clips of at least {MIN_CLIP_SECONDS} s")

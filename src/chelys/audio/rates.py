@@ -23,6 +23,11 @@ def exact_div(numerator: int, denominator: int) -> int:
     return quotient
 
 
+def mel_frames(codes: int, code_rate: int = OUTPUT_RATE) -> int:
+    """Frames of the rendered mel, at 24 kHz, of so many codes whose front end ran at ``code_rate`` Hz; rounded down."""
+    return codes * FRAMES_PER_CODE * OUTPUT_RATE // code_rate
+
+
 @dataclass(frozen=True)
 class MelSpec:
     """A mel front end.

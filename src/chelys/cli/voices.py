@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,22 +58,55 @@ def add_voice(
     force: Annotated[bool, typer.Option("--force", help="Replace your voice of that name.")] = False,
 ) -> None:
     """Refuse a bad name before anything is loaded; keep the voice whole or not at all."""
+    path = _place_on_shelf(name, force)
     from chelys.audio.io import clip_paths
-    from chelys.inference.voice_shelf import ALLOWED_NAMES, user_voice_path, valid_name
+    from chelys.inference.tortoise_voice import latents_file
 
-    if not valid_name(name):
-        raise VoiceError(f"a voice cannot be called {name!r}: choose {ALLOWED_NAMES}")
-    path = user_voice_path(name)
-    if path.exists() and not force:
-        raise VoiceError(f"you already have a voice {name!r} ({path}): choose another name, or replace it with --force")
-    files = clip_paths(clips)
+    latents = latents_file(clips[0]) if len(clips) == 1 else None
+    files = [latents] if latents else clip_paths(clips)
     synthesizer = load_model(model)
-    if name in synthesizer.voice_names:
-        raise VoiceError(f"{name!r} is a built-in voice of {model}: choose another name")
+    _check_not_built_in(name, synthesizer, model)
+    if latents:
+        _save(_named(synthesizer.resolve_voice(latents), name), path)
+        tell(f"{name}  vectors of {latents.name}  {path}")
+        return
     voice = synthesizer.voice(files, name=name)
     _save(voice, path)
     clips_used = f"{len(files)} clip{'s' if len(files) > 1 else ''}"
     tell(f"{name}  {voice.info['seconds']:.1f} s from {clips_used}  {path}")
+
+
+@app.command(
+    "random",
+    help="Draw a voice that nobody has, and keep it.",
+    epilog="Example: chelys voices random --seed 7 --save stranger, then: chelys speak -v stranger 'Hello.'",
+)
+def draw_random_voice(
+    seed: Annotated[int | None, typer.Option("--seed", help="Which one; without it a new one each time.")] = None,
+    save: Annotated[str | None, typer.Option("--save", metavar="NAME", help="Keep it under a name.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it as a .safetensors file.")] = None,
+    model: ModelOption = "nano",
+    force: Annotated[bool, typer.Option("--force", help="Replace your voice of that name.")] = False,
+) -> None:
+    """Refuse what cannot be kept before anything is loaded."""
+    if save is None and output is None:
+        raise OutputError("nowhere to keep the voice: give a name with --save NAME, or a file with -o FILE.safetensors")
+    path = None if save is None else _place_on_shelf(save, force)
+    if output is not None and output.suffix != ".safetensors":
+        raise OutputError(f"cannot write {output}: a voice is a .safetensors file, give it that suffix")
+    from chelys.inference.synthesizer import fresh_seed
+    from chelys.inference.voice_drawing import draw_voice
+
+    synthesizer = load_model(model)
+    if save is not None:
+        _check_not_built_in(save, synthesizer, model)
+    voice = draw_voice(synthesizer.model, fresh_seed() if seed is None else seed)
+    if output is not None:
+        voice.save(output)
+        tell(f"{voice.name}  {voice.info['description']}  {output}")
+    if save is not None and path is not None:
+        _save(_named(voice, save), path)
+        tell(f"{save}  {voice.name}, {voice.info['description']}  {path}")
 
 
 @app.command("info", help="Tell what is known of a voice.", epilog="Example: chelys voices info heart")
@@ -93,6 +127,28 @@ def show_voice(
 
 def _entry(name: str, kind: str, info: dict[str, Any]) -> dict[str, Any]:
     return {"kind": kind, **info, "name": name}
+
+
+def _named(voice: Any, name: str) -> Any:
+    """The same voice under a name of the user's; what it was called before is told as its origin."""
+    return replace(voice, about={**voice.about, "name": name, "origin": voice.name})
+
+
+def _place_on_shelf(name: str, force: bool) -> Path:
+    """Where a new voice of the user's goes, if it may be called so."""
+    from chelys.inference.voice_shelf import ALLOWED_NAMES, user_voice_path, valid_name
+
+    if not valid_name(name):
+        raise VoiceError(f"a voice cannot be called {name!r}: choose {ALLOWED_NAMES}")
+    path = user_voice_path(name)
+    if path.exists() and not force:
+        raise VoiceError(f"you already have a voice {name!r} ({path}): choose another name, or replace it with --force")
+    return path
+
+
+def _check_not_built_in(name: str, synthesizer: Any, model: str) -> None:
+    if name in synthesizer.voice_names:
+        raise VoiceError(f"{name!r} is a built-in voice of {model}: choose another name")
 
 
 def _save(voice: Any, path: Path) -> None:

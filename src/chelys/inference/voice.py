@@ -3,6 +3,9 @@
 A voice file is one safetensors file. It holds the two vectors that a model made of the clips (``autoregressive`` (d,)
 and ``diffusion`` (2 d',)), and up to twelve seconds of the clips themselves (``clip.0`` .. int16 at 24 kHz), so that
 another model can make its own vectors of them. Metadata is one JSON object under ``voice``.
+
+What another model does not get: all after those seconds, and what 16 bits cannot hold. Clips of a voice that was made
+with the published front end were read at 22.05 kHz, so that they end at 10.9 kHz.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,16 +23,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from chelys.audio.mel import MelRange, log_mel
+from chelys.audio.mel import MelRange
 from chelys.audio.output import WholeFile
 from chelys.audio.rates import MEL_24K, OUTPUT_RATE
 from chelys.errors import OutputError, VoiceError
+from chelys.inference.tortoise_voice import latents_file, read_latents
+from chelys.inference.voice_vectors import at_rate, published_code_mels, published_vectors, shared_vectors
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
+from chelys.weights.folder import ModelConfig
 
 KEPT_SECONDS = 12.0
-#: A reference is read in pieces as long as the clips that the networks were trained to be conditioned on.
-PIECE_FRAMES = 256
+FrontEnd = Literal["shared", "published"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,11 @@ class Voice:
     def name(self) -> str:
         """Name of the voice, or ``unnamed``."""
         return str(self.about.get("name") or "unnamed")
+
+    @property
+    def waves(self) -> list[np.ndarray]:
+        """The clips as float32 ``(n,)`` in [-1, 1] at 24 kHz."""
+        return [clip.astype(np.float32) / 32767 for clip in self.clips]
 
     @property
     def info(self) -> dict[str, Any]:
@@ -122,6 +132,22 @@ class Voice:
                 f"{path} is no voice file, or is damaged: make one with 'chelys voices add NAME CLIP...'"
             ) from error
 
+    @classmethod
+    def from_tortoise(cls, path: str | Path, config: ModelConfig) -> Voice:
+        """Read a voice of the original that is a pair of vectors, for a model whose weights are the original's.
+
+        Args:
+            path: A ``.pth`` with a tuple of two tensors, or a voice folder with nothing else in it.
+            config: Of the model.
+
+        Raises:
+            VoiceError: If there is no such file, it holds something else, or its vectors are not of the model's sizes.
+        """
+        path = Path(path)
+        file = latents_file(path) or path
+        vectors = read_latents(file, (config.autoregressive.dim, 2 * config.diffusion.dim))
+        return cls(*vectors, config.fingerprint, about={"name": path.stem, "sources": [file.name]})
+
     def _check(self) -> None:
         """Refuse what synthesis would stumble over."""
         if not all(vector.ndim == 1 and vector.isfinite().all() for vector in (self.autoregressive, self.diffusion)):
@@ -140,47 +166,80 @@ def make_voice(
     model: str,
     about: dict[str, Any],
     kept_seconds: float = KEPT_SECONDS,
+    front_end: FrontEnd = "shared",
+    rate: int = OUTPUT_RATE,
+    reference: bool = False,
+    seed: int = 0,
 ) -> Voice:
     """Make a voice of clips of one speaker.
 
     Args:
-        clips: Waves ``(n,)`` float32 at 24 kHz, at least half a second each.
+        clips: Waves ``(n,)`` float32, at least half a second each.
         autoregressive: Decoder whose conditioning encoder listens.
         diffusion: Decoder whose contextual embedder listens.
-        mel_range: Of the model.
+        mel_range: Of the model; the published front end has none.
         model: Its fingerprint.
         about: Name and such, for the file.
         kept_seconds: How much of the clips the file shall carry; 0 is none.
+        front_end: Of the model.
+        rate: Of the clips, Hz. Best at what the networks hear: 22.05 kHz for the published front end, else 24 kHz.
+        reference: Let the published front end hear what the original heard of each clip in place of all of it.
+        seed: Of the random choice that goes with that.
     """
-    device = next(autoregressive.parameters()).device
-    dtype = next(autoregressive.parameters()).dtype
-    pieces: list[Tensor] = []
-    for clip in clips:
-        mel = mel_range.normalize(log_mel(torch.from_numpy(np.ascontiguousarray(leveled(clip)))[None], MEL_24K))
-        pieces += pieces_of(mel.to(device=device, dtype=dtype))
-    heard = torch.cat([autoregressive.condition(piece) for piece in pieces]).mean(0)
-    rendered = diffusion.voice(pieces)[0]
+    if front_end == "published":
+        vectors = published_vectors(clips, rate, autoregressive, diffusion, reference=reference, seed=seed)
+    else:
+        waves = [at_rate(clip, rate, OUTPUT_RATE) for clip in clips]
+        vectors = shared_vectors(waves, autoregressive, diffusion, mel_range)
+    heard, rendered = (vector.float().cpu() for vector in vectors)
+    seconds = round(sum(map(len, clips)) / rate, 2)
+    return Voice(heard, rendered, model, _kept(clips, rate, kept_seconds), {**about, "seconds": seconds})
+
+
+def _kept(clips: Sequence[np.ndarray], rate: int, seconds: float) -> tuple[np.ndarray, ...]:
+    """The first seconds of the clips as a voice file carries them."""
     kept: list[np.ndarray] = []
-    room = int(kept_seconds * OUTPUT_RATE)
+    room = int(seconds * OUTPUT_RATE)
     for clip in clips:
         if room > OUTPUT_RATE // 2:
-            kept.append((np.clip(clip[:room], -1, 1) * 32767).astype(np.int16))
+            wave = at_rate(clip, rate, OUTPUT_RATE)
+            kept.append((np.clip(wave[:room], -1, 1) * 32767).astype(np.int16))
             room -= len(kept[-1])
-    seconds = round(sum(map(len, clips)) / OUTPUT_RATE, 2)
-    return Voice(heard.float().cpu(), rendered.float().cpu(), model, tuple(kept), {**about, "seconds": seconds})
+    return tuple(kept)
 
 
-def pieces_of(mel: Tensor) -> list[Tensor]:
-    """Cut a mel ``(1, f, s)`` into pieces of the trained length, which overlap where it is no multiple of that."""
-    frames = mel.shape[2]
-    if frames <= PIECE_FRAMES:
-        return [mel.repeat(1, 1, -(-PIECE_FRAMES // frames))[:, :, :PIECE_FRAMES]]
-    count = max(1, round(frames / PIECE_FRAMES))
-    starts = torch.linspace(0, frames - PIECE_FRAMES, count).round().int().tolist()
-    return [mel[:, :, s : s + PIECE_FRAMES] for s in starts]
+@torch.inference_mode()
+def clip_mels(voice: Voice, *, reference: bool = False, seed: int = 0) -> Tensor:
+    """What CVVP compares takes with: the clips that a voice carries, through the published 80-band front end.
+
+    These are the first twelve seconds of what the voice was made of, at 16 bits.
+
+    Args:
+        voice: With clips.
+        reference: Hear of each clip what the original heard.
+        seed: Of its random choice.
+
+    Returns:
+        ``(c, 80, 517)``, one for each six seconds or less of a clip.
+
+    Raises:
+        VoiceError: If the voice carries no clips.
+    """
+    if not voice.clips:
+        raise VoiceError(
+            f"voice {voice.name!r} carries no clips for CVVP to hear: make it anew from recordings, or set cvvp to 0"
+        )
+    return published_code_mels(voice.waves, OUTPUT_RATE, reference=reference, seed=seed)
 
 
-def leveled(clip: np.ndarray, rms: float = 0.08) -> np.ndarray:
-    """A clip at the loudness of the training corpus, so that a quiet recording does not make a quiet voice."""
-    gain = rms / (float(np.sqrt(np.mean(clip.astype(np.float64) ** 2))) + 1e-9)
-    return (clip * min(gain, 0.95 / (float(np.abs(clip).max()) + 1e-9))).astype(np.float32)
+def require_clips(voice: Voice) -> None:
+    """Refuse a voice that CVVP cannot listen to.
+
+    Raises:
+        VoiceError: If it carries no clips.
+    """
+    if not voice.clips:
+        raise VoiceError(
+            f"voice {voice.name!r} carries no clips for CVVP to listen to: make it anew from recordings, "
+            "or set cvvp to 0"
+        )
