@@ -9,10 +9,12 @@ import pytest
 import torch
 import toy
 
-from chelys.inference.decode import Prompt, Take, code_limit, decode, decode_naively
+from chelys.errors import TextError
+from chelys.inference.decode import Prompt, Take, code_limit, decode, decode_naively, decode_stream
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer, take_generator
 from chelys.models.autoregressive import Autoregressive
+from chelys.models.code_rules import CodeRules
 
 GREEDY = SpeechOptions(temperature=0.0)
 SAMPLED = SpeechOptions(temperature=0.8)
@@ -72,17 +74,38 @@ def test_a_batch_of_different_texts_gives_what_each_gives_alone(tts: Synthesizer
     assert len({tuple(take.codes.tolist()) for take in together}) > len(RAGGED) // 2  # the text and the voice matter
 
 
-def test_learned_positions_decode_alike(tts: Synthesizer) -> None:
+@pytest.fixture(scope="module")
+def learned(tts: Synthesizer) -> Autoregressive:
+    """A decoder with tables of positions, which end."""
     config = replace(tts.model.config.autoregressive, positions="learned", text_positions=60, code_positions=40)
     with torch.random.fork_rng(devices=[]):
-        decoder = Autoregressive(config).eval()
-    toy.stir(decoder, torch.Generator().manual_seed(5))
+        network = Autoregressive(config).eval()
+    toy.stir(network, torch.Generator().manual_seed(5))
+    return network
+
+
+def test_b1_the_cached_loop_counts_positions_as_training_does(tts: Synthesizer, learned: Autoregressive) -> None:
     prompts = [prompt(tts, text) for text in ("A", SENTENCE, "hello")]
-    together = decode(decoder, prompts, GREEDY, generators(3))
+    together = decode(learned, prompts, GREEDY, generators(3))
     assert all(
-        same(take, decode_naively(decoder, given, GREEDY, take_generator(0, 0, 0)))
+        same(take, decode_naively(learned, given, GREEDY, take_generator(0, 0, 0)))
         for given, take in zip(prompts, together, strict=True)
     )
+
+
+def test_b1_the_cached_loop_of_the_original_did_not(tts: Synthesizer, learned: Autoregressive) -> None:
+    given, learned = prompt(tts, SENTENCE), copy.deepcopy(learned)
+    with torch.no_grad():
+        learned.code_head.bias[learned.config.start_code] = -100.0  # the original might say it
+    one, other = (decode(learned, [given], GREEDY, generators(1), reference=r)[0].codes for r in (False, True))
+    assert one[0] == other[0]  # it is drawn before any code is read
+    assert not torch.equal(one, other)
+    # a table without its second row leads the right loop to where the original's went
+    moved = copy.deepcopy(learned)
+    with torch.no_grad():
+        table = moved.code_position.weight
+        table[1:-1] = table[2:].clone()
+    assert torch.equal(decode(moved, [given], GREEDY, generators(1))[0].codes, other)
 
 
 def test_a_voice_that_differs_gives_other_codes(tts: Synthesizer, decoder: Autoregressive) -> None:
@@ -106,17 +129,39 @@ def test_a_take_is_the_same_however_many_are_sampled(tts: Synthesizer, decoder: 
         assert all(map(same, many, decode(decoder, [given] * count, SAMPLED, generators(count))))
 
 
+@pytest.mark.parametrize(("count", "batch"), [(96, 64), (5, 64), (7, 3), (3, 1)])
+def test_b3_every_take_is_sampled_whatever_the_batch(
+    tts: Synthesizer, decoder: Autoregressive, count: int, batch: int
+) -> None:
+    prompts = [prompt(tts, SENTENCE, 12)] * count
+    told: list[tuple[int, int]] = []
+    takes = decode(
+        decoder, prompts, replace(SAMPLED, batch=batch), generators(count), progress=lambda *done: told.append(done)
+    )
+    assert len(takes) == count
+    assert len({tuple(take.codes.tolist()) for take in takes}) > count // 2
+    assert all(map(same, takes, decode(decoder, prompts, replace(SAMPLED, batch=1024), generators(count))))
+    assert told == sorted(set(told))
+    assert {most for _, most in told} == {-(-count // batch) * 12}
+
+
+def test_different_texts_in_batches_stay_in_order(tts: Synthesizer, decoder: Autoregressive) -> None:
+    prompts = [prompt(tts, text, LIMIT - i) for i, text in enumerate(RAGGED)]
+    whole, parts = (decode(decoder, prompts, replace(GREEDY, batch=b), generators(len(RAGGED))) for b in (16, 4))
+    assert all(map(same, whole, parts))
+
+
 def test_equal_prompts_are_read_once(
     tts: Synthesizer, decoder: Autoregressive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = []
-    prefill = decoder.prefill
+    read_prompt = decoder.read_prompt
 
     def counted(conditioning: torch.Tensor, *rest: object) -> object:
         rows.append(len(conditioning))
-        return prefill(conditioning, *rest)  # type: ignore[arg-type]
+        return read_prompt(conditioning, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decoder, "prefill", counted)
+    monkeypatch.setattr(decoder, "read_prompt", counted)
     decode(decoder, [prompt(tts, "A")] * 5, SAMPLED, generators(5))
     decode(decoder, [prompt(tts, "A"), prompt(tts, "b")], SAMPLED, generators(2))
     assert rows == [1, 2]
@@ -131,7 +176,7 @@ def test_limits_are_kept_and_told(tts: Synthesizer, decoder: Autoregressive) -> 
     assert seen == [(n, 5) for n in range(1, 6)]
 
 
-def test_no_take_is_empty_and_speech_starts_once(tts: Synthesizer, decoder: Autoregressive) -> None:
+def test_b4_the_start_code_is_never_sampled_and_no_take_is_empty(tts: Synthesizer, decoder: Autoregressive) -> None:
     hasty = with_stop(decoder, 100.0)
     with torch.no_grad():
         hasty.code_head.bias[decoder.config.start_code] = 200.0
@@ -139,6 +184,107 @@ def test_no_take_is_empty_and_speech_starts_once(tts: Synthesizer, decoder: Auto
         take = decode(hasty, [prompt(tts, "A")], options, generators(1))[0]
         assert take.stopped and len(take.codes) == 1 and take.codes[0] < decoder.config.codes
         assert same(take, decode_naively(hasty, prompt(tts, "A"), options, take_generator(0, 0, 0)))
+
+
+def test_b4_the_original_let_both_happen(tts: Synthesizer, decoder: Autoregressive) -> None:
+    hasty = with_stop(decoder, 100.0)
+    take = decode(hasty, [prompt(tts, "A")], GREEDY, generators(1), reference=True)[0]
+    assert take.stopped and take.codes.tolist() == []
+    with torch.no_grad():
+        hasty.code_head.bias[decoder.config.start_code] = 200.0
+    take = decode(hasty, [prompt(tts, "A", 3)], GREEDY, generators(1), reference=True)[0]
+    assert not take.stopped and take.codes.tolist() == [decoder.config.start_code] * 3
+
+
+def test_what_counts_as_said_from_the_start_is_penalised(tts: Synthesizer, decoder: Autoregressive) -> None:
+    given, penalised = prompt(tts, SENTENCE), replace(GREEDY, repetition_penalty=1.5)
+    first = int(decode(decoder, [given], penalised, generators(1))[0].codes[0])
+    rules = CodeRules(penalised_from_start=(first, decoder.config.start_code))
+    takes = [decode(decoder, [given], penalised, generators(1), rules=rules)[0] for _ in range(2)]
+    assert takes[0].codes[0] != first
+    assert same(*takes)
+    assert same(takes[0], decode_naively(decoder, given, penalised, generators(1)[0], rules=rules))
+    # without a penalty it is of no account
+    plain = [decode(decoder, [given], GREEDY, generators(1), rules=r)[0] for r in (rules, None)]
+    assert same(*plain)
+
+
+@pytest.mark.parametrize(
+    ("limit", "most_codes", "length", "most"), [(9, 0, 500, 9), (9, 5, 500, 5), (5, 9, 500, 5), (9, 9, 4, 4)]
+)
+def test_the_lowest_limit_holds(
+    tts: Synthesizer, decoder: Autoregressive, limit: int, most_codes: int, length: int, most: int
+) -> None:
+    endless, options = with_stop(decoder, -100.0), replace(GREEDY, most_codes=most_codes)
+    given, rules = prompt(tts, SENTENCE, limit), CodeRules(length=length, penalised_from_start=())
+    take = decode(endless, [given], options, generators(1), rules=rules)[0]
+    assert len(take.codes) == most and not take.stopped
+    assert same(take, decode_naively(endless, given, options, generators(1)[0], rules=rules))
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_codes_end_with_the_table_of_their_positions(
+    tts: Synthesizer, learned: Autoregressive, reference: bool
+) -> None:
+    endless = with_stop(learned, -100.0)
+    given = prompt(tts, SENTENCE, 1000)
+    take = decode(endless, [given], GREEDY, generators(1), reference=reference)[0]
+    assert (len(take.codes), take.stopped) == (39, False)
+    assert endless.latents(given.conditioning[None], given.text[None], take.codes[None]).shape[1] == 39
+
+
+def test_a_text_longer_than_the_table_is_refused_in_one_line(tts: Synthesizer, learned: Autoregressive) -> None:
+    for length in (58, 59):
+        given = Prompt(prompt(tts, "A").conditioning, torch.full((length,), 5), 2)
+        if length == 58:  # with start and stop it fills the table
+            assert len(decode(learned, [given], GREEDY, generators(1))[0].codes)
+            continue
+        for run in (
+            lambda given=given: decode(learned, [given], GREEDY, generators(1)),
+            lambda given=given: next(decode_stream(learned, given, GREEDY, generators(1)[0])),
+        ):
+            with pytest.raises(TextError, match="^a sentence has 59 tokens, this model reads 58 at most: cut it"):
+                run()
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+@pytest.mark.parametrize("options", [GREEDY, SAMPLED])
+def test_a_stream_is_a_take_with_its_latents(
+    tts: Synthesizer, decoder: Autoregressive, learned: Autoregressive, options: SpeechOptions, positions: str
+) -> None:
+    network = decoder if positions == "rotary" else learned
+    given = prompt(tts, SENTENCE, 30)
+    take = decode(network, [given], options, generators(1))[0]
+    streamed = list(decode_stream(network, given, options, generators(1)[0]))
+    assert [code for code, _ in streamed] == take.codes.tolist()
+    wanted = network.latents(given.conditioning[None], given.text[None], take.codes[None])[0]
+    torch.testing.assert_close(torch.stack([latent for _, latent in streamed]), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stream_samples_no_further_than_it_is_asked(
+    tts: Synthesizer, decoder: Autoregressive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    endless = with_stop(decoder, -100.0)
+    read_code = endless.read_code
+    monkeypatch.setattr(endless, "read_code", lambda *given: (read.append(given[1]), read_code(*given))[1])
+    stream = decode_stream(endless, prompt(tts, SENTENCE), GREEDY, generators(1)[0])
+    for _ in range(3):
+        next(stream)
+    stream.close()
+    assert read == [1, 2]
+
+
+def test_b10_latents_of_the_calm_end_need_no_more_than_the_codes_before(
+    tts: Synthesizer, decoder: Autoregressive
+) -> None:
+    rules = CodeRules(silence=9, calm=3, tail=(4, 5), length=60, penalised_from_start=())
+    given = prompt(tts, SENTENCE, 30)
+    codes = decode(decoder, [given], GREEDY, generators(1), rules=rules)[0].codes
+    row, kept = rules.padded(codes), rules.rendered(codes)
+    assert len(kept) < len(row)
+    whole, cut = (decoder.latents(given.conditioning[None], given.text[None], c[None]) for c in (row, kept))
+    torch.testing.assert_close(whole[:, : len(kept)], cut, rtol=1e-5, atol=1e-5)
 
 
 def test_only_runaways_meet_the_limit() -> None:

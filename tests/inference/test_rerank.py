@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+import toy
+from torch import Tensor, nn
 
+from chelys.errors import VoiceError
 from chelys.inference.decode import Take
-from chelys.inference.rerank import ranked, score
+from chelys.inference.rerank import ROWS, ranked, score
 from chelys.inference.synthesizer import Synthesizer
+from chelys.models.clvp import CLVP
+from chelys.models.code_rules import CodeRules
+from chelys.models.cvvp import CVVP, CVVPConfig
+
+TEXT = torch.tensor([5, 9, 12, 7])
+RULES = CodeRules(silence=9, calm=3, tail=(4, 5), length=12)
 
 
 def takes(*stopped: bool) -> list[Take]:
@@ -22,6 +33,10 @@ def test_the_best_score_comes_first_and_ties_keep_their_order() -> None:
 
 def test_a_take_that_never_stopped_comes_after_all_that_did() -> None:
     assert ranked(takes(False, True, False, True), [9.0, 0.1, 9.5, 0.2]) == [3, 1, 2, 0]
+
+
+def test_the_original_ranks_by_score_alone() -> None:
+    assert ranked(takes(False, True, False, True), [9.0, 0.1, 9.5, 0.2], reference=True) == [2, 0, 3, 1]
 
 
 def test_a_take_without_codes_is_no_take() -> None:
@@ -43,4 +58,112 @@ def test_scores_are_those_of_clvp_and_none_hangs_on_its_company(tts: Synthesizer
 def test_another_text_gives_another_score(tts: Synthesizer) -> None:
     take = [Take(torch.tensor([3, 1, 4, 1, 5]), True)]
     one, other = (score(tts.model.clvp, torch.tensor(ids), take) for ids in ([5, 9, 12], [6, 6, 30]))
+    assert one != pytest.approx(other)
+
+
+# ---------------------------------------------------------------- as published
+
+
+@pytest.fixture(scope="module")
+def clvp(tts: Synthesizer) -> CLVP:
+    return tts.model.clvp
+
+
+@pytest.fixture(scope="module")
+def cvvp() -> CVVP:
+    sizes = CVVPConfig(
+        bands=6, speech_tokens=toy.CODES, dim=32, clip_depth=1, speech_depth=1, heads=2, head_dim=16, rotary_dim=8
+    )
+    with torch.random.fork_rng(devices=[]):
+        network = CVVP(sizes)
+    toy.stir(network, torch.Generator().manual_seed(1))
+    return network.eval()
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module, str], list[tuple[int, ...]]]:
+    """Shapes that a method of a network is called with from now on."""
+
+    def watch(network: nn.Module, method: str) -> list[tuple[int, ...]]:
+        shapes: list[tuple[int, ...]] = []
+        real = getattr(network, method)
+
+        def spy(x: Tensor) -> Tensor:
+            shapes.append(tuple(x.shape))
+            return real(x)
+
+        monkeypatch.setattr(network, method, spy)
+        return shapes
+
+    return watch
+
+
+def some_takes(*lengths: int) -> list[Take]:
+    generator = torch.Generator().manual_seed(0)
+    return [Take(torch.randint(toy.CODES, (m,), generator=generator), True) for m in lengths]
+
+
+def some_clips(count: int = 3) -> Tensor:
+    return torch.randn(count, 6, 40, generator=torch.Generator().manual_seed(2))
+
+
+def test_published_rows_are_read_whole_and_so_is_the_stop_of_the_text(clvp: CLVP) -> None:
+    said = some_takes(3, 7, 12, 0)
+    rows = torch.stack([RULES.padded(take.codes) for take in said])
+    wanted = clvp.score(torch.tensor([[5, 9, 12, 7, 0]]), rows)
+    assert score(clvp, TEXT, said, rules=RULES, stops=1) == pytest.approx(wanted.tolist())
+    # neither is without effect
+    assert score(clvp, TEXT, said, rules=RULES) != pytest.approx(wanted.tolist())
+    assert score(clvp, TEXT, said[:3], stops=1) != pytest.approx(wanted.tolist()[:3])
+
+
+def test_b10_the_text_is_read_once_and_takes_together(clvp: CLVP, counted: Callable) -> None:
+    texts, rows = counted(clvp, "encode_text"), counted(clvp, "encode_speech")
+    said = some_takes(*[5] * (ROWS + 3))
+    scores = score(clvp, TEXT, said, rules=RULES, stops=1)
+    assert texts == [(1, 5)]
+    assert rows == [(ROWS, 12), (3, 12)]
+    assert scores[-1:] == pytest.approx(score(clvp, TEXT, said[-1:], rules=RULES, stops=1))
+    assert len(set(scores)) == len(said)
+
+
+def test_b4_a_take_with_the_start_code_counts_for_nothing(clvp: CLVP) -> None:
+    said = some_takes(3, 4)
+    said.insert(1, Take(torch.tensor([1, toy.CODES, 2]), True))
+    scores = score(clvp, TEXT, said, rules=RULES)
+    assert scores[1] == -math.inf
+    assert [scores[0], scores[2]] == pytest.approx(score(clvp, TEXT, [said[0], said[2]], rules=RULES))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_cvvp_counts_by_its_weight_and_its_mean_over_the_clips(clvp: CLVP, cvvp: CVVP, weight: float) -> None:
+    said, clips = some_takes(3, 7, 12), some_clips()
+    rows = torch.stack([RULES.padded(take.codes) for take in said])
+    words = clvp.score(TEXT[None], rows)
+    voices = torch.stack([cvvp.score(clip[None], rows) for clip in clips]).mean(0)
+    scores = score(clvp, TEXT, said, rules=RULES, cvvp=cvvp, clips=clips, weight=weight)
+    assert scores == pytest.approx((weight * voices + (1 - weight) * words).tolist(), rel=1e-5)
+    listed = score(clvp, TEXT, said, rules=RULES, cvvp=cvvp, clips=list(clips), weight=weight)
+    assert listed == scores
+
+
+def test_a_judge_without_weight_is_not_run(clvp: CLVP, cvvp: CVVP, counted: Callable) -> None:
+    texts, rows = counted(clvp, "encode_text"), counted(clvp, "encode_speech")
+    clips, voices = counted(cvvp, "encode_clip"), counted(cvvp, "encode_speech")
+    given = {"rules": RULES, "cvvp": cvvp, "clips": some_clips(2)}
+    score(clvp, TEXT, some_takes(3), weight=1.0, **given)  # type: ignore[arg-type]
+    assert (texts, rows, clips, voices) == ([], [], [(1, 6, 40)] * 2, [(1, 12)])
+    score(clvp, TEXT, some_takes(3), weight=0.0, **given)  # type: ignore[arg-type]
+    assert (texts, rows, len(clips), len(voices)) == ([(1, 4)], [(1, 12)], 2, 1)
+
+
+def test_b5_cvvp_without_clips_is_refused_in_one_line(clvp: CLVP, cvvp: CVVP) -> None:
+    for given in ({"cvvp": cvvp}, {"clips": some_clips()}, {"cvvp": cvvp, "clips": some_clips(0)}):
+        with pytest.raises(VoiceError, match="^cvvp is 0.5, but there are no clips .+ set cvvp to 0$"):
+            score(clvp, TEXT, some_takes(3), weight=0.5, **given)  # type: ignore[arg-type]
+
+
+def test_rows_may_have_any_length(clvp: CLVP) -> None:
+    shorter = replace(RULES, length=8)
+    one, other = (score(clvp, TEXT, some_takes(4), rules=rules) for rules in (RULES, shorter))
     assert one != pytest.approx(other)

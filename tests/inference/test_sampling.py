@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from chelys.errors import UserError
-from chelys.inference.options import PRESETS, SpeechOptions, options_for
+from chelys.inference.options import NANO_PRESETS, PRESETS, SpeechOptions, options_for
 from chelys.inference.sampling import draw, filtered, forbid
 
 PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0)
@@ -63,6 +64,54 @@ def test_the_nucleus_is_that_of_the_heated_chances() -> None:
     assert chances(logits_of(0.4, 0.3, 0.2, 0.1), temperature=0.5, top_p=0.6) == pytest.approx([16 / 25, 9 / 25, 0, 0])
 
 
+def test_of_equal_chances_on_the_border_of_the_nucleus_the_last_stay() -> None:
+    assert chances(logits_of(0.25, 0.25, 0.25, 0.25), top_p=0.5) == [0, 0, 0.5, 0.5]
+    assert chances(logits_of(0.25, 0.25, 0.25, 0.25), top_p=0.1) == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("mass", "kept"),
+    [
+        # the expected surprise is 1.09; those of the codes are .69, 1.20, 1.90, 3.00, so the second is the most typical
+        (0.2, [0, 1, 0, 0]),
+        (0.31, [0.5 / 0.8, 0.3 / 0.8, 0, 0]),
+        (0.79, [0.5 / 0.8, 0.3 / 0.8, 0, 0]),
+        (0.81, [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0]),
+        (0.96, [0.5, 0.3, 0.15, 0.05]),
+        (1.0, [0.5, 0.3, 0.15, 0.05]),
+    ],
+)
+def test_typical_sampling_keeps_what_is_as_likely_as_was_to_be_expected(mass: float, kept: list[float]) -> None:
+    surprises = [-math.log(p) for p in (0.5, 0.3, 0.15, 0.05)]
+    expected = sum(s * math.exp(-s) for s in surprises)
+    assert sorted(range(4), key=lambda i: abs(surprises[i] - expected)) == [1, 0, 2, 3]
+    assert chances(logits_of(0.5, 0.3, 0.15, 0.05), typical_mass=mass) == pytest.approx(kept)
+
+
+def test_typical_sampling_keeps_codes_that_are_as_typical_as_the_last_one() -> None:
+    assert chances(logits_of(0.25, 0.25, 0.25, 0.25), typical_mass=0.3) == [0.25] * 4
+
+
+def test_typical_sampling_leaves_out_what_is_ruled_out() -> None:
+    without = chances(logits_of(0.5, 0.3, 0.15, 0.05), typical_mass=0.7)
+    forbidden = forbid(logits_of(0.25, 0.15, 0.075, 0.5, 0.025), 3)
+    assert chances(forbidden, typical_mass=0.7) == pytest.approx([*without[:3], 0, without[3]])
+    assert chances(forbid(logits_of(0.9, 0.1), 0), typical_mass=0.999999) == [0, 1]
+
+
+def test_knobs_are_turned_in_the_published_order() -> None:
+    said = torch.tensor([[1.0, 0.0, 0.0]])
+    # the penalty first: 4 becomes 2, so that 3 is the likeliest
+    assert chances(torch.tensor([[4.0, 3.0, 0.0]]), said, repetition_penalty=2.0, top_k=1) == [0, 1, 0]
+    # typical sampling before the temperature: cooled, the first code would be the most typical
+    cold = chances(logits_of(0.5, 0.3, 0.15, 0.05), typical_mass=0.2, temperature=0.1)
+    assert cold == [0, 1, 0, 0]
+    assert chances(logits_of(0.5, 0.3, 0.15, 0.05).div(0.1), typical_mass=0.2) == [1, 0, 0, 0]
+    # the nucleus is that of what top k has left: .4 of .7 is enough for a half
+    assert chances(logits_of(0.4, 0.3, 0.2, 0.1), top_k=2, top_p=0.55) == [1, 0, 0, 0]
+    assert chances(logits_of(0.4, 0.3, 0.2, 0.1), top_p=0.55) == pytest.approx([4 / 7, 3 / 7, 0, 0])
+
+
 def test_repetition_makes_said_codes_less_likely_whatever_the_sign() -> None:
     logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
     said = torch.tensor([[1.0, 3.0, 0.0, 0.0]])
@@ -110,6 +159,14 @@ def test_temperature_0_takes_the_likeliest_and_draws_nothing() -> None:
     assert torch.equal(generator.get_state(), before)
 
 
+def test_temperature_0_minds_the_repetitions_and_what_is_typical() -> None:
+    said, logits = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[4.0, 3.0, -1.0]])
+    greedy = replace(PLAIN, temperature=0.0)
+    assert draw(logits, said, greedy, []).tolist() == [0]
+    assert draw(logits, said, replace(greedy, repetition_penalty=2.0), []).tolist() == [1]
+    assert draw(logits_of(0.5, 0.3, 0.15, 0.05), torch.zeros(1, 4), replace(greedy, typical_mass=0.2), []).item() == 1
+
+
 # ---------------------------------------------------------------- knobs
 
 
@@ -136,11 +193,16 @@ def test_a_knob_out_of_range_is_named_with_its_range(knob: str, value: float) ->
         SpeechOptions(**{knob: value})  # type: ignore[arg-type]
 
 
-def test_presets_grow_and_can_be_changed() -> None:
-    work = [
-        PRESETS[name].candidates * PRESETS[name].steps for name in ("ultra_fast", "fast", "standard", "high_quality")
-    ]
+@pytest.mark.parametrize("family", PRESETS)
+def test_presets_grow(family: str) -> None:
+    presets = [PRESETS[family][name] for name in ("ultra_fast", "fast", "standard", "high_quality")]
+    work = [preset.candidates * preset.steps for preset in presets]
     assert work == sorted(work) and len(set(work)) == 4
-    assert options_for("fast", candidates=7, steps=None) == replace(SpeechOptions.fast(), candidates=7)
+
+
+def test_presets_can_be_changed() -> None:
+    assert options_for("fast") == NANO_PRESETS["fast"] == SpeechOptions()
+    assert options_for("fast", candidates=7, steps=None) == replace(NANO_PRESETS["fast"], candidates=7)
+    assert options_for("fast", "tortoise-v2", top_k=9) == replace(PRESETS["tortoise-v2"]["fast"], top_k=9)
     with pytest.raises(UserError, match="unknown preset 'slow': choose from ultra_fast, fast, standard, high_quality"):
         options_for("slow")

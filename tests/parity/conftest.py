@@ -16,9 +16,13 @@ from torch import Tensor, nn
 
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
+from chelys.models.cvvp import CVVP, CVVPConfig
+from chelys.models.detector import Detector, DetectorConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.models.dvae import DVAE, DVAEConfig
+from chelys.models.hifigan import HiFiGAN, HiFiGANConfig
 from chelys.models.univnet import UnivNet, UnivNetConfig
+from chelys.models.voice_prior import VoicePrior, VoicePriorConfig
 
 FOLDER = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent)
 Sizes = dict[str, Any]  # the arguments of the original's constructor
@@ -106,6 +110,40 @@ def univnet(sizes: Sizes, *, weight_norm: bool = False) -> UnivNet:
     return UnivNet(config, weight_norm=weight_norm)
 
 
+def cvvp(sizes: Sizes) -> CVVP:
+    assert sizes["latent_multiplier"] == 1
+    config = replace(
+        CVVPConfig.tortoise_v2(),
+        bands=sizes["mel_channels"],
+        speech_tokens=sizes["mel_codes"],
+        dim=sizes["model_dim"],
+        clip_depth=sizes["conditioning_enc_depth"],
+        speech_depth=sizes["speech_enc_depth"],
+        heads=sizes["transformer_heads"],
+    )
+    return CVVP(config)
+
+
+def voice_prior(sizes: Sizes) -> VoicePrior:
+    return VoicePrior(VoicePriorConfig.tortoise_v2(sizes["channels"]))
+
+
+def detector(sizes: Sizes) -> Detector:
+    assert sizes["spec_dim"] == 1 and not sizes["distribute_zero_label"]
+    config = DetectorConfig(
+        channels=sizes["base_channels"],
+        stages=sizes["depth"],
+        blocks=sizes["resnet_blocks"],
+        kernel_size=sizes["kernel_size"],
+        stride=sizes["downsample_factor"],
+        dim=sizes["embedding_dim"],
+        attention_blocks=sizes["attn_blocks"],
+        heads=sizes["num_attn_heads"],
+        classes=sizes["classes"],
+    )
+    return Detector(config)
+
+
 def dvae(sizes: Sizes) -> DVAE:
     assert sizes["kernel_size"] == 3 and sizes["positional_dims"] == 1 and not sizes["use_transposed_convs"]
     config = DVAEConfig(
@@ -123,11 +161,36 @@ def dvae(sizes: Sizes) -> DVAE:
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "autoregressive": autoregressive,
     "clvp": clvp,
+    "cvvp": cvvp,
     "diffusion": diffusion,
     "univnet": univnet,
+    "autoregressive_prior": voice_prior,
+    "diffusion_prior": voice_prior,
+    "detector": detector,
     "dvae": dvae,
 }
-FILES = {"autoregressive": "ar"}
+#: Where the file is not called as our network is.
+FILES = {
+    "autoregressive": "ar",
+    "autoregressive_prior": "rlg",
+    "diffusion_prior": "rlg",
+    "detector": "classifier",
+}
+
+
+#: Every network of the published system at its own size, in the form of its file.
+PUBLISHED: dict[str, Callable[[], nn.Module]] = {
+    "autoregressive": lambda: Autoregressive(AutoregressiveConfig.tortoise_v2()),
+    "clvp": lambda: CLVP(CLVPConfig.tortoise_v2()),
+    "cvvp": lambda: CVVP(CVVPConfig.tortoise_v2()),
+    "diffusion": lambda: Diffusion(DiffusionConfig.tortoise_v2()),
+    "univnet": lambda: UnivNet(UnivNetConfig.c32(), weight_norm=True),
+    "hifigan": lambda: HiFiGAN(HiFiGANConfig.tortoise_v2(), weight_norm=True),
+    "autoregressive_prior": lambda: VoicePrior(VoicePriorConfig.tortoise_v2(1024)),
+    "diffusion_prior": lambda: VoicePrior(VoicePriorConfig.tortoise_v2(2048)),
+    "detector": lambda: Detector(DetectorConfig.tortoise_v2()),
+    "dvae": lambda: DVAE(DVAEConfig.tortoise_v2()),
+}
 
 
 @pytest.fixture(params=sorted(BUILDERS))
@@ -158,6 +221,17 @@ def build() -> Callable[..., nn.Module]:
 
     def make(network: str, reference: Reference, **options: Any) -> nn.Module:
         return BUILDERS[network](reference.sizes, **options).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def published_size() -> Callable[[str], nn.Module]:
+    """Make one of our networks at its published size, in shapes only, without memory."""
+
+    def make(network: str) -> nn.Module:
+        with torch.device("meta"):
+            return PUBLISHED[network]()
 
     return make
 

@@ -1,16 +1,23 @@
-"""Voice and text to candidate codes: the cached loop that speaks, and the naive one that it must agree with."""
+"""Voice and text to candidate codes: the cached loop that speaks, and the naive one that it must agree with.
+
+``decode`` collects whole takes, ``decode_stream`` hands out one take code by code; both run the same loop. What the
+original did otherwise (``reference=True``): its cached loop embedded sampled code number n in the place of number
+n + 1, unlike its training, and nothing kept it from sampling the start code, or the stop at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from chelys.errors import TextError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.sampling import draw, forbid
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
+from chelys.models.code_rules import CodeRules
 
 
 @dataclass(frozen=True)
@@ -41,15 +48,101 @@ class Prompt:
     limit: int
 
 
+def code_limit(text_ids: int) -> int:
+    """Most codes that a text of so many ids may take: slow speech twice over, so that only runaways meet it."""
+    return 24 + 5 * text_ids
+
+
+def _limit(prompt: Prompt, options: SpeechOptions, config: AutoregressiveConfig, rules: CodeRules | None) -> int:
+    """Most codes of a take: what was asked for, as far as the tables of positions and a row of codes reach.
+
+    Raises:
+        TextError: If the text alone is too long for them.
+    """
+    limits = [prompt.limit]
+    if options.most_codes:
+        limits.append(options.most_codes)
+    if rules is not None:
+        limits.append(rules.length)
+    if config.positions == "learned":
+        most = config.text_positions - 2  # start and stop have places too
+        if len(prompt.text) > most:
+            raise TextError(
+                f"a sentence has {len(prompt.text)} tokens, this model reads {most} at most: cut it into shorter ones"
+            )
+        limits.append(config.code_positions - 1)
+    return min(limits)
+
+
 def _allowed(logits: Tensor, config: AutoregressiveConfig, number: int) -> Tensor:
     """Logits of code ``number``, counted from 1: speech starts once, and what is worth saying takes a code or more."""
     logits = forbid(logits, config.start_code)
     return forbid(logits, config.stop_code) if number == 1 else logits
 
 
-def code_limit(text_ids: int) -> int:
-    """Most codes that a text of so many ids may take: slow speech twice over, so that only runaways meet it."""
-    return 24 + 5 * text_ids
+def _said(rows: int, config: AutoregressiveConfig, rules: CodeRules | None, device: torch.device) -> Tensor:
+    """How often each code counts as said before anything is, ``(rows, ids)``."""
+    said = torch.zeros(rows, config.codes + 2, device=device)
+    if rules is not None:
+        said[:, list(rules.penalised_from_start)] = 1
+    return said
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What the loop did to the takes that still go on."""
+
+    prompts: list[int]
+    codes: list[int]  # the stop among them, once for each take that comes to its end
+    latents: Tensor  # (len(prompts), d), what each code was drawn from
+
+
+def _steps(
+    decoder: Autoregressive,
+    prompts: list[Prompt],
+    limits: list[int],
+    options: SpeechOptions,
+    generators: list[torch.Generator],
+    rules: CodeRules | None,
+    reference: bool,
+) -> Iterator[_Step]:
+    """One code after the other, for all prompts in one batch, with cached keys and values."""
+    config = decoder.config
+    device = prompts[0].conditioning.device
+    conditioning = torch.stack([p.conditioning for p in prompts])
+    text = torch.nn.utils.rnn.pad_sequence([p.text for p in prompts], batch_first=True)
+    lengths = torch.tensor([len(p.text) for p in prompts], device=device)
+    longest = max(limits)
+    same = len({(id(p.conditioning), id(p.text)) for p in prompts}) == 1
+    if same:  # many takes of one text: read it once
+        latents, cache = decoder.read_prompt(conditioning[:1], text[:1], lengths[:1], longest)
+        cache.select(torch.zeros(len(prompts), dtype=torch.long, device=device))
+        logits = decoder.code_head(latents).expand(len(prompts), -1)
+        latents = latents.expand(len(prompts), -1)
+    else:
+        latents, cache = decoder.read_prompt(conditioning, text, lengths, longest)
+        logits = decoder.code_head(latents)
+    said = _said(len(prompts), config, rules, device)
+    active = list(range(len(prompts)))  # row of the batch -> prompt
+    for number in range(1, longest + 1):
+        logits = logits.float() if reference else _allowed(logits.float(), config, number)
+        codes = draw(logits, said[active], options, [generators[i] for i in active])
+        drawn = codes.tolist()
+        yield _Step(active, drawn, latents)
+        said[active, codes] += 1
+        going = [
+            row
+            for row, (prompt, code) in enumerate(zip(active, drawn, strict=True))
+            if code != config.stop_code and number < limits[prompt]
+        ]
+        if not going:
+            break
+        if len(going) < len(active):
+            rows = torch.tensor(going, device=device)
+            cache.select(rows)
+            codes, active = codes[rows], [active[row] for row in going]
+        latents = decoder.read_code(codes, number + 1 if reference else number, cache)
+        logits = decoder.code_head(latents)
 
 
 @torch.inference_mode()
@@ -59,69 +152,86 @@ def decode(
     options: SpeechOptions,
     generators: list[torch.Generator],
     *,
+    rules: CodeRules | None = None,
+    reference: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Take]:
-    """Sample one take for each prompt, all in one batch with cached keys and values.
+    """Sample one take for each prompt, ``options.batch`` of them at a time.
 
     Args:
         decoder: In evaluation mode.
         prompts: Of any lengths.
         options: Sampling knobs; temperature 0 is greedy.
         generators: One for each prompt.
-        progress: Called with (codes sampled, most codes).
+        rules: Of the published codes; None are nano's, which has none.
+        reference: Do as the original did, faults included.
+        progress: Called with (steps done, most steps).
 
     Returns:
-        A take for each prompt, in order; none is without a code.
+        A take for each prompt, in order; none is without a code, unless the original's way was asked for.
+
+    Raises:
+        TextError: If a text is longer than the decoder can read.
     """
     config = decoder.config
-    device = prompts[0].conditioning.device
-    conditioning = torch.stack([p.conditioning for p in prompts])
-    text = torch.nn.utils.rnn.pad_sequence([p.text for p in prompts], batch_first=True)
-    lengths = torch.tensor([len(p.text) for p in prompts], device=device)
-    longest = max(p.limit for p in prompts)
-    same = len({(id(p.conditioning), id(p.text)) for p in prompts}) == 1
-    if same:  # many takes of one text: read it once
-        logits, cache = decoder.prefill(conditioning[:1], text[:1], lengths[:1], longest)
-        cache.select(torch.zeros(len(prompts), dtype=torch.long, device=device))
-        logits = logits.expand(len(prompts), -1)
-    else:
-        logits, cache = decoder.prefill(conditioning, text, lengths, longest)
-    said = torch.zeros(len(prompts), config.codes + 2, device=device)
+    limits = [_limit(prompt, options, config, rules) for prompt in prompts]
     sampled: list[list[int]] = [[] for _ in prompts]
     stopped = [False] * len(prompts)
-    active = list(range(len(prompts)))  # row of the batch -> prompt
-    for number in range(1, longest + 1):
-        logits = _allowed(logits.float(), config, number)
-        codes = draw(logits, said[active], options, [generators[i] for i in active])
-        going = []
-        for row, (prompt, code) in enumerate(zip(active, codes.tolist(), strict=True)):
-            if code == config.stop_code:
-                stopped[prompt] = True
-                continue
-            sampled[prompt].append(code)
-            said[prompt, code] += 1
-            if len(sampled[prompt]) < prompts[prompt].limit:
-                going.append(row)
-        if progress:
-            progress(number, longest)
-        if not going or number == longest:
-            break
-        if len(going) < len(active):
-            rows = torch.tensor(going, device=device)
-            cache.select(rows)
-            codes, active = codes[rows], [active[row] for row in going]
-        logits = decoder.step(codes, number, cache)
-    said_codes = [torch.tensor(codes, dtype=torch.long, device=device) for codes in sampled]
-    return [Take(codes, end) for codes, end in zip(said_codes, stopped, strict=True)]
+    starts = range(0, len(prompts), options.batch)
+    most_steps = len(starts) * max(limits, default=0)
+    for batch, start in enumerate(starts):
+        part = slice(start, start + options.batch)
+        steps = _steps(decoder, prompts[part], limits[part], options, generators[part], rules, reference)
+        for number, step in enumerate(steps, 1):
+            for row, code in zip(step.prompts, step.codes, strict=True):
+                if code == config.stop_code:
+                    stopped[start + row] = True
+                else:
+                    sampled[start + row].append(code)
+            if progress:
+                progress(batch * max(limits) + number, most_steps)
+    takes = zip(prompts, sampled, stopped, strict=True)
+    return [Take(torch.tensor(codes, dtype=torch.long, device=p.text.device), end) for p, codes, end in takes]
 
 
 @torch.inference_mode()
-def decode_naively(decoder: Autoregressive, prompt: Prompt, options: SpeechOptions, generator: torch.Generator) -> Take:
+def decode_stream(
+    decoder: Autoregressive,
+    prompt: Prompt,
+    options: SpeechOptions,
+    generator: torch.Generator,
+    *,
+    rules: CodeRules | None = None,
+    reference: bool = False,
+) -> Iterator[tuple[int, Tensor]]:
+    """One take, code by code as it is sampled.
+
+    Arguments and errors as for ``decode``, whose take this is; errors come with the first code.
+
+    Yields:
+        The code, and the latent ``(d,)`` that it was drawn from, which is the one that ``latents`` gives for it. After
+        as many as the limit allows, or once the decoder has stopped, there are no more.
+    """
+    limit = _limit(prompt, options, decoder.config, rules)
+    for step in _steps(decoder, [prompt], [limit], options, [generator], rules, reference):
+        if step.codes[0] != decoder.config.stop_code:
+            yield step.codes[0], step.latents[0]
+
+
+@torch.inference_mode()
+def decode_naively(
+    decoder: Autoregressive,
+    prompt: Prompt,
+    options: SpeechOptions,
+    generator: torch.Generator,
+    *,
+    rules: CodeRules | None = None,
+) -> Take:
     """The same without a cache or a batch, reading everything anew for each code: the oracle of the tests."""
     config = decoder.config
     codes: list[int] = []
-    said = torch.zeros(1, config.codes + 2)
-    while len(codes) < prompt.limit:
+    said = _said(1, config, rules, prompt.text.device)
+    while len(codes) < _limit(prompt, options, config, rules):
         given = torch.tensor([codes], dtype=torch.long)
         lengths = [torch.tensor([len(prompt.text)]), torch.tensor([len(codes)])]
         logits = decoder(prompt.conditioning[None], prompt.text[None], lengths[0], given, lengths[1])[1][:, -1].float()

@@ -1,7 +1,6 @@
-"""Latents to mel: few steps through the schedule that the network was trained on, guided.
+"""Latents to mel: some of the steps of the schedule that the network was trained on, guided, by one of three samplers.
 
-The solver is DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095), which predicts the clean mel at each step and
-corrects by the step before. b takes, f bands, s mel frames.
+b takes, f bands, s mel frames, d width, p positions.
 """
 
 from __future__ import annotations
@@ -11,57 +10,71 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from chelys.inference.options import Sampler
+from chelys.inference.samplers import clean_of_noise, ddim_step, ddpm_step, dpm_step
 from chelys.models.diffusion import Diffusion
-from chelys.models.schedule import STEPS, alphas_cumulative
+from chelys.models.schedule import STEPS, Process, even_steps, packed_steps
 
 
-def spaced_steps(count: int, power: float = 1.5) -> list[int]:
-    """Steps of the trained schedule to visit, each once, from the noisiest down.
-
-    Args:
-        count: How many, 1 to STEPS.
-        power: Above 1 it packs them towards the clean end.
-    """
-    visited: list[int] = []
-    for i in range(1, count + 1):  # from the clean end up, where hundreds of steps would fall on the same few
-        wanted = round((STEPS - 1) * (i / count) ** power)
-        visited.append(max(wanted, visited[-1] + 1) if visited else wanted)
-    return visited[::-1]
+def process_of(sampler: Sampler, steps: int, trained: int = STEPS) -> Process:
+    """The steps that a sampler visits: evenly spaced as published, or packed towards the clean end for the solver."""
+    visited = packed_steps(steps, trained=trained) if sampler == "dpm++2m" else even_steps(steps, trained)
+    return Process(visited, trained)
 
 
-def estimate_clean(
-    network: Diffusion,
-    x: Tensor,
-    step: int,
-    alpha: float,
-    content: Tensor,
-    guidance: float,
-    bounds: tuple[float, float],
-) -> Tensor:
-    """The clean mel as the network sees it from here, guided away from what it sees without conditioning.
+def estimate(
+    network: Diffusion, x: Tensor, step: int, content: Tensor, guidance: float
+) -> tuple[Tensor, Tensor | None]:
+    """What the network says, guided away from what it says without conditioning (Ho & Salimans 2022).
 
     Args:
-        network: In evaluation mode.
+        network: In evaluation mode. It is asked in its own precision.
         x: Noisy mel ``(b, f, s)``.
         step: Of the trained schedule.
-        alpha: Signal's share of the power at that step.
         content: ``(b, d, p)``.
         guidance: g in (1 + g) conditioned - g unconditioned.
-        bounds: Lowest and highest value of a clean mel.
+
+    Returns:
+        The noise or the clean mel, whichever it predicts, ``(b, f, s)``; and what it says of the variance, which
+        guidance leaves alone, ``(b, f, s)``, or None.
     """
-    b = len(x)
+    b, bands, _ = x.shape
+    dtype = network.unconditioned.dtype
+    noisy, content = x.to(dtype), content.to(dtype)
     if guidance:  # both passes as one batch
         free = network.unconditioned.expand_as(content)
         time = torch.full((2 * b,), step, device=x.device)
-        guess, unguided = network(torch.cat((x, x)), time, torch.cat((content, free))).chunk(2)
-        guess = guess + guidance * (guess - unguided)
+        said, unguided = network(torch.cat((noisy, noisy)), time, torch.cat((content, free))).to(x.dtype).chunk(2)
+        guess = said[:, :bands] + guidance * (said[:, :bands] - unguided[:, :bands])
     else:
-        guess = network(x, torch.full((b,), step, device=x.device), content)
-    guess = guess[:, : x.shape[1]]  # what lies behind is the variance of ancestral sampling
-    clean = guess
-    if network.config.prediction == "epsilon":
-        clean = (x - (1 - alpha) ** 0.5 * guess) / alpha**0.5
-    return clean.clamp(*bounds)
+        said = network(noisy, torch.full((b,), step, device=x.device), content).to(x.dtype)
+        guess = said[:, :bands]
+    return guess, said[:, bands:] if said.shape[1] > bands else None
+
+
+def estimate_clean(
+    network: Diffusion, process: Process, index: int, x: Tensor, content: Tensor, guidance: float,
+    bounds: tuple[float, float],
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """The clean mel as the network sees it from a step, within its bounds, and what it says of the variance.
+
+    Args:
+        network: In evaluation mode.
+        process: The visited steps.
+        index: Of this step among them.
+        x: Noisy mel ``(b, f, s)``.
+        content: ``(b, d, p)``.
+        guidance: As in ``estimate``.
+        bounds: Lowest and highest value of a clean mel.
+    """
+    guess, variance = estimate(network, x, process.steps[index], content, guidance)
+    clean = clean_of_noise(process, index, x, guess) if network.config.prediction == "epsilon" else guess
+    return clean.clamp(*bounds), variance
+
+
+def guidance_at(process: Process, index: int, guidance: float, ramp: bool) -> float:
+    """Guidance at a step: all of it, or growing from a small part at the first to all at the last."""
+    return guidance * (1 - index / len(process)) if ramp else guidance
 
 
 @torch.inference_mode()
@@ -73,43 +86,53 @@ def denoise(
     guidance: float,
     bounds: tuple[float, float],
     *,
+    sampler: Sampler = "dpm++2m",
+    eta: float = 0.0,
+    guidance_ramp: bool = False,
+    noise: Callable[[], Tensor] | None = None,
+    trained: int = STEPS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Mel from noise.
 
     Args:
-        network: In evaluation mode.
+        network: In evaluation mode, predicting noise or the clean mel, with or without a learned variance.
         content: ``(b, d, p)``, from ``Diffusion.content``.
-        start: Noise ``(b, f, s)``.
-        steps: How many steps to take.
+        start: Noise ``(b, f, s)``; its precision is that of all that is not the network.
+        steps: How many steps to take, 1 to ``trained``.
         guidance: Weight of conditioning-free guidance.
         bounds: Lowest and highest value of a clean mel.
+        sampler: As in ``SpeechOptions``.
+        eta: Share of new noise in ``ddim``.
+        guidance_ramp: Let the guidance grow with the steps.
+        noise: Draws unit noise ``(b, f, s)``: once at every step of ``ddpm``, the last too, which leaves it; likewise
+            of ``ddim`` with eta; never else.
+        trained: Steps of the schedule that the network was trained on.
         progress: Called with (steps done, steps).
 
     Returns:
         Mel ``(b, f, s)`` in network units.
+
+    Raises:
+        ValueError: If the number of steps is out of range, or noise is needed and not given.
     """
-    alphas = alphas_cumulative()
-    visited = spaced_steps(steps)
-    x, before, h_before = start, None, 0.0
-    for index, step in enumerate(visited):
-        alpha = float(alphas[step])
-        clean = estimate_clean(network, x, step, alpha, content, guidance, bounds)
+    process = process_of(sampler, steps, trained)
+    draws = sampler == "ddpm" or (sampler == "ddim" and eta > 0)
+    if draws and noise is None:
+        raise ValueError(f"{sampler} needs new noise at each step: pass noise, a function that draws it")
+    x, clean_before = start, None
+    for index in reversed(range(steps)):
+        weight = guidance_at(process, index, guidance, guidance_ramp)
+        clean, variance = estimate_clean(network, process, index, x, content, weight, bounds)
+        drawn = noise() if draws and noise is not None else None
+        if sampler == "dpm++2m":
+            x = dpm_step(process, index, x, clean, clean_before)
+        elif sampler == "ddim":
+            x = ddim_step(process, index, x, clean, eta, drawn)
+        else:
+            assert drawn is not None
+            x = ddpm_step(process, index, x, clean, variance, drawn)
+        clean_before = clean
         if progress:
-            progress(index + 1, steps)
-        if index + 1 == steps:
-            return clean
-        target = float(alphas[visited[index + 1]])
-        h = _half_log_snr(target) - _half_log_snr(alpha)
-        direction = clean
-        if before is not None:
-            ratio = h_before / h
-            direction = (1 + 0.5 / ratio) * clean - 0.5 / ratio * before
-        shrink = torch.expm1(torch.tensor(-h)).item()
-        x = ((1 - target) / (1 - alpha)) ** 0.5 * x - target**0.5 * shrink * direction
-        before, h_before = clean, h
-    raise AssertionError("steps is at least 1")
-
-
-def _half_log_snr(alpha: float) -> float:
-    return 0.5 * torch.logit(torch.tensor(alpha, dtype=torch.float64)).item()
+            progress(steps - index, steps)
+    return x

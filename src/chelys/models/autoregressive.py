@@ -299,6 +299,13 @@ class Autoregressive(nn.Module):
         Returns:
             logits of the first code ``(b, ids)``, and the cache to hand to ``step``.
         """
+        latents, cache = self.read_prompt(conditioning, text, text_lengths, capacity)
+        return self.code_head(latents), cache
+
+    def read_prompt(
+        self, conditioning: Tensor, text: Tensor, text_lengths: Tensor, capacity: int
+    ) -> tuple[Tensor, KVCache]:
+        """As ``prefill``, but the latents of the first codes ``(b, d)`` in place of their logits."""
         config, b = self.config, len(text)
         framed = self._frame_text(text, text_lengths)
         start = text.new_full((b, 1), config.start_code)
@@ -319,7 +326,7 @@ class Autoregressive(nn.Module):
             itself = torch.eye(length, dtype=torch.bool, device=x.device)
             mask = (causal & sound[:, None, None, :]) | itself
         hidden = self._transform(x, self._rotary(positions[order]), mask, cache)
-        return self.code_head(hidden[:, -1]), cache
+        return hidden[:, -1], cache
 
     def step(self, codes: Tensor, number: int, cache: KVCache) -> Tensor:
         """Read one more code a row.
@@ -332,6 +339,10 @@ class Autoregressive(nn.Module):
         Returns:
             Logits of the next code ``(b, ids)``.
         """
+        return self.code_head(self.read_code(codes, number, cache))
+
+    def read_code(self, codes: Tensor, number: int, cache: KVCache) -> Tensor:
+        """As ``step``, but the latents of the next codes ``(b, d)`` in place of their logits."""
         x = self.embed_codes(codes.unsqueeze(1), number)
         rotary = self._rotary(torch.tensor([number], device=x.device))
-        return self.code_head(self._transform(x, rotary, cache.mask(1), cache)[:, -1])
+        return self._transform(x, rotary, cache.mask(1), cache)[:, -1]

@@ -4,11 +4,9 @@ Two encoders of one shape read text ids and speech codes; the mean over time of 
 the unit sphere, and the score is the cosine of the two, scaled. Training pulls the pairs of a batch together and
 everything else apart, as CLIP does for pictures.
 
-Choices: pre-norm with RMSNorm, rotary positions (so no length is too long), gated feed-forward, no causal mask.
-The published network also turns the *values* by their position, which is not what rotary encoding means; the weights
-were trained so, hence `rotate_values`.
+The blocks are those of `nn.encoder`, which CVVP shares.
 
-Letters: b batch, t text ids, m codes, s either of them, d width, h heads, c channels of a head.
+Letters: b batch, t text ids, m codes, s either of them, d width.
 
 Source: Betker 2023, Better speech synthesis through scaling, section 2.3; Radford et al. 2021, CLIP.
 """
@@ -22,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.errors import ConfigError
-from chelys.nn.norms import RMSNorm
-from chelys.nn.rotary import apply_rotary, rotary_tables
+from chelys.nn.encoder import EncoderBlock
+from chelys.nn.rotary import rotary_tables
 
 
 @dataclass(frozen=True)
@@ -57,65 +55,6 @@ class CLVPConfig:
         return cls(text_tokens=256, speech_tokens=8192, dim=768, depth=20, heads=12, rotate_values=True, dropout=0.1)
 
 
-class Attention(nn.Module):
-    """Every position looks at every other one that is not padding."""
-
-    def __init__(self, dim: int, heads: int, config: CLVPConfig) -> None:
-        super().__init__()
-        self.heads, self.head_dim = heads, config.head_dim
-        self.rotate_values, self.dropout = config.rotate_values, config.dropout
-        inner = heads * config.head_dim
-        self.query = nn.Linear(dim, inner, bias=False)
-        self.key = nn.Linear(dim, inner, bias=False)
-        self.value = nn.Linear(dim, inner, bias=False)
-        self.output = nn.Linear(inner, dim)
-
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        """(b, s, d) -> (b, s, d); the mask is (b, 1, 1, s), true where there is something to see."""
-        query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
-        query, key = apply_rotary(query, *rotary), apply_rotary(key, *rotary)
-        if self.rotate_values:
-            value = apply_rotary(value, *rotary)
-        dropout = self.dropout if self.training else 0.0
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return self.output(seen.transpose(1, 2).flatten(2))  # (b, h, s, c) -> (b, s, h c)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)  # (b, s, h c) -> (b, h, s, c)
-
-
-class FeedForward(nn.Module):
-    """Two halves of one projection, the second gating the first (Shazeer 2020, GEGLU)."""
-
-    def __init__(self, dim: int, config: CLVPConfig) -> None:
-        super().__init__()
-        inner = config.ff_mult * dim
-        self.input = nn.Linear(dim, 2 * inner)
-        self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(inner, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, s, d) -> (b, s, d)."""
-        value, gate = self.input(x).chunk(2, dim=-1)
-        return self.output(self.dropout(value * F.gelu(gate)))
-
-
-class Block(nn.Module):
-    """Attention and feed-forward, each on the normalised stream and added to it."""
-
-    def __init__(self, dim: int, heads: int, config: CLVPConfig) -> None:
-        super().__init__()
-        self.attention_norm = RMSNorm(dim)
-        self.attention = Attention(dim, heads, config)
-        self.feed_forward_norm = RMSNorm(dim)
-        self.feed_forward = FeedForward(dim, config)
-
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        """(b, s, d) -> (b, s, d)."""
-        x = x + self.attention(self.attention_norm(x), rotary, mask)
-        return x + self.feed_forward(self.feed_forward_norm(x))
-
-
 class Encoder(nn.Module):
     """Ids to one vector: embed, read, normalise, average over time, project."""
 
@@ -123,7 +62,17 @@ class Encoder(nn.Module):
         super().__init__()
         self.rotary_dim = config.rotary_dim
         self.embedding = nn.Embedding(tokens, dim)
-        self.blocks = nn.ModuleList([Block(dim, heads, config) for _ in range(depth)])
+        self.blocks = nn.ModuleList(
+            EncoderBlock(
+                dim,
+                heads,
+                head_dim=config.head_dim,
+                ff_mult=config.ff_mult,
+                rotate_values=config.rotate_values,
+                dropout=config.dropout,
+            )
+            for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(dim)
         self.projection = nn.Linear(dim, config.latent_dim or config.dim, bias=False)
 

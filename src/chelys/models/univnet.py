@@ -20,10 +20,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import weight_norm
 
 from chelys.errors import ConfigError
+from chelys.nn import weight_norm as kernels
 
 PADDING_FRAMES = 10  # the last frames of a mel come out wrong, so some more are appended and cut off again
 SILENCE = -11.5129  # logarithm of 1e-5, rounded as the published system rounds it
@@ -184,15 +183,11 @@ class UnivNet(nn.Module):
 
     def fold(self) -> None:
         """Make plain kernels of directions and lengths: the same wave, fewer steps."""
-        for module in self._convolutions():
-            if parametrize.is_parametrized(module, "weight"):
-                parametrize.remove_parametrizations(module, "weight")
+        kernels.fold(self._convolutions())
 
     def unfold(self) -> None:
-        """Hold each kernel as direction and length (Salimans and Kingma 2016): the same wave, easier to train."""
-        for module in self._convolutions():
-            if not parametrize.is_parametrized(module, "weight"):
-                weight_norm(module, dim=0)  # for the transposed ones, too, although their axis 0 is the input
+        """Hold each kernel as direction and length: the same wave, easier to train."""
+        kernels.unfold(self._convolutions())
 
     def _convolutions(self) -> list[Convolution]:
         return [module for module in self.modules() if isinstance(module, Convolution)]

@@ -1,194 +1,25 @@
-"""The names of the published TorToise v2 checkpoints, and ours: one table for each network, read both ways.
-
-A table is plain data: pairs of a published name and ours. A pair names a module, and what lies in it (weight, bias)
-keeps its name, or it names one tensor. In a name, ``{i}`` and ``{j}`` count from 0, and ``{2i+1}`` means what it says;
-``n`` and ``m`` are numbers of layers, which are counted in the names themselves.
+"""Weights of the published TorToise v2 under our names, and back, by the tables of `weights.name_tables`.
 
 Nothing passes unseen: a name that is in no table, or a tensor that the network wants and the file lacks, is an error.
-
-Source of the published names: the state dicts of neonbjb/tortoise-tts and neonbjb/DL-Art-School (Apache-2.0).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from chelys.errors import ModelError
-from chelys.nn.rotary import rotary_frequencies
+from chelys.weights.name_tables import TABLES, NameTable
 
 LARGEST_COUNT = 40  # of {i} and {j}; the deepest published network has 30 layers
 DIRECTION, LENGTH = "weight_v", "weight_g"  # how the published files split a kernel under weight norm
 OUR_DIRECTION, OUR_LENGTH = "parametrizations.weight.original1", "parametrizations.weight.original0"
 
 LEAVES = {"weight", "bias", DIRECTION, LENGTH}  # what may lie in a module that a pair names
-
-Pairs = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class NameTable:
-    """How one published file names what we have."""
-
-    file: str  # the published file
-    pairs: Pairs
-    transposed: tuple[str, ...] = ()  # our names (patterns) of matrices that the file holds the other way round
-    ignored: tuple[str, ...] = ()  # published names (patterns) that hold nothing learned
-    constants: Callable[[], dict[str, Tensor]] = dict  # published tensors that are not learned
-    weight_norm: bool = False  # kernels are split in direction and length
-    counted: tuple[tuple[str, str], ...] = ()  # a letter, and our names (a pattern) of one tensor in each such layer
-
-
-def _encoder(theirs: str, ours: str) -> Pairs:
-    """One tower of CLVP, whose layers alternate between attention and feed-forward."""
-    layers = f"{theirs}_transformer.transformer.attn_layers.layers"
-    return (
-        (f"{theirs}_emb", f"{ours}.embedding"),
-        (f"to_{theirs}_latent", f"{ours}.projection"),
-        (f"{theirs}_transformer.transformer.norm", f"{ours}.norm"),
-        (layers + ".{2i}.0.0.g", ours + ".blocks.{i}.attention_norm.weight"),
-        (layers + ".{2i}.1.wrap.to_q", ours + ".blocks.{i}.attention.query"),
-        (layers + ".{2i}.1.wrap.to_k", ours + ".blocks.{i}.attention.key"),
-        (layers + ".{2i}.1.wrap.to_v", ours + ".blocks.{i}.attention.value"),
-        (layers + ".{2i}.1.wrap.to_out", ours + ".blocks.{i}.attention.output"),
-        (layers + ".{2i+1}.0.0.g", ours + ".blocks.{i}.feed_forward_norm.weight"),
-        (layers + ".{2i+1}.1.wrap.net.0.proj", ours + ".blocks.{i}.feed_forward.input"),
-        (layers + ".{2i+1}.1.wrap.net.3", ours + ".blocks.{i}.feed_forward.output"),
-    )
-
-
-def _clvp_constants() -> dict[str, Tensor]:
-    towers = ("text", "speech")
-    return {
-        f"{tower}_transformer.transformer.attn_layers.rotary_pos_emb.inv_freq": rotary_frequencies(32)
-        for tower in towers
-    }
-
-
-def _attention(theirs: str, ours: str, *, relative: bool = False) -> Pairs:
-    """One block of `nn.attention.AttentionBlock`."""
-    pairs = (
-        (f"{theirs}.norm", f"{ours}.norm"),
-        (f"{theirs}.qkv", f"{ours}.qkv"),
-        (f"{theirs}.proj_out", f"{ours}.out"),
-    )
-    bias = ((f"{theirs}.relative_pos_embeddings.relative_attention_bias", f"{ours}.position.weight"),)
-    return pairs + bias if relative else pairs
-
-
-def _residual(theirs: str, ours: str) -> Pairs:
-    """One residual block of the diffusion decoder."""
-    return (
-        (f"{theirs}.in_layers.0", f"{ours}.norm1"),
-        (f"{theirs}.in_layers.2", f"{ours}.conv1"),
-        (f"{theirs}.emb_layers.1", f"{ours}.time"),
-        (f"{theirs}.out_layers.0", f"{ours}.norm2"),
-        (f"{theirs}.out_layers.3", f"{ours}.conv2"),
-    )
-
-
-TABLES: dict[str, NameTable] = {
-    "autoregressive": NameTable(
-        file="autoregressive.pth",
-        pairs=(
-            ("conditioning_encoder.init", "conditioning_encoder.init"),
-            *_attention("conditioning_encoder.attn.{i}", "conditioning_encoder.blocks.{i}"),
-            ("text_embedding", "text_embedding"),
-            ("text_pos_embedding.emb", "text_position"),
-            ("mel_embedding", "code_embedding"),
-            ("mel_pos_embedding.emb", "code_position"),
-            ("gpt.h.{i}.ln_1", "blocks.{i}.attention_norm"),
-            ("gpt.h.{i}.attn.c_attn", "blocks.{i}.qkv"),
-            ("gpt.h.{i}.attn.c_proj", "blocks.{i}.out"),
-            ("gpt.h.{i}.ln_2", "blocks.{i}.mlp_norm"),
-            ("gpt.h.{i}.mlp.c_fc", "blocks.{i}.up"),
-            ("gpt.h.{i}.mlp.c_proj", "blocks.{i}.down"),
-            ("gpt.ln_f", "block_norm"),
-            ("final_norm", "final_norm"),
-            ("text_head", "text_head"),
-            ("mel_head", "code_head"),
-        ),
-        transposed=(r"blocks\.\d+\.(qkv|out|up|down)\.weight",),
-        ignored=(r"gpt\.h\.\d+\.attn\.(bias|masked_bias)",),  # the causal mask
-    ),
-    "clvp": NameTable(
-        file="clvp2.pth",
-        pairs=(
-            ("temperature", "temperature"),
-            *_encoder("text", "text_encoder"),
-            *_encoder("speech", "speech_encoder"),
-        ),
-        constants=_clvp_constants,
-    ),
-    "diffusion": NameTable(
-        file="diffusion_decoder.pth",
-        pairs=(
-            ("contextual_embedder.0", "contextual_embedder.conv1"),
-            ("contextual_embedder.1", "contextual_embedder.conv2"),
-            *_attention("contextual_embedder.{i+2}", "contextual_embedder.blocks.{i}", relative=True),
-            ("latent_conditioner.0", "latent_in"),
-            *_attention("latent_conditioner.{i+1}", "latent_blocks.{i}", relative=True),
-            ("code_embedding", "code_embedding"),
-            *_attention("code_converter.{i}", "code_blocks.{i}", relative=True),
-            ("code_norm", "content_norm"),
-            ("unconditioned_embedding", "unconditioned"),
-            ("time_embed.0", "time1"),
-            ("time_embed.2", "time2"),
-            *_residual("conditioning_timestep_integrator.{i}.resblk", "integrator.{i}.residual"),
-            *_attention("conditioning_timestep_integrator.{i}.attn", "integrator.{i}.attention", relative=True),
-            ("inp_block", "mel_in"),
-            ("integrating_conv", "join"),
-            *_residual("layers.{i}.resblk", "layers.{i}.residual"),
-            *_attention("layers.{i}.attn", "layers.{i}.attention", relative=True),
-            *_residual("layers.{i+n}", "final.{i}"),  # the published list goes on where ours begins anew
-            ("out.0", "out_norm"),
-            ("out.2", "out"),
-            ("mel_head", "mel_head"),
-        ),
-        counted=(("n", r"layers\.\d+\.residual\.conv1\.weight"),),
-    ),
-    "univnet": NameTable(
-        file="vocoder.pth",
-        pairs=(
-            ("conv_pre", "input"),
-            ("conv_post.1", "output"),
-            ("res_stack.{i}.convt_pre.1", "stages.{i}.upsample"),
-            ("res_stack.{i}.conv_blocks.{j}.1", "stages.{i}.convolutions.{j}"),
-            ("res_stack.{i}.kernel_predictor.input_conv.0", "stages.{i}.predictor.input"),
-            ("res_stack.{i}.kernel_predictor.residual_convs.{j}.1", "stages.{i}.predictor.blocks.{j}.0"),
-            ("res_stack.{i}.kernel_predictor.residual_convs.{j}.3", "stages.{i}.predictor.blocks.{j}.2"),
-            ("res_stack.{i}.kernel_predictor.kernel_conv", "stages.{i}.predictor.kernels"),
-            ("res_stack.{i}.kernel_predictor.bias_conv", "stages.{i}.predictor.biases"),
-        ),
-        weight_norm=True,
-    ),
-    "dvae": NameTable(
-        file="dvae.pth",
-        pairs=(
-            ("encoder.{i}.0", "encoder.down.{i}"),
-            ("encoder.{i+n}.net.0", "encoder.blocks.{i}.conv1"),
-            ("encoder.{i+n}.net.2", "encoder.blocks.{i}.conv2"),
-            ("encoder.{i+n}.net.4", "encoder.blocks.{i}.conv3"),
-            ("encoder.{n+m}", "encoder.out"),
-            ("decoder.0", "decoder.inp"),
-            ("decoder.{i+1}.net.0", "decoder.blocks.{i}.conv1"),
-            ("decoder.{i+1}.net.2", "decoder.blocks.{i}.conv2"),
-            ("decoder.{i+1}.net.4", "decoder.blocks.{i}.conv3"),
-            ("decoder.{i+m+1}.0.conv", "decoder.up.{i}"),
-            ("decoder.{n+m+1}", "decoder.out"),
-            ("codebook.embed", "codebook.vectors"),
-            ("codebook.embed_avg", "codebook.sums"),
-            ("codebook.cluster_size", "codebook.counts"),
-        ),
-        transposed=(r"codebook\.(vectors|sums)",),
-        counted=(("n", r"encoder\.down\.\d+\.weight"), ("m", r"encoder\.blocks\.\d+\.conv1\.weight")),
-    ),
-}
 
 
 def from_tortoise(network: str, published: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -220,7 +51,7 @@ def from_tortoise(network: str, published: Mapping[str, Tensor], model: nn.Modul
         if ours is None:
             unexpected.append(name)
         else:
-            state[ours] = tensor.t() if _matches(table.transposed, ours) else tensor
+            state[ours] = _turned(table, ours, tensor)
     state = _as_wanted(state, wanted)
     # Names are told as the file has them, for that is what the user can look at.
     unexpected += [_theirs(name, backwards) for name in state.keys() - wanted.keys()]
@@ -250,7 +81,7 @@ def to_tortoise(network: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor
     names = _names(table, _layers(table, weights), theirs_first=False)
     weights = {_plain(name): tensor for name, tensor in weights.items()}
     if table.weight_norm:
-        weights = _split_kernels(weights)
+        weights = _split_kernels(weights, [name for name in weights if not _matches(table.whole, name)])
     published = table.constants()
     for name, tensor in weights.items():
         theirs = _translate(name, names)
@@ -258,7 +89,7 @@ def to_tortoise(network: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor
             raise ModelError(
                 f"{network}: {name!r} has no name in TorToise v2; only a model of its kind can be written so"
             )
-        published[theirs] = (tensor.t() if _matches(table.transposed, name) else tensor).contiguous()
+        published[theirs] = _turned(table, name, tensor).contiguous()
     return published
 
 
@@ -313,29 +144,38 @@ def _plain(name: str) -> str:
     return name.replace(OUR_DIRECTION, DIRECTION).replace(OUR_LENGTH, LENGTH)
 
 
+def _turned(table: NameTable, ours: str, tensor: Tensor) -> Tensor:
+    """A tensor as the other side holds it; one that is no matrix is refused for its shape later."""
+    return tensor.t() if _matches(table.transposed, ours) and tensor.dim() == 2 else tensor
+
+
 def _matches(patterns: Iterable[str], name: str) -> bool:
     return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def _as_wanted(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Kernels in the form in which the model holds them, split or folded, whichever they come in."""
-    if any(name.endswith(OUR_LENGTH) for name in wanted):
-        split = _split_kernels(state)
+    normed = {name.removesuffix(OUR_LENGTH) for name in wanted if name.endswith(OUR_LENGTH)}
+    if normed:
+        split = _split_kernels(state, [f"{module}weight" for module in normed])
         return {name.replace(DIRECTION, OUR_DIRECTION).replace(LENGTH, OUR_LENGTH): split[name] for name in split}
     folded = dict(state)
     for name in state:
         module = name.removesuffix(LENGTH)
         direction = state.get(module + DIRECTION) if module != name else None
-        if direction is not None and len(direction) == len(state[name]):  # else it is told as unexpected
+        if direction is None or direction.dim() == 0:
+            continue  # it is told as unexpected
+        if state[name].shape == (len(direction), *[1] * (direction.dim() - 1)):
             folded[module + "weight"] = fold(folded.pop(name), folded.pop(module + DIRECTION))
     return folded
 
 
-def _split_kernels(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    split = {}
+def _split_kernels(state: Mapping[str, Tensor], kernels: Iterable[str]) -> dict[str, Tensor]:
+    """Those of `kernels` that are whole, in direction and length."""
+    split, chosen = {}, set(kernels)
     for name, tensor in state.items():
         module = name.removesuffix("weight")
-        if module == name:
+        if module == name or name not in chosen:
             split[name] = tensor
         else:
             axes = tuple(range(1, tensor.dim()))
