@@ -23,6 +23,7 @@ from chelys.data.manifest import read_manifest
 from chelys.data.recipes import synthetic
 from chelys.data.recipes.synthetic import (
     HELD_OUT_SPEAKERS,
+    KOKORO_SPEAKERS,
     SIZES,
     HibariTeacher,
     SyntheticRecipe,
@@ -163,12 +164,12 @@ def test_a_sentence_without_letters_is_said_as_it_is() -> None:
 
 def test_cast_is_the_same_every_time_and_everyone_differs() -> None:
     cast = kokoro_cast()
-    assert list(cast) == [f"s{i:02d}" for i in range(32)] and set(cast) >= HELD_OUT_SPEAKERS
+    assert list(cast) == [f"s{i:02d}" for i in range(KOKORO_SPEAKERS)] and set(cast) >= HELD_OUT_SPEAKERS
     for name, weights in kokoro_cast().items():
         assert np.array_equal(weights, cast[name])
         assert weights.sum() == pytest.approx(1)
     voices = np.stack(list(cast.values()))
-    apart = np.abs(voices[:, None] - voices[None]).sum(2) + 9 * np.eye(32)
+    apart = np.abs(voices[:, None] - voices[None]).sum(2) + 9 * np.eye(KOKORO_SPEAKERS)
     assert apart.min() > 0.3
     assert np.array_equal(voices[:5], np.eye(5))
 

