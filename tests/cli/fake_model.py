@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from chelys.audio import io
-from chelys.errors import ModelError, TextError, VoiceError
+from chelys.errors import ModelError, TextError, UserError, VoiceError
 from chelys.inference import voice_shelf
+from chelys.inference.options import SpeechOptions, options_for
 
 RATE = 24_000
-CANDIDATES = {"ultra_fast": 1, "fast": 4, "standard": 8, "high_quality": 16}
 
 
 @dataclass
@@ -69,7 +69,7 @@ class FakeSynthesizer:
     def voice_names(self) -> list[str]:
         return list(self.voices)
 
-    def resolve_voice(self, voice: str | Path | FakeVoice) -> FakeVoice:
+    def resolve_voice(self, voice: str | Path | FakeVoice, *, seed: int | None = None) -> FakeVoice:
         if isinstance(voice, FakeVoice):
             return voice
         if str(voice) in self.voices:
@@ -89,21 +89,30 @@ class FakeSynthesizer:
         seconds = sum(map(len, clips)) / RATE
         return FakeVoice({"name": name, "seconds": seconds, "sources": [Path(p).name for p in paths]})
 
+    def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
+        return options_for(preset, **changes)
+
     def speak(self, text: str, *, voice: Any = "heart", preset: str, seed: int, candidates: int | None = None,
-              keep: int = 1, progress: Any = None) -> FakeSpeech:  # fmt: skip
+              keep: int = 1, options: SpeechOptions | None = None, progress: Any = None) -> FakeSpeech:  # fmt: skip
+        options = options or self.options(preset, candidates=candidates)
+        if keep > options.candidates:
+            raise UserError(f"keep is {keep}; it must lie between 1 and {options.candidates}")
         self._behave(text)
-        self.calls.append({"text": text, "voice": self.resolve_voice(voice), "preset": preset, "seed": seed})
+        self.calls.append(
+            {"text": text, "voice": self.resolve_voice(voice), "preset": preset, "seed": seed, "options": options}
+        )
         for done in range(3):
             if progress:
                 progress("sampling", done + 1, 3)
         takes = [
             SimpleNamespace(audio=self._tone(seed + place), score=1.0 - place / 10, seed=seed + place)
-            for place in range(candidates or CANDIDATES[preset])
+            for place in range(options.candidates)
         ]
         warnings = ["the text is warned of"] if "warn" in text else []
         return FakeSpeech(takes, {"text": text, "seed": seed, "scores": [take.score for take in takes]}, warnings)
 
-    def stream(self, text: str, *, voice: Any = "heart", preset: str, seed: int, candidates: int | None = None) -> Any:
+    def stream(self, text: str, *, voice: Any = "heart", preset: str, seed: int, candidates: int | None = None,
+               options: SpeechOptions | None = None) -> Any:  # fmt: skip
         for place, sentence in enumerate(text.split(". ")):
             yield SimpleNamespace(
                 audio=self._tone(seed + place), sample_rate=RATE, text=sentence,
@@ -125,17 +134,12 @@ class FakeSynthesizer:
             time.sleep(60)
 
 
-def options_module() -> ModuleType:
-    """Stands in for ``chelys.inference.options``."""
-    module = ModuleType("chelys.inference.options")
-    module.PRESETS = {name: SimpleNamespace(candidates=n) for name, n in CANDIDATES.items()}  # type: ignore[attr-defined]
-    return module
-
-
 def loader(synthesizer: FakeSynthesizer) -> Any:
     """Stands in for ``chelys.load``."""
 
-    def load(model: str = "nano", *, device: str = "cpu", dtype: str | None = None) -> FakeSynthesizer:
+    def load(
+        model: str = "nano", *, device: str = "cpu", dtype: str | None = None, compat: str = "repaired"
+    ) -> FakeSynthesizer:
         if model != "nano":
             raise ModelError(f"no model {model!r}: choose nano, or give a folder")
         return synthesizer
@@ -147,7 +151,6 @@ def run() -> None:
     """``chelys`` with the stand-ins, for a process of its own."""
     import chelys
 
-    sys.modules["chelys.inference.options"] = options_module()
     chelys.load = loader(FakeSynthesizer())  # type: ignore[attr-defined]
     from chelys.cli.main import main
 

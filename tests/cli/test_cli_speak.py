@@ -146,9 +146,18 @@ def test_a_clip_that_is_no_use(refused: Callable[..., str], clips: dict[str, Pat
         (["Hello.", "-o", "speech.xyz"], "unknown suffix '.xyz'; choose one of .wav, .flac, .ogg, .mp3"),
         (["Hello.", "-o", "speech"], "it has no suffix; choose one of .wav, .flac, .ogg, .mp3"),
         (["Hello.", "-o", "speech.mp3", "--stream"], "'.mp3' is not for streams; choose one of .wav"),
-        (["Hello.", "--keep", "5"], "--keep 5 is more than the 4 sampled"),
+        (["Hello.", "--keep", "5"], "keep is 5; it must lie between 1 and 4"),
         (["Hello.", "--keep", "3", "--candidates", "2"], "--keep 3 is more than the 2 sampled"),
         (["Hello.", "--keep", "0"], "Invalid value for '--keep'"),
+        (["Hello.", "--set", "pitch=2"], "'pitch=2' sets no knob: write NAME=VALUE with one of candidates, "),
+        (["Hello.", "--set", "temperature"], "'temperature' sets no knob"),
+        (["Hello.", "--set", "temperature=hot"], "temperature is 'hot'; it must be a number"),
+        (["Hello.", "--set", "temperature=99"], "temperature is 99.0; it must lie between 0.0 and 10.0"),
+        (["Hello.", "--set", "sampler=euler"], "sampler is 'euler'; choose from dpm++2m, ddim, ddpm"),
+        (["Hello.", "--set", "guidance_ramp=maybe"], "guidance_ramp is 'maybe'; it must be true or false"),
+        (["Hello.", "--set", "candidates=3", "--candidates", "2"], "give one of them"),
+        (["Hello.", "-p", "paper"], "unknown preset 'paper': choose from ultra_fast, fast"),
+        (["Hello.", "--compat", "exact"], "compat is 'exact'"),
         (["Hello.", "--candidates", "0"], "Invalid value for '--candidates'"),
         (["Hello.", "--seed", "-1"], "Invalid value for '--seed'"),
         (["Hello.", "--keep", "2", "--stream"], "--stream writes one take"),
@@ -293,3 +302,11 @@ def test_on_a_terminal_there_is_a_bar_and_audio_is_refused(process: Callable[...
     assert b"sampling" in os.read(reading, 100_000)
     os.close(reading)
     os.close(writing)
+
+
+def test_knobs_are_turned(invoke: Callable[..., Any], synthesizer: Any) -> None:
+    turned = ["--set", "temperature=0.5", "--set", "steps=7", "--set", "guidance_ramp=true", "--set", "sampler=ddim"]
+    assert invoke("speak", "Hello.", *turned, "--candidates", "3").exit_code == 0
+    options = synthesizer.calls[-1]["options"]
+    assert (options.temperature, options.steps, options.guidance_ramp, options.sampler) == (0.5, 7, True, "ddim")
+    assert options.candidates == 3

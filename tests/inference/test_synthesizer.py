@@ -17,7 +17,7 @@ import chelys
 from chelys.audio.io import read
 from chelys.audio.rates import OUTPUT_RATE, SAMPLES_PER_CODE
 from chelys.errors import TextError, UserError, VoiceError
-from chelys.inference.options import PRESETS, SpeechOptions
+from chelys.inference.options import NANO_PRESETS, SpeechOptions
 from chelys.inference.speech import Speech
 from chelys.inference.synthesizer import Synthesizer
 from chelys.text.normalize import LONGEST_WORD
@@ -177,7 +177,7 @@ def test_of_several_sentences_the_scores_are_means(speak: Callable[..., Speech])
 def test_a_preset_and_its_number_of_takes(tts: Synthesizer) -> None:
     receipt = tts.speak("A", preset="ultra_fast", candidates=3, seed=1).receipt
     assert len(receipt["sentences"][0]["scores"]) == 3 and receipt["preset"] == "ultra_fast"
-    assert receipt["options"]["steps"] == PRESETS["ultra_fast"].steps
+    assert receipt["options"]["steps"] == NANO_PRESETS["ultra_fast"].steps
     assert tts.speak("A", options=QUICK, seed=1).receipt["preset"] is None
 
 
@@ -205,7 +205,7 @@ def test_what_is_dropped_is_told_once(speak: Callable[..., Speech]) -> None:
 
 
 def test_takes_that_met_the_limit_are_told_of(speak: Callable[..., Speech], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chelys.inference.synthesizer.code_limit", lambda ids: 1)
+    monkeypatch.setattr("chelys.inference.pipeline.code_limit", lambda ids: 1)
     speech = speak("Hello there.")
     assert speech.warnings == ["no take came to its end: 'Hello there.' may be cut or ramble"]
     assert len(speech.audio) == SAMPLES_PER_CODE
@@ -288,5 +288,5 @@ def test_a_model_without_voices_says_so(
     monkeypatch.chdir(tmp_path / "work")
     bare = Synthesizer.from_folder(folder)
     for voice in (None, "low"):
-        with pytest.raises(VoiceError, match="give a voice file, a clip or a folder of clips"):
+        with pytest.raises(VoiceError, match="give a voice file, a clip(,| or) a folder of clips"):
             bare.speak("Hello.", voice=voice)

@@ -229,7 +229,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
 
 def test_devices_and_dtypes() -> None:
     assert place("cpu", None) == ("cpu", torch.float32) and place("cpu", "bfloat16") == ("cpu", torch.bfloat16)
-    with pytest.raises(UserError, match="unknown dtype 'int8': choose from float32, bfloat16"):
+    with pytest.raises(UserError, match="unknown dtype 'int8': choose from float32, float16, bfloat16"):
         place("cpu", "int8")
     for device in ("abacus", "cuda:99", ""):
         with pytest.raises(UserError, match=f"device {device!r} cannot be used here"):

@@ -12,13 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
-from chelys.errors import ModelError
+from chelys.errors import ModelError, UserError
 
 ModelOption = Annotated[str, typer.Option("--model", help="Name or folder of the model.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or mps.")]
+CompatOption = Annotated[
+    str, typer.Option("--compat", help="'reference' does what the original TorToise did, its faults included.")
+]
 
 
-def load_model(model: str, device: str = "cpu") -> Any:
+def load_model(model: str, device: str = "cpu", compat: Any = "repaired") -> Any:
     """The synthesizer; torch is not imported before.
 
     Raises:
@@ -26,9 +29,11 @@ def load_model(model: str, device: str = "cpu") -> Any:
     """
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
         raise ModelError(f"unknown device {device!r}: choose cpu, cuda, cuda:N or mps")
+    if compat not in ("repaired", "reference"):
+        raise UserError(f"compat is {compat!r}: choose repaired or reference")
     import chelys
 
-    return chelys.load(model, device=device)
+    return chelys.load(model, device=device, compat=compat)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli import data, pack, speak, train, voices
+from chelys.cli import convert, data, detect, pack, speak, train, voices
 from chelys.errors import UserError
 
 USER_ERROR = 2
@@ -84,6 +84,8 @@ def _forget_stdout() -> None:
 app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False, help="Text to speech in the manner of TorToise.")
 app.command("speak", help=speak.HELP, epilog=speak.EXAMPLE)(speak.speak)
 app.command("train", help=train.HELP, epilog=train.EXAMPLE)(train.train)
+app.command("detect", help=detect.HELP, epilog=detect.EXAMPLE)(detect.detect)
+app.command("convert", help=convert.HELP, epilog=convert.EXAMPLE)(convert.convert)
 app.command("pack", help=pack.HELP, epilog=pack.EXAMPLE)(pack.pack)
 app.add_typer(voices.app, name="voices")
 app.add_typer(data.app, name="data")

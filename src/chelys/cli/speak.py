@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chelys.cli.console import DeviceOption, ModelOption, is_stdout, load_model, progress_bar, tell
+from chelys.cli.console import CompatOption, DeviceOption, ModelOption, is_stdout, load_model, progress_bar, tell
 from chelys.errors import OutputError, TextError, UserError
 
 HELP = "Speak a text into a sound file."
@@ -27,7 +27,10 @@ def speak(
         str | None,
         typer.Option("-v", "--voice", help="Name, voice file, clip, folder of clips, or a mix 'a:0.7+b:0.3'."),
     ] = None,
-    preset: Annotated[str, typer.Option("-p", "--preset", help="ultra_fast, fast, standard or high_quality.")] = "fast",
+    preset: Annotated[
+        str,
+        typer.Option("-p", "--preset", help="ultra_fast, fast, standard, high_quality; TorToise v2: paper, streaming."),
+    ] = "fast",
     candidates: Annotated[
         int | None,
         typer.Option("--candidates", min=1, help="Takes to sample; the best is kept. Default: the preset's."),
@@ -41,6 +44,11 @@ def speak(
     ] = None,
     model: ModelOption = "nano",
     device: DeviceOption = "cpu",
+    knobs: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Turn a knob of the preset, as in --set temperature=0.5."),
+    ] = None,
+    compat: CompatOption = "repaired",
     stream: Annotated[
         bool, typer.Option("--stream", help="Write sentence by sentence as they are ready (WAV).")
     ] = False,
@@ -48,21 +56,23 @@ def speak(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
 ) -> None:
     """Check all that can be checked before the model is loaded, then speak."""
-    text = _read_text(text)
-    candidates_sampled = _check_preset(preset, candidates)
-    files = _output_files(output, keep, candidates_sampled, stream=stream, as_json=as_json)
+    text = _read_text(text, model)
+    turned = _check_knobs(preset, knobs or [], candidates)
+    files = _output_files(output, keep, candidates, stream=stream, as_json=as_json)
     drawn = secrets.randbelow(2**31) if seed is None else seed
-    synthesizer = load_model(model, device)
+    synthesizer = load_model(model, device, compat)
     asked: dict[str, Any] = {"preset": preset, "seed": drawn, "candidates": candidates}
+    if turned:
+        asked["options"] = synthesizer.options(preset, **({"candidates": candidates} | turned))
     if voice is not None:
-        asked["voice"] = synthesizer.resolve_voice(voice)
+        asked["voice"] = synthesizer.resolve_voice(voice, seed=drawn)
     if stream:
         _speak_stream(synthesizer, text, asked, output, quiet=quiet)
     else:
         _speak_whole(synthesizer, text, {**asked, "keep": keep}, files, as_json=as_json, quiet=quiet)
 
 
-def _read_text(text: str) -> str:
+def _read_text(text: str, model: str) -> str:
     try:
         if text != "-":
             text.encode("utf-8")  # the shell hands over any bytes; those that are no UTF-8 are lone surrogates here
@@ -73,26 +83,30 @@ def _read_text(text: str) -> str:
     except UnicodeError as error:
         at = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
         raise TextError(f"the text is not valid UTF-8{at}: convert it, for example with iconv -t utf-8") from error
-    from chelys.text.normalize import check_speakable
+    from chelys.text.normalize import check_speakable, refuse_blank
 
-    check_speakable(text)
+    (check_speakable if model == "nano" else refuse_blank)(text)  # others may read what nano cannot
     return text
 
 
-def _check_preset(preset: str, candidates: int | None) -> int:
-    """How many candidates will be sampled."""
-    from chelys.inference.options import PRESETS
+def _check_knobs(preset: str, assignments: list[str], candidates: int | None) -> dict[str, object]:
+    """Refuse what no model knows; whether this one has the preset is seen once it is loaded."""
+    from chelys.inference.options import PRESET_NAMES, SpeechOptions, parse_knobs
 
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    return candidates if candidates is not None else PRESETS[preset].candidates
+    if preset not in PRESET_NAMES:
+        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(PRESET_NAMES)}")
+    knobs = parse_knobs(assignments)
+    if candidates is not None and "candidates" in knobs:
+        raise UserError("--candidates and --set candidates say the same: give one of them")
+    SpeechOptions(**knobs)  # type: ignore[arg-type]  # refuses what is out of range
+    return knobs
 
 
-def _output_files(output: Path, keep: int, candidates: int, *, stream: bool, as_json: bool) -> list[Path]:
+def _output_files(output: Path, keep: int, candidates: int | None, *, stream: bool, as_json: bool) -> list[Path]:
     """The files to write, best first, each proved writable; none for standard output."""
     from chelys.audio.io import FORMATS, check_output
 
-    if keep > candidates:
+    if candidates is not None and keep > candidates:
         raise UserError(f"--keep {keep} is more than the {candidates} sampled: give --candidates {keep} or keep less")
     if stream and keep > 1:
         raise UserError(f"--stream writes one take: leave out --keep {keep} or --stream")

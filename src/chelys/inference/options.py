@@ -2,88 +2,149 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
 
 from chelys.errors import UserError
+
+Sampler = Literal["dpm++2m", "ddim", "ddpm"]
+Decoder = Literal["diffusion", "hifigan"]
+Splitting = Literal["sentences", "tortoise"]
+#: Whether faults of the original are repaired, or done as it did them.
+Compat = Literal["repaired", "reference"]
 
 
 @dataclass(frozen=True)
 class SpeechOptions:
-    """How to speak.
+    """How to speak; the defaults are those of nano's preset ``fast``.
 
     Attributes:
         candidates: Takes that are sampled for each sentence, 1 or more; CLVP ranks them.
-        steps: Diffusion steps, 1 or more. Fewer is faster and duller.
-        guidance: Weight of conditioning-free guidance (Ho & Salimans 2022): 0 is none and halves the work.
+        batch: Takes sampled at a time, 1 or more. It bounds the memory and changes no take.
         temperature: Of sampling codes, above 0; 0 takes the most likely code. Lower is steadier, higher livelier.
         top_p: Nucleus of sampling (Holtzman et al. 2020), above 0 to 1.
         top_k: Only the k most likely codes; 0 is all.
+        typical_mass: Locally typical sampling (Meister et al. 2022): the share of the chances that is kept, the codes
+            of most usual surprise first; 1 keeps all.
         repetition_penalty: Divides the odds of codes already said (Keskar et al. 2019); 1 is none.
-        diffusion_temperature: Scale of the noise that the diffusion starts from, 0 to 1.
-        longest: Characters of the longest piece that a text is split into.
+        most_codes: Most codes of a take; 0 leaves it to the length of the text.
+        cvvp: Weight of CVVP, which hears whether a take sounds like the clips, against CLVP: 0 to 1.
+        decoder: What renders the latents: ``diffusion`` and the vocoder, or at once ``hifigan``, where a model has it.
+        sampler: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020), the published.
+        steps: Diffusion steps, 1 or more. Fewer is faster and duller.
+        eta: Of DDIM, 0 to 1: 0 draws no noise on the way, 1 as much as DDPM.
+        guidance: Weight of conditioning-free guidance (Ho & Salimans 2022): 0 is none and halves the work.
+        guidance_ramp: Let the guidance grow from almost none at the first step to all of it at the last.
+        diffusion_temperature: Scale of the noise that the diffusion starts from, 0 to 2.
+        splitting: How a long text is cut: ``sentences`` minds abbreviations; ``tortoise`` is the published rule.
+        longest: Characters of the longest piece that a text is cut into.
+        redact: Speak what stands in [brackets], so that its mood carries over, then cut it out.
     """
 
     candidates: int = 4
-    steps: int = 10
-    guidance: float = 1.0
+    batch: int = 16
     temperature: float = 0.3
     top_p: float = 0.9
     top_k: int = 50
+    typical_mass: float = 1.0
     repetition_penalty: float = 1.0
+    most_codes: int = 0
+    cvvp: float = 0.0
+    decoder: Decoder = "diffusion"
+    sampler: Sampler = "dpm++2m"
+    steps: int = 10
+    eta: float = 0.0
+    guidance: float = 1.0
+    guidance_ramp: bool = False
     diffusion_temperature: float = 1.0
+    splitting: Splitting = "sentences"
     longest: int = 180
+    redact: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("candidates", 1, 1024),
-            ("steps", 1, 4000),
-            ("guidance", 0.0, 20.0),
+            ("batch", 1, 1024),
             ("temperature", 0.0, 10.0),
             ("top_p", 1e-6, 1.0),
             ("top_k", 0, 1_000_000),
+            ("typical_mass", 1e-6, 1.0),
             ("repetition_penalty", 1.0, 100.0),
+            ("most_codes", 0, 10_000),
+            ("cvvp", 0.0, 1.0),
+            ("steps", 1, 4000),
+            ("eta", 0.0, 1.0),
+            ("guidance", 0.0, 20.0),
             ("diffusion_temperature", 0.0, 2.0),
             ("longest", 20, 2000),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UserError(f"{name} is {value}; it must lie between {low} and {high}")
-
-    @classmethod
-    def ultra_fast(cls) -> SpeechOptions:
-        """Two takes, six steps, no guidance."""
-        return cls(candidates=2, steps=6, guidance=0.0)
-
-    @classmethod
-    def fast(cls) -> SpeechOptions:
-        """The default: four takes, ten steps."""
-        return cls()
-
-    @classmethod
-    def standard(cls) -> SpeechOptions:
-        """Twelve takes, twenty steps."""
-        return cls(candidates=12, steps=20)
-
-    @classmethod
-    def high_quality(cls) -> SpeechOptions:
-        """Thirty-two takes, forty steps."""
-        return cls(candidates=32, steps=40)
+        for name, kind in (("decoder", Decoder), ("sampler", Sampler), ("splitting", Splitting)):
+            if getattr(self, name) not in get_args(kind):
+                raise UserError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(get_args(kind))}")
 
 
-PRESETS = {
-    "ultra_fast": SpeechOptions.ultra_fast(),
-    "fast": SpeechOptions.fast(),
-    "standard": SpeechOptions.standard(),
-    "high_quality": SpeechOptions.high_quality(),
+#: nano's, chosen by measurement; ``fast`` is the default.
+NANO_PRESETS = {
+    "ultra_fast": SpeechOptions(candidates=2, steps=6, guidance=0.0),
+    "fast": SpeechOptions(),
+    "standard": SpeechOptions(candidates=12, steps=20),
+    "high_quality": SpeechOptions(candidates=32, steps=40),
 }
 
+_PUBLISHED = SpeechOptions(
+    temperature=0.8, top_p=0.8, repetition_penalty=2.0, most_codes=500, sampler="ddpm", guidance=2.0,
+    guidance_ramp=True, longest=300, redact=True,
+)  # fmt: skip
 
-def options_for(preset: str, **changes: object) -> SpeechOptions:
-    """A preset with some knobs turned; knobs given as None stay.
+#: TorToise v2's, as its author published them; the sixty-four DDIM steps of the paper (Betker 2023, section 4); and
+#: one take that HiFi-GAN renders while it is being sampled.
+PUBLISHED_PRESETS = {
+    "ultra_fast": replace(_PUBLISHED, candidates=16, steps=30, guidance=0.0),
+    "fast": replace(_PUBLISHED, candidates=96, steps=80),
+    "standard": replace(_PUBLISHED, candidates=256, steps=200),
+    "high_quality": replace(_PUBLISHED, candidates=256, steps=400),
+    "paper": replace(_PUBLISHED, candidates=256, steps=64, sampler="ddim"),
+    "streaming": replace(_PUBLISHED, candidates=1, decoder="hifigan"),
+}
+
+PRESETS = {"nano": NANO_PRESETS, "tortoise-v2": PUBLISHED_PRESETS}
+PRESET_NAMES = tuple(dict.fromkeys(name for presets in PRESETS.values() for name in presets))
+
+
+def options_for(preset: str, family: str = "nano", **changes: object) -> SpeechOptions:
+    """A preset of a family of models with some knobs turned; knobs given as None stay.
 
     Raises:
         UserError: If the preset is unknown, or a value is out of range.
     """
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
-    return replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+    presets = PRESETS[family]
+    if preset not in presets:
+        raise UserError(f"unknown preset {preset!r}: choose from {', '.join(presets)}")
+    return replace(presets[preset], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+
+
+def parse_knobs(assignments: Iterable[str]) -> dict[str, object]:
+    """Knobs as a person writes them: ``temperature=0.5``, ``guidance_ramp=true``.
+
+    Raises:
+        UserError: If one is unknown, or its value is of another kind.
+    """
+    kinds: dict[str, type] = {field.name: type(field.default) for field in fields(SpeechOptions)}
+    knobs: dict[str, object] = {}
+    for assignment in assignments:
+        name, equals, value = (part.strip() for part in assignment.partition("="))
+        if not equals or name not in kinds:
+            raise UserError(f"{assignment!r} sets no knob: write NAME=VALUE with one of {', '.join(kinds)}")
+        try:
+            knobs[name] = _SWITCH[value.lower()] if kinds[name] is bool else kinds[name](value)
+        except (KeyError, ValueError):
+            wanted = {bool: "true or false", int: "a whole number"}.get(kinds[name], "a number")
+            raise UserError(f"{name} is {value!r}; it must be {wanted}") from None
+    return knobs
+
+
+_SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

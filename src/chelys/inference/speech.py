@@ -17,8 +17,8 @@ class Candidate:
 
     Attributes:
         audio: ``(n,)`` float32 in [-1, 1].
-        score: Mean of the CLVP scores of its sentences; higher is better.
-        codes: Speech codes of each sentence.
+        score: Mean of the scores of its sentences; higher is better. Not a number if nothing was ranked.
+        codes: Speech codes of each sentence, or of each piece of a streamed one.
     """
 
     audio: np.ndarray
@@ -28,12 +28,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One sentence, as soon as it is ready.
+    """One sentence, or a piece of one, as soon as it is ready.
 
     Attributes:
         audio: ``(n,)`` float32 in [-1, 1], with the pause that follows.
         sample_rate: Hz.
-        text: The sentence.
+        text: The sentence; empty if an earlier chunk named it.
         candidates: The kept takes, best first; ``audio`` is the first one's.
         scores: CLVP scores of all takes that were sampled, in the order of sampling.
         warnings: What the user should know.

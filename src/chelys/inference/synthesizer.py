@@ -2,33 +2,35 @@
 
     text -> sentences -> ids -> N takes of codes -> ranked by CLVP -> latents of the best -> mel -> wave
 
-``stream`` gives sentence by sentence, ``speak`` collects it. A sentence's random numbers come from the seed, its place
-in the text and the number of the take alone, so it sounds the same however it was asked for.
+``stream`` gives sentence by sentence (HiFi-GAN: piece by piece), ``speak`` collects it. A sentence's random numbers
+come from the seed, its place in the text and the number of the take alone, so it sounds the same however it was asked
+for.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from chelys.audio.io import clip_paths, read_clips
-from chelys.audio.rates import FRAMES_PER_CODE, OUTPUT_RATE
-from chelys.errors import UserError, VoiceError
-from chelys.inference import rerank, voice_shelf
-from chelys.inference.decode import Prompt, code_limit, decode
-from chelys.inference.denoise import denoise
-from chelys.inference.options import SpeechOptions, options_for
+from chelys.audio.rates import OUTPUT_RATE
+from chelys.errors import UserError
+from chelys.inference import redact
+from chelys.inference.alignment import Aligner
+from chelys.inference.options import Compat, SpeechOptions, options_for
+from chelys.inference.pipeline import Pipeline
 from chelys.inference.speech import Candidate, Chunk, Speech
-from chelys.inference.voice import KEPT_SECONDS, Voice, make_voice
+from chelys.inference.voice import KEPT_SECONDS, Voice, require_clips
+from chelys.inference.voices import Voices
 from chelys.text.normalize import check_speakable
 from chelys.text.split import Sentence, split
+from chelys.text.split_tortoise import split_tortoise
+from chelys.text.tokenizer import Encoding
 from chelys.weights.folder import Model, load_model
 
 #: Called with the name of the step of the pipeline, how much of it is done, and how much there is.
@@ -36,36 +38,60 @@ Progress = Callable[[str, int, int], None]
 
 
 class Synthesizer:
-    """A loaded model with its voices. Holds no random state and changes none."""
+    """A loaded model with its voices. Holds no random state and changes none.
 
-    def __init__(self, model: Model) -> None:
+    Args:
+        model: Loaded.
+        compat: ``reference`` does what the original TorToise did, its faults included.
+        aligner: What finds [bracketed] words in the audio; None gets the published one when it is first needed.
+    """
+
+    def __init__(self, model: Model, *, compat: Compat = "repaired", aligner: Aligner | None = None) -> None:
+        if compat not in ("repaired", "reference"):
+            raise UserError(f"compat is {compat!r}; choose 'repaired' or 'reference'")
         self.model = model
-        self.device = next(model.autoregressive.parameters()).device
-        self.dtype = next(model.autoregressive.parameters()).dtype
-        folder = model.folder / "voices"
-        self._voice_files = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+        self.reference = compat == "reference"
+        model.tokenizer.reference = self.reference
+        self.pipeline = Pipeline(model, reference=self.reference)
+        self._voices = Voices(model, reference=self.reference)
+        self._aligner = aligner
 
     @classmethod
-    def from_folder(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Synthesizer:
+    def from_folder(
+        cls,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        compat: Compat = "repaired",
+        aligner: Aligner | None = None,
+    ) -> Synthesizer:
         """Load a model folder.
 
         Raises:
             ModelError: If it is incomplete or damaged.
         """
-        return cls(load_model(folder, device=device, dtype=dtype))
+        return cls(load_model(folder, device=device, dtype=dtype), compat=compat, aligner=aligner)
+
+    def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
+        """A preset of this model with some knobs turned; knobs given as None stay.
+
+        Raises:
+            UserError: If the preset is unknown, or a value is out of range.
+        """
+        return options_for(preset, self.model.config.family, **changes)
 
     # ---- voices -------------------------------------------------------------------------------------------------
 
     @property
     def voices(self) -> dict[str, Voice]:
         """The model's built-in voices by name."""
-        return {name: Voice.load(path) for name, path in self._voice_files.items()}
+        return self._voices.built_in
 
     @property
     def voice_names(self) -> list[str]:
         """Names of the built-in voices, the default one first."""
-        default = self.model.config.default_voice
-        return sorted(self._voice_files, key=lambda name: (name != default, name))
+        return self._voices.names
 
     def voice(
         self, clips: Sequence[str | Path] | str | Path, *, name: str = "", kept_seconds: float = KEPT_SECONDS
@@ -81,72 +107,23 @@ class Synthesizer:
             AudioError: If a clip is missing, no audio, too short or silent; it is named.
             VoiceError: If there are no clips.
         """
-        paths = clip_paths([clips] if isinstance(clips, (str, Path)) else clips)
-        about = {"name": name, "sources": [path.name for path in paths]}
-        return self._make_voice(read_clips(paths, OUTPUT_RATE), about, kept_seconds)
+        return self._voices.from_clips(clips, name=name, kept_seconds=kept_seconds)
 
-    def _make_voice(self, clips: Sequence[np.ndarray], about: dict[str, Any], kept_seconds: float) -> Voice:
-        model = self.model
-        return make_voice(
-            clips, model.autoregressive, model.diffusion, model.config.mel_range,
-            model=model.config.fingerprint, about=about, kept_seconds=kept_seconds,
-        )  # fmt: skip
-
-    def resolve_voice(self, voice: Voice | str | Path | None = None) -> Voice:
+    def resolve_voice(self, voice: Voice | str | Path | None = None, *, seed: int | None = None) -> Voice:
         """A voice of this model from whatever names one.
 
         Args:
-            voice: A Voice; the name of a built-in voice or of one of the user's; a voice file; an audio file or a
-                folder of them; a mix such as ``heart:0.7+cedar:0.3``; None is the default voice.
+            voice: A Voice; the name of a built-in voice or of one of the user's; a voice file, also one of the
+                original's with two vectors; an audio file or a folder of them; a mix such as
+                ``heart:0.7+cedar:0.3``; ``random`` or ``random:SEED``; None is the default voice.
+            seed: Which voice ``random`` is; None draws one. TorToise v2, which has no voices of its own, also speaks
+                in that one by default.
 
         Raises:
             VoiceError: If nothing goes by that name; the answer lists the known ones.
             AudioError: If its clips cannot be used.
         """
-        if voice is None:
-            if not self.voice_names:
-                raise VoiceError("the model has no voice of its own: give a voice file, a clip or a folder of clips")
-            voice = self.voice_names[0]
-        found = voice if isinstance(voice, Voice) else self._find(str(voice))
-        if found.model == self.model.config.fingerprint:
-            sizes = (self.model.config.autoregressive.dim, 2 * self.model.config.diffusion.dim)
-            if (len(found.autoregressive), len(found.diffusion)) != sizes:
-                raise VoiceError(f"voice {found.name!r} is damaged, its vectors do not fit the model: make it anew")
-            return found
-        if not found.clips:
-            raise VoiceError(
-                f"voice {found.name!r} was made for another model and carries no clips: make it anew from recordings"
-            )
-        waves = [clip.astype(np.float32) / 32767 for clip in found.clips]
-        return self._make_voice(waves, found.about, KEPT_SECONDS)
-
-    def _find(self, name: str) -> Voice:
-        if name in self._voice_files:
-            return Voice.load(self._voice_files[name])
-        if shelved := voice_shelf.find_user_voice(name):
-            return Voice.load(shelved)
-        path = _existing(name)
-        if path is not None:
-            return Voice.load(path) if path.suffix == ".safetensors" else self.voice([path], name=path.stem)
-        if "+" in name:
-            return self._mix(name)
-        known = ", ".join(dict.fromkeys([*self.voice_names, *voice_shelf.list_user_voices()]))
-        choice = f"choose from {known}, or give" if known else "give"
-        raise VoiceError(f"unknown voice {name!r}: {choice} a voice file, a clip or a folder of clips")
-
-    def _mix(self, recipe: str) -> Voice:
-        """``a:0.7+b:0.3``; a part without a weight counts as 1."""
-        voices, weights = [], []
-        for part in recipe.split("+"):
-            name, colon, weight = part.strip().rpartition(":")
-            try:
-                weights.append(float(weight) if colon else 1.0)
-            except ValueError:
-                raise VoiceError(
-                    f"{part!r} is no part of a mix: write NAME:WEIGHT, as in 'heart:0.7+cedar:0.3'"
-                ) from None
-            voices.append(self.resolve_voice(name if colon else weight))
-        return Voice.mix(voices, weights)
+        return self._voices.resolve(voice, seed=seed)
 
     # ---- speech -------------------------------------------------------------------------------------------------
 
@@ -167,7 +144,8 @@ class Synthesizer:
         Args:
             text: English.
             voice: See ``resolve_voice``.
-            preset: ``ultra_fast``, ``fast``, ``standard`` or ``high_quality``.
+            preset: ``ultra_fast``, ``fast``, ``standard`` or ``high_quality``; TorToise v2 also has ``paper`` and
+                ``streaming``.
             seed: Of everything random, 0 or more; None draws one, which the receipt names.
             candidates: Takes sampled for each sentence; None leaves it to the preset.
             keep: How many of them to render, best first.
@@ -181,8 +159,8 @@ class Synthesizer:
         """
         started = time.perf_counter()
         named = preset if options is None else None
-        options, seed = _checked(text, preset, candidates, options, keep, seed)
-        resolved = self.resolve_voice(voice)
+        options, seed = self._checked(text, preset, candidates, options, keep, seed)
+        resolved = self._voice_for(options, voice, seed)
         chunks = list(self._chunks(text, resolved, seed, keep, options, progress))
         takes = [
             Candidate(
@@ -204,8 +182,8 @@ class Synthesizer:
             "seconds": round(seconds, 3),
             "synthesis_seconds": round(elapsed, 3),
             "real_time_factor": round(elapsed / seconds, 3),
-            "sentences": [{"text": chunk.text, "scores": chunk.scores} for chunk in chunks],
-            "scores": [take.score for take in takes],
+            "sentences": [{"text": chunk.text, "scores": chunk.scores} for chunk in chunks if chunk.text],
+            "scores": [None if math.isnan(take.score) else take.score for take in takes],
         }
         warnings = list(dict.fromkeys(w for chunk in chunks for w in chunk.warnings))
         return Speech(takes[0].audio, OUTPUT_RATE, takes, receipt, warnings)
@@ -222,93 +200,127 @@ class Synthesizer:
         options: SpeechOptions | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Chunk]:
-        """The same, sentence by sentence as each is ready.
+        """The same, sentence by sentence as each is ready; HiFi-GAN's single take comes in pieces of two seconds.
 
         Arguments and errors as for ``speak``; what is wrong with them is found out at once, not with the first chunk.
         """
-        knobs, seed = _checked(text, preset, candidates, options, keep, seed)
-        resolved = self.resolve_voice(voice)
+        knobs, seed = self._checked(text, preset, candidates, options, keep, seed)
+        resolved = self._voice_for(knobs, voice, seed)
         return self._chunks(text, resolved, seed, keep, knobs, progress)
+
+    def _checked(
+        self, text: str, preset: str, candidates: int | None, options: SpeechOptions | None, keep: int, seed: int | None
+    ) -> tuple[SpeechOptions, int]:
+        """The knobs and the seed, if all that was asked for can be done."""
+        options = options or self.options(preset, candidates=candidates)
+        if not 1 <= keep <= options.candidates:
+            raise UserError(f"keep is {keep}; it must lie between 1 and the number of candidates, {options.candidates}")
+        seed = fresh_seed() if seed is None else operator.index(seed)  # a plain integer, for the receipt
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed is {seed}; it must lie between 0 and {2**32 - 1}")
+        if self.model.tokenizer.cleaner == "chelys":
+            check_speakable(text)
+        else:
+            self.model.tokenizer.encode(text)  # other scripts are transliterated before it is seen what can be said
+        if options.decoder == "hifigan":
+            self.model.extra("hifigan")  # a model without it says so now
+        if options.redact and redact.has_prompt(text) and self._aligner is None:
+            from chelys.inference.aligner import Wav2Vec2Aligner
+
+            self._aligner = Wav2Vec2Aligner.load(self.pipeline.device)
+        return options, seed
+
+    def _voice_for(self, options: SpeechOptions, voice: Voice | str | Path | None, seed: int) -> Voice:
+        resolved = self.resolve_voice(voice, seed=seed)
+        if options.cvvp:
+            require_clips(resolved)  # now, not after the sampling
+        return resolved
 
     def _chunks(
         self, text: str, voice: Voice, seed: int, keep: int, options: SpeechOptions, progress: Progress | None
     ) -> Iterator[Chunk]:
         """Sentence by sentence, of what ``_checked`` let pass."""
-        sentences = split(text, longest=options.longest)
+        if options.splitting == "tortoise":
+            desired = options.longest * 2 // 3  # as published: 200 of 300
+            sentences = split_tortoise(text, desired=desired, longest=options.longest, reference=self.reference)
+        else:
+            sentences = split(text, longest=options.longest) or [Sentence(text, 0.0)]
+        if options.redact and redact.has_prompt(text):
+            sentences = redact.join_prompts(sentences)
         for number, sentence in enumerate(sentences):
-            yield self._sentence(sentence, number, len(sentences), voice, seed, keep, options, progress)
+            place = 0 if self.reference else number  # the original began every piece of a text with the same seed
+            told = _Told(progress, number, len(sentences))
+            encoding = self.model.tokenizer.analyse(sentence.text)
+            prompted = options.redact and redact.has_prompt(sentence.text)  # to be cut once all of it is there
+            if options.decoder == "hifigan" and options.candidates == 1 and not prompted:
+                yield from self._pieces(sentence, encoding, place, voice, seed, options)
+            else:
+                yield self._sentence(sentence, encoding, place, voice, seed, keep, options, told)
 
     @torch.inference_mode()
     def _sentence(
-        self, sentence: Sentence, number: int, of: int, voice: Voice, seed: int, keep: int, options: SpeechOptions,
-        progress: Progress | None,
+        self, sentence: Sentence, encoding: Encoding, place: int, voice: Voice, seed: int, keep: int,
+        options: SpeechOptions, told: _Told,
     ) -> Chunk:  # fmt: skip
-        model = self.model
-        encoding = model.tokenizer.analyse(sentence.text)
-        ids = torch.tensor(encoding.ids, device=self.device)
-        conditioning = voice.autoregressive.to(self.device, self.dtype)
-        prompt = Prompt(conditioning, ids, code_limit(len(ids)))
-        generators = [take_generator(seed, number, take) for take in range(options.candidates)]
-
-        def tell(stage: str) -> Callable[[int, int], None] | None:
-            where = f"{stage} {number + 1}/{of}" if of > 1 else stage
-            return (lambda done, total: progress(where, done, total)) if progress else None
-
-        prompts = [prompt] * options.candidates
-        takes = decode(model.autoregressive, prompts, options, generators, progress=tell("sampling"))
-        scores = rerank.score(model.clvp, ids, takes)
-        best = rerank.ranked(takes, scores)[:keep]
-        pause = np.zeros(round(sentence.pause_s * OUTPUT_RATE), np.float32)
+        pipeline = self.pipeline
+        ids = pipeline.ids(encoding.ids)
+        generators = [take_generator(seed, place, take) for take in range(options.candidates)]
+        takes = pipeline.sample(pipeline.prompt(ids, voice, options), options, generators, told.of("sampling"))
+        scores, order = pipeline.rank(ids, takes, voice, options)
+        best = order[:keep]
+        pause = _pause(sentence)
         kept = []
         for take in best:
-            wave = self._render(ids, takes[take].codes, voice, generators[take], options, tell("rendering"))
-            kept.append(Candidate(np.concatenate((wave, pause)), scores[take], [takes[take].codes.tolist()]))
-        warnings = []
-        if encoding.dropped:
-            warnings.append(f"dropped what cannot be spoken: {encoding.dropped}")
+            codes = takes[take].codes
+            wave = pipeline.render(ids, codes, voice, generators[take], options, told.of("rendering"))
+            wave = self._redacted(wave, sentence.text, options)
+            kept.append(Candidate(np.concatenate((wave, pause)), scores[take], [codes.tolist()]))
+        warnings = _dropped(encoding)
         if not takes[best[0]].stopped:
-            warnings.append(f"no take came to its end: {sentence.text[:60]!r} may be cut or ramble")
+            warnings.append(_unfinished(sentence))
         return Chunk(kept[0].audio, OUTPUT_RATE, sentence.text, kept, scores, warnings)
 
-    def _render(
-        self, ids: Tensor, codes: Tensor, voice: Voice, generator: torch.Generator, options: SpeechOptions,
-        progress: Callable[[int, int], None] | None,
-    ) -> np.ndarray:  # fmt: skip
-        """Codes ``(m,)`` of one take to its wave ``(1024 m,)``."""
-        model = self.model
-        heard, rendered = (v.to(self.device, self.dtype)[None] for v in (voice.autoregressive, voice.diffusion))
-        latents = model.autoregressive.latents(heard, ids[None], codes[None])
-        frames = len(codes) * FRAMES_PER_CODE
-        content = model.diffusion.content(latents, rendered, frames // model.diffusion.config.patch)
-        noise = torch.randn(1, model.diffusion.config.bands, frames, generator=generator)
-        bounds = model.config.mel_range.bounds
-        start = (noise * options.diffusion_temperature).to(self.device, self.dtype)
-        mel = denoise(model.diffusion, content, start, options.steps, options.guidance, bounds, progress=progress)
-        wave = model.vocoder.vocode(model.config.mel_range.denormalize(mel.float()).to(self.dtype), generator)
-        return wave.flatten().float().cpu().numpy()
+    def _pieces(
+        self, sentence: Sentence, encoding: Encoding, place: int, voice: Voice, seed: int, options: SpeechOptions
+    ) -> Iterator[Chunk]:
+        """HiFi-GAN's take of a sentence while it is being sampled; the first piece names the sentence."""
+        prompt = self.pipeline.prompt(self.pipeline.ids(encoding.ids), voice, options)
+        text, warnings = sentence.text, _dropped(encoding)
+        for wave, codes in self.pipeline.stream(prompt, options, take_generator(seed, place, 0)):
+            yield Chunk(wave, OUTPUT_RATE, text, [Candidate(wave, math.nan, [codes])], [], warnings)
+            text, warnings = "", []
+        pause = _pause(sentence)
+        if len(pause):
+            yield Chunk(pause, OUTPUT_RATE, "", [Candidate(pause, math.nan, [])])
+
+    def _redacted(self, wave: np.ndarray, text: str, options: SpeechOptions) -> np.ndarray:
+        if not options.redact or self._aligner is None:
+            return wave
+        return redact.redact(wave, text, self._aligner, clean=self.model.tokenizer.clean, reference=self.reference)
 
 
-def _existing(name: str) -> Path | None:
-    """What lies at a path; None if nothing does, or nothing can."""
-    try:
-        path = Path(name).expanduser()
-        return path if name and path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # longer than a name can be; the home of nobody; a null character
-        return None
+class _Told:
+    """Progress on one of several sentences."""
+
+    def __init__(self, progress: Progress | None, number: int, of: int) -> None:
+        self._progress, self._where = progress, f" {number + 1}/{of}" if of > 1 else ""
+
+    def of(self, stage: str) -> Callable[[int, int], None] | None:
+        """What to call with what is done of a stage, and how much there is."""
+        progress, name = self._progress, stage + self._where
+        return (lambda done, total: progress(name, done, total)) if progress else None
 
 
-def _checked(
-    text: str, preset: str, candidates: int | None, options: SpeechOptions | None, keep: int, seed: int | None
-) -> tuple[SpeechOptions, int]:
-    """The knobs and the seed, if all that was asked for can be done."""
-    options = options or options_for(preset, candidates=candidates)
-    if not 1 <= keep <= options.candidates:
-        raise UserError(f"keep is {keep}; it must lie between 1 and the number of candidates, {options.candidates}")
-    seed = fresh_seed() if seed is None else operator.index(seed)  # a plain integer, for the receipt
-    if not 0 <= seed < 2**32:
-        raise UserError(f"seed is {seed}; it must lie between 0 and {2**32 - 1}")
-    check_speakable(text)
-    return options, seed
+def _pause(sentence: Sentence) -> np.ndarray:
+    return np.zeros(round(sentence.pause_s * OUTPUT_RATE), np.float32)
+
+
+def _dropped(encoding: Encoding) -> list[str]:
+    return [f"dropped what cannot be spoken: {encoding.dropped}"] if encoding.dropped else []
+
+
+def _unfinished(sentence: Sentence) -> str:
+    return f"no take came to its end: {sentence.text[:60]!r} may be cut or ramble"
 
 
 def take_generator(seed: int, sentence: int, take: int) -> torch.Generator:

@@ -6,25 +6,34 @@ from importlib import resources
 from pathlib import Path
 
 from chelys.errors import ModelError
+from chelys.weights import hub
 
 BUILT_IN = "nano"
 
 
 def find_model(name: str | Path) -> Path:
-    """Folder of a model.
+    """Folder of a model; one of the hub's is fetched if it is not there.
 
     Args:
-        name: ``nano``, which lies inside the package, or a path of a model folder.
+        name: ``nano``, which lies inside the package; ``tortoise-v2``; a path of a model folder; or a model of the
+            hub, ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
 
     Raises:
-        ModelError: If there is no such model.
+        ModelError: If there is no such model, or it cannot be fetched.
     """
     if str(name) == BUILT_IN:
         return Path(str(resources.files("chelys") / "assets" / BUILT_IN))
+    if str(name) == hub.TORTOISE:
+        return hub.tortoise_folder()
     try:
         folder = Path(name).expanduser()
         if folder.is_dir():
             return folder
-    except (OSError, RuntimeError):  # longer than a name can be; the home of nobody
+    except (OSError, RuntimeError, ValueError):  # longer than a name can be; the home of nobody; a zero in it
         pass
-    raise ModelError(f"no model {str(name)!r}: name '{BUILT_IN}' or a folder that has a config.json")
+    if hub.is_hub_name(str(name)):
+        return hub.fetch_model(str(name))
+    raise ModelError(
+        f"no model {str(name)!r}: name '{BUILT_IN}' or a folder that has a config.json, '{hub.TORTOISE}', or OWNER/NAME"
+        " of the hub"
+    )

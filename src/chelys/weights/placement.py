@@ -6,7 +6,18 @@ import torch
 
 from chelys.errors import UserError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def as_dtype(name: str) -> torch.dtype:
+    """A dtype by name.
+
+    Raises:
+        UserError: If it is none of DTYPES.
+    """
+    if name not in DTYPES:
+        raise UserError(f"unknown dtype {name!r}: choose from {', '.join(DTYPES)}")
+    return DTYPES[name]
 
 
 def place(device: str, dtype: str | None) -> tuple[str, torch.dtype]:
@@ -19,10 +30,9 @@ def place(device: str, dtype: str | None) -> tuple[str, torch.dtype]:
     Raises:
         UserError: If either is unknown, or the device is not on this machine.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise UserError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
+    chosen = as_dtype("float32" if dtype is None else dtype)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    return device, DTYPES[dtype or "float32"]
+    return device, chosen

@@ -1,0 +1,110 @@
+"""Where each character of a text was spoken, from what a recogniser spelled frame by frame."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Protocol
+
+import numpy as np
+
+#: Stands in ``align_text`` for what was not heard.
+MISSED = "~"
+
+_logger = logging.getLogger(__name__)
+
+
+class Aligner(Protocol):
+    """Spells what it hears."""
+
+    def frames(self, wave: np.ndarray) -> Sequence[str]:
+        """The likeliest character of each frame.
+
+        Args:
+            wave: ``(n,)`` float32 at 24 kHz.
+
+        Returns:
+            For frames that share the wave evenly: a lower-case character, a space between words, or an empty string
+            where none begins (the blank of Graves et al. 2006). A character may last several frames.
+        """
+        ...
+
+
+def align_text(heard: str, expected: str) -> str:
+    """The expected text with ``~`` for each character that was not heard."""
+    found = match(heard, expected)
+    return "".join(MISSED if place < 0 else character for character, place in zip(expected, found, strict=True))
+
+
+def match(heard: str, expected: str) -> list[int]:
+    """Where each expected character was heard, -1 if it was not: a longest common subsequence.
+
+    Of several, the one that takes every match at once, and rather misses an expected character than skips a heard one.
+    """
+    sounds = np.array([ord(character) for character in heard], np.int64)
+    longest = np.zeros((len(expected) + 1, len(heard) + 1), np.int32)  # of what follows the two places
+    for i in range(len(expected) - 1, -1, -1):
+        taken = np.where(sounds == ord(expected[i]), longest[i + 1, 1:] + 1, longest[i + 1, :-1])
+        longest[i, :-1] = np.maximum.accumulate(taken[::-1])[::-1]
+    found, j = [], 0
+    for i, character in enumerate(expected):
+        while j < len(heard) and heard[j] != character and longest[i, j + 1] > longest[i + 1, j]:
+            j += 1
+        if j < len(heard) and heard[j] == character:
+            found.append(j)
+            j += 1
+        else:
+            found.append(-1)
+    return found
+
+
+def _runs(frames: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Each character that was heard, its first frame and the frame after its last."""
+    place = 0
+    for character, group in groupby(frames):
+        length = len(list(group))
+        if character:
+            yield character, place, place + length
+        place += length
+
+
+def spans(frames: Sequence[str], text: str, samples: int) -> tuple[list[int], list[int]]:
+    """Start and end of each character (samples); those not heard share evenly what lies between their neighbours."""
+    runs = list(_runs(frames))
+    found = match("".join(run[0] for run in runs), text)
+    letters = [place for place, character in zip(found, text, strict=True) if character.isalpha()]
+    missed = sum(place < 0 for place in letters)
+    if 2 * missed > len(letters):
+        _logger.warning("%d of %d letters were not heard in %r: the cut may be off", missed, len(letters), text)
+    per_frame = samples / max(len(frames), 1)
+    starts, ends = [0] * len(text), [0] * len(text)
+    i = left = 0
+    while i < len(text):
+        stop = next((k for k in range(i, len(text)) if found[k] >= 0), len(text))
+        right = round(runs[found[stop]][1] * per_frame) if stop < len(text) else samples
+        for k in range(i, stop):
+            starts[k] = left + (right - left) * (k - i) // (stop - i)
+            ends[k] = left + (right - left) * (k - i + 1) // (stop - i)
+        if stop < len(text):
+            left = round(runs[found[stop]][2] * per_frame)
+            starts[stop], ends[stop] = right, left
+        i = stop + 1
+    return starts, ends
+
+
+def reference_starts(frames: Sequence[str], text: str, samples: int) -> list[int]:
+    """The first character begins with the audio, each other heard one at the next frame that spells it."""
+    aligned = align_text("".join(run[0] for run in _runs(frames)).strip(), text)
+    size = samples // max(len(frames), 1)
+    starts, ahead = [0], iter(enumerate(frames))
+    for character in aligned[1:]:
+        heard = character != MISSED
+        starts.append(next((place * size for place, frame in ahead if frame == character), -1) if heard else -1)
+    starts.append(samples)
+    for i, start in enumerate(starts):
+        if start < 0:
+            behind = next(k for k in range(i, len(starts)) if starts[k] >= 0)
+            before, gap = starts[i - 1], starts[behind] - starts[i - 1]
+            starts[i:behind] = [before + (k - i + 1) * gap // (behind - i + 1) for k in range(i, behind)]
+    return starts[:-1]

@@ -1,0 +1,126 @@
+"""Whether a model fits into memory, and files onto the disk: asked before anything is loaded or written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from chelys.errors import ModelError, OutputError
+from chelys.weights.tensor_file import read_head
+
+GIGABYTE = 1e9
+HEADROOM = 1 << 20  # bytes on the disk for what is no tensor: tokenizer, configuration, heads of files
+
+
+def weights_size(files: Iterable[Path], dtype: torch.dtype) -> int:
+    """Bytes that the tensors of some files take in memory when they are computed with in a dtype."""
+    return sum(entry.size(dtype) for file in files for entry in read_head(file).values())
+
+
+def require_memory(folder: Path, files: Iterable[Path], device: str | torch.device, dtype: torch.dtype) -> None:
+    """Refuse a model that the memory has no room for, as far as that is known on this machine.
+
+    Args:
+        folder: The model, to be named.
+        files: Those of its files that will be loaded.
+        device: Where they go.
+        dtype: What is computed with.
+
+    Raises:
+        ModelError: With the figures.
+    """
+    files = list(files)
+    needed = weights_size(files, dtype)
+    free = free_memory(device)
+    if free is None or needed <= free:
+        return
+    smaller = weights_size(files, torch.bfloat16)
+    advice = f", or load it in bfloat16 ({gigabytes(smaller)})" if smaller <= free else ""
+    where = "" if torch.device(device).type == "cpu" else f" of {device}"
+    kind = str(dtype).removeprefix("torch.")
+    raise ModelError(
+        f"{folder} needs {gigabytes(needed)} of memory in {kind}, and {gigabytes(free)}{where} are free:"
+        f" make room{advice}"
+    )
+
+
+def free_memory(device: str | torch.device = "cpu") -> int | None:
+    """Bytes that a model could take: of the device, or of this machine and this process; None if unknown."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    limits = [limit for limit in (_free_of_machine(), _free_of_group(), _free_of_process()) if limit is not None]
+    return min(limits) if limits else None
+
+
+def _free_of_machine() -> int | None:
+    """What Linux says is available, swap included; elsewhere all the memory that there is."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)}
+        return 1024 * (kilobytes["MemAvailable"] + kilobytes.get("SwapFree", 0))
+    except (OSError, ValueError, KeyError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+def _free_of_group(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What a container's limit leaves (control groups, version 2); cached files give way and do not count."""
+    try:
+        limit = int((root / "memory.max").read_text())  # "max" is no limit
+        used = int((root / "memory.current").read_text())
+        statistics = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        return limit - used + int(statistics["file"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _free_of_process() -> int | None:
+    """What ``ulimit -v`` leaves; files that are mapped count."""
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit == resource.RLIM_INFINITY:
+            return None
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        return max(0, limit - used)
+    except (ImportError, OSError, ValueError, IndexError):
+        return None
+
+
+def require_disk(folder: Path, needed: int, what: str) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Args:
+        folder: Where it goes; need not exist yet.
+        needed: Bytes.
+        what: The beginning of the message: what takes the room.
+
+    Raises:
+        OutputError: With the figures.
+    """
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError:
+        return
+    if needed + HEADROOM > free:
+        figures = f"{what} {gigabytes(needed)} in {folder}, and {gigabytes(free)} are free"
+        raise OutputError(f"{figures}: make room or write elsewhere")
+
+
+def gigabytes(count: int) -> str:
+    """Bytes as people say them."""
+    return f"{count / GIGABYTE:.1f} GB" if count >= GIGABYTE / 10 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,268 @@
+"""Safetensors files: written tensor by tensor under another name until they are whole, read without a second copy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from chelys.errors import ModelError
+from chelys.weights.tortoise import OUR_DIRECTION, OUR_LENGTH, fold
+
+#: How the format calls a dtype, in the order in which `safetensors` lays tensors into a file.
+KINDS = {
+    "I64": torch.int64,
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "I32": torch.int32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES = {dtype: name for name, dtype in KINDS.items()}
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the head of a file says of one tensor, and where in the file it lies (bytes)."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    def size(self, dtype: torch.dtype) -> int:
+        """Bytes in memory once it is computed with in a dtype."""
+        count = (self.end - self.start) // self.dtype.itemsize
+        return count * (dtype if self.dtype.is_floating_point else self.dtype).itemsize
+
+
+# ---- writing ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name only when it is whole and on the disk; nothing is left of one that is not."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # the rename must not outrun the data
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file (UTF-8), whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode("utf8"))
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    network: str,
+    dtype: torch.dtype,
+    progress: Callable[[int], None] | None = None,
+) -> str:
+    """Write the tensors of a network, one at a time; byte for byte what ``safetensors.torch.save_file`` writes.
+
+    Args:
+        path: The file.
+        tensors: By name.
+        network: Noted in the file.
+        dtype: Of the floating-point tensors in the file.
+        progress: Called with the bytes of each tensor that is written.
+
+    Returns:
+        The file's SHA-256.
+
+    Raises:
+        ModelError: If a value is not finite, or not in that dtype; the tensor is named.
+    """
+    kinds = {name: dtype if tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
+    order = list(_NAMES)
+    names = sorted(tensors, key=lambda name: (order.index(kinds[name]), name))
+    head: dict[str, object] = {"__metadata__": {"network": network}}
+    at = 0
+    for name in names:
+        size = tensors[name].numel() * kinds[name].itemsize
+        shape = list(tensors[name].shape)
+        head[name] = {"dtype": _NAMES[kinds[name]], "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode("utf8")
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    with replacing(path) as file:
+        text = len(text).to_bytes(8, "little") + text
+        file.write(text)
+        digest.update(text)
+        for name in names:
+            data = _bytes(name, tensors[name], kinds[name])
+            file.write(data)
+            digest.update(data)
+            if progress is not None:
+                progress(len(data))
+    return digest.hexdigest()
+
+
+def _bytes(name: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
+    """A tensor as it lies in a file."""
+    written = tensor.detach().to("cpu", dtype).contiguous()
+    if dtype.is_floating_point and not written.isfinite().all():
+        if tensor.isfinite().all():
+            kind = str(dtype).removeprefix("torch.")
+            raise ModelError(f"tensor {name} has values too large for {kind}: choose bfloat16 or float32")
+        raise ModelError(f"tensor {name} has values that are no finite numbers")
+    return memoryview(written.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------
+
+
+def read_head(path: Path) -> dict[str, Entry]:
+    """What tensors a file holds; nothing else of it is read.
+
+    Raises:
+        ModelError: If the file is missing, damaged or truncated.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path.parent} lacks {path.name}; get the model again")
+    try:
+        entries = _parse_head(path)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path} is damaged ({error}); get the model again") from error
+    return entries
+
+
+def _parse_head(path: Path) -> dict[str, Entry]:
+    """The head of a file, which must account for every byte behind it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 + length or length < 2:
+            raise ValueError("it ends within its head")
+        head = json.loads(file.read(length))
+    head.pop("__metadata__", None)
+    entries, at = {}, 8 + length
+    for name, about in sorted(head.items(), key=lambda item: item[1]["data_offsets"]):
+        if about["dtype"] not in KINDS:
+            raise ValueError(f"tensor {name} is of the unknown kind {about['dtype']}")
+        dtype, shape = KINDS[about["dtype"]], tuple(about["shape"])
+        start, end = (8 + length + offset for offset in about["data_offsets"])
+        if start != at or end - start != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"tensor {name} is out of place")
+        entries[name], at = Entry(dtype, shape, start, end), end
+    if at != size:
+        raise ValueError(f"it has {size} bytes and should have {at}")
+    return entries
+
+
+def read_tensors(path: Path, head: Mapping[str, Entry], dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a file, one at a time: mapped where they are used as they lie in it, else read and converted.
+
+    Args:
+        path: The file.
+        head: From `read_head`; the tensors wanted.
+        dtype: Of the floating-point ones; None leaves them.
+    """
+    changed = {
+        name for name, entry in head.items() if entry.dtype.is_floating_point and dtype not in (None, entry.dtype)
+    }
+    with safe_open(path, "pt") as mapped, path.open("rb") as file:
+        for name, entry in head.items():
+            yield name, _read(file, entry).to(dtype) if name in changed else mapped.get_tensor(name)
+
+
+def _read(file: IO[bytes], entry: Entry) -> Tensor:
+    """A tensor in memory of its own: pages of a map would stay counted beside what they are converted to."""
+    data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
+    file.seek(entry.start)
+    file.readinto(data.numpy())  # type: ignore[attr-defined]
+    return data.view(entry.dtype).view(entry.shape)
+
+
+def load_network(
+    path: Path, network: nn.Module, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> None:
+    """Fill a network, which may be on the meta device, from its file.
+
+    Tensors that lie in the file as they are wanted are mapped, not copied: their pages come into memory as they are
+    used, and the system can drop and read them again. All others are converted one at a time. Kernels under weight
+    norm are folded, if the network has them so.
+
+    Args:
+        path: The file.
+        network: What to fill; it is left where it is, and so are the tensors that are no part of its state.
+        device: Where the tensors go.
+        dtype: Of the floating-point tensors.
+
+    Raises:
+        ModelError: If the file is missing, truncated, or its tensors are not those of the network.
+    """
+    head = read_head(path)
+    wanted = network.state_dict()
+    folded = {name for name in head if name.endswith((OUR_LENGTH, OUR_DIRECTION)) and name not in wanted}
+    kernels = {
+        name.removesuffix(OUR_DIRECTION) + "weight": (name.removesuffix(OUR_DIRECTION) + OUR_LENGTH, name)
+        for name in folded
+        if name.endswith(OUR_DIRECTION) and name.removesuffix(OUR_DIRECTION) + OUR_LENGTH in folded
+    }
+    plain = {name: entry for name, entry in head.items() if not any(name in pair for pair in kernels.values())}
+    seen = plain | {kernel: head[direction] for kernel, (_, direction) in kernels.items()}
+    fault = _mismatch(seen, wanted)
+    if fault:
+        raise ModelError(f"{path} does not fit config.json: {fault}")
+    try:
+        state = {name: tensor.to(device) for name, tensor in read_tensors(path, plain, dtype)}
+        for kernel, pair in kernels.items():
+            parts = dict(read_tensors(path, {name: head[name] for name in pair}, torch.float32))
+            state[kernel] = fold(parts[pair[0]], parts[pair[1]]).to(device, dtype)
+    except (SafetensorError, OSError, RuntimeError) as error:  # it changed under our hands; memory ran out after all
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path} cannot be loaded ({reason})") from error
+    network.load_state_dict(state, assign=True)
+
+
+def _mismatch(given: Mapping[str, Entry], wanted: Mapping[str, Tensor]) -> str:
+    """First fault of a set of tensors, or an empty string."""
+    for key in sorted(wanted.keys() | given.keys()):
+        if key not in given:
+            return f"tensor {key} is missing"
+        if key not in wanted:
+            return f"tensor {key} is unexpected"
+        if given[key].shape != wanted[key].shape:
+            return f"tensor {key} has shape {given[key].shape}, expected {tuple(wanted[key].shape)}"
+        if given[key].dtype.is_floating_point != wanted[key].is_floating_point():
+            return f"tensor {key} is of kind {given[key].dtype}, expected {wanted[key].dtype}"
+    return ""
+
+
+def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
+    """Hexadecimal SHA-256 of a file; ``progress`` is called with the bytes of each block that is read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            if progress is not None:
+                progress(len(block))
+    return digest.hexdigest()

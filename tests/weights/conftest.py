@@ -1,0 +1,32 @@
+"""Published files in small, and folders of one's own to damage."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_published
+
+
+@pytest.fixture(autouse=True)
+def no_models_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests may have fetched models."""
+    monkeypatch.setenv("CHELYS_MODELS", str(tmp_path / "models"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of published files in small; not to be changed."""
+    return tiny_published.make(tmp_path_factory.mktemp("published") / "tiny")
+
+
+@pytest.fixture
+def tiny_copy(tiny: Path, tmp_path: Path) -> Callable[[], Path]:
+    """Make such a folder of one's own, to be damaged."""
+
+    def copy() -> Path:
+        return Path(shutil.copytree(tiny, tmp_path / "published"))
+
+    return copy

@@ -1,0 +1,151 @@
+"""Safetensors files: the same bytes as the library's, whole or not at all, mapped where they can be."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from chelys.errors import ModelError
+from chelys.weights.tensor_file import (
+    load_network,
+    read_head,
+    read_tensors,
+    replacing,
+    sha256,
+    write_tensors,
+    write_text,
+)
+
+MIXED = {
+    "b.weight": torch.randn(3, 5),
+    "a.weight": torch.randn(4, 4).t(),
+    "ö": torch.randn(7).half(),
+    "count": torch.tensor(9),
+    "flags": torch.tensor([True, False]),
+    "empty": torch.zeros(0, 3),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_bytes_are_those_of_the_library(tmp_path: Path, dtype: torch.dtype) -> None:
+    ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
+    digest = write_tensors(ours, MIXED, network="toy", dtype=dtype)
+    cast = {name: (t.to(dtype) if t.is_floating_point() else t).contiguous() for name, t in MIXED.items()}
+    save_file(cast, theirs, metadata={"network": "toy"})
+    assert ours.read_bytes() == theirs.read_bytes() and digest == sha256(ours)
+    back = dict(read_tensors(ours, read_head(ours), None))
+    assert back.keys() == MIXED.keys() and all(torch.equal(back[name], tensor) for name, tensor in cast.items())
+
+
+def test_half_a_file_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(RuntimeError), replacing(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+    write_text(path, "after")
+    assert path.read_text() == "after" and list(tmp_path.iterdir()) == [path]
+    (tmp_path / "plain").write_text("")
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+@pytest.mark.parametrize("cut", [0, 4, 20, -1])
+def test_a_head_accounts_for_every_byte(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "file.safetensors"
+    write_tensors(path, MIXED, network="toy", dtype=torch.float32)
+    data = path.read_bytes()
+    for broken in (data[:cut], data + b"more"):
+        path.write_bytes(broken)
+        with pytest.raises(ModelError, match="file.safetensors is damaged"):
+            read_head(path)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"[]",
+        b'{"a": 3}',
+        b'{"a": {"dtype": "F4", "shape": [2], "data_offsets": [0, 8]}}',
+        b'{"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}',
+        b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_head_that_makes_no_sense_is_refused(tmp_path: Path, head: bytes) -> None:
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(len(head).to_bytes(8, "little") + head + bytes(8))
+    with pytest.raises(ModelError, match="is damaged") as raised:
+        read_head(path)
+    assert "\n" not in str(raised.value)
+
+
+def layer() -> nn.Linear:
+    with torch.device("meta"):
+        return nn.Linear(1000, 1000)
+
+
+def test_what_lies_as_it_is_wanted_is_mapped_not_copied(tmp_path: Path) -> None:
+    """Then the file is where the numbers are: they change with it."""
+    path, network = tmp_path / "file.safetensors", layer()
+    write_tensors(
+        path, {"weight": torch.zeros(1000, 1000), "bias": torch.zeros(1000)}, network="l", dtype=torch.float32
+    )
+    load_network(path, network)
+    with path.open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\x00\x00\x80\x3f")
+    assert {network.weight[-1, -1].item(), network.bias[-1].item()} == {0.0, 1.0}
+
+
+def test_what_is_converted_is_no_map(tmp_path: Path) -> None:
+    path, network = tmp_path / "file.safetensors", layer()
+    tensors = {"weight": torch.randn(1000, 1000), "bias": torch.randn(1000)}
+    write_tensors(path, tensors, network="l", dtype=torch.float16)
+    load_network(path, network, dtype=torch.bfloat16)
+    path.write_bytes(b"")
+    assert torch.equal(network.weight, tensors["weight"].half().bfloat16()) and network.bias.dtype == torch.bfloat16
+
+
+def test_kernels_under_weight_norm_are_folded(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    split = nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 5), dim=0)
+    write_tensors(path, split.state_dict(), network="c", dtype=torch.float32)
+    plain = nn.Conv1d(3, 4, 5)
+    load_network(path, plain)
+    torch.testing.assert_close(plain.weight, split.weight)
+    assert torch.equal(plain.bias, split.bias)  # type: ignore[arg-type]
+    again = nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 5), dim=0)
+    load_network(path, again)
+    assert all(torch.equal(tensor, split.state_dict()[name]) for name, tensor in again.state_dict().items())
+
+
+def test_half_a_kernel_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    split = nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 5), dim=0).state_dict()
+    split.pop("parametrizations.weight.original0")
+    write_tensors(path, split, network="c", dtype=torch.float32)
+    with pytest.raises(
+        ModelError, match="does not fit config.json: tensor parametrizations.weight.original1 is unexpec"
+    ):
+        load_network(path, nn.Conv1d(3, 4, 5))
+
+
+def test_not_finite(tmp_path: Path) -> None:
+    for value, said in ((float("inf"), "no finite numbers"), (1e5, "too large for float16: choose")):
+        with pytest.raises(ModelError, match=f"tensor a has values (that are )?{said}"):
+            write_tensors(tmp_path / "f", {"a": torch.tensor([1, value])}, network="l", dtype=torch.float16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_library_reads_a_saved_network(toy_folder: Path) -> None:
+    path = toy_folder / "diffusion.safetensors"
+    head = read_head(path)
+    assert {name: tuple(t.shape) for name, t in load_file(path).items()} == {n: e.shape for n, e in head.items()}
+    assert sum(entry.size(torch.float32) for entry in head.values()) == 2 * sum(e.end - e.start for e in head.values())
