@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from chelys.inference.denoise import estimate_clean, guidance_at, process_of
-from chelys.inference.samplers import ddim_step, posterior
+from chelys.inference.samplers import ddim_step
+from chelys.models.gaussian import posterior
 from chelys.models.schedule import Process
 from chelys.weights.name_tables import TABLES
 from chelys.weights.tortoise import from_tortoise, to_tortoise

