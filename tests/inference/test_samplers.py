@@ -6,14 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from chelys.inference.samplers import (
-    clean_of_noise,
-    ddim_step,
-    ddpm_step,
-    dpm_step,
-    noise_of_clean,
-    posterior,
-)
+from chelys.inference.samplers import ddim_step, ddpm_step, dpm_step
+from chelys.models.gaussian import clean_of_noise, noise_of_clean, posterior
 from chelys.models.schedule import Process, even_steps
 
 PROCESS = Process(even_steps(10))

@@ -34,7 +34,7 @@ def priors() -> dict[str, VoicePrior]:
     for prior in made.values():
         toy.stir(prior, generator)
         for layer in prior.layers[:-1]:
-            layer.weight.data *= prior.config.dim**0.5 / prior.config.rate  # so that the noise is not drowned by the biases
+            layer.weight.data *= layer.in_features**0.5 / prior.config.rate  # else the biases would drown the noise
     return made
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from chelys.inference.options import Sampler
-from chelys.inference.samplers import clean_of_noise, ddim_step, ddpm_step, dpm_step
+from chelys.inference.samplers import ddim_step, ddpm_step, dpm_step
 from chelys.models.diffusion import Diffusion
+from chelys.models.gaussian import clean_of_noise
 from chelys.models.schedule import STEPS, Process, even_steps, packed_steps
 
 

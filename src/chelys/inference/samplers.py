@@ -6,51 +6,11 @@ The functions are pure: noise comes in as an argument, the numbers of the schedu
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from chelys.models.gaussian import noise_of_clean, posterior
 from chelys.models.schedule import Process
-
-
-def clean_of_noise(process: Process, index: int, x: Tensor, noise: Tensor) -> Tensor:
-    """The clean mel, if ``noise`` is the unit noise that made ``x`` of it."""
-    alpha = float(process.alphas[index])
-    return (x - (1 - alpha) ** 0.5 * noise) / alpha**0.5
-
-
-def noise_of_clean(process: Process, index: int, x: Tensor, clean: Tensor) -> Tensor:
-    """The unit noise that made ``x`` of the clean mel."""
-    alpha = float(process.alphas[index])
-    return (x - alpha**0.5 * clean) / (1 - alpha) ** 0.5
-
-
-class Posterior(NamedTuple):
-    """The normal distribution of the next cleaner mel: its mean and the logarithm of its variance."""
-
-    mean: Tensor
-    log_variance: Tensor
-
-
-def posterior(process: Process, index: int, x: Tensor, clean: Tensor, variance: Tensor | None = None) -> Posterior:
-    """Where the next cleaner mel lies, given this one and the clean one (Ho et al. 2020, section 3.2).
-
-    Args:
-        process: The visited steps.
-        index: Of this step.
-        x: Noisy mel.
-        clean: What the network takes for the clean one, within its bounds.
-        variance: What the network says of the variance: from -1, the variance of the posterior, to 1, beta, by
-            logarithm and not held between them (Nichol & Dhariwal 2021, section 3.1). None where it says nothing: the
-            variance of the posterior.
-    """
-    mean = float(process.posterior_clean[index]) * clean + float(process.posterior_noisy[index]) * x
-    low, high = float(process.posterior_log_variance[index]), float(process.betas[index].log())
-    if variance is None:
-        return Posterior(mean, torch.full_like(mean, low))
-    share = (variance + 1) / 2
-    return Posterior(mean, share * high + (1 - share) * low)
 
 
 def ddpm_step(process: Process, index: int, x: Tensor, clean: Tensor, variance: Tensor | None, noise: Tensor) -> Tensor:
