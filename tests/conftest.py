@@ -27,9 +27,10 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_voices_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whoever runs the tests may have voices of their own."""
+def nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests may have voices and models of their own."""
     monkeypatch.setenv("CHELYS_VOICES", str(tmp_path / "shelf"))
+    monkeypatch.setenv("CHELYS_MODELS", str(tmp_path / "models"))
 
 
 @pytest.fixture(scope="session")

@@ -152,8 +152,7 @@ def test_every_package_used_is_declared_and_every_core_dependency_used() -> None
         for _, name in imports(path):
             used.setdefault(name.split(".")[0], set()).add(room_of(path))
     foreign = {name: rooms for name, rooms in used.items() if name not in {*sys.stdlib_module_names, "chelys"}}
-    # huggingface_hub has its place in the core for models by hub id, which come with the published weights.
-    assert core - {"huggingface_hub"} <= set(foreign)
+    assert core <= set(foreign)
     needs_extra = {name: rooms for name, rooms in foreign.items() if name not in core}
     assert set(needs_extra) <= modules(extras["train"] + extras["corpus"] + extras["align"])
     # Speaking needs no extra, but for finding [brackets] in the audio.

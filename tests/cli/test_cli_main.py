@@ -23,6 +23,7 @@ VERBS = [
     ["voices", "add"],
     ["voices", "random"],
     ["detect"],
+    ["convert"],
     ["voices", "info"],
     ["data"],
     ["data", "make"],

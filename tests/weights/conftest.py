@@ -10,12 +10,6 @@ import pytest
 import tiny_published
 
 
-@pytest.fixture(autouse=True)
-def no_models_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whoever runs the tests may have fetched models."""
-    monkeypatch.setenv("CHELYS_MODELS", str(tmp_path / "models"))
-
-
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of published files in small; not to be changed."""
