@@ -100,6 +100,37 @@ def make(folder: Path) -> ToyCorpus:
     return toy
 
 
+@dataclass(frozen=True)
+class TwoFrontEnds:
+    """The corpus laid out twice, as the published networks hear it.
+
+    Attributes:
+        features: Of the codes' front end.
+        rendered: Of the shared one.
+        codes: Random ones, 16 of them.
+        text: Folder of the tokenizer.
+    """
+
+    features: Path
+    rendered: Path
+    codes: Path
+    text: Path
+
+    def codes_paths(self) -> dict[str, str]:
+        """Keys of a run's configuration that say where the data lie."""
+        return {"features": str(self.features), "codes": str(self.codes), "text": str(self.text)}
+
+
+def lay_out_twice(toy: ToyCorpus, folder: Path) -> TwoFrontEnds:
+    """Lay it out once more; what is there is left as it is."""
+    two = TwoFrontEnds(folder / "features", toy.features, folder / "codes.npy", toy.text)
+    if not two.codes.exists():
+        extract([toy.manifest], two.features, front_end="codes", workers=1)
+        count = len(Features(two.features).frames) // 4
+        np.save(two.codes, np.random.default_rng(0).integers(16, size=count).astype(np.uint16))
+    return two
+
+
 def make_corpus(folder: Path, *, clips: int = 18, rate: int = RATE) -> Path:
     """Write recordings and their manifest; the last clip of each speaker is held out.
 

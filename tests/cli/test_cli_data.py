@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from chelys.data.manifest import Utterance, write_manifest
 from chelys.errors import ConfigError, UserError
+from chelys.text.tokenizer import Tokenizer
 
 
 class Recorder:
@@ -104,3 +106,12 @@ def test_mistakes_are_one_line(
     Path("file").touch()
     Path("folder").mkdir()
     assert said in refused(*arguments)
+
+
+def test_bpe_leaves_a_tokenizer(invoke: Callable[..., Any], tmp_path: Path) -> None:
+    manifest = tmp_path / "m.jsonl"
+    write_manifest(manifest, [Utterance("a", "a.wav", "The tortoise and the hare. The road.", "ada", 2.0)])
+    done = invoke("data", "bpe", manifest, "--out", tmp_path / "text", "--size", "42")
+    assert done.exit_code == 0 and "(42 ids)" in done.stdout
+    tokenizer = Tokenizer.load(tmp_path / "text", cleaner="tortoise")
+    assert tokenizer.decode(tokenizer.encode("the hare")) == "the hare"

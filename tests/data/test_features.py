@@ -15,7 +15,8 @@ import toy_corpus
 from toy_corpus import RATE, ToyCorpus
 
 from chelys.audio.mel import log_mel
-from chelys.audio.rates import FRAMES_PER_CODE, MEL_24K, SAMPLES_PER_CODE
+from chelys.audio.published import code_mel
+from chelys.audio.rates import FRAMES_PER_CODE, MEL_22K, MEL_24K, SAMPLES_PER_CODE
 from chelys.data.features import Features, extract
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.errors import ManifestError
@@ -72,11 +73,14 @@ def test_statistics(toy: ToyCorpus) -> None:
     assert features.statistics["hours"] == pytest.approx(len(frames) * 256 / 24_000 / 3600)
 
 
-def test_clips_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    waves = {name: tone(0.5) for name in ("a", "noise", "z")} | {
-        "short": tone(0.04), "empty": np.zeros(0, np.float32), "nan": np.full(9000, np.nan, np.float32)
+def test_clips_that_cannot_be_used_are_left_out_counted_and_listed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    waves = {name: tone(0.5) for name in ("a", "noise", "again")} | {
+        "short": tone(0.04), "empty": np.zeros(0, np.float32), "nan": np.full(9000, np.nan, np.float32),
+        "silent": 5e-4 * tone(0.5), "quiet": 1e-2 * tone(0.5), "z": tone(0.6),
     }  # fmt: skip
-    order = ["a", "noise", "short", "empty", "nan", "gone", "z"]
+    order = ["a", "noise", "short", "empty", "nan", "gone", "silent", "quiet", "again", "z"]
     for name, wave in waves.items():
         sf.write(tmp_path / f"{name}.wav", wave, RATE, subtype="FLOAT")
     (tmp_path / "noise.wav").write_bytes(b"RIFFnonsense")
@@ -84,14 +88,37 @@ def test_clips_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path, capl
     with caplog.at_level(logging.WARNING):
         extract([tmp_path / "m.jsonl"], tmp_path / "features", workers=1)
     features = Features(tmp_path / "features")
-    assert [c.id for c in features.clips] == ["a", "z"]
-    assert torch.equal(features.mel(features.clips[1]), mel_of(waves["z"]))
-    assert "5 of 7 clips" in caplog.text
+    assert [c.id for c in features.clips] == ["a", "quiet", "z"]
+    assert torch.equal(features.mel(features.clips[2]), mel_of(waves["z"]))
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "7 of 10 clips are left out (2 corrupt, 2 too short, 1 missing, 1 silent, 1 duplicate): "
+        f"see {tmp_path / 'features' / 'bad_clips.jsonl'}"
+    )
+    listed = [json.loads(line) for line in (tmp_path / "features" / "bad_clips.jsonl").read_text().splitlines()]
+    assert [(line["id"], line["reason"]) for line in listed] == [
+        ("noise", "corrupt"), ("short", "too short"), ("empty", "too short"), ("nan", "corrupt"), ("gone", "missing"),
+        ("silent", "silent"), ("again", "duplicate"),
+    ]  # fmt: skip
+    assert listed[-1]["detail"] == "sounds as a does"
+    assert [clip.id for clip in features.bad_clips.all()] == [line["id"] for line in listed]
+
+
+def test_a_sound_corpus_has_no_list_of_bad_clips(toy: ToyCorpus) -> None:
+    assert not (toy.features / "bad_clips.jsonl").exists() and len(Features(toy.features).bad_clips) == 0
+
+
+def test_clips_shorter_than_a_crop_are_noted(toy: ToyCorpus) -> None:
+    features = Features(toy.features)
+    longer = features.at_least(100)
+    assert 0 < len(longer) < len(features.clips) and all(clip.frames >= 100 for clip in longer)
+    noted = {clip.id: clip.reason for clip in features.bad_clips.all()}
+    assert noted == {clip.id: "too short" for clip in features.clips if clip.frames < 100}
 
 
 def test_nothing_usable(tmp_path: Path) -> None:
     write_manifest(tmp_path / "m.jsonl", [Utterance("a", "gone.wav", "Calm.", "ada", 1.0)])
-    with pytest.raises(ManifestError, match="no usable clip in .*m.jsonl"):
+    with pytest.raises(ManifestError, match="no usable clip in .*m.jsonl: 1 missing"):
         extract([tmp_path / "m.jsonl"], tmp_path / "features", workers=1)
     with pytest.raises(ManifestError, match="no features in"):
         Features(tmp_path / "features")
@@ -123,7 +150,7 @@ def test_pieces_of_longer_files(tmp_path: Path) -> None:
 def test_several_manifests_in_their_order(tmp_path: Path) -> None:
     for name in "ba":
         (tmp_path / name).mkdir()
-        sf.write(tmp_path / name / "x.wav", tone(0.3), RATE)
+        sf.write(tmp_path / name / "x.wav", tone(0.3 if name == "a" else 0.4), RATE)
         write_manifest(tmp_path / name / "m.jsonl", [Utterance(name, "x.wav", "Line\u2028two.", "ada", 0.3)])
     extract([tmp_path / "b" / "m.jsonl", tmp_path / "a" / "m.jsonl"], tmp_path / "features", workers=1)
     clips = Features(tmp_path / "features").clips
@@ -156,3 +183,16 @@ def test_a_faulty_manifest_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="m.jsonl:1: lacks"):
         extract([tmp_path / "m.jsonl"], tmp_path / "features", workers=1)
     assert not (tmp_path / "features").exists()
+
+
+def test_the_front_end_of_the_published_codes(tmp_path: Path) -> None:
+    wave = tone(0.8)
+    sf.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
+    write_manifest(tmp_path / "m.jsonl", [Utterance("a", "a.wav", "Say a.", "ada", 0.8)])
+    extract([tmp_path / "m.jsonl"], tmp_path / "features", front_end="codes", workers=1)
+    features = Features(tmp_path / "features")
+    resampled = soxr.resample(wave, RATE, 22_050)
+    (clip,) = features.clips
+    assert features.front_end == "codes" and features.spec == MEL_22K and clip.codes == len(resampled) // 1024
+    expected = code_mel(torch.from_numpy(resampled)[None])[0, :, : clip.frames].half().float()
+    assert torch.equal(features.mel(clip), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,10 +13,11 @@ import torch
 from toy_corpus import MEL_RANGE, SPEAKERS, ToyCorpus
 
 from chelys.data.batching import is_held_out
+from chelys.data.codes import Codes
 from chelys.data.features import Clip, Features
 from chelys.data.pairs import PairConfig, Pairs, load_pairs, repeat_to
 from chelys.errors import ManifestError
-from chelys.text.tokenizer import SPELLED_LETTERS
+from chelys.text.tokenizer import SPELLED_LETTERS, Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +141,50 @@ def test_voices_weigh_speakers(toy: ToyCorpus) -> None:
 def test_no_clip_left(toy: ToyCorpus) -> None:
     with pytest.raises(ManifestError, match="no clip to train on"):
         toy.pairs(PairConfig(longest=3))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "detail"),
+    [
+        ("", "text cannot be spoken", "the text is empty"),
+        (" \n", "text cannot be spoken", "the text is empty"),
+        ("... !", "text cannot be spoken", "nothing in the text"),
+        ("\u4f60\u597d", "text cannot be spoken", "nothing in the text"),
+        ("calm moon " * 12, "text too long for its clip", "119 characters in"),
+        ("8888888888888888", "text too long", "ids; pairs.longest_text is 30"),
+    ],
+)
+def test_texts_that_cannot_be_learned(toy: ToyCorpus, text: str, reason: str, detail: str) -> None:
+    features = Features(toy.features)
+    odd = features.clips[4]
+    features.clips[4] = dataclasses.replace(odd, text=text)
+    config = PairConfig(budget=120, reference_frames=32, longest_text=30 if "8" in text else 400)
+    pairs = Pairs(features, Codes(toy.codes), Tokenizer.load(toy.text), MEL_RANGE, config, 1)
+    bad = {clip.id: clip for clip in pairs.bad_clips.all()}
+    assert bad[odd.id].reason == reason and detail in bad[odd.id].detail
+    assert odd.id not in {clip.id for clip in pairs.train + pairs.test}
+    for step in range(5):
+        pairs.batch(step)
+    assert len(bad) == 1 or "8" in text
+
+
+def test_clips_that_are_too_long_are_noted(toy: ToyCorpus) -> None:
+    pairs = toy.pairs(PairConfig(longest=40))
+    noted = {clip.id: clip.reason for clip in pairs.bad_clips.all()}
+    assert noted and noted == {clip.id: "too long" for clip in pairs.features.clips if clip.codes > 40}
+
+
+def test_rows_of_a_batch_are_the_same_rows_alone(pairs: Pairs) -> None:
+    for step in range(3):
+        whole = pairs.batch(step)
+        rows = len(pairs.clips(step))
+        for row in range(rows):
+            alone = pairs.batch(step, slice(row, row + 1))
+            t, m = int(whole.text_lengths[row]), int(whole.code_lengths[row])
+            assert alone.text[0].tolist() == whole.text[row, :t].tolist(), "spelled alike"
+            assert torch.equal(alone.codes[0], whole.codes[row, :m])
+            assert torch.equal(alone.mel[0], whole.mel[row, :, : 4 * m])
+            assert torch.equal(alone.reference[0], whole.reference[row])
 
 
 def test_pairs_from_their_files(toy: ToyCorpus) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from chelys.cli import recipes, report
 from chelys.cli.console import counting, progress_bar, tell
 from chelys.errors import OutputError
 
@@ -20,6 +21,9 @@ app = typer.Typer(
 )
 make_app = typer.Typer(no_args_is_help=True, help="Make a corpus.", epilog="Example: chelys data make synthetic --help")
 app.add_typer(make_app, name="make")
+app.command("recipe", help=recipes.RECIPE_HELP, epilog=recipes.RECIPE_EXAMPLE)(recipes.recipe)
+app.command("check", help=recipes.CHECK_HELP, epilog=recipes.CHECK_EXAMPLE)(recipes.check)
+app.command("report", help=report.HELP, epilog=report.EXAMPLE)(report.report)
 
 
 class Teacher(str, Enum):
@@ -27,6 +31,21 @@ class Teacher(str, Enum):
 
     hibari = "hibari"
     kokoro = "kokoro"
+
+
+class Spelling(str, Enum):
+    """What makes words of a text that is spelled."""
+
+    tortoise = "tortoise"
+    basic = "basic"
+    chelys = "chelys"
+
+
+class FrontEnd(str, Enum):
+    """Whose mels."""
+
+    shared = "shared"
+    codes = "codes"
 
 
 @make_app.command(
@@ -79,12 +98,15 @@ def lexicon(out: Annotated[Path, typer.Option("--out", help="File to write.")]) 
 def features(
     manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST", help="JSONL manifests, in this order.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    front_end: Annotated[
+        FrontEnd, typer.Option("--front-end", help="shared: 24 kHz, 100 bands; codes: as the published VQ-VAE hears.")
+    ] = FrontEnd.shared,
 ) -> None:
     """Extract them."""
     with _folder(out), progress_bar() as update:
         from chelys.data.features import extract
 
-        extract(manifests, out, progress=counting(update, "clips"))
+        extract(manifests, out, front_end=front_end.value, progress=counting(update, "clips"))
     tell(str(out))
 
 
@@ -104,6 +126,30 @@ def tokenizer(
     with _folder(out):
         make_tokenizer(Lexicon.load(lexicon)).save(out)
     tell(str(out))
+
+
+@app.command(
+    "bpe",
+    help="Learn a tokenizer of spelling from the texts of a corpus, by byte-pair encoding.",
+    epilog="Example: chelys data bpe corpus/manifest.jsonl --out text --size 255",
+)
+def bpe(
+    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST", help="JSONL manifests.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for tokenizer.json.")],
+    size: Annotated[int, typer.Option("--size", help="Ids in all, the special ones among them.")] = 255,
+    cleaner: Annotated[
+        Spelling, typer.Option("--cleaner", help="What makes words of a text; training must name it, too.")
+    ] = Spelling.tortoise,
+) -> None:
+    """Learn it."""
+    from chelys.data.manifest import read_manifest
+    from chelys.text.train_tokenizer import train_tokenizer
+
+    texts = (utterance.text for manifest in manifests for utterance in read_manifest(manifest))
+    with _folder(out):
+        made = train_tokenizer(texts, size, cleaner=cleaner.value)
+        made.save(out)
+    tell(f"{out} ({made.vocabulary_size} ids)")
 
 
 @app.command(

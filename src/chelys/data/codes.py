@@ -24,6 +24,10 @@ class Codes:
         self.path = path
         self.all: np.ndarray = np.load(path, mmap_mode="r")
 
+    def largest(self) -> int:
+        """The largest code of all."""
+        return max((int(self.all[i : i + 2**24].max()) for i in range(0, len(self.all), 2**24)), default=0)
+
     def of(self, clip: Clip) -> torch.Tensor:
         """Codes ``(m,)`` of a clip, int64."""
         first = clip.first // FRAMES_PER_CODE

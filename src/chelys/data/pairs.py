@@ -15,11 +15,16 @@ import torch
 from torch import Tensor
 
 from chelys.audio.mel import MelRange
-from chelys.audio.rates import MEL_24K
+from chelys.audio.rates import HOP, MEL_24K
 from chelys.data.batching import Buckets, is_held_out
 from chelys.data.codes import Codes
 from chelys.data.features import Clip, Features
-from chelys.text.tokenizer import Tokenizer
+from chelys.errors import TextError
+from chelys.text.normalize import check_speakable
+from chelys.text.tokenizer import Cleaner, Tokenizer
+
+#: Nobody speaks faster; the slack is for short clips.
+MOST_CHARACTERS_A_SECOND, SLACK = 35, 10
 
 
 class Batch(NamedTuple):
@@ -51,6 +56,7 @@ class PairConfig:
         reference_frames: Mel frames r of the reference clip; shorter clips are repeated.
         spelled: Share of words spelled though the lexicon knows them, so that unknown words can be read.
         longest: Codes of the longest clip used.
+        longest_text: Ids of the longest text used.
         voices: How often clips of a speaker come, against once: ``{"heart": 0.5}``; ``other`` stands for the rest.
     """
 
@@ -58,6 +64,7 @@ class PairConfig:
     reference_frames: int = 256
     spelled: float = 0.08
     longest: int = 400
+    longest_text: int = 400
     voices: dict[str, float] | None = None
 
 
@@ -78,7 +85,8 @@ class Pairs:
         self.mels = mels
         self.features, self.codes, self.tokenizer = features, codes, tokenizer
         self.mel_range, self.config, self.seed = mel_range, config, seed
-        usable = [c for c in features.clips if c.codes <= config.longest]
+        self.bad_clips = features.bad_clips
+        usable = [c for c in features.clips if self._is_usable(c)]
         self.train = [c for c in usable if not is_held_out(c)]
         self.test = [c for c in usable if is_held_out(c)]
         shares = config.voices or {}
@@ -88,18 +96,49 @@ class Pairs:
         for clip in self.train:
             self.by_speaker[clip.speaker].append(clip)
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step."""
-        rng = np.random.default_rng([self.seed, step])
-        clips = [self.train[i] for i in self.buckets.at(step)]
-        return self.collate(clips, rng, spelled=self.config.spelled)
+    def _is_usable(self, clip: Clip) -> bool:
+        """Whether a clip can be trained on; if not, it is noted."""
+        if fault := self._fault(clip):
+            self.bad_clips.add(clip.id, *fault)
+        return fault is None
 
-    def collate(self, clips: list[Clip], rng: np.random.Generator, *, spelled: float = 0.0) -> Batch:
-        """Batch of the given clips; ``rng`` draws reference clips and spelled words."""
-        texts = [
-            self.tokenizer.encode(c.text, spelled=(lambda _: bool(rng.random() < spelled)) if spelled else None)
-            for c in clips
-        ]
+    def _fault(self, clip: Clip) -> tuple[str, str] | None:
+        """What is wrong with a clip, in a few words and in particular."""
+        config, text = self.config, clip.text.strip()
+        if clip.codes > config.longest:
+            return "too long", f"{clip.codes} codes; pairs.longest is {config.longest}"
+        seconds = clip.frames * HOP / self.features.spec.sample_rate
+        if len(text) > MOST_CHARACTERS_A_SECOND * seconds + SLACK:
+            return "text too long for its clip", f"{len(text)} characters in {seconds:.1f} s"
+        try:
+            if self.tokenizer.cleaner == "chelys":
+                check_speakable(text)  # a fraction of the time that it takes to read the text
+            # few characters are read as more than two ids
+            if self.tokenizer.cleaner != "chelys" or len(text) > config.longest_text / 2:
+                ids = len(self.tokenizer.encode(text, spelled=(lambda _: True) if config.spelled else None))
+                if ids > config.longest_text:
+                    return "text too long", f"{ids} ids; pairs.longest_text is {config.longest_text}"
+        except TextError as error:
+            return "text cannot be spoken", str(error)
+        return None
+
+    def batch(self, step: int, rows: slice = slice(None)) -> Batch:
+        """The batch of a step, or some of its rows; what is drawn for a row is its own."""
+        clips = self.clips(step)
+        numbers = range(len(clips))[rows]
+        rngs = [np.random.default_rng([self.seed, step, row]) for row in numbers]
+        return self.collate([clips[row] for row in numbers], rngs, spelled=self.config.spelled)
+
+    def clips(self, step: int) -> list[Clip]:
+        """The clips of a step's batch, row by row."""
+        return [self.train[i] for i in self.buckets.at(step)]
+
+    def collate(
+        self, clips: list[Clip], rng: np.random.Generator | list[np.random.Generator], *, spelled: float = 0.0
+    ) -> Batch:
+        """Batch of the given clips; ``rng``, or one for each row, draws reference clips and spelled words."""
+        rngs = rng if isinstance(rng, list) else [rng] * len(clips)
+        texts = [self._text(c, own, spelled) for c, own in zip(clips, rngs, strict=True)]
         codes = [self.codes.of(c) for c in clips]
         return Batch(
             text=_pad([torch.tensor(t) for t in texts]),
@@ -107,8 +146,11 @@ class Pairs:
             codes=_pad(codes),
             code_lengths=torch.tensor([len(c) for c in codes]),
             mel=self._mel(clips),
-            reference=torch.stack([self.reference(c, rng) for c in clips]),
+            reference=torch.stack([self.reference(c, own) for c, own in zip(clips, rngs, strict=True)]),
         )
+
+    def _text(self, clip: Clip, rng: np.random.Generator, spelled: float) -> list[int]:
+        return self.tokenizer.encode(clip.text, spelled=(lambda _: bool(rng.random() < spelled)) if spelled else None)
 
     def _mel(self, clips: list[Clip]) -> Tensor:
         """Mels of clips side by side, ``(b, f, s)``; most stages read codes alone and are spared them."""
@@ -140,7 +182,16 @@ def _pad(rows: list[Tensor]) -> Tensor:
 
 
 def load_pairs(
-    features: Path, codes: Path, text: Path, mel_range: MelRange, config: PairConfig, seed: int, *, mels: bool = True
+    features: Path,
+    codes: Path,
+    text: Path,
+    mel_range: MelRange,
+    config: PairConfig,
+    seed: int,
+    *,
+    mels: bool = True,
+    cleaner: Cleaner = "chelys",
 ) -> Pairs:
     """Pairs from their files: a feature folder, ``codes.npy`` and a folder with the tokenizer."""
-    return Pairs(Features(features), Codes(codes), Tokenizer.load(text), mel_range, config, seed, mels=mels)
+    tokenizer = Tokenizer.load(text, cleaner=cleaner)
+    return Pairs(Features(features), Codes(codes), tokenizer, mel_range, config, seed, mels=mels)

@@ -1,0 +1,119 @@
+"""What is wrong with a clip, by ear: the trained clip classifier, which knows noise, music, overlap of speakers,
+reverberation and telephones."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+
+from chelys.audio.rates import OUTPUT_RATE
+from chelys.config import from_mapping, to_mapping
+from chelys.errors import AudioError, ConfigError, ModelError
+from chelys.models.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
+from chelys.weights.tensor_file import load_network, write_tensors, write_text
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "classifier.safetensors"
+WINDOW_SECONDS = 4.0  # as long as the longest mixes that it learned from
+LEAST_SECONDS = 1.0  # what is shorter is repeated
+
+
+class ClipClassifier:
+    """The classifier with its weights.
+
+    Attributes:
+        network: In evaluation mode.
+    """
+
+    def __init__(self, network: ClipClassifierNetwork) -> None:
+        self.network = network.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> ClipClassifier:
+        """Load a folder with ``config.json`` and ``classifier.safetensors``.
+
+        Args:
+            folder: Default the one inside the package.
+
+        Raises:
+            ModelError: If a file is missing or damaged, or the two do not fit.
+        """
+        folder = folder or Path(str(resources.files("chelys") / "assets" / "classifier"))
+        path = folder / CONFIG_FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf8"))
+            config = from_mapping(ClipClassifierConfig, values["network"], where=str(path))
+        except FileNotFoundError as error:
+            raise ModelError(f"no clip classifier in {folder}: it has no {CONFIG_FILE}") from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = str(error) if isinstance(error, ConfigError) else f"{path} is damaged; get it again"
+            raise ModelError(reason) from error
+        network = ClipClassifierNetwork(config)
+        load_network(folder / WEIGHTS_FILE, network)
+        return cls(network)
+
+    def __call__(self, audio: np.ndarray, rate: int) -> dict[str, float]:
+        """`classify` for a clip ``(n,)`` at any rate (Hz): what the stage that measures calls."""
+        if rate != OUTPUT_RATE:
+            audio = soxr.resample(audio, rate, OUTPUT_RATE)
+        return self.classify(audio)
+
+    def classify(self, wave: np.ndarray) -> dict[str, float]:
+        """How likely a clip is of each class.
+
+        The clip is heard in windows of at most four seconds; a fault counts with the mean of the windows that have
+        most of it, one half of all, so that music under a part of a clip is not thinned out by the rest.
+
+        Args:
+            wave: ``(n,)`` at 24 kHz, of any level.
+
+        Returns:
+            Class -> probability, in the order of CLASSES. Faults do not exclude one another; ``clean`` is 1 minus the
+            likeliest of them.
+
+        Raises:
+            AudioError: If there are no samples, or some are not finite.
+        """
+        if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
+            raise AudioError(f"a clip must be one channel of finite samples, not an array of shape {wave.shape}")
+        least = int(LEAST_SECONDS * OUTPUT_RATE)
+        if len(wave) < least:
+            wave = np.tile(wave, -(-least // len(wave)))[:least]
+        windows = self.network.probabilities(torch.from_numpy(_windows(wave.astype(np.float32))))
+        loudest = windows.sort(0, descending=True).values[: (len(windows) + 1) // 2]
+        faults = loudest.mean(0).tolist()
+        return dict(zip(CLASSES, (1 - max(faults), *faults), strict=True))
+
+
+def load_classifier(model: Path | None = None) -> ClipClassifier:
+    """`ClipClassifier.load` for a configuration: ``chelys.data.prepare.classifier:load_classifier``."""
+    return ClipClassifier.load(model)
+
+
+def _windows(wave: np.ndarray) -> np.ndarray:
+    """Equal windows ``(b, n)`` that cover a wave, overlapping where they must."""
+    length = min(len(wave), int(WINDOW_SECONDS * OUTPUT_RATE))
+    count = -(-len(wave) // length)
+    starts = np.linspace(0, len(wave) - length, count).astype(int)
+    return np.stack([wave[start : start + length] for start in starts])
+
+
+def save_classifier(network: ClipClassifierNetwork, folder: Path) -> str:
+    """Write what `ClipClassifier.load` reads, weights in float16.
+
+    Args:
+        network: The trained network.
+        folder: Where; made if missing.
+
+    Returns:
+        SHA-256 of the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = write_tensors(folder / WEIGHTS_FILE, network.state_dict(), network="classifier", dtype=torch.float16)
+    values = {"classes": CLASSES, "network": to_mapping(network.config), "sha256": digest, "license": "Apache-2.0"}
+    write_text(folder / CONFIG_FILE, json.dumps(values, indent=2) + "\n")
+    return digest

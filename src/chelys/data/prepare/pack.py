@@ -1,0 +1,176 @@
+"""Kept clips to WebDataset shards: tar files in which each clip is a few files of one name.
+
+``ID.flac`` and ``ID.json`` (the ledger's line), and ``ID.codes.npy`` where clips were encoded. The bytes depend on the
+clips alone: no times, no owners. ``shards/index.jsonl`` lists the shards in order, with what is in them.
+
+Where one shard ends and the next begins depends on the clips' names, not on their count, so that new recordings change
+the shards they fall into and leave the others as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import soundfile as sf
+
+from chelys.data.prepare.blocks import Draft
+from chelys.data.prepare.ledger import write_lines
+from chelys.data.prepare.work import Item, Row, Store, key
+
+INDEX = "index.jsonl"
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """What a shard is.
+
+    Attributes:
+        clips: In a shard, about; between half and twice as many.
+        contents: ``flac``, ``codes`` (of clips that were encoded) or ``both``.
+    """
+
+    clips: int = 1000
+    contents: Literal["flac", "codes", "both"] = "flac"
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The stage: one shard an item."""
+
+    settings: PackSettings = PackSettings()
+    name: str = "pack"
+    version: int = 1
+
+    def check(self) -> None:
+        """See ``Stage``."""
+
+    def items(self, drafts: Iterable[Draft]) -> Iterator[Item]:
+        """Shards of the kept clips, in the ledger's order."""
+        members: list[Row] = []
+        for draft in drafts:
+            member: Row = {"clip": _described(draft), "audio": draft.clip.audio, "span": list(draft.span)}
+            if "encode" in draft.rows and self.settings.contents != "flac":
+                member["codes"] = draft.rows["encode"]["codes"]
+            members.append(member)
+            if self._is_last(draft.clip.id, len(members)):
+                yield Item({"members": members})
+                members = []
+        if members:
+            yield Item({"members": members})
+
+    def _is_last(self, name: str, count: int) -> bool:
+        wanted = max(1, self.settings.clips)
+        if count >= 2 * wanted:
+            return True
+        drawn = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+        return 2 * count >= wanted and drawn % max(1, wanted // 2) == 0
+
+    def shard(self, name: str, store: Store) -> str:
+        """Path of the tar of an item."""
+        return str(store.rows_path(self.name, name).with_suffix(".tar"))
+
+    def work(self, item: Item, store: Store) -> list[Row]:
+        """Write one shard."""
+        from pathlib import Path
+
+        path = Path(self.shard(key(self, item), store))
+        seconds = 0.0
+        with store.growing(path) as partial, tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for member in item.content["members"]:
+                name = member["clip"]["id"]
+                seconds += member["clip"]["seconds"]
+                if self.settings.contents != "codes":
+                    _add(tar, f"{name}.flac", _flac(member, store))
+                if "codes" in member:
+                    _add(tar, f"{name}.codes.npy", _npy(member["codes"]))
+                _add(tar, f"{name}.json", (json.dumps(member["clip"], ensure_ascii=True) + "\n").encode())
+        size = path.stat().st_size
+        return [{"clips": len(item.content["members"]), "seconds": round(seconds, 3), "bytes": size}]
+
+
+def _described(draft: Draft) -> Row:
+    """What a clip's JSON file says; only ids of clips, so that it holds wherever the shard goes."""
+    entry = asdict(draft.clip)
+    for field in ("audio", "audio_start", "audio_end", "kept", "reasons", "same_as"):
+        del entry[field]
+    return entry
+
+
+def _flac(member: Row, store: Store) -> bytes:
+    first, last = member["span"]
+    with sf.SoundFile(store.out / member["audio"]) as file:
+        file.seek(first)
+        samples = file.read(last - first, dtype="int16")
+        buffer = io.BytesIO()
+        sf.write(buffer, samples, file.samplerate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _npy(codes: list[int]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(codes, np.uint16))
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mode = 0o644
+    tar.addfile(info, io.BytesIO(data))
+
+
+def publish(stage: Pack, names: list[str], store: Store) -> None:
+    """Give the finished shards their place, ``shards/000000.tar`` and so on; those that left it go.
+
+    Args:
+        stage: That made them.
+        names: Keys of all shards, in order.
+        store: The folder.
+    """
+    folder = store.out / "shards"
+    folder.mkdir(exist_ok=True)
+    entries = []
+    for i, name in enumerate(names):
+        made, shown = stage.shard(name, store), folder / f"{i:06d}.tar"
+        rows = store.read(stage.name, name)
+        assert rows is not None
+        if not (shown.exists() and os.path.samefile(made, shown)):
+            partial = folder / f".{shown.name}.part"
+            partial.unlink(missing_ok=True)
+            try:
+                os.link(made, partial)  # the same bytes under a second name
+            except OSError:  # a file system without links
+                if shown.exists() and _digest(shown) == _digest(made):
+                    entries.append({"shard": shown.name, **rows[0]})
+                    continue
+                shutil.copyfile(made, partial)
+            partial.replace(shown)
+        entries.append({"shard": shown.name, **rows[0]})
+    write_lines(folder / INDEX, entries)
+    wanted = {entry["shard"] for entry in entries} | {INDEX}
+    for path in folder.iterdir():
+        if path.name not in wanted and (path.suffix in (".tar", ".part")):
+            path.unlink()
+    for path in (store.out / "work" / stage.name).rglob("*.tar"):
+        if path.stem not in names:
+            path.unlink()
+            with suppress(FileNotFoundError):
+                path.with_suffix(".jsonl").unlink()
+
+
+def _digest(path: str | os.PathLike[str]) -> str:
+    with open(path, "rb") as file:
+        whole = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            whole.update(chunk)
+    return whole.hexdigest()
