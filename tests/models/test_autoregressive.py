@@ -137,3 +137,14 @@ def test_special_ids_lie_behind_the_others() -> None:
     assert (SMALL.start_text, SMALL.stop_text, SMALL.start_code, SMALL.stop_code) == (20, 0, 30, 31)
     published = AutoregressiveConfig.tortoise_v2()
     assert (published.start_text, published.start_code, published.stop_code) == (255, 8192, 8193)
+
+
+def test_dropout_is_of_training_alone(batch: tuple[Tensor, ...]) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        decoder = Autoregressive(replace(SMALL, dropout=0.5, layers=0))
+        toy.stir(decoder, torch.Generator().manual_seed(0))
+        first, second = (decoder.train()(*batch)[1] for _ in range(2))
+        quiet = [decoder.eval()(*batch)[1] for _ in range(2)]
+    assert not torch.equal(first, second), "embeddings are dropped, too"
+    assert torch.equal(*quiet)

@@ -129,3 +129,26 @@ def test_a_fresh_network_says_nothing_yet() -> None:
     x, time = noise(1, 16, 4), noise(1, 16, seed=1)
     with torch.random.fork_rng(devices=[]):
         assert torch.equal(ResidualBlock(16)(x, time), x)
+
+
+def test_layers_are_passed_over_in_training_alone() -> None:
+    diffusion = network(layers=8, layer_drop=0.5)
+    x, time, content = noise(1, 6, 12), torch.tensor([5]), noise(1, 16, 6, seed=2)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        dropped = [diffusion.train()._dropped(9) for _ in range(200)]
+        said = {float(diffusion(x, time, content).sum()) for _ in range(10)}
+        quiet = [diffusion.eval()(x, time, content) for _ in range(3)]
+    assert len(said) > 5 and all(torch.equal(a, quiet[0]) for a in quiet)
+    counts = torch.tensor([sum(number in numbers for numbers in dropped) for number in range(9)]) / 200
+    assert counts[0] == counts[8] == 0, "the first and the last never are"
+    assert 0.35 < counts[1:8].min() and counts[1:8].max() < 0.65
+
+
+def test_a_layer_passed_over_has_a_gradient_of_zero() -> None:
+    diffusion = network(layers=3, layer_drop=1.0).train()
+    diffusion(noise(1, 6, 12), torch.tensor([5]), noise(1, 16, 6, seed=2)).square().mean().backward()
+    for number, layer in enumerate(diffusion.layers):
+        gradients = [parameter.grad for parameter in layer.parameters()]
+        assert all(gradient is not None for gradient in gradients), "engines that sum gradients wait for them"
+        assert any(gradient.any() for gradient in gradients) == (number == 0)

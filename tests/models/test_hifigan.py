@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from chelys.errors import ConfigError
-from chelys.models.hifigan import RATE_RATIO, HiFiGAN, HiFiGANConfig, stretch
+from chelys.models.hifigan import RATE_RATIO, HiFiGAN, HiFiGANConfig, stretch, stretch_rows
 
 SMALL = HiFiGANConfig(
     latent_dim=12, voice_dim=10, channels=16, strides=(4, 2), stride_kernels=(8, 4), block_kernels=(3, 5),
@@ -170,3 +170,11 @@ def test_every_weight_learns():
 def test_impossible_sizes(change, said):
     with pytest.raises(ConfigError, match=said):
         replace(SMALL, **change)
+
+
+def test_rows_are_stretched_as_each_alone():
+    latents = torch.randn(4, 5, 20, generator=torch.Generator().manual_seed(0))
+    lengths, first = torch.tensor([20, 9, 3, 2]), torch.tensor([31, 0, 4, 2])
+    together = stretch_rows(latents, lengths, first, 6)
+    for row, (length, start) in enumerate(zip(lengths.tolist(), first.tolist(), strict=True)):
+        assert torch.equal(together[row], stretch(latents[row : row + 1, :, :length], start, start + 6)[0])

@@ -1,16 +1,20 @@
-"""Checkpoints: two are kept, a damaged one is passed over, and a run that starts anew leaves none of the old."""
+"""Checkpoints: the newest are kept, a damaged one is passed over, a full disk ends no run, and a run that starts anew
+leaves none of the old."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from chelys.errors import ConfigError
+from chelys.errors import ConfigError, OutputError
 from chelys.train.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
 from chelys.train.run import run_stage
 
@@ -24,6 +28,11 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
+def found(folder: Path) -> str | None:
+    newest = newest_checkpoint(folder)
+    return newest.path.name if newest else None
+
+
 def damage(path: Path, kind: str) -> None:
     whole = path.read_bytes()
     path.write_bytes({"truncated": whole[:-100], "empty": b"", "noise": b"\xff" * 500, "header": whole[:40]}[kind])
@@ -34,9 +43,14 @@ def test_the_two_newest_are_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == ["000000900.safetensors", "000001000.safetensors"]
     newest = newest_checkpoint(tmp_path)
     assert newest is not None
-    step, tensors = read_checkpoint(newest)
-    assert step == 1000 and torch.equal(tensors["weight"], torch.full((1000,), 1000.0))
-    assert tensors["count"] == 1000 and tensors["count"].dtype == torch.int64
+    assert newest.step == 1000 and torch.equal(newest.tensors["weight"], torch.full((1000,), 1000.0))
+    assert newest.tensors["count"] == 1000 and newest.tensors["count"].dtype == torch.int64
+
+
+def test_as_many_as_are_wanted_are_kept(tmp_path: Path) -> None:
+    for step in range(1, 7):
+        write_checkpoint(tmp_path, step, {"weight": torch.zeros(3)}, keep=4)
+    assert names(tmp_path) == [f"{step:09d}.safetensors" for step in (3, 4, 5, 6)]
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
@@ -46,7 +60,7 @@ def test_no_checkpoint(tmp_path: Path) -> None:
 def test_what_was_half_written_is_not_seen(tmp_path: Path) -> None:
     write(tmp_path, 5)
     (tmp_path / "000000010.part").write_bytes(b"half")
-    assert newest_checkpoint(tmp_path) == tmp_path / "000000005.safetensors"
+    assert found(tmp_path) == "000000005.safetensors"
     write(tmp_path, 10)
     assert names(tmp_path) == ["000000005.safetensors", "000000010.safetensors"]
 
@@ -56,11 +70,72 @@ def test_a_damaged_one_is_passed_over_and_named(tmp_path: Path, caplog: pytest.L
     write(tmp_path, 5, 10)
     damage(tmp_path / "000000010.safetensors", kind)
     with caplog.at_level(logging.WARNING):
-        assert newest_checkpoint(tmp_path) == tmp_path / "000000005.safetensors"
+        assert found(tmp_path) == "000000005.safetensors"
     (record,) = caplog.records
     assert "000000010.safetensors is damaged" in record.getMessage() and "one before" in record.getMessage()
     damage(tmp_path / "000000005.safetensors", kind)
     assert newest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("where", ["weights", "names"])
+def test_one_that_can_be_read_but_is_not_what_was_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    write(tmp_path, 5, 10)
+    path = tmp_path / "000000010.safetensors"
+    whole = bytearray(path.read_bytes())
+    if where == "weights":
+        whole[-1000] ^= 0x10  # one bit
+    else:
+        whole[whole.index(b"weight") : whole.index(b"weight") + 6] = b"height"
+    path.write_bytes(whole)
+    with pytest.raises(SafetensorError, match="sha256"):
+        read_checkpoint(path)
+    with caplog.at_level(logging.WARNING):
+        assert found(tmp_path) == "000000005.safetensors"
+    assert "000000010.safetensors is damaged" in caplog.text and "sha256" in caplog.text
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file can grow beyond a page: writing fails in mid-file, as on a disk without room."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_leaves_the_ones_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, 5, 10)
+    with caplog.at_level(logging.WARNING), full_disk():
+        assert write_checkpoint(tmp_path, 15, {"weight": torch.zeros(10_000)}) is None
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert message.startswith("the checkpoint of step 15 was not written (") and "\n" not in message
+    assert "would resume from 000000010.safetensors" in message
+    assert names(tmp_path) == ["000000005.safetensors", "000000010.safetensors"], "and nothing half-written"
+    write(tmp_path, 20)  # room has been made
+    assert names(tmp_path) == ["000000010.safetensors", "000000020.safetensors"]
+
+
+def test_a_run_outlives_a_full_disk(
+    config_file: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = config_file("dvae")
+    steps_trained(config, tmp_path)
+    weights = (tmp_path / "run" / "dvae.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "run")
+    with caplog.at_level(logging.WARNING), full_disk(), pytest.raises(OutputError) as caught:
+        steps_trained(config, tmp_path)
+    assert caplog.text.count("the run goes on, and would resume from the start") == 3, "steps 4, 8 and 12"
+    assert "dvae.safetensors" in str(caught.value) and "make room" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+    assert steps_trained(config, tmp_path) == list(range(1, 13))
+    assert (tmp_path / "run" / "dvae.safetensors").read_bytes() == weights
 
 
 def test_a_damaged_one_is_gone_with_the_next(tmp_path: Path) -> None:

@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from chelys.errors import ConfigError, UserError
+from chelys.train import player
 from chelys.train.loop import LoopConfig, Stage, Trainer
 
-QUICK: dict[str, Any] = {"threads": 1, "bfloat16": False, "warmup": 0, "log_every": 1}
+QUICK: dict[str, Any] = {
+    "threads": 1, "precision": "float32", "pictures": False, "tensorboard": False, "warmup": 0, "log_every": 1
+}  # fmt: skip
 
 
 class Line(Stage):
@@ -34,6 +39,9 @@ class Line(Stage):
 
     def batch(self, step: int) -> tuple[int, Tensor]:
         return step, torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+
+    def clips(self, step: int) -> list[str]:
+        return ["a clip", "another"]
 
     def losses(self, player: str, batch: tuple[int, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
         step, points = batch
@@ -85,15 +93,24 @@ def test_rate_rises_in_a_line_and_falls_in_half_a_cosine() -> None:
     assert {constant.rate(step) for step in range(50)} == {2.0}
 
 
+def test_other_schedules() -> None:
+    constant = LoopConfig(steps=50, learning_rate=2.0, warmup=2, schedule="constant")
+    assert [constant.rate(step) for step in range(4)] == [1.0, 2.0, 2.0, 2.0] and constant.rate(49) == 2.0
+    falling = LoopConfig(
+        steps=50, learning_rate=2.0, warmup=0, schedule="milestones", milestones=(10, 20), gamma=0.5
+    )  # fmt: skip
+    assert [falling.rate(step) for step in (0, 9, 10, 19, 20, 49)] == [2.0, 2.0, 1.0, 1.0, 0.5, 0.5]
+
+
 def test_the_rate_is_in_force_for_every_player(tmp_path: Path) -> None:
     stage = Line()
     trainer = Trainer(stage, LoopConfig(**QUICK | {"steps": 6, "learning_rate": 1e-2, "warmup": 3}), tmp_path)
     rates: list[float] = []
     losses = stage.losses
 
-    def watch(player: str, *rest: Any) -> Mapping[str, Tensor]:
-        rates.append({group["lr"] for group in trainer.optimizers[player].param_groups}.pop())
-        return losses(player, *rest)
+    def watch(name: str, *rest: Any) -> Mapping[str, Tensor]:
+        rates.append({group["lr"] for group in trainer.optimizers[name].param_groups}.pop())
+        return losses(name, *rest)
 
     stage.losses = watch  # type: ignore[method-assign]
     trainer.run()
@@ -144,16 +161,23 @@ def test_evaluation_sees_the_average_and_leaves_no_trace(tmp_path: Path) -> None
 def test_gradients_are_clipped(tmp_path: Path) -> None:
     stage = Line()
     run(tmp_path, stage, steps=8, clip=0.05)
-    logged = [line["plane_gradient"] for line in read(tmp_path) if "rate" in line]
-    for norm, seen in zip(logged, stage.seen, strict=True):
-        assert norm > 0.05 and seen["gradient"] == pytest.approx(0.05, rel=1e-3)
+    lines = [line for line in read(tmp_path) if "rate" in line]
+    for line, seen in zip(lines, stage.seen, strict=True):
+        assert line["plane_gradient"] > 0.05 and seen["gradient"] == pytest.approx(0.05, rel=1e-3)
+        assert line["plane_gradient_clipped"] == pytest.approx(seen["gradient"], rel=1e-4)
     free = Line()
     run(tmp_path / "free", free, steps=8, clip=1e6)
     assert all(seen["gradient"] > 0.05 for seen in free.seen)
 
 
-@pytest.mark.parametrize("bfloat16", [True, False])
-def test_precision(tmp_path: Path, bfloat16: bool) -> None:
+def test_clipping_that_is_not_in_force_is_a_fault_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "mul_", lambda self, *_: self)  # as if nobody scaled the gradients
+    with pytest.raises(RuntimeError, match="gradient's norm is .* after clipping to 0.05"):
+        run(tmp_path, steps=2, clip=0.05)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_precision(tmp_path: Path, precision: str) -> None:
     stage = Line()
     seen = set()
     losses = stage.losses
@@ -163,9 +187,62 @@ def test_precision(tmp_path: Path, bfloat16: bool) -> None:
         return losses(*arguments)
 
     stage.losses = watch  # type: ignore[method-assign]
-    run(tmp_path, stage, steps=2, bfloat16=bfloat16)
-    assert seen == {torch.bfloat16 if bfloat16 else torch.float32}
+    run(tmp_path, stage, steps=2, precision=precision)
+    assert seen == {getattr(torch, precision)}
     assert {p.dtype for p in stage.plane.parameters()} == {torch.float32}
+
+
+@pytest.fixture
+def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with a loss scale that the gradients of a line bear."""
+    monkeypatch.setattr(player, "FIRST_SCALE", 256.0)
+
+
+def test_float16_learns_what_float32_does(tmp_path: Path, small_scale: None) -> None:
+    scaled = run(tmp_path / "half", steps=12, precision="float16", learning_rate=1e-2)
+    plain = run(tmp_path / "full", steps=12, learning_rate=1e-2)
+    lines = read(tmp_path / "half")
+    assert lines[0]["plane_loss_scale"] == 256
+    gradients = [line["plane_gradient"] for line in read(tmp_path / "full") if "rate" in line]
+    assert [line["plane_gradient"] for line in lines if "rate" in line] == pytest.approx(gradients, rel=0.02), (
+        "without the scale"
+    )
+    torch.testing.assert_close(scaled.averaged["weight"], plain.averaged["weight"], rtol=0.02, atol=2e-3)
+
+
+class Steep(Line):
+    """A line whose gradients of some steps are too large for the loss scale."""
+
+    def __init__(self, first: int, past: int) -> None:
+        super().__init__()
+        self.steep, self.now = range(first, past), False
+        self.plane.weight.register_hook(lambda gradient: gradient * math.inf if self.now else gradient)
+
+    def losses(self, player: str, batch: tuple[int, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
+        self.now = batch[0] in self.steep
+        return super().losses(player, batch, generator)
+
+
+def test_float16_passes_over_steps_that_overflow(tmp_path: Path, small_scale: None) -> None:
+    stage = Steep(3, 6)
+    run(tmp_path, stage, steps=8, precision="float16", checkpoint_every=4)
+    lines = [line for line in read(tmp_path) if "rate" in line]
+    scale = [line["plane_loss_scale"] for line in lines]
+    assert scale == [256.0] * 3 + [128.0, 64.0, 32.0, 32.0, 32.0]
+    assert ["plane_lost" in line for line in lines] == [3 <= step < 6 for step in range(8)]
+    before = [seen["weights"]["weight"] for seen in stage.seen]
+    assert torch.equal(before[2], before[5]) and not torch.equal(before[5], before[6])
+    resumed = Steep(3, 6)
+    (tmp_path / "checkpoints" / "000000008.safetensors").unlink()
+    run(tmp_path, resumed, steps=8, precision="float16", checkpoint_every=4)
+    assert torch.equal(resumed.plane.weight, stage.plane.weight), "the scale, too, goes on"
+
+
+def test_float16_gives_up_when_no_scale_helps(tmp_path: Path, small_scale: None) -> None:
+    with pytest.raises(UserError, match="line: step 13: the gradient is not finite"):
+        run(tmp_path, Steep(3, 99), steps=40, precision="float16")
+    with pytest.raises(UserError, match="line: step 3: the gradient is not finite"):
+        run(tmp_path / "other", Steep(3, 99), steps=40, precision="bfloat16")
 
 
 def test_a_player_without_losses_sits_out(tmp_path: Path) -> None:
@@ -191,7 +268,9 @@ def test_log_lines(tmp_path: Path) -> None:
     assert [(line["step"], "held_out/weight" in line) for line in lines] == [
         (3, False), (5, True), (6, False), (7, False), (7, True)
     ]  # fmt: skip
-    assert lines[0].keys() == {"step", "rate", "near", "small", "plane_gradient", "seen", "seconds_per_step"}
+    assert lines[0].keys() == {
+        "step", "rate", "near", "small", "plane_gradient", "plane_gradient_clipped", "seen", "seconds_per_step"
+    }  # fmt: skip
     assert told == [(3, 7), (6, 7), (7, 7)]
 
 
@@ -243,9 +322,9 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
         return [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in read(folder)]
 
     assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
-    for player, module in whole.stage.players.items():
-        for key, value in parts.stage.players[player].state_dict().items():
-            assert torch.equal(value, module.state_dict()[key]), (player, key)
+    for name, module in whole.stage.players.items():
+        for key, value in parts.stage.players[name].state_dict().items():
+            assert torch.equal(value, module.state_dict()[key]), (name, key)
     for key, value in parts.averaged.items():
         assert torch.equal(value, whole.averaged[key]), key
 
@@ -283,7 +362,12 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) ->
         run(tmp_path, stage, steps=20, checkpoint_every=3)
     message = str(caught.value)
     assert message.startswith("line: step 6: the loss is not finite (near=") and f"small={value}" in message
-    assert "lower loop.learning_rate" in message and "\n" not in message
+    kept = tmp_path / "broken-000000006.safetensors"
+    assert message.endswith(f"lower loop.learning_rate, or look at the batch in {kept}") and "\n" not in message
+    assert torch.equal(load_file(kept)["batch.1"], stage.batch(6)[1])
+    with safe_open(kept, "pt") as file:
+        facts = file.metadata()
+    assert (facts["stage"], facts["step"], json.loads(facts["clips"])) == ("line", "6", ["a clip", "another"])
     assert max(line["step"] for line in read(tmp_path)) == 6
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
         "000000003.safetensors", "000000006.safetensors"
@@ -307,9 +391,20 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_the_weights_are_lost(
 
 @pytest.mark.parametrize(
     "loop",
-    [{"steps": 0}, {"log_every": 0}, {"evaluate_every": -1}, {"checkpoint_every": 0}, {"threads": 0}, {"average": 1.0}],
-)
+    [
+        {"steps": 0}, {"log_every": 0}, {"evaluate_every": -1}, {"checkpoint_every": 0}, {"threads": 0}, {"keep": 0},
+        {"accumulate": 0}, {"average": 1.0}, {"learning_rate": 0.0}, {"clip": math.inf}, {"gamma": -1.0}, {"seed": -1},
+        {"warmup": -1}, {"final": 1.5}, {"betas": (0.9, 1.0)},
+    ],
+)  # fmt: skip
 def test_values_out_of_range(loop: dict[str, Any]) -> None:
     (name,) = loop
     with pytest.raises(ConfigError, match=f"^{name} is "):
         LoopConfig(**loop)
+
+
+@pytest.mark.parametrize("loop", [{"milestones": (3,)}, {"schedule": "milestones"}])
+def test_values_that_contradict_one_another(loop: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="^schedule is .* and milestones is .*: give both") as caught:
+        LoopConfig(**loop)
+    assert "\n" not in str(caught.value)

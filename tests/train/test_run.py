@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_corpus import MEL_RANGE
 
-from chelys.config import from_mapping, read_yaml
+from chelys.config import from_mapping, read_config_file, read_yaml
 from chelys.errors import ConfigError, ManifestError, ModelError, UserError
 from chelys.models.autoregressive import Autoregressive
+from chelys.models.clvp import CLVPConfig
 from chelys.train.run import RUNS, load_trained, run_stage, trained_dvae
 
 ConfigFile = Callable[..., Path]
 SHORT = {"steps": 3, "evaluate_every": 3, "checkpoint_every": 2}
-NANO = Path(__file__).parents[2] / "configs" / "nano"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.mark.parametrize("stage", RUNS)
@@ -90,10 +92,26 @@ def test_the_dvae_of_a_run(config_file: ConfigFile, tmp_path: Path) -> None:
         trained_dvae(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("stage", RUNS)
-def test_configurations_of_nano_are_understood(stage: str) -> None:
-    config = from_mapping(RUNS[stage], read_yaml(NANO / f"{stage}.yaml"))
-    assert config.loop.steps > 1000
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_shipped_configurations_are_understood(path: Path) -> None:
+    stage = path.stem.removesuffix("_latents")
+    if stage != "model":
+        assert from_mapping(RUNS[stage], read_yaml(path), where=str(path)).loop.steps > 1000
+
+
+def test_every_stage_has_its_published_configuration() -> None:
+    found = {path.stem for path in (CONFIGS / "tortoise_v2").glob("*.yaml")}
+    assert found == {*RUNS, "diffusion_latents"} - {"classifier"}
+
+
+def test_sizes_by_name(config_file: ConfigFile) -> None:
+    published: Any = from_mapping(RUNS["clvp"], read_yaml(CONFIGS / "tortoise_v2" / "clvp.yaml"))
+    assert published.network == CLVPConfig.tortoise_v2()
+    shallow = read_config_file(CONFIGS / "tortoise_v2" / "clvp.yaml", ["network.depth=2"])
+    made: Any = from_mapping(RUNS["clvp"], shallow)
+    assert made.network == replace(CLVPConfig.tortoise_v2(), depth=2)
+    other = config_file("clvp", network={"like": "tortoise-v3"})
+    assert "like is 'tortoise-v3'; it must be tortoise-v2" in refused("clvp", other)
 
 
 # ---- mistakes -------------------------------------------------------------------------------------------------------
@@ -153,6 +171,23 @@ def test_missing_data(config_file: ConfigFile, tmp_path: Path) -> None:
     assert "no codes at" in refused("autoregressive", config, f"codes={nowhere}")
     assert "tokenizer.json" in refused("autoregressive", config, f"text={nowhere}")
     assert "no clip to train on" in refused("autoregressive", config, "pairs.longest=2")
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "complaint"),
+    [
+        ("autoregressive", "network.codes=8", "network.codes is 8, fewer than the 16 codes in"),
+        ("clvp", "network.speech_tokens=8", "network.speech_tokens is 8, fewer than the 16 codes in"),
+        ("diffusion", "network.codes=8", "network.codes is 8, fewer than the 16 codes in"),
+        ("clvp", "network.text_tokens=20", "network.text_tokens is 20, fewer than the"),
+        ("autoregressive", "network={text_tokens: 90, codes: 16, positions: learned, code_positions: 60}",
+         "pairs.longest is 400, but network has places for 59"),
+        ("autoregressive", "network={text_tokens: 90, codes: 16, positions: learned, text_positions: 60}",
+         "pairs.longest_text is 400, but network has places for 58"),
+    ],
+)  # fmt: skip
+def test_data_beyond_a_networks_tables(config_file: ConfigFile, stage: str, override: str, complaint: str) -> None:
+    assert complaint in refused(stage, config_file(stage), override)
 
 
 def test_missing_or_unfit_weights_of_earlier_stages(config_file: ConfigFile, tmp_path: Path) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from chelys.cli.console import counting, progress_bar, tell
+from chelys.cli.console import tell
 from chelys.errors import ConfigError
 
 HELP = "Train one network; a run that was stopped goes on from its last checkpoint."
-EXAMPLE = "Example: chelys train dvae --config configs/nano/dvae.yaml loop.steps=1000"
+EXAMPLE = (
+    "Example: chelys train dvae --config configs/nano/dvae.yaml loop.steps=1000. "
+    "On several processors: torchrun --nproc-per-node 8 -m chelys train dvae --config configs/nano/dvae.yaml"
+)
 
 
 def train(
@@ -29,12 +36,57 @@ def train(
             raise ConfigError(f"{override!r} is not KEY=VALUE: write for example loop.steps=1000")
     from chelys.train.run import run_stage
 
-    with progress_bar() as update:
-        weights = run_stage(
-            stage,
-            config,
-            overrides or [],
-            resume=resume,
-            progress=counting(update, stage),
-        )
-    tell(str(weights))
+    first = os.environ.get("RANK", "0") == "0"  # one of several processes speaks for all
+    with training_bar(stage, shown=first and sys.stderr is not None and sys.stderr.isatty()) as progress:
+        weights = run_stage(stage, config, overrides or [], resume=resume, progress=progress)
+    if first:
+        tell(str(weights))
+
+
+@contextmanager
+def training_bar(stage: str, *, shown: bool) -> Iterator[Callable[[int, int, dict[str, float]], None] | None]:
+    """A bar on standard error: steps done, time left, the losses of the moment.
+
+    Args:
+        stage: What is trained.
+        shown: Whether there is anybody to look at it.
+
+    Yields:
+        What the trainer calls with (step, steps, figures), or None.
+    """
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as TimeLeftColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeLeftColumn(compact=True), TextColumn("{task.fields[losses]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=300) as progress:
+        task = None
+
+        def update(step: int, steps: int, figures: dict[str, float]) -> None:
+            nonlocal task
+            losses = _losses(figures, console.width - len(stage) - 2 * len(str(steps)) - 45)
+            if task is None:  # a run that goes on did not do its first steps just now
+                task = progress.add_task(stage, total=steps, completed=step, losses=losses)
+            progress.update(task, completed=step, total=steps, losses=losses, refresh=True)
+
+        yield update
+
+
+def _losses(figures: dict[str, float], width: int) -> str:
+    """As many of a step's losses as there is room for."""
+    said = ""
+    for name, value in figures.items():
+        if name in ("rate", "seconds_per_step") or "gradient" in name or name.endswith("loss_scale"):
+            continue
+        longer = f"{said} {name} {value:.3g}".strip()
+        if len(longer) > width:
+            break
+        said = longer
+    return said

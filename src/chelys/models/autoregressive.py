@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chelys.nn.attention import AttentionBlock
+from chelys.nn.attention import AttentionBlock, attend
 from chelys.nn.kv_cache import KVCache
 from chelys.nn.rotary import apply_rotary, rotary_tables
 
@@ -143,10 +143,8 @@ class Block(nn.Module):
             query, key = apply_rotary(query, *rotary), apply_rotary(key, *rotary)
         if cache is not None:
             key, value = cache.extend(layer, key, value)
-        attended = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None and length > 1,
-            dropout_p=self.dropout if self.training else 0.0,
-        )  # fmt: skip
+        dropout = self.dropout if self.training else 0.0
+        attended = attend(query, key, value, mask, causal=mask is None and length > 1, dropout=dropout)
         x = x + self._drop(self.out(attended.transpose(1, 2).reshape(b, length, d)))
         return x + self._drop(self.down(F.gelu(self.up(self.mlp_norm(x)), approximate="tanh")))
 
@@ -262,6 +260,8 @@ class Autoregressive(nn.Module):
         )
         order = padding.int().argsort(dim=1, stable=True)  # (b, l): sound columns first, each kind in its order
         packed = x.gather(1, order.unsqueeze(-1).expand_as(x))
+        if self.config.dropout:
+            packed = F.dropout(packed, self.config.dropout, self.training)
         hidden = self._transform(packed, self._rotary(positions[order]))
         hidden = torch.empty_like(hidden).scatter(1, order.unsqueeze(-1).expand_as(hidden), hidden)
         latents = hidden[:, 1 + t :]

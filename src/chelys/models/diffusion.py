@@ -51,6 +51,7 @@ class DiffusionConfig:
         feed_forward: Width of the feed-forward part in units of d; 0 leaves it out, as published.
         prediction: What the network predicts: the noise (``epsilon``, published) or the ``clean`` mel.
         learned_variance: Whether it also interpolates the variance of each step (published).
+        layer_drop: In training, how often a layer is passed over; the first and the last never are.
     """
 
     bands: int = 100
@@ -68,6 +69,7 @@ class DiffusionConfig:
     feed_forward: int = 2
     prediction: Literal["epsilon", "clean"] = "clean"
     learned_variance: bool = False
+    layer_drop: float = 0.0
 
     @classmethod
     def tortoise_v2(cls) -> DiffusionConfig:
@@ -75,7 +77,7 @@ class DiffusionConfig:
         return cls(
             patch=1, dim=1024, heads=16, layers=10, final_blocks=3, integrator_layers=3, latent_dim=1024,
             latent_blocks=4, codes=8192, code_blocks=3, context_blocks=5, feed_forward=0,
-            prediction="epsilon", learned_variance=True,
+            prediction="epsilon", learned_variance=True, layer_drop=0.1,
         )  # fmt: skip
 
 
@@ -265,9 +267,18 @@ class Diffusion(nn.Module):
         for layer in self.integrator:
             content = layer(content, moment)
         h = self.join(torch.cat((self.mel_in(noisy), content), dim=1))
-        for block in (*self.layers, *self.final):
-            h = block(h, moment)
+        layers = (*self.layers, *self.final)
+        dropped = self._dropped(len(layers))
+        for number, block in enumerate(layers):
+            h = block(h, moment) if number not in dropped else _passed_over(block, h)
         return unfold(self.out(F.silu(self.out_norm(h))), patch)
+
+    def _dropped(self, layers: int) -> set[int]:
+        """Layers that this step of training does without; drawn like dropout, from the global generator."""
+        if not self.training or not self.config.layer_drop:
+            return set()
+        drawn = torch.rand(layers) < self.config.layer_drop
+        return {number for number in range(1, layers - 1) if drawn[number]}
 
     def mel_from_content(self, content: Tensor) -> Tensor:
         """What content alone says of the mel: ``(b, d, p) -> (b, f, s)`` (auxiliary loss of the training)."""
@@ -296,6 +307,11 @@ def sinusoids(time: Tensor, dim: int) -> Tensor:
     frequencies = torch.exp(-math.log(10_000.0) / half * torch.arange(half, dtype=torch.float32, device=time.device))
     angles = time.float().unsqueeze(1) * frequencies
     return torch.cat((angles.cos(), angles.sin()), dim=1)
+
+
+def _passed_over(layer: nn.Module, x: Tensor) -> Tensor:
+    """The same numbers; the layer's weights get a gradient of zero, which engines that sum gradients wait for."""
+    return x + 0.0 * sum(parameter.sum() for parameter in layer.parameters())
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

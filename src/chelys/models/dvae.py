@@ -11,6 +11,7 @@ b batch, f bands, s mel frames, m codes (s / 4), w width of a code vector.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -130,21 +131,22 @@ class Codebook(nn.Module):
         return distance.argmin(1).reshape(x.shape[:-1])
 
     @torch.no_grad()
-    def update(self, x: Tensor, codes: Tensor) -> None:
+    def update(self, x: Tensor, codes: Tensor, *, total: Callable[[Tensor], Tensor] = lambda x: x) -> None:
         """Move the code vectors towards what was mapped to them (van den Oord et al. 2017, appendix A.1).
 
         Args:
             x: Encoder vectors ``(n, w)``.
             codes: Their codes ``(n,)``.
+            total: Adds up counts and sums over whoever else has heard vectors in this step.
         """
         x = x.float()
         tokens = len(self.vectors)
-        counts = torch.bincount(codes, minlength=tokens).float()
-        sums = torch.zeros_like(self.sums).index_add_(0, codes, x)
+        counts = total(torch.bincount(codes, minlength=tokens).float())
+        sums = total(torch.zeros_like(self.sums).index_add_(0, codes, x))
         self.counts.lerp_(counts, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
-        total = self.counts.sum()
-        smoothed = (self.counts + 1e-5) / (total + tokens * 1e-5) * total  # Laplace: no division by zero
+        used = self.counts.sum()
+        smoothed = (self.counts + 1e-5) / (used + tokens * 1e-5) * used  # Laplace: no division by zero
         self.vectors.copy_(self.sums / smoothed.unsqueeze(1))
 
     @torch.no_grad()
@@ -162,7 +164,7 @@ class Codebook(nn.Module):
         even = self.counts.sum() / len(self.counts)
         dead = (self.counts < least * even).nonzero().flatten()
         if len(dead):
-            chosen = x.float()[torch.randint(len(x), (len(dead),), generator=generator)]
+            chosen = x.float()[torch.randint(len(x), (len(dead),), generator=generator).to(x.device)]
             self.vectors[dead] = chosen
             self.sums[dead] = chosen * even
             self.counts[dead] = even
@@ -172,7 +174,7 @@ class Codebook(nn.Module):
     def start(self, x: Tensor, generator: torch.Generator, *, rounds: int = 10) -> None:
         """k-means over encoder vectors ``(n, w)``, n at least the number of codes."""
         x = x.float()
-        self.vectors.copy_(x[torch.randperm(len(x), generator=generator)[: len(self.vectors)]])
+        self.vectors.copy_(x[torch.randperm(len(x), generator=generator)[: len(self.vectors)].to(x.device)])
         for _ in range(rounds):
             codes = self.nearest(x)
             counts = torch.bincount(codes, minlength=len(self.vectors)).float()

@@ -239,18 +239,47 @@ def stretch(latents: Tensor, first: int, end: int) -> Tensor:
     # Two codes or less gain no frame; the original's library then leaves them where they are.
     ratio = RATE_RATIO if frame_count(codes) > frames else 1.0
     at = torch.arange(first, end, device=latents.device)
-    left, right, share = _neighbours(at, ratio, frames)
+    left, right, share = _neighbours(at, 1 / ratio, frames)
     return torch.lerp(_quarters(latents, left), _quarters(latents, right), share.to(latents.dtype))
+
+
+def stretch_rows(latents: Tensor, lengths: Tensor, first: Tensor, count: int) -> Tensor:
+    """As `stretch`, a stretch of its own of each row; for training.
+
+    Args:
+        latents: ``(b, d, m)``; what lies beyond a row's length is not looked at.
+        lengths: Codes of each row, ``(b,)``.
+        first: Mel frame to begin with, ``(b,)``.
+        count: Mel frames.
+
+    Returns:
+        ``(b, d, count)``.
+    """
+    frames = lengths[:, None] * FRAMES_PER_CODE
+    longer = (frames.double() * RATE_RATIO).long() > frames
+    inverse = torch.where(longer, 1 / RATE_RATIO, 1.0).float()
+    at = first[:, None] + torch.arange(count, device=latents.device)
+
+    def pick(at: Tensor) -> Tensor:
+        return latents.gather(2, at.unsqueeze(1).expand(-1, latents.shape[1], -1))
+
+    def quarters(at: Tensor) -> Tensor:
+        left, right, share = _neighbours(at, torch.full_like(inverse, 1 / FRAMES_PER_CODE), lengths[:, None])
+        return torch.lerp(pick(left), pick(right), share.to(latents.dtype).unsqueeze(1))
+
+    left, right, share = _neighbours(at, inverse, frames)
+    return torch.lerp(quarters(left), quarters(right), share.to(latents.dtype).unsqueeze(1))
 
 
 def _quarters(latents: Tensor, at: Tensor) -> Tensor:
     """Latents ``(b, d, m)`` at the given frames of the codes' front end: ``(b, d, len(at))``."""
-    left, right, share = _neighbours(at, FRAMES_PER_CODE, latents.shape[-1])
+    left, right, share = _neighbours(at, 1 / FRAMES_PER_CODE, latents.shape[-1])
     return torch.lerp(latents[..., left], latents[..., right], share.to(latents.dtype))
 
 
-def _neighbours(at: Tensor, ratio: float, length: int) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbours(at: Tensor, inverse: float | Tensor, length: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of which entries of a signal of some length its stretched entries are made: two each, and the second's share."""
-    position = ((at + 0.5) * (1 / ratio) - 0.5).clamp(min=0)
-    left = position.long().clamp(max=length - 1)
-    return left, (left + 1).clamp(max=length - 1), (position - left).clamp(0, 1)
+    position = ((at + 0.5) * inverse - 0.5).clamp(min=0)
+    last = torch.as_tensor(length - 1, device=at.device)
+    left = position.long().minimum(last)
+    return left, (left + 1).minimum(last), (position - left).clamp(0, 1)

@@ -10,8 +10,56 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from chelys.nn.norms import group_norm
+
+#: Largest matrix of queries and keys that training on a processor writes out.
+MOST_WRITTEN_OUT = 1024**2
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    causal: bool = False,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attention over all keys.
+
+    Where a processor trains in half precision the formula is written out: torch's fused kernel is there two to four
+    times slower over sequences as short as speech makes them, mostly in its backward pass. All else has the kernel.
+
+    Args:
+        query: ``(b, h, q, c)``.
+        key: ``(b, h, k, c)``.
+        value: ``(b, h, k, c)``.
+        mask: What each query sees, bool, or what is added to the scaled logits; broadcasts to ``(b, h, q, k)``.
+        causal: No query sees the keys after it; then there is no mask.
+        dropout: Share of the weights that is dropped.
+
+    Returns:
+        ``(b, h, q, c)``.
+    """
+    if has_torch_function_variadic(query, key, value):  # whoever counts operations wants this one whole
+        return handle_torch_function(
+            attend, (query, key, value), query, key, value, mask, causal=causal, dropout=dropout
+        )
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    trained = half and query.device.type == "cpu" and query.requires_grad and torch.is_grad_enabled()
+    if not trained or query.shape[2] * key.shape[2] > MOST_WRITTEN_OUT:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, dropout_p=dropout)
+    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (b, h, q, k)
+    if causal:
+        logits += torch.full(logits.shape[-2:], float("-inf"), dtype=logits.dtype).triu(1)
+    if mask is not None:
+        if mask.dtype == torch.bool:
+            mask = torch.zeros(mask.shape, dtype=logits.dtype).masked_fill_(~mask, float("-inf"))
+        logits = logits + mask
+    weights = logits.softmax(-1)
+    return (F.dropout(weights, dropout) if dropout else weights) @ value
 
 
 class RelativePositionBias(nn.Module):
@@ -74,5 +122,5 @@ class AttentionBlock(nn.Module):
             barrier = torch.zeros(b, 1, 1, t, dtype=x.dtype, device=x.device)
             barrier.masked_fill_(~mask[:, None, None, :], float("-inf"))
             bias = barrier if bias is None else bias + barrier
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        attended = attend(query, key, value, bias)
         return x + self.out(attended.transpose(-1, -2).reshape(b, c, t))

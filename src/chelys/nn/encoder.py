@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chelys.nn.attention import attend
 from chelys.nn.norms import RMSNorm
 from chelys.nn.rotary import apply_rotary
 
@@ -36,7 +37,7 @@ class Attention(nn.Module):
         if self.rotate_values:
             value = apply_rotary(value, *rotary)
         dropout = self.dropout if self.training else 0.0
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        seen = attend(query, key, value, mask, dropout=dropout)
         return self.output(seen.transpose(1, 2).flatten(2))  # (b, h, s, c) -> (b, s, h c)
 
     def _split(self, x: Tensor) -> Tensor:

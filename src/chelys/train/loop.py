@@ -7,108 +7,36 @@ checkpoint as if nothing had happened.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from chelys.errors import ConfigError, UserError
 from chelys.train.checkpoint import drop_checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
+from chelys.train.distributed import make_ranks
+from chelys.train.faults import save_broken_batch
+from chelys.train.journal import Journal
+from chelys.train.noise import RowGenerator, mixed
+from chelys.train.pictures import draw_pictures, plot_losses
+from chelys.train.player import Player, like, whole
+from chelys.train.ranks import Ranks, Share
+from chelys.train.recompute import recompute_blocks
+from chelys.train.samples import write_samples
+from chelys.train.schedule import LoopConfig
+from chelys.train.stage import Stage, map_tensors
+
+__all__ = ["LoopConfig", "Stage", "Trainer", "load_strictly"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """How long and how fast to train.
-
-    Attributes:
-        steps: Optimiser steps in all.
-        learning_rate: Peak.
-        betas: Of AdamW.
-        weight_decay: On matrices; vectors (gains, biases) are free of it.
-        warmup: Steps of linear rise to the peak.
-        final: Share of the peak left at the end of the cosine; 1 keeps the rate constant.
-        clip: Largest gradient norm of a player.
-        average: Decay of the moving average of the weights that is evaluated and kept; 0 keeps the weights themselves.
-        bfloat16: Run the networks under bfloat16 autocast.
-        log_every: Steps between log lines.
-        evaluate_every: Steps between evaluations on held-out clips.
-        checkpoint_every: Steps between checkpoints.
-        seed: Of initial weights, batches and noise.
-        threads: CPU threads; results are the same bit for bit only for the same number.
-    """
-
-    steps: int = 1000
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.96)
-    weight_decay: float = 0.01
-    warmup: int = 100
-    final: float = 0.05
-    clip: float = 1.0
-    average: float = 0.999
-    bfloat16: bool = True
-    log_every: int = 20
-    evaluate_every: int = 500
-    checkpoint_every: int = 250
-    seed: int = 1
-    threads: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "evaluate_every", "checkpoint_every", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if not 0 <= self.average < 1:
-            raise ConfigError(f"average is {self.average}; it must be 0 or more and below 1")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up, then half a cosine down to ``final`` of the peak."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-class Stage(ABC):
-    """What a stage tells the loop.
-
-    Attributes:
-        name: Of the stage and of the network's file.
-        players: Modules trained in turn within a step, each with an optimiser of its own; the first is the network that
-            the stage is about, the others (discriminators) serve it.
-    """
-
-    name: str
-    players: dict[str, nn.Module]
-
-    @property
-    def network(self) -> nn.Module:
-        """The network that the stage is about."""
-        return next(iter(self.players.values()))
-
-    @abstractmethod
-    def batch(self, step: int) -> Any:
-        """The batch of a step, a function of the seed and the step alone."""
-
-    @abstractmethod
-    def losses(self, player: str, batch: Any, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """Named losses of one player on a batch, already weighted; their sum is minimised. None at all: it sits out."""
-
-    def after_step(self, step: int, batch: Any, generator: torch.Generator) -> dict[str, float]:
-        """What moves outside of gradients (code books); returns figures for the log."""
-        return {}
-
-    @abstractmethod
-    def evaluate(self) -> dict[str, float]:
-        """Figures on held-out clips, with the averaged weights in place."""
 
 
 @dataclass
@@ -118,28 +46,40 @@ class Trainer:
     Attributes:
         stage: What to train.
         config: How.
-        folder: Run folder: ``log.jsonl``, ``checkpoints/``.
-        progress: Called with (step, steps, figures) at each log line.
+        folder: Run folder: ``log.jsonl``, ``checkpoints/``, ``pictures/``.
+        progress: Called with (step, steps, figures) at each log line, in the first process alone.
+        ranks: The processes that train together; those of the environment where it is not given.
     """
 
     stage: Stage
     config: LoopConfig
     folder: Path
     progress: Callable[[int, int, dict[str, float]], None] | None = None
+    ranks: Ranks | None = None
     step: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         torch.set_num_threads(self.config.threads)
-        self.optimizers = {name: self._optimizer(module) for name, module in self.stage.players.items()}
-        self.averaged = {k: v.detach().clone() for k, v in self.stage.network.state_dict().items()}
+        stage, config = self.stage, self.config
+        if config.accumulate > 1 and not stage.splits:
+            raise ConfigError(
+                f"loop.accumulate is {config.accumulate}, but {stage.name} compares every row of a batch with all "
+                "others: say loop.accumulate=1 and spread the batch over processes with torchrun"
+            )
+        ranks = self.ranks = self.ranks or make_ranks(config)
+        if config.recompute and not sum(recompute_blocks(player) for player in stage.players.values()):
+            log.warning("loop.recompute changes nothing: %s has no blocks that could be computed again", stage.name)
+        for module in stage.frozen.values():
+            module.to(ranks.device)
+        self.players = {name: Player(module, config, ranks) for name, module in stage.players.items()}
+        self.optimizers = {name: player.optimizer for name, player in self.players.items()}
+        self.averaged = {k: v.detach().clone() for k, v in stage.network.state_dict().items()}
+        self.journal = Journal(self.folder, tensorboard=config.tensorboard)
 
-    def _optimizer(self, module: nn.Module) -> torch.optim.AdamW:
-        trained = [p for p in module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.config.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=self.config.betas)
+    @property
+    def _first(self) -> bool:
+        assert self.ranks is not None
+        return self.ranks.rank == 0
 
     def run(self, *, resume: bool = True) -> None:
         """Train to the last step, from the newest checkpoint if there is one.
@@ -147,63 +87,123 @@ class Trainer:
         Raises:
             UserError: If a loss is not finite; the log names it.
         """
+        config, ranks = self.config, self.ranks
+        assert ranks is not None
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume:
             self._resume()
-        else:
+        elif self._first:
             drop_checkpoints(self.folder / "checkpoints")
-        self._cut_log()
+        if self._first:
+            self.journal.open(self.step)
+        ranks.wait()
         start, first = time.monotonic(), self.step
-        figures: dict[str, float] = {}
-        while self.step < self.config.steps:
+        while self.step < config.steps:
             figures = self._train_step()
             self.step += 1
-            done = self.step == self.config.steps
-            if self.step % self.config.log_every == 0 or done:
+            done = self.step == config.steps
+            if self.step % config.log_every == 0 or done:
                 figures["seconds_per_step"] = (time.monotonic() - start) / (self.step - first)
-                self._write_log(figures)
-                if self.progress:
-                    self.progress(self.step, self.config.steps, figures)
-            if self.step % self.config.evaluate_every == 0 or done:
-                self._write_log(self.evaluate())
-            if self.step % self.config.checkpoint_every == 0 or done:
+                self._tell(figures)
+            if self.step % config.evaluate_every == 0 or done:
+                held_out = self.evaluate()
+                if self._first:
+                    self.journal.write(self.step, held_out)
+            if self.step % config.checkpoint_every == 0 or done:
                 self._checkpoint()
+        if self._first:
+            self.journal.close()
+            if config.pictures and self.step > first:
+                plot_losses(self.journal.path, self.folder / "losses.png")
+
+    def _tell(self, figures: dict[str, float]) -> None:
+        if self._first:
+            self.journal.write(self.step, figures)
+            if self.progress:
+                self.progress(self.step, self.config.steps, figures)
+
+    # ---- a step ---------------------------------------------------------------------------------------------------
 
     def _train_step(self) -> dict[str, float]:
-        stage, config = self.stage, self.config
-        seed = (config.seed << 32) + self.step
-        generator = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed)  # dropout knows the global generator alone
-        batch = stage.batch(self.step)
-        rate = config.rate(self.step)
-        figures: dict[str, float] = {"rate": rate}
+        stage, config, ranks = self.stage, self.config, self.ranks
+        assert ranks is not None
+        share = Share.of(stage.rows(self.step), ranks, config.accumulate)
+        stage.ranks = ranks if share.split else Ranks(ranks.device)
+        with self.players[next(iter(stage.players))].autocast():  # a frozen network may make part of the batch
+            parts = [self._load(rows) for rows in share.parts]
+        generators = [RowGenerator(config.seed, self.step, rows) for rows in share.parts]
+        figures: dict[str, float] = {"rate": config.rate(self.step)}
         for module in stage.players.values():
             module.train()
-        for player, module in stage.players.items():
-            optimizer = self.optimizers[player]
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16):
-                losses = stage.losses(player, batch, generator)
+        for name, player in self.players.items():
+            player.begin(figures["rate"])
+            losses = self._backward(name, parts, generators, share)
             if not losses:
                 continue
-            total = torch.stack([loss.float() for loss in losses.values()]).sum()
-            if not torch.isfinite(total):
-                broken = ", ".join(f"{k}={float(v.detach())}" for k, v in losses.items())
-                raise UserError(
-                    f"{stage.name}: step {self.step}: the loss is not finite ({broken}); lower loop.learning_rate"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip)
-            if not torch.isfinite(norm):  # else the weights would be lost, and the next checkpoint with them
-                raise UserError(f"{stage.name}: step {self.step}: the gradient is not finite; lower loop.learning_rate")
-            optimizer.step()
-            figures |= {name: float(loss.detach()) for name, loss in losses.items()}
-            figures[f"{player}_gradient"] = float(norm)
-        figures |= stage.after_step(self.step, batch, generator)
+            if not all(map(math.isfinite, losses.values())):
+                found = ", ".join(f"{k}={v}" for k, v in losses.items())
+                self._break(f"the loss is not finite ({found})")
+            norms = player.step()
+            if not math.isfinite(norms["gradient"]):
+                if not player.may_lose:  # else the weights would be lost, and the next checkpoint with them
+                    self._break("the gradient is not finite")
+                norms = {"lost": 1.0}  # JSON knows no infinity
+            figures |= losses | {f"{name}_{kind}": value for kind, value in norms.items()}
+            if config.precision == "float16":
+                figures[f"{name}_loss_scale"] = player.scale
+        after = torch.Generator().manual_seed(mixed(config.seed, self.step))
+        figures |= self.players[next(iter(self.players))].look(
+            lambda: stage.after_step(self.step, parts[-1], after), precision="float32"
+        )
         self._average()
         return figures
+
+    def _load(self, rows: range) -> Any:
+        assert self.ranks is not None
+        batch = self.stage.part(self.step, slice(rows.start, rows.stop))
+        return map_tensors(batch, partial(Tensor.to, device=self.ranks.device))
+
+    def _backward(self, name: str, parts: list[Any], generators: list[RowGenerator], share: Share) -> dict[str, float]:
+        """Add up a player's gradients over the parts of a batch; its losses over the whole batch, of all processes."""
+        stage, player, ranks = self.stage, self.players[name], self.stage.ranks
+        weights = self._weights(name, parts, share)
+        sums: dict[str, Tensor] = {}
+        for index, (part, generator, weight) in enumerate(zip(parts, generators, weights, strict=True)):
+            torch.manual_seed(mixed(self.config.seed, self.step, ranks.rank, index))  # dropout knows this one alone
+            with player.without_sync(last=index == len(parts) - 1):
+                losses = player.run(partial(stage.losses, name, part, generator))
+                if not losses:
+                    return {}
+                shares = {k: loss.float() * weight.get(k, weight[""]) for k, loss in losses.items()}
+                total = torch.stack(list(shares.values())).sum()
+                (total * (ranks.world * player.scale)).backward()  # several processes take the mean of gradients
+            sums = {k: sums.get(k, 0.0) + v.detach() for k, v in shares.items()}
+        figures = ranks.sum(torch.stack(list(sums.values())))
+        return dict(zip(sums, figures.tolist(), strict=True))
+
+    def _weights(self, name: str, parts: list[Any], share: Share) -> list[dict[str, float]]:
+        """What each loss of each part is worth: its share of all the elements that the loss is a mean over."""
+        ranks = self.stage.ranks
+        counts = [
+            {"": float(len(rows)), **self.stage.counts(name, part)}
+            for rows, part in zip(share.parts, parts, strict=True)
+        ]
+        if len(parts) == ranks.world == 1:
+            return [dict.fromkeys(counts[0], 1.0)]
+        totals = ranks.sum(torch.tensor([[c[k] for k in counts[0]] for c in counts], device=ranks.device).sum(0))
+        return [{k: c[k] / max(1.0, t) for k, t in zip(c, totals.tolist(), strict=True)} for c in counts]
+
+    def _break(self, what: str) -> None:
+        """End the run over a step that cannot be used.
+
+        Raises:
+            UserError: Always.
+        """
+        kept = save_broken_batch(self.folder, self.stage, self.step, what) if self._first else None
+        raise UserError(
+            f"{self.stage.name}: step {self.step}: {what}; lower loop.learning_rate"
+            + (f", or look at the batch in {kept}" if kept else "")
+        )
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -215,59 +215,70 @@ class Trainer:
             else:
                 self.averaged[key].copy_(value)
 
+    # ---- looking at it --------------------------------------------------------------------------------------------
+
     def evaluate(self) -> dict[str, float]:
-        """Held-out figures with the averaged weights; the weights in training come back afterwards."""
-        network = self.stage.network
+        """Held-out figures with the averaged weights; the weights in training come back afterwards.
+
+        All processes compute all of it: a mean over a few dozen clips is not worth the risk of a wrong one.
+        """
+        network, player = self.stage.network, next(iter(self.players.values()))
+        self.stage.ranks = Ranks(player.ranks.device)
         current = {k: v.detach().clone() for k, v in network.state_dict().items()}
         network.load_state_dict(self.averaged)
         network.eval()
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
-            figures = self.stage.evaluate()
+        figures = player.look(self.stage.evaluate)
+        if self.config.pictures:
+            pictures, samples = player.look(self.stage.pictures), player.look(self.stage.samples)
+            if self._first:
+                draw_pictures(self.folder / "pictures", self.step, pictures)
+                write_samples(self.folder / "samples", self.step, samples)
         network.load_state_dict(current)
         return {f"held_out/{name}": value for name, value in figures.items()}
 
-    def _write_log(self, figures: dict[str, float]) -> None:
-        if not figures:
-            return
-        with (self.folder / "log.jsonl").open("a", encoding="utf8") as lines:
-            lines.write(json.dumps({"step": self.step, **{k: round(v, 7) for k, v in figures.items()}}) + "\n")
+    # ---- checkpoints ----------------------------------------------------------------------------------------------
 
-    def _cut_log(self) -> None:
-        """Drop lines written after the checkpoint that the run goes on from; they are about to be written again."""
-        path = self.folder / "log.jsonl"
-        if path.exists():
-            kept = [
-                ln
-                for ln in path.read_text(encoding="utf8").splitlines()
-                if ln.endswith("}") and json.loads(ln)["step"] <= self.step
-            ]
-            partial = path.with_suffix(".part")
-            partial.write_text("".join(ln + "\n" for ln in kept), encoding="utf8")
-            partial.replace(path)  # killed here, too, the log is whole
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged weights, whole; all processes must ask for them."""
+        return {name: whole(tensor).cpu() for name, tensor in self.averaged.items()}
 
     def _checkpoint(self) -> None:
-        tensors: dict[str, Tensor] = {f"averaged.{k}": v for k, v in self.averaged.items()}
-        for player, module in self.stage.players.items():
-            tensors |= {f"player.{player}.{k}": v for k, v in module.state_dict().items()}
-            for index, state in self.optimizers[player].state_dict()["state"].items():
-                tensors |= {f"optimizer.{player}.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        write_checkpoint(self.folder / "checkpoints", self.step, tensors)
+        assert self.ranks is not None
+        tensors = {f"averaged.{k}": v for k, v in self.weights().items()}
+        for name, player in self.players.items():
+            tensors |= {f"player.{name}.{k}": whole(v) for k, v in player.network.state_dict().items()}
+            tensors |= {f"optimizer.{name}.{k}": v for k, v in player.state().items()}
+        if self._first:
+            facts = {"stage": self.stage.name, "processes": str(self.ranks.world)}
+            write_checkpoint(self.folder / "checkpoints", self.step, tensors, keep=self.config.keep, facts=facts)
+        self.ranks.wait()
 
     def _resume(self) -> None:
-        path = newest_checkpoint(self.folder / "checkpoints")
+        assert self.ranks is not None
+        found = newest_checkpoint(self.folder / "checkpoints") if self._first else None
+        path = self.ranks.agree(found.path if found else None)
         if path is None:
             return
-        self.step, tensors = read_checkpoint(path)
+        if found is None:
+            try:
+                found = read_checkpoint(path)
+            except (SafetensorError, OSError) as error:
+                raise UserError(f"{path} is not there for all processes ({error}): share the run folder") from error
+        then, now = found.facts.get("processes", "1"), str(self.ranks.world)
+        if then != now and self._first:
+            log.warning(
+                "%s goes on with %s processes, before there were %s: the batch of each step stays the same, each of "
+                "them computes 1/%s of its rows", self.stage.name, now, then, now,
+            )  # fmt: skip
+        self.step, tensors = found.step, found.tensors
         log.info("%s goes on from step %d (%s)", self.stage.name, self.step, path.name)
-        self.averaged = _under(tensors, "averaged.")
-        for player, module in self.stage.players.items():
-            load_strictly(module, _under(tensors, f"player.{player}."), f"{path} (--no-resume starts anew)")
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in _under(tensors, f"optimizer.{player}.").items():
-                index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = value
-            optimizer = self.optimizers[player]
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        self._load_checkpoint(tensors, f"{path} (--no-resume starts anew)")
+
+    def _load_checkpoint(self, tensors: Mapping[str, Tensor], what: str) -> None:
+        for name, player in self.players.items():
+            load_strictly(player.network, _under(tensors, f"player.{name}."), what)
+            player.load_state(_under(tensors, f"optimizer.{name}."))
+        self.averaged = {k: like(self.averaged[k], v) for k, v in _under(tensors, "averaged.").items()}
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
@@ -276,12 +287,12 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -
     Raises:
         ConfigError: If names or shapes differ; ``what`` says whose weights they are.
     """
-    own = {k: v.shape for k, v in module.state_dict().items()}
-    given = {k: v.shape for k, v in tensors.items()}
-    odd = sorted(k for k in own | given if own.get(k) != given.get(k))
+    own = module.state_dict()
+    shapes, given = ({k: v.shape for k, v in state.items()} for state in (own, tensors))
+    odd = sorted(k for k in shapes | given if shapes.get(k) != given.get(k))
     if odd:
         raise ConfigError(f"{what} does not fit the configured network: {len(odd)} tensors differ, {odd[0]} among them")
-    module.load_state_dict(tensors)
+    module.load_state_dict({name: like(own[name], tensor) for name, tensor in tensors.items()})
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,23 +1,25 @@
 """The autoregressive decoder's stage: next code, and a little next text (Betker 2023, appendix B.2).
 
-Padding is masked out of both losses and each row has one stop; the original counted padding as stop.
+Each row has one stop, and what lies behind it is no part of the losses (``padding: ignored``). The original counted
+padding as stop and averaged it in, so that its loss depended on how ragged the batches were (``padding: stop``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.data.pairs import Batch, Pairs
 from chelys.models.autoregressive import Autoregressive
-from chelys.train.loop import Stage
-
-IGNORED = -100
+from chelys.train.attention import attention_of
+from chelys.train.losses import cross_entropy
+from chelys.train.pictures import Picture
+from chelys.train.stages.paired import PairedStage
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,19 @@ class AutoregressiveStageConfig:
     Attributes:
         code: Weight of the cross-entropy of codes.
         text: Weight of the cross-entropy of text ids.
+        padding: Whether rows end at their stop, or stops follow up to the longest row (published).
+        voice_clips: Clips of the speaker that the voice is the mean of, drawn with replacement (published: 2).
         test_clips: Held-out clips in an evaluation.
     """
 
     code: float = 1.0
     text: float = 0.01
+    padding: Literal["ignored", "stop"] = "ignored"
+    voice_clips: int = 1
     test_clips: int = 48
 
 
-class AutoregressiveStage(Stage):
+class AutoregressiveStage(PairedStage):
     """Pairs in, named losses out."""
 
     name = "autoregressive"
@@ -44,18 +50,50 @@ class AutoregressiveStage(Stage):
         self.players: dict[str, nn.Module] = {"autoregressive": network}
         self.decoder, self.pairs, self.config = network, pairs, config
 
-    def batch(self, step: int) -> Batch:
-        return self.pairs.batch(step)
+    def part(self, step: int, rows: slice) -> Batch:
+        batch, clips = self.pairs.batch(step, rows), self.pairs.clips(step)
+        if self.config.voice_clips == 1:
+            return batch
+        references = [batch.reference]
+        for number in range(1, self.config.voice_clips):
+            rngs = [np.random.default_rng([self.pairs.seed, step, row, 4, number]) for row in range(len(clips))[rows]]
+            heard = [self.pairs.reference(c, rng) for c, rng in zip(clips[rows], rngs, strict=True)]
+            references.append(torch.stack(heard))
+        return batch._replace(reference=torch.stack(references, 1))  # (b, clips, f, r)
+
+    def _voice(self, reference: Tensor) -> Tensor:
+        """Mean of the voices of one or several clips a row: ``(b, f, r)`` or ``(b, c, f, r)`` to ``(b, d)``."""
+        if reference.ndim == 3:
+            return self.decoder.condition(reference)
+        return self.decoder.condition(reference.flatten(0, 1)).unflatten(0, reference.shape[:2]).mean(1)
+
+    def _padded(self, batch: Batch) -> Batch:
+        """The batch with stops up to its longest rows, as if they were said."""
+        past = torch.arange(batch.codes.shape[1], device=batch.codes.device) >= batch.code_lengths[:, None]
+        return batch._replace(
+            text_lengths=torch.full_like(batch.text_lengths, batch.text.shape[1]),  # text is padded with its stop
+            codes=batch.codes.masked_fill(past, self.decoder.config.stop_code),
+            code_lengths=torch.full_like(batch.code_lengths, batch.codes.shape[1]),
+        )
+
+    def counts(self, player: str, batch: Batch) -> Mapping[str, float]:
+        """Ids of each kind, and a stop for each row."""
+        rows = len(batch.text)
+        if self.config.padding == "stop":
+            return {"code": float(rows * (batch.codes.shape[1] + 1)), "text": float(rows * (batch.text.shape[1] + 1))}
+        return {"code": float(batch.code_lengths.sum()) + rows, "text": float(batch.text_lengths.sum()) + rows}
 
     def losses(self, player: str, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
         config = self.decoder.config
-        conditioning = self.decoder.condition(batch.reference)
+        conditioning = self._voice(batch.reference)
+        if self.config.padding == "stop":
+            batch = self._padded(batch)
         text_logits, code_logits, _ = self.decoder(
             conditioning, batch.text, batch.text_lengths, batch.codes, batch.code_lengths
         )
         return {
-            "code": self.config.code * _cross_entropy(code_logits, batch.codes, batch.code_lengths, config.stop_code),
-            "text": self.config.text * _cross_entropy(text_logits, batch.text, batch.text_lengths, config.stop_text),
+            "code": self.config.code * cross_entropy(code_logits, batch.codes, batch.code_lengths, config.stop_code),
+            "text": self.config.text * cross_entropy(text_logits, batch.text, batch.text_lengths, config.stop_text),
         }
 
     def evaluate(self) -> dict[str, float]:
@@ -65,17 +103,23 @@ class AutoregressiveStage(Stage):
             return {}
         right, wrong = [], []
         for index, clip in enumerate(clips):  # one by one: padding cannot flatter or spoil the figure
-            batch = self.pairs.collate([clip], np.random.default_rng([7, index]))
-            other = self.pairs.collate([clips[index - 1]], np.random.default_rng(0))
+            batch = self.held_out([clip], np.random.default_rng([7, index]))
+            other = self.held_out([clips[index - 1]], np.random.default_rng(0))
             right.append(float(self.losses("", batch, torch.Generator())["code"]) / self.config.code)
             swapped = batch._replace(text=other.text, text_lengths=other.text_lengths)
             wrong.append(float(self.losses("", swapped, torch.Generator())["code"]) / self.config.code)
         return {"code": float(np.mean(right)), "code_wrong_text": float(np.mean(wrong))}
 
-
-def _cross_entropy(logits: Tensor, ids: Tensor, lengths: Tensor, stop: int) -> Tensor:
-    """Mean over the ids of each row and its stop; logits ``(b, t + 1, n)``, ids ``(b, t)``."""
-    targets = F.pad(ids, (0, 1))
-    at = torch.arange(targets.shape[1])
-    targets = targets.masked_fill(at == lengths[:, None], stop).masked_fill(at > lengths[:, None], IGNORED)
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    def pictures(self) -> dict[str, Picture]:
+        """Where codes of a held-out clip look in its text, in the layer that looks most: a rising line aligns them."""
+        if not self.pairs.test:
+            return {}
+        batch = self.held_out(self.pairs.test[:1], np.random.default_rng([7, 0]))
+        t = batch.text.shape[1] + 2
+        weights = attention_of(self.decoder, lambda: self.losses("", batch, torch.Generator()))
+        pictures = {}
+        if weights:
+            alignments = [layer[1 + t :, 1 : 1 + t].T for layer in weights]  # text upwards, codes to the right
+            pictures["alignment"] = Picture(max(alignments, key=lambda a: float(a.sum())), x="code", y="text id")
+            pictures["attention"] = Picture(weights[-1], x="column looked at", y="column")
+        return pictures

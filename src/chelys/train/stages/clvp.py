@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.data.pairs import Batch, Pairs
 from chelys.models.clvp import CLVP
-from chelys.train.loop import Stage
+from chelys.train.losses import accuracy, contrast
+from chelys.train.noise import rand
+from chelys.train.pictures import Picture
+from chelys.train.stages.paired import PairedStage
 
 
 @dataclass(frozen=True)
@@ -30,23 +32,22 @@ class CLVPStageConfig:
     test_clips: int = 128
 
 
-class CLVPStage(Stage):
-    """Pairs in, named losses out."""
+class CLVPStage(PairedStage):
+    """Pairs in, named losses out. Every text is compared with every take, those of other processes too."""
 
     name = "clvp"
+    splits = False
 
     def __init__(self, network: CLVP, pairs: Pairs, config: CLVPStageConfig) -> None:
         self.players: dict[str, nn.Module] = {"clvp": network}
         self.clvp, self.pairs, self.config = network, pairs, config
 
-    def batch(self, step: int) -> Batch:
-        return self.pairs.batch(step)
-
     def losses(self, player: str, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
         text, text_lengths = _thin(batch.text, batch.text_lengths, self.config.kept, generator)
         codes, code_lengths = _thin(batch.codes, batch.code_lengths, self.config.kept, generator)
-        scores = self._scores(text, text_lengths, codes, code_lengths)
-        return {"contrast": self.config.contrast * contrast(scores)}
+        said = self.ranks.gather(self.clvp.encode_text(text, text_lengths).float())
+        spoken = self.ranks.gather(self.clvp.encode_speech(codes, code_lengths).float())
+        return {"contrast": self.config.contrast * contrast(self.clvp.similarity(said, spoken))}
 
     def _scores(self, text: Tensor, text_lengths: Tensor, codes: Tensor, code_lengths: Tensor) -> Tensor:
         said = self.clvp.encode_text(text, text_lengths)
@@ -57,25 +58,27 @@ class CLVPStage(Stage):
         """Loss and accuracy of picking the right text for held-out codes, out of all of them at once."""
         if not self.pairs.test:
             return {}
+        scores = self._held_out_scores()
+        return {"contrast": float(contrast(scores)), "accuracy": float(accuracy(scores))}
+
+    def _held_out_scores(self) -> Tensor:
         clips = sorted(self.pairs.test, key=lambda c: c.codes)[
             :: max(1, len(self.pairs.test) // self.config.test_clips)
         ]
-        batch = self.pairs.collate(clips[: self.config.test_clips], np.random.default_rng(7))
-        scores = self._scores(batch.text, batch.text_lengths, batch.codes, batch.code_lengths)
-        right = (scores.argmax(0) == torch.arange(len(scores))).float().mean()
-        return {"contrast": float(contrast(scores)), "accuracy": float(right)}
+        batch = self.held_out(clips[: self.config.test_clips], np.random.default_rng(7))
+        return self._scores(batch.text, batch.text_lengths, batch.codes, batch.code_lengths)
 
-
-def contrast(scores: Tensor) -> Tensor:
-    """Mean of the cross-entropies of rows and of columns of ``(b, b)`` scores; the diagonal is right."""
-    target = torch.arange(len(scores), device=scores.device)
-    return 0.5 * (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target))
+    def pictures(self) -> dict[str, Picture]:
+        """Scores of held-out texts with held-out takes; the diagonal shall be bright."""
+        if not self.pairs.test:
+            return {}
+        return {"scores": Picture(self._held_out_scores(), x="take, by length", y="text, by length of its take")}
 
 
 def _thin(ids: Tensor, lengths: Tensor, kept: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Drop ids at random, never a row's first; the others move together."""
-    real = torch.arange(ids.shape[1]) < lengths[:, None]
-    keep = (torch.rand(ids.shape, generator=generator) < kept) & real
+    real = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+    keep = (rand(ids.shape, generator).to(ids.device) < kept) & real
     keep[:, 0] = True
     order = (~keep).int().argsort(dim=1, stable=True)
     return ids.gather(1, order), keep.sum(1)
