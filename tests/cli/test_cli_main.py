@@ -30,7 +30,12 @@ VERBS = [
     ["data", "make", "synthetic"],
     ["data", "lexicon"],
     ["data", "features"],
+    ["data", "prepare"],
+    ["data", "recipe"],
+    ["data", "check"],
+    ["data", "report"],
     ["train"],
+    ["train", "plan"],
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli import recipes, report
+from chelys.cli import prepare, recipes, report
 from chelys.cli.console import counting, progress_bar, tell
 from chelys.errors import OutputError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 make_app = typer.Typer(no_args_is_help=True, help="Make a corpus.", epilog="Example: chelys data make synthetic --help")
 app.add_typer(make_app, name="make")
+app.command("prepare", help=prepare.HELP, epilog=prepare.EXAMPLE)(prepare.prepare)
 app.command("recipe", help=recipes.RECIPE_HELP, epilog=recipes.RECIPE_EXAMPLE)(recipes.recipe)
 app.command("check", help=recipes.CHECK_HELP, epilog=recipes.CHECK_EXAMPLE)(recipes.check)
 app.command("report", help=report.HELP, epilog=report.EXAMPLE)(report.report)
