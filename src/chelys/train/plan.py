@@ -192,18 +192,18 @@ def make_plan(
         raise ConfigError(f"--hours-of-audio is {hours_of_audio:g}; it must be above 0")
     longest = _longest(run)
     usual = min(clip_seconds, longest or clip_seconds)
+    lengths = (usual, longest) if longest else (usual,)
     joined = min(getattr(getattr(run, "stage", None), "adversarial_from", 0), run.loop.steps)
-    costs = {step: _rehearse(run, usual, machine, step) for step in {0, joined if joined < run.loop.steps else 0}}
-    last = max(costs)
-    worst = [costs[last], *([_rehearse(run, longest, machine, last)] if longest else [])]
-    memory = _costliest(worst, run.loop, machine)
+    last = joined if joined < run.loop.steps else 0
+    costs = {step: _rehearse(run, usual, machine, step) for step in {0, last}}
     flops = (costs[0].flops * joined + costs[last].flops * (run.loop.steps - joined)) / run.loop.steps
-    cost = costs[last]
+    cost, needs = costs[last], _Needs(lengths, last)
+    memory, _ = needs.of(run, machine)
     changes: tuple[str, ...] | None = ()
     changed, least = None, None
     if memory.total > machine.memory:
-        changes, changed = _make_it_fit(run, machine, longest or usual, last)
-        least = _least_gpus(run, machine, longest or usual, last) if changes is None else None
+        changes, changed = _make_it_fit(run, machine, needs)
+        least = _least_gpus(run, machine, needs) if changes is None else None
     return Plan(
         stage, machine, run.loop, cost.parameters, cost, memory, flops,
         hours_of_audio, changes, changed, least,
@@ -233,8 +233,22 @@ def _rehearse(run: Run, seconds: float, machine: Machine, step: int) -> StepCost
     return rehearse(run, seconds, step=step, world=machine.processes, fused=machine.gpus > 0)
 
 
-def _costliest(costs: list[StepCost], loop: LoopConfig, machine: Machine) -> Memory:
-    return max((memory_of(cost, loop, machine) for cost in costs), key=lambda memory: memory.total)
+@dataclass(frozen=True)
+class _Needs:
+    """Asks what a run needs at its costliest.
+
+    Attributes:
+        seconds: Lengths of clips to try: a batch of short ones has more rows, one of long ones longer ones.
+        step: Which step.
+    """
+
+    seconds: tuple[float, ...]
+    step: int
+
+    def of(self, run: Run, machine: Machine) -> tuple[Memory, StepCost]:
+        """Memory of one process, and the step that needs it."""
+        costs = [_rehearse(run, seconds, machine, self.step) for seconds in self.seconds]
+        return max(((memory_of(c, run.loop, machine), c) for c in costs), key=lambda need: need[0].total)
 
 
 def _longest(run: Run) -> float | None:
@@ -252,16 +266,16 @@ def _shared(run: Run) -> bool:
 # ---- what to change -----------------------------------------------------------------------------------------------
 
 
-def _make_it_fit(run: Run, machine: Machine, seconds: float, step: int) -> tuple[tuple[str, ...] | None, Memory | None]:
+def _make_it_fit(run: Run, machine: Machine, needs: _Needs) -> tuple[tuple[str, ...] | None, Memory | None]:
     """The gentlest settings with which a run fits, and its memory with them; None if there are none."""
-    for changed in _gentlest_first(run, machine, seconds, step):
-        memory = memory_of(_rehearse(changed, seconds, machine, step), changed.loop, machine)
+    for changed in _gentlest_first(run, machine, needs):
+        memory, _ = needs.of(changed, machine)
         if memory.total <= machine.memory:
             return _difference(run.loop, changed.loop), memory
     return None, None
 
 
-def _gentlest_first(run: Run, machine: Machine, seconds: float, step: int) -> Iterator[Run]:
+def _gentlest_first(run: Run, machine: Machine, needs: _Needs) -> Iterator[Run]:
     """Runs that need less and less: parts first, which cost nothing, then blocks again, then both in pieces."""
     strategies = [run.loop.strategy]
     if machine.gpus > 1 and run.loop.strategy != "fsdp":
@@ -269,14 +283,13 @@ def _gentlest_first(run: Run, machine: Machine, seconds: float, step: int) -> It
     for strategy in strategies:
         for recompute in sorted({run.loop.recompute, True}):
             loop = replace(run.loop, strategy=strategy, recompute=recompute)
-            cost = _rehearse(replace(run, loop=loop), seconds, machine, step)
-            for parts in _parts(cost, loop, machine):
+            memory, cost = needs.of(replace(run, loop=loop), machine)
+            for parts in _parts(memory, cost, loop, machine):
                 yield replace(run, loop=replace(loop, accumulate=parts))
 
 
-def _parts(cost: StepCost, loop: LoopConfig, machine: Machine) -> Iterator[int]:
+def _parts(memory: Memory, cost: StepCost, loop: LoopConfig, machine: Machine) -> Iterator[int]:
     """Numbers of parts worth a try: what passes is shared among them, the rest is not."""
-    memory = memory_of(cost, loop, machine)
     if memory.total <= machine.memory:
         yield loop.accumulate
         return
@@ -291,18 +304,20 @@ def _parts(cost: StepCost, loop: LoopConfig, machine: Machine) -> Iterator[int]:
         parts *= 2
 
 
-def _least_gpus(run: Run, machine: Machine, seconds: float, step: int) -> int | None:
+def _least_gpus(run: Run, machine: Machine, needs: _Needs) -> int | None:
     """Processors over which the run fits, cut into pieces, with a row at a time in each."""
-    for gpus in (2**power for power in range(1, 11)):
-        if gpus <= machine.gpus:
-            continue
+
+    def fits(gpus: int) -> bool:
         more = replace(machine, gpus=gpus)
-        cost = _rehearse(run, seconds, more, step)
+        _, cost = needs.of(run, more)
         parts = min(cost.rows, MOST_PARTS) if cost.splits else 1
-        loop = replace(run.loop, strategy="fsdp", recompute=True, accumulate=parts)
-        if memory_of(_rehearse(replace(run, loop=loop), seconds, more, step), loop, more).total <= machine.memory:
-            return gpus
-    return None
+        changed = replace(run, loop=replace(run.loop, strategy="fsdp", recompute=True, accumulate=parts))
+        return needs.of(changed, more)[0].total <= machine.memory
+
+    numbers = [gpus for gpus in (2**power for power in range(1, 11)) if gpus > machine.gpus]
+    if not numbers or not fits(numbers[-1]):
+        return None
+    return next((gpus for gpus in numbers[:-1] if fits(gpus)), numbers[-1])
 
 
 def _difference(before: LoopConfig, after: LoopConfig) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -143,8 +143,11 @@ def _count(stage: Stage, run: Run, step: int, world: int, imaginary: FakeTensorM
     share = Share.of(stage.rows(step), ranks, loop.accumulate if stage.splits else 1)
     stage.ranks = ranks if share.split else Ranks()
     players = stage.players
+    memory, flops, attention = Allocations(), FlopCounter(), FusedAttention()
     if loop.recompute:
         for player in players.values():
+            if fused:
+                _fuse_in_blocks(player, attention)
             recompute_blocks(player)
     modules = [*players.values(), *stage.frozen.values()]
     rows = share.parts[0]
@@ -153,7 +156,6 @@ def _count(stage: Stage, run: Run, step: int, world: int, imaginary: FakeTensorM
     part = map_tensors(part, imaginary.from_tensor)
     batch = _bytes(tensors_of(part).values())
 
-    memory, flops, attention = Allocations(), FlopCounter(), FusedAttention()
     for module in modules:
         for tensor in _tensors(module):
             memory.watch(tensor)
@@ -197,6 +199,20 @@ def _count(stage: Stage, run: Run, step: int, world: int, imaginary: FakeTensorM
     )
 
 
+def _fuse_in_blocks(network: nn.Module, attention: FusedAttention) -> None:
+    """Put the mode in force within each block, too: it is not where the backward pass computes a block again."""
+
+    def inside(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **keywords: Any) -> Any:
+            with attention:
+                return forward(*arguments, **keywords)
+
+        return run
+
+    for block in _blocks([network]):
+        block.forward = inside(block.forward)  # type: ignore[method-assign]
+
+
 def _set_apart(memory: Allocations, arrived: set[nn.Parameter], weight: nn.Parameter) -> None:
     if weight not in arrived and weight.grad is not None:
         arrived.add(weight)
@@ -208,8 +224,7 @@ def _learn(stage: Stage, player: str, part: Any, generator: torch.Generator, pre
     with autocast(torch.device("cpu"), "bfloat16" if precision == "float16" else precision):  # of the same size
         losses = stage.losses(player, part, generator)
     if losses:
-        # not Tensor.backward: modes are told of that one and are out of force while it runs
-        torch.autograd.backward([torch.stack([loss.float() for loss in losses.values()]).sum()])
+        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
 
 
 def imagined_settings(run: Run, folder: Path, seconds: float) -> Run:

@@ -105,8 +105,9 @@ class PairedRun(FeatureRun):
             self.features, self.codes, self.text, self.heard_range, self.pairs, self.loop.seed,
             mels=False, cleaner=self.cleaner,
         )  # fmt: skip
-        for section in ("network", "decoder_network"):
-            check_sizes(section, getattr(self, section, None), pairs)
+        check_sizes("network", getattr(self, "network", None), pairs)
+        if getattr(self, "decoder", None) is not None:  # else its sizes are nobody's
+            check_sizes("decoder_network", getattr(self, "decoder_network", None), pairs)
         return pairs
 
 
