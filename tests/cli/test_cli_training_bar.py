@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -19,11 +20,16 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stderr", made := Terminal())
-    return made
+def at_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Terminal]:
+    """Sit down at a terminal; within the test, for pytest puts its own stream back in between."""
+
+    def sit() -> Terminal:
+        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+        return terminal
+
+    return sit
 
 
 def seen(terminal: Terminal) -> list[str]:
@@ -31,7 +37,8 @@ def seen(terminal: Terminal) -> list[str]:
     return re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()))
 
 
-def test_steps_time_left_and_losses(terminal: Terminal) -> None:
+def test_steps_time_left_and_losses(at_terminal: Callable[[], Terminal]) -> None:
+    terminal = at_terminal()
     with training_bar("dvae", shown=True) as update:
         assert update is not None
         update(40, 3500, {"rate": 0.1, "reconstruction": 0.58249, "commitment": 0.0115})
@@ -42,7 +49,8 @@ def test_steps_time_left_and_losses(terminal: Terminal) -> None:
     assert any("40/3500" in line and "reconstruction 0.582 commitment 0.0115" in line for line in seen(terminal))
 
 
-def test_nobody_looks(terminal: Terminal) -> None:
+def test_nobody_looks(at_terminal: Callable[[], Terminal]) -> None:
+    terminal = at_terminal()
     with training_bar("dvae", shown=False) as update:
         assert update is None
     assert terminal.getvalue() == ""

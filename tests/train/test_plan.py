@@ -203,11 +203,12 @@ def test_what_is_proposed_makes_it_fit(run, values):
 
 
 def test_more_processors_are_proposed_where_nothing_else_does(run):
-    settings = run("autoregressive", network={"dim": 256, "layers": 4})
+    settings = run("autoregressive", network={"dim": 256, "layers": 3}, pairs={"longest": 40})
     cost = rehearse(settings, SECONDS)
-    plan = make_plan("autoregressive", settings, replace(GPU, memory=CONTEXT + 4 * cost.gradients))
+    small = replace(GPU, memory=CONTEXT + 4 * cost.gradients)
+    plan = make_plan("autoregressive", settings, small, clip_seconds=SECONDS)
     assert plan.changes is None and plan.least_gpus and plan.least_gpus > 1
-    hopeless = make_plan("autoregressive", settings, replace(GPU, memory=CONTEXT / 2))
+    hopeless = make_plan("dvae", run("dvae"), replace(GPU, memory=CONTEXT / 2))
     assert hopeless.changes is None and hopeless.least_gpus is None
 
 

@@ -210,7 +210,7 @@ def _fuse_in_blocks(network: nn.Module, attention: FusedAttention) -> None:
         return run
 
     for block in _blocks([network]):
-        block.forward = inside(block.forward)  # type: ignore[method-assign]
+        block.forward = inside(block.forward)
 
 
 def _set_apart(memory: Allocations, arrived: set[nn.Parameter], weight: nn.Parameter) -> None:

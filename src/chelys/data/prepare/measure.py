@@ -71,7 +71,9 @@ class Measure:
 
     def merge(self, draft: Draft) -> None:
         """See ``BlockStage``."""
-        draft.clip.measured.update(draft.rows[self.name]["measured"])
+        row = draft.rows[self.name]
+        draft.clip.measured.update(row["measured"])
+        row["embedding"] = np.asarray(row["embedding"], np.float32)  # a tenth of the list's size
 
     def _tools(self) -> tuple[Classifier | None, Embedder]:
         name = self.settings.classifier

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -186,8 +186,10 @@ class _Run:
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
-    def _drafts(self, found: Found, until: int | None = None) -> tuple[Recording, list[Draft]]:
-        """A recording and its clips, as the stages before ``until`` left them."""
+    def _drafts(
+        self, found: Found, until: int | None = None, keep: Collection[str] = ()
+    ) -> tuple[Recording, list[Draft]]:
+        """A recording and its clips, as the stages before ``until`` left them; of the rows of some, all is kept."""
         about = self.abouts.of(found.source)
         recording = Recording(found.source, licence=about.licence)
         if found.refused is not None:
@@ -206,6 +208,9 @@ class _Run:
         drafts = [self._draft(recording, head["audio"], cut, about.speaker) for cut in cuts]
         for stage in self.stages[:until]:
             self._merge(stage, drafts)
+            if stage.name not in keep:  # codes and fingerprints of ten hours need not lie in memory
+                for draft in drafts:
+                    draft.rows.pop(stage.name, None)
         return recording, drafts
 
     def _draft(self, recording: Recording, audio: str | None, cut: Row, speaker: str | None) -> Draft:
@@ -235,15 +240,14 @@ class _Run:
 
     def drafts(self, found: list[Found]) -> Iterator[Draft]:
         """All clips, in the ledger's order, with what only a look at all of them tells."""
-
         if self._repeats is None:
-            self._repeats = find_repeats(self._good(found), self.settings.deduplicate, self.store)
+            self._repeats = find_repeats(self._good(found, "deduplicate"), self.settings.deduplicate, self.store)
         repeats = self._repeats
         if self._similar is None:  # only speakers that are named are met in more than one recording
-            named = (d for d in self._good(found) if d.clip.speaker and d.clip.id not in repeats)
+            named = (d for d in self._good(found, "measure") if d.clip.speaker and d.clip.id not in repeats)
             self._similar = find_similar(named, self.settings.similar)
         for one in found:
-            drafts = self._drafts(one)[1]
+            drafts = self._drafts(one, keep=("measure", "encode"))[1]
             for draft in drafts:
                 if draft.clip.id in repeats:
                     draft.clip.same_as, reason = repeats[draft.clip.id]
@@ -255,9 +259,9 @@ class _Run:
                 draft.clip.kept = not draft.clip.reasons
             yield from drafts
 
-    def _good(self, found: list[Found]) -> Iterator[Draft]:
+    def _good(self, found: list[Found], keep: str) -> Iterator[Draft]:
         for one in found:
-            yield from (draft for draft in self._drafts(one)[1] if not draft.clip.reasons)
+            yield from (draft for draft in self._drafts(one, keep=(keep,))[1] if not draft.clip.reasons)
 
     # ---- the account ------------------------------------------------------------------------------------------------
 

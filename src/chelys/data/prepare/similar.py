@@ -15,6 +15,7 @@ import numpy as np
 from chelys.data.prepare.blocks import Draft
 
 _COMPARED = 4096  # clips of a speaker that are compared with each other; more are taken in groups
+_AT_ONCE = 64  # clips that are compared with all the others at a time
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,11 @@ def _nearest(group: list[tuple[str, np.ndarray]], count: int) -> dict[str, list[
     names = [name for name, _ in group]
     vectors = np.stack([vector for _, vector in group])
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    alike = vectors @ vectors.T
-    np.fill_diagonal(alike, -np.inf)
-    order = np.argsort(-alike, axis=1, kind="stable")[:, : min(count, len(names) - 1)]
-    return {name: [names[i] for i in nearest] for name, nearest in zip(names, order, strict=True)}
+    found = {}
+    for first in range(0, len(names), _AT_ONCE):
+        alike = vectors[first : first + _AT_ONCE] @ vectors.T
+        alike[np.arange(len(alike)), first + np.arange(len(alike))] = -np.inf  # not itself
+        order = np.argsort(-alike, axis=1, kind="stable")[:, : min(count, len(names) - 1)]
+        for name, nearest in zip(names[first:], order, strict=False):
+            found[name] = [names[i] for i in nearest]
+    return found
