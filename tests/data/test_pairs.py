@@ -103,12 +103,12 @@ def holds(pairs: Pairs, clip: Clip, reference: torch.Tensor) -> bool:
 
 def test_references_are_other_clips_of_the_speaker(pairs: Pairs) -> None:
     rng = random()
-    own = Counter()
+    heard = Counter()
     for index, clip in enumerate(pairs.train * 4):
         (source,) = found_in(pairs, pairs.reference(clip, rng))
-        assert pairs.train[source].speaker == clip.speaker
-        own[source == index % len(pairs.train)] += 1
-    assert own[True] < 0.1 * own.total(), "one in n squared draws at most falls on the clip itself"
+        assert pairs.train[source].speaker == clip.speaker and source != index % len(pairs.train)
+        heard[source] += 1
+    assert len(heard) == len(pairs.train), "each clip is somebody's reference"
 
 
 def test_references_of_held_out_clips_are_training_clips(pairs: Pairs) -> None:
@@ -123,6 +123,42 @@ def test_a_speaker_with_one_clip_is_their_own_reference(pairs: Pairs) -> None:
     del pairs.by_speaker[alone.speaker]  # as if no other clip had been recorded
     reference = pairs.reference(alone, random())
     assert holds(pairs, alone, reference)
+
+
+def test_two_clips_of_a_speaker_are_each_others_reference(pairs: Pairs) -> None:
+    pairs = Pairs(pairs.features, pairs.codes, pairs.tokenizer, MEL_RANGE, pairs.config, 1)
+    one, other = pairs.by_speaker["ada"][:2]
+    pairs.by_speaker["ada"] = [one, other]
+    for seed in range(20):
+        assert holds(pairs, other, pairs.reference(one, np.random.default_rng(seed)))
+        assert holds(pairs, one, pairs.reference(other, np.random.default_rng(seed)))
+
+
+def test_short_references_are_several_clips_of_the_speaker(toy: ToyCorpus) -> None:
+    wanted = 400
+    pairs = toy.pairs(PairConfig(budget=120, reference_frames=wanted))
+    mels = {c.id: MEL_RANGE.normalize(pairs.features.mel(c)) for c in pairs.train}
+    for clip in (*pairs.train, *pairs.test):
+        others = [c for c in pairs.by_speaker[clip.speaker] if c.id != clip.id]
+        assert max(c.frames for c in others) < wanted < sum(c.frames for c in others)
+        reference = pairs.reference(clip, random())
+        at, heard = 0, []
+        while at < wanted:  # take it apart again: no two clips have a frame in common
+            (found,) = [c for c in others if torch.equal(mels[c.id][:, 0], reference[:, at])]
+            piece = reference[:, at : at + found.frames]
+            assert torch.equal(piece, mels[found.id][:, : piece.shape[1]])
+            heard.append(found.id)
+            at += found.frames
+        assert reference.shape[1] == wanted and len(heard) == len(set(heard)) > 1
+
+
+def test_all_that_a_speaker_said_is_repeated_where_it_is_too_little(toy: ToyCorpus) -> None:
+    pairs = toy.pairs(PairConfig(budget=120, reference_frames=3000))
+    clip = pairs.train[0]
+    others = [c for c in pairs.by_speaker[clip.speaker] if c.id != clip.id]
+    period = sum(c.frames for c in others)
+    reference = pairs.reference(clip, random())
+    assert period < 1500 and torch.equal(reference[:, :-period], reference[:, period:])
 
 
 def test_short_references_are_repeated() -> None:

@@ -6,6 +6,7 @@ A batch is a ``Batch``; b rows, t text ids, m codes, f bands, s mel frames, r fr
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from chelys.audio.rates import HOP, MEL_24K
 from chelys.data.batching import Buckets, is_held_out
 from chelys.data.codes import Codes
 from chelys.data.features import Clip, Features
+from chelys.data.shard_features import open_codes, open_features
 from chelys.errors import TextError
 from chelys.text.normalize import check_speakable
 from chelys.text.tokenizer import Cleaner, Tokenizer
@@ -36,7 +38,7 @@ class Batch(NamedTuple):
         codes: ``(b, m)``, zero beyond each row's length.
         code_lengths: ``(b,)``.
         mel: ``(b, f, 4m)`` in network units, zero beyond each row's length.
-        reference: Mel of another clip of the speaker, ``(b, f, r)`` in network units.
+        reference: Mel of other clips of the speaker, ``(b, f, r)`` in network units.
     """
 
     text: Tensor
@@ -53,7 +55,7 @@ class PairConfig:
 
     Attributes:
         budget: Codes in a batch, padding included.
-        reference_frames: Mel frames r of the reference clip; shorter clips are repeated.
+        reference_frames: Mel frames r of the reference: a crop of another clip, or several of them where it is shorter.
         spelled: Share of words spelled though the lexicon knows them, so that unknown words can be read.
         longest: Codes of the longest clip used.
         longest_text: Ids of the longest text used.
@@ -93,7 +95,9 @@ class Pairs:
         weights = [shares.get(c.speaker, shares.get("other", 1.0)) for c in self.train]
         self.buckets = Buckets([c.codes for c in self.train], config.budget, seed, weights)
         self.by_speaker: dict[str, list[Clip]] = defaultdict(list)
+        self._place: dict[str, int] = {}  # of each training clip among its speaker's
         for clip in self.train:
+            self._place[clip.id] = len(self.by_speaker[clip.speaker])
             self.by_speaker[clip.speaker].append(clip)
 
     def _is_usable(self, clip: Clip) -> bool:
@@ -161,15 +165,36 @@ class Pairs:
         return mel
 
     def reference(self, clip: Clip, rng: np.random.Generator) -> Tensor:
-        """A crop ``(f, r)`` of another clip of the speaker, in network units."""
+        """Mel ``(f, r)`` of other clips of the speaker, in network units.
+
+        A crop of one of them, drawn; where that is too short, whole others follow. The clip itself is heard only where
+        nothing else of the speaker is in training.
+        """
         wanted = self.config.reference_frames
-        others = self.by_speaker.get(clip.speaker) or [clip]  # a held-out clip may be its speaker's only one
-        other = others[int(rng.integers(len(others)))]
-        if other.id == clip.id and len(others) > 1:
-            other = others[int(rng.integers(len(others)))]
-        start = int(rng.integers(max(0, other.frames - wanted) + 1))
-        mel = self.features.mel(other, start, min(wanted, other.frames))
-        return self.mel_range.normalize(repeat_to(mel, wanted))
+        pieces: list[Tensor] = []
+        had = 0
+        for other in self._others(clip, rng):
+            start = int(rng.integers(max(0, other.frames - wanted) + 1)) if not pieces else 0
+            pieces.append(self.features.mel(other, start, min(wanted - had, other.frames)))
+            had += pieces[-1].shape[1]
+            if had >= wanted:
+                break
+        return self.mel_range.normalize(repeat_to(torch.cat(pieces, dim=1), wanted))
+
+    def _others(self, clip: Clip, rng: np.random.Generator) -> Iterator[Clip]:
+        """Other training clips of the speaker in a drawn order, each once; the clip itself where there are none."""
+        mine = self.by_speaker.get(clip.speaker) or [clip]
+        own = self._place.get(clip.id, len(mine))  # behind all of them, where it is held out
+        count = len(mine) - (own < len(mine))
+        if not count:
+            yield clip
+            return
+        drawn: set[int] = set()
+        while len(drawn) < count:
+            at = int(rng.integers(count))
+            if at not in drawn:
+                drawn.add(at)
+                yield mine[at + (at >= own)]
 
 
 def repeat_to(mel: Tensor, frames: int) -> Tensor:
@@ -192,6 +217,6 @@ def load_pairs(
     mels: bool = True,
     cleaner: Cleaner = "chelys",
 ) -> Pairs:
-    """Pairs from their files: a feature folder, ``codes.npy`` and a folder with the tokenizer."""
+    """Pairs from their files: a feature folder, ``codes.npy`` (shards for both) and a folder with the tokenizer."""
     tokenizer = Tokenizer.load(text, cleaner=cleaner)
-    return Pairs(Features(features), Codes(codes), tokenizer, mel_range, config, seed, mels=mels)
+    return Pairs(open_features(features), open_codes(codes), tokenizer, mel_range, config, seed, mels=mels)
