@@ -147,6 +147,27 @@ def test_pieces_of_longer_files(tmp_path: Path) -> None:
     assert clip.start == 0.75
 
 
+def test_of_a_long_recording_only_the_clip_is_read(tmp_path: Path) -> None:
+    wave = np.concatenate([tone(2.0), 0.1 * np.random.default_rng(1).standard_normal(20 * RATE, dtype=np.float32)])
+    sf.write(tmp_path / "a.flac", wave, RATE)
+    whole = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))  # nobody may come to this
+    write_manifest(
+        tmp_path / "m.jsonl",
+        [
+            Utterance("clip", "a.flac", "Say a.", "ada", 0.5, start=0.5, end=1.0),
+            Utterance("damaged", "a.flac", "Say a.", "ada", 1.0, start=18.0, end=19.0),
+            Utterance("beyond", "a.flac", "Say a.", "ada", 1.0, start=40.0, end=41.0),
+        ],
+    )
+    extract([tmp_path / "m.jsonl"], tmp_path / "features", workers=1)
+    features = Features(tmp_path / "features")
+    assert [clip.id for clip in features.clips] == ["clip"]
+    assert (features.mel(features.clips[0]) - mel_of(wave[12_000:24_000])).abs().mean() < 0.02  # of 16 bits
+    faults = {clip.id: clip.reason for clip in features.bad_clips.all()}
+    assert faults == {"damaged": "corrupt", "beyond": "too short"}
+
+
 def test_several_manifests_in_their_order(tmp_path: Path) -> None:
     for name in "ba":
         (tmp_path / name).mkdir()

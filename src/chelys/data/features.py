@@ -29,7 +29,7 @@ import torch
 
 from chelys.audio.mel import log_mel
 from chelys.audio.published import code_mel
-from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, SAMPLES_PER_CODE, MelSpec
+from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, SAMPLES_PER_CODE, MelSpec
 from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.bad_clips import BadClip, BadClips
 from chelys.data.manifest import Utterance, read_manifest
@@ -121,6 +121,37 @@ class Features:
         piece = self.frames[clip.first + start : clip.first + start + length]
         return torch.from_numpy(piece.astype(np.float32)).T
 
+    def wave(self, clip: Clip, first: int, frames: int) -> torch.Tensor:
+        """Samples of a clip at 24 kHz, ``(256 frames,)``, from mel frame ``first`` on; silence beyond its end."""
+        return read_wave(clip, first, frames)
+
+
+def read_wave(clip: Clip, first: int, frames: int) -> torch.Tensor:
+    """`Features.wave` of a clip whose recording is a file.
+
+    Raises:
+        ManifestError: If the recording cannot be read.
+    """
+    wanted = frames * HOP
+    try:
+        with sf.SoundFile(clip.audio) as file:
+            rate = file.samplerate
+            start = round(clip.start * rate) + first * HOP * rate // OUTPUT_RATE
+            file.seek(min(start, file.frames))
+            wave = file.read(-(-wanted * rate // OUTPUT_RATE), dtype="float32", always_2d=True).mean(1)
+    except (sf.SoundFileError, OSError) as error:
+        raise ManifestError(f"{clip.audio} cannot be read ({error}); lay out the features anew") from error
+    return fitted(wave, rate, wanted)
+
+
+def fitted(wave: np.ndarray, rate: int, wanted: int) -> torch.Tensor:
+    """So many samples ``(wanted,)`` at 24 kHz of a wave ``(n,)`` at another rate; silence beyond its end."""
+    if rate != OUTPUT_RATE:
+        wave = soxr.resample(wave, rate, OUTPUT_RATE)
+    padded = np.zeros(wanted, np.float32)
+    padded[: min(wanted, len(wave))] = wave[:wanted]
+    return torch.from_numpy(padded)
+
 
 def extract(
     manifests: list[Path],
@@ -198,12 +229,11 @@ def _mel(utterance: Utterance, front_end: FrontEnd) -> np.ndarray | BadClip:
     torch.set_num_threads(1)
     spec = _SPECS[front_end]
     try:
-        wave, rate = sf.read(utterance.audio, dtype="float32", always_2d=True)
+        wave, rate = _read_piece(utterance)
     except (sf.SoundFileError, OSError) as error:
         reason = "corrupt" if Path(utterance.audio).is_file() else "missing"
         return BadClip(utterance.id, reason, f"{utterance.audio}: {error}" if reason == "corrupt" else utterance.audio)
-    end = len(wave) if utterance.end is None else round(utterance.end * rate)
-    mono = wave[round(utterance.start * rate) : end].mean(1)
+    mono = wave.mean(1)
     if not np.isfinite(mono).all():
         return BadClip(utterance.id, "corrupt", f"{utterance.audio}: samples that are no numbers")
     if rate != spec.sample_rate:
@@ -217,3 +247,13 @@ def _mel(utterance: Utterance, front_end: FrontEnd) -> np.ndarray | BadClip:
     made = code_mel(samples) if front_end == "codes" else log_mel(samples, spec)
     mel = made[0, :, : codes * FRAMES_PER_CODE]
     return mel.T.contiguous().numpy().astype(np.float16)
+
+
+def _read_piece(utterance: Utterance) -> tuple[np.ndarray, int]:
+    """``(n, channels)`` float32 and its rate; of a long recording nothing beside the clip is read."""
+    with sf.SoundFile(utterance.audio) as file:
+        first = min(round(utterance.start * file.samplerate), file.frames)
+        count = -1 if utterance.end is None else max(0, round(utterance.end * file.samplerate) - first)
+        if first:
+            file.seek(first)
+        return file.read(count, dtype="float32", always_2d=True), file.samplerate
