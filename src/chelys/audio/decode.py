@@ -54,7 +54,7 @@ def _decode(path: Path, first_channel: bool) -> tuple[np.ndarray, int]:
     # soundfile cannot encode names that are not valid UTF-8, but takes them as bytes.
     name = str(path) if os.name == "nt" else os.fsencode(path)
     blocks = []
-    with _muted_libmpg123(path), sf.SoundFile(name) as file:
+    with muted_libmpg123(path), sf.SoundFile(name) as file:
         # By blocks: some headers claim a length that is unknown, or absurd, and a buffer of that size would be made.
         # Not so for MP3: soundfile seeks after each read, and every seek in an MP3 costs some frames.
         size = min(file.frames, _MP3_SAMPLES_PER_BYTE * path.stat().st_size) if file.format == "MP3" else _BLOCK
@@ -64,7 +64,7 @@ def _decode(path: Path, first_channel: bool) -> tuple[np.ndarray, int]:
 
 
 @contextmanager
-def _muted_libmpg123(path: Path) -> Iterator[None]:
+def muted_libmpg123(path: Path) -> Iterator[None]:
     """Silence file descriptor 2 while libsndfile may hand the file to libmpg123, which writes its doubts there."""
     with path.open("rb") as file:
         needless = file.read(4) in _QUIET_HEADS

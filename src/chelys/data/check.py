@@ -21,7 +21,7 @@ from typing import Any
 from chelys.audio.io import MIN_CLIP_PEAK, MIN_CLIP_RMS
 from chelys.audio.output import WholeFile
 from chelys.data.check_audio import Heard, Piece, listen
-from chelys.data.manifest import Utterance, _fault
+from chelys.data.manifest import Utterance, fault_of
 from chelys.errors import ManifestError, TextError, UserError
 from chelys.text.normalize import check_speakable, normalize
 
@@ -177,7 +177,7 @@ def _read(path: Path) -> Iterator[Line]:
                 continue
             try:
                 entry = json.loads(line.decode("utf8"))
-                fault = _fault(entry)
+                fault = fault_of(entry)
             except (ValueError, RecursionError) as error:
                 entry, fault = {}, "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
             if fault:

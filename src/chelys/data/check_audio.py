@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chelys.audio.decode import _muted_libmpg123, decode
+from chelys.audio.decode import decode, muted_libmpg123
 from chelys.data.prepare.stream import Stream, open_stream
 from chelys.errors import AudioError, MissingExtra
 
@@ -118,7 +118,7 @@ class _Whole:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Stream]:
-    with _muted_libmpg123(path), ExitStack() as stack:
+    with muted_libmpg123(path), ExitStack() as stack:
         stream: Stream
         try:
             stream = stack.enter_context(open_stream(path))

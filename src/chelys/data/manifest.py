@@ -67,14 +67,14 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Iterator[Utterance
                 raise ManifestError(f"{path}:{number}: not UTF-8 ({error.reason})") from error
             except json.JSONDecodeError as error:
                 raise ManifestError(f"{path}:{number}: not JSON ({error.msg})") from error
-            if fault := _fault(entry):
+            if fault := fault_of(entry):
                 raise ManifestError(f"{path}:{number}: {fault}")
             if root is None:
                 entry["audio"] = str(path.parent.absolute() / entry["audio"])
             yield Utterance(**{key: value for key, value in entry.items() if key in _FIELDS})
 
 
-def _fault(entry: Any) -> str | None:
+def fault_of(entry: Any) -> str | None:
     """What is wrong with a line's value, or None."""
     if not isinstance(entry, dict):
         return "not an object with the keys of an utterance"

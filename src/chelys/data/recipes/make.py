@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import soundfile as sf
 
-from chelys.audio.decode import _muted_libmpg123, decode
+from chelys.audio.decode import decode, muted_libmpg123
 from chelys.data.manifest import write_manifest
 from chelys.data.recipes import common_voice, folder, hifitts, libritts, ljspeech, vctk
 from chelys.data.recipes.layout import Faults, Found, Recorded
@@ -180,7 +180,7 @@ def seconds_of(path: Path) -> float:
     """
     try:
         name = str(path) if os.name == "nt" else os.fsencode(path)
-        with _muted_libmpg123(path), sf.SoundFile(name) as file:
+        with muted_libmpg123(path), sf.SoundFile(name) as file:
             seconds = file.frames / file.samplerate
         if seconds < _LONGEST_S:
             return seconds
