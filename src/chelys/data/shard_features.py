@@ -16,10 +16,10 @@ import torch
 
 from chelys.audio.mel import log_mel
 from chelys.audio.published import code_mel
-from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, SAMPLES_PER_CODE
+from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, SAMPLES_PER_CODE
 from chelys.data.bad_clips import BadClips
 from chelys.data.codes import Codes
-from chelys.data.features import Clip, Features, FrontEnd
+from chelys.data.features import Clip, Features, FrontEnd, fitted
 from chelys.data.shard_index import ShardIndex, descriptions, open_shards, speaker_of
 from chelys.data.shards import Reader, Sample
 from chelys.errors import ManifestError
@@ -55,14 +55,15 @@ class ShardFeatures(Features):
 
     Args:
         folder: Of the shards, or one that ``chelys data prepare`` wrote.
-        front_end: Whose mels.
+        front_end: Whose mels; None: of what the clips were encoded with, shared if they were not.
 
     Raises:
         ManifestError: If there are no shards, or no clip of two codes or more.
     """
 
-    def __init__(self, folder: Path, front_end: FrontEnd = "shared") -> None:
+    def __init__(self, folder: Path, front_end: FrontEnd | None = None) -> None:
         index = open_shards(folder)
+        front_end = front_end or _front_end_of_codes(index)
         self.folder, self.front_end, self.bad_clips = folder, front_end, BadClips()
         self._source = _Source(index, "flac")
         spec = MEL_22K if front_end == "codes" else MEL_24K
@@ -82,17 +83,26 @@ class ShardFeatures(Features):
 
     def mel(self, clip: Clip, start: int = 0, frames: int | None = None) -> torch.Tensor:
         """Log-mel ``(f, s)`` float32 of a clip, or of ``frames`` frames from ``start`` on."""
-        sample = self._source.sample(clip.first)
-        if sample.audio is None:
-            raise ManifestError(f"{clip.audio} holds no sound of {clip.id}: pack it with pack.contents=both")
-        wave, spec = sample.audio, self.spec
-        if sample.rate != spec.sample_rate:
-            wave = soxr.resample(wave, sample.rate, spec.sample_rate)
+        (wave, rate), spec = self._sound(clip), self.spec
+        if rate != spec.sample_rate:
+            wave = soxr.resample(wave, rate, spec.sample_rate)
         samples = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))[None]
         made = (code_mel(samples) if self.front_end == "codes" else log_mel(samples, spec))[0, :, : clip.frames]
         if made.shape[1] < clip.frames:
             raise ManifestError(f"{clip.audio}: {clip.id} is shorter than its description says; check the shards")
         return made[:, start : clip.frames if frames is None else start + frames]
+
+    def wave(self, clip: Clip, first: int, frames: int) -> torch.Tensor:
+        """Samples of a clip at 24 kHz, ``(256 frames,)``, from mel frame ``first`` on; silence beyond its end."""
+        wave, rate = self._sound(clip)
+        start = first * HOP * rate // OUTPUT_RATE
+        return fitted(wave[start : start - (-frames * HOP * rate // OUTPUT_RATE)], rate, frames * HOP)
+
+    def _sound(self, clip: Clip) -> tuple[np.ndarray, int]:
+        sample = self._source.sample(clip.first)
+        if sample.audio is None:
+            raise ManifestError(f"{clip.audio} holds no sound of {clip.id}: pack it with pack.contents=both")
+        return sample.audio, sample.rate
 
 
 class ShardCodes(Codes):
@@ -101,10 +111,13 @@ class ShardCodes(Codes):
     def __init__(self, folder: Path) -> None:
         self.path = folder
         self._source = _Source(open_shards(folder), "codes.npy")
+        self._largest: int | None = None
 
     def largest(self) -> int:
-        """The largest code of all; every clip is read."""
-        return max(int(self._codes(number).max(initial=0)) for number in range(len(self._source.index)))
+        """The largest code of all; every clip is read, once."""
+        if self._largest is None:
+            self._largest = max(int(self._codes(number).max(initial=0)) for number in range(len(self._source.index)))
+        return self._largest
 
     def of(self, clip: Clip) -> torch.Tensor:
         """Codes ``(m,)`` of a clip, int64."""
@@ -120,8 +133,18 @@ class ShardCodes(Codes):
         return codes
 
 
-def open_features(path: Path, front_end: FrontEnd = "shared") -> Features:
-    """A feature folder, or shards in its place."""
+def _front_end_of_codes(index: ShardIndex) -> FrontEnd:
+    """A second has 23.4 codes of the shared front end, 21.5 of the published one: the longest clip tells."""
+    longest = int(np.argmax(index.entries["seconds"]))
+    codes = Reader(index, frozenset({"codes.npy"})).read(longest).codes
+    if codes is None or codes.ndim != 1:
+        return "shared"
+    per_second = len(codes) * SAMPLES_PER_CODE / float(index.entries["seconds"][longest])
+    return "codes" if abs(per_second - MEL_22K.sample_rate) < abs(per_second - MEL_24K.sample_rate) else "shared"
+
+
+def open_features(path: Path, front_end: FrontEnd | None = None) -> Features:
+    """A feature folder, or shards in its place; ``front_end`` is of the latter, see ``ShardFeatures``."""
     return ShardFeatures(path, front_end) if holds_shards(path) else Features(path)
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chelys.audio.mel import MelRange
-from chelys.data.features import Features
+from chelys.audio.rates import MEL_22K, MEL_24K
+from chelys.data.features import Features, FrontEnd
 from chelys.data.mixes import MixConfig
 from chelys.data.pairs import PairConfig, Pairs, load_pairs
+from chelys.data.shard_features import open_features
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clip_classifier import ClipClassifierConfig, ClipClassifierNetwork
@@ -67,15 +69,20 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureRun(Run):
-    """A run on mels laid out beforehand.
+    """A run on mels laid out beforehand, or made of the sound in shards.
 
     Attributes:
-        features: Feature folder.
+        features: Feature folder, or shards.
         mel_range: Log-mels that become -1 and 1.
     """
 
     features: Path
     mel_range: MelRange
+
+    def open_features(self, bands: int = MEL_24K.bands) -> Features:
+        """The features; of shards, those of the front end that has so many bands."""
+        front_end: FrontEnd = "codes" if bands == MEL_22K.bands else "shared"
+        return open_features(self.features, front_end)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +90,7 @@ class PairedRun(FeatureRun):
     """A run on pairs of text and codes.
 
     Attributes:
-        codes: Codes of the features, ``codes.npy``.
+        codes: Codes of the features, ``codes.npy``, or the shards.
         text: Folder of the tokenizer.
         cleaner: What makes words of a text before the tokenizer reads it.
         pairs: What makes a batch.
@@ -119,7 +126,9 @@ class DVAERun(FeatureRun):
     stage: DVAEStageConfig = field(default_factory=DVAEStageConfig)
 
     def build(self) -> Stage:
-        return DVAEStage(DVAE(self.network), Features(self.features), self.mel_range, self.stage, self.loop.seed)
+        return DVAEStage(
+            DVAE(self.network), self.open_features(self.network.bands), self.mel_range, self.stage, self.loop.seed
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +152,7 @@ class VocoderRun(FeatureRun):
             vocoder = UnivNet(self.univnet, weight_norm=True)
         if self.start:
             load_trained(vocoder, self.start).requires_grad_(True)
-        return VocoderStage(vocoder, Features(self.features), self.stage, self.loop.seed)
+        return VocoderStage(vocoder, self.open_features(), self.stage, self.loop.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +205,7 @@ class DiffusionRun(PairedRun):
                 raise ConfigError("stage.content=latents needs decoder=PATH, the autoregressive decoder's weights")
             decoder = load_trained(Autoregressive(self.decoder_network), self.decoder)
         pairs = self.load_pairs()
-        rendered = Features(self.rendered) if self.rendered else None
+        rendered = open_features(self.rendered, "shared") if self.rendered else None
         return DiffusionStage(network, decoder, pairs, Rendering(pairs.features, self.mel_range, rendered), self.stage)
 
     @property
@@ -267,7 +276,7 @@ class AutoregressivePriorRun(FeatureRun):
     def build(self) -> Stage:
         listener = load_trained(Autoregressive(self.listener_network), self.listener)
         prior = VoicePrior(VoicePriorConfig(self.listener_network.dim))
-        features, seed = Features(self.features), self.loop.seed
+        features, seed = self.open_features(self.listener_network.bands), self.loop.seed
         return VoicePriorStage("autoregressive_prior", prior, listener, features, self.mel_range, self.stage, seed)
 
 
@@ -282,7 +291,7 @@ class DiffusionPriorRun(FeatureRun):
     def build(self) -> Stage:
         listener = load_trained(Diffusion(self.listener_network), self.listener)
         prior = VoicePrior(VoicePriorConfig(2 * self.listener_network.dim))
-        features, seed = Features(self.features), self.loop.seed
+        features, seed = self.open_features(), self.loop.seed
         return VoicePriorStage("diffusion_prior", prior, listener, features, self.mel_range, self.stage, seed)
 
 

@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import soundfile as sf
-import soxr
 import torch
 from torch import Tensor, nn
 
-from chelys.audio.rates import HOP, OUTPUT_RATE
-from chelys.data.features import Clip
-from chelys.errors import ConfigError, ManifestError
+from chelys.errors import ConfigError
 from chelys.train.discriminators import Discriminators, Judges
 from chelys.train.losses import MEL_SPECTRA, deception, discrimination, feature_distance, mel_distance, stft_distance
 from chelys.train.stage import Stage
@@ -124,25 +120,3 @@ class AdversarialStage(Stage):
 def mean_figures(figures: list[dict[str, float]]) -> dict[str, float]:
     """Mean of each figure over clips; none if there are none."""
     return {name: float(np.mean([clip[name] for clip in figures])) for name in figures[0]} if figures else {}
-
-
-def read_wave(clip: Clip, first: int, frames: int) -> Tensor:
-    """Samples of a clip at 24 kHz, ``(256 frames,)``, from mel frame ``first`` on; silence beyond its end.
-
-    Raises:
-        ManifestError: If the recording cannot be read.
-    """
-    wanted = frames * HOP
-    try:
-        with sf.SoundFile(clip.audio) as file:
-            rate = file.samplerate
-            start = round(clip.start * rate) + first * HOP * rate // OUTPUT_RATE
-            file.seek(min(start, file.frames))
-            wave = file.read(-(-wanted * rate // OUTPUT_RATE), dtype="float32", always_2d=True).mean(1)
-    except (sf.SoundFileError, OSError) as error:
-        raise ManifestError(f"{clip.audio} cannot be read ({error}); lay out the features anew") from error
-    if rate != OUTPUT_RATE:
-        wave = soxr.resample(wave, rate, OUTPUT_RATE)
-    padded = np.zeros(wanted, np.float32)
-    padded[: min(wanted, len(wave))] = wave[:wanted]
-    return torch.from_numpy(padded)

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from chelys.audio.rates import HOP, OUTPUT_RATE
 from chelys.data.batching import is_held_out
-from chelys.data.features import Clip
+from chelys.data.features import Clip, read_wave
 from chelys.data.manifest import read_manifest
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.detector import MOST_SAMPLES, SYNTHETIC, Detector
 from chelys.train.stage import Stage
-from chelys.train.stages.adversarial import read_wave
 
 PEOPLE = 1 - SYNTHETIC
 

@@ -16,7 +16,7 @@ from chelys.errors import ConfigError, ManifestError
 from chelys.models.univnet import UnivNet
 from chelys.models.vocos import Vocos
 from chelys.train.stage import map_tensors
-from chelys.train.stages.adversarial import AdversarialConfig, AdversarialStage, mean_figures, read_wave
+from chelys.train.stages.adversarial import AdversarialConfig, AdversarialStage, mean_figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class VocoderStage(AdversarialStage):
         self, places: list[tuple[Clip, int]], frames: int, rngs: list[np.random.Generator], step: int
     ) -> VocoderBatch:
         mels = torch.stack([self.features.mel(clip, start, frames) for clip, start in places])
-        waves = torch.stack([read_wave(clip, start, frames) for clip, start in places])
+        waves = torch.stack([self.features.wave(clip, start, frames) for clip, start in places])
         channels = self.vocoder.config.noise_dim if isinstance(self.vocoder, UnivNet) else 0
         noise = np.stack([rng.standard_normal((channels, frames), dtype=np.float32) for rng in rngs])
         return VocoderBatch(mels, waves, torch.from_numpy(noise), step)
