@@ -17,6 +17,7 @@ from chelys.data.prepare.ledger import read_ledger
 
 SETTINGS = """
 segment: {detector: energy}
+measure: {classifier: null}
 transcribe: {transcriber: "made_up:Listener", model: ""}
 """
 

@@ -33,6 +33,7 @@ from chelys.data.prepare.settings import PrepareSettings
 if __name__ == "__main__":
     settings = from_mapping(PrepareSettings, {
         "segment": {"detector": "energy"},
+        "measure": {"classifier": None},
         "transcribe": {"transcriber": "made_up:Sleepy", "model": ""},
         "pack": {"clips": 4},
     })

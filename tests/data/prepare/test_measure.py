@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import made_up
 import numpy as np
 import pytest
+import soundfile as sf
 from made_up import pause, speech
 
 from chelys.data.prepare import acoustics
 from chelys.data.prepare.blocks import Draft
+from chelys.data.prepare.classifier import ClipClassifier
 from chelys.data.prepare.engine import Local
 from chelys.data.prepare.ledger import Clip, read_ledger
+from chelys.data.prepare.measure import MeasureSettings, digest_of
 from chelys.data.prepare.pipeline import prepare
 from chelys.data.prepare.rules import Limits, judge, read_rules
 from chelys.data.prepare.settings import PrepareSettings
 from chelys.data.prepare.similar import SimilarSettings, find_similar
+from chelys.models.clip_classifier import CLASSES
 
 RATE = made_up.RATE
 CLEAN = np.concatenate([pause(0.3), speech(1.4, 3), pause(0.3), speech(1.1, 4), pause(0.3)])
@@ -90,15 +96,15 @@ def test_own_rules_keep_the_good_and_name_the_fault() -> None:
     rules = read_rules()
     clip = Clip("a", "a.wav", 0, 3, 3, measured={"snr_db": 40.0, "music": 0.0, "clipping": 0.0001})
     assert judge(clip, rules) == []
-    clip.measured |= {"snr_db": 3.0, "music": 0.9, "overlap": None}
-    assert judge(clip, rules) == ["snr_db below 18", "music above 0.5"]
+    clip.measured |= {"snr_db": 3.0, "music": 0.95, "overlap": None}
+    assert judge(clip, rules) == ["snr_db below 18", "music above 0.9"]
     clip.measured, clip.text, clip.confidence = {}, "?!", 0.9
     assert judge(clip, rules) == ["no words", "characters_per_second below 2"]
 
 
 def test_every_own_rule_is_of_something_that_is_measured() -> None:
     measured = {*acoustics.measure(np.zeros(100, np.float32), RATE), "overlap", "no_speech", "seconds", "confidence"}
-    assert set(read_rules()) <= {*measured, "characters_per_second", "noise", "telephone", "reverberation", "clean"}
+    assert set(read_rules()) <= {*measured, "characters_per_second", *CLASSES}
 
 
 def test_a_limit_may_be_one_sided() -> None:
@@ -113,8 +119,37 @@ def test_a_classifier_takes_the_place_of_the_rough_measures(
 ) -> None:
     prepare(raw, tmp_path / "out", settings(measure={"classifier": "made_up:classifier"}), engine=Local(0))
     for clip in read_ledger(tmp_path / "out"):
-        assert clip.measured["overlap"] == 0.75 and clip.measured["noise"] == 0.25
-        assert clip.reasons == ["overlap above 0.5"]
+        assert clip.measured["overlap"] == 0.97 and clip.measured["noise"] == 0.25
+        assert clip.reasons == ["overlap above 0.95"]
+
+
+def test_chelys_own_classifier_listens_unless_another_is_named(
+    raw: Path, tmp_path: Path, settings: Callable[..., PrepareSettings]
+) -> None:
+    own = MeasureSettings().classifier
+    assert own is not None and PrepareSettings().measure == MeasureSettings()
+    out = tmp_path / "out"
+    prepare(raw, out, settings(measure={"classifier": own}), only=("segment", "measure"), engine=Local(0))
+    classifier, clips = ClipClassifier.load(), list(read_ledger(out))
+    for clip in clips[::3]:
+        first, last = (round(seconds * RATE) for seconds in (clip.audio_start, clip.audio_end))
+        audio, rate = sf.read(out / (clip.audio or ""), start=first, stop=last, dtype="float32")
+        heard = classifier(audio, rate)
+        assert {name: clip.measured[name] for name in CLASSES} == pytest.approx(heard, abs=1e-3)
+    rough = acoustics.measure(audio, rate)["music"]
+    assert clips[-1].measured["music"] != rough, "the classifier's word counts"
+
+
+def test_other_weights_in_the_same_place_are_other_work(tmp_path: Path) -> None:
+    shipped = Path(str(resources.files("chelys") / "assets" / "classifier"))
+    folder = tmp_path / "mine"
+    shutil.copytree(shipped, folder)
+    named = MeasureSettings(model=str(folder))
+    assert digest_of(named) == digest_of(MeasureSettings()) != ""
+    weights = folder / "classifier.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert digest_of(named) not in ("", digest_of(MeasureSettings()))
+    assert digest_of(MeasureSettings(classifier=None)) == "" == digest_of(MeasureSettings("made_up:classifier"))
 
 
 def draft(name: str, vector: list[float], speaker: str | None = "s", source: str = "a") -> Draft:

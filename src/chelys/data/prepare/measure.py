@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +22,25 @@ Classifier = Callable[[np.ndarray, int], dict[str, float]]
 #: Sound ``(n,)`` and its rate -> a vector; alike voices have alike vectors.
 Embedder = Callable[[np.ndarray, int], np.ndarray]
 
+OWN_CLASSIFIER = "chelys.data.prepare.classifier:load_classifier"
+
 
 @dataclass(frozen=True)
 class MeasureSettings:
     """What measures, beside the signal processing of ``acoustics``.
 
     Attributes:
-        classifier: ``package.module:function`` that makes a ``Classifier``, called with ``model``. What it says of
-            music and overlap takes the place of the rough measures; its other classes are added.
-        model: File or folder of the classifier's weights.
+        classifier: ``package.module:function`` that makes a ``Classifier``, called with ``model``; default chelys' own,
+            None does without. What it says of music takes the place of the rough measure, the others are added.
+        model: File or folder of the classifier's weights; None: those that come with it.
         embedder: ``package.module:function`` that is an ``Embedder``.
+        digest: Of the weights, so that other weights in the same place are other work; found by itself.
     """
 
-    classifier: str | None = None
+    classifier: str | None = OWN_CLASSIFIER
     model: str | None = None
     embedder: str = "chelys.data.prepare.acoustics:embed"
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,3 +89,17 @@ class Measure:
 @lru_cache(1)
 def _classifier(name: str, model: str | None) -> Classifier:
     return named(name)(Path(model)) if model else named(name)()
+
+
+def digest_of(settings: MeasureSettings) -> str:
+    """SHA-256 of the classifier's weights; empty where there are none, or none that can be seen from here."""
+    path = Path(settings.model) if settings.model else None
+    if path is None and settings.classifier == OWN_CLASSIFIER:
+        path = Path(str(resources.files("chelys") / "assets" / "classifier"))
+    if settings.classifier is None or path is None or not path.exists():
+        return ""
+    found = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.suffix != ".md" and file.is_file():
+            found.update(hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()

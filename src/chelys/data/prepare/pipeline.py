@@ -32,7 +32,7 @@ from chelys.data.prepare.ledger import (
     write_lines,
     write_text,
 )
-from chelys.data.prepare.measure import Measure
+from chelys.data.prepare.measure import Measure, digest_of
 from chelys.data.prepare.pack import Pack, publish
 from chelys.data.prepare.recordings import Abouts, Found, Scan, find
 from chelys.data.prepare.rules import judge, read_rules
@@ -132,7 +132,7 @@ class _Run:
         self.scan, self.segment, self.pack = Scan(), Segment(settings.segment), Pack(settings.pack)
         encode = replace(settings.encode, digest=_digest_of(settings.encode.model))
         self.stages: list[BlockStage] = [
-            Measure(settings.measure),
+            Measure(replace(settings.measure, digest=digest_of(settings.measure))),
             Transcribe(settings.transcribe),
             Align(settings.transcribe),
             Fingerprint(),
