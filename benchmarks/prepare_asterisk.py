@@ -35,7 +35,7 @@ from chelys.data.prepare.engine import Local
 from chelys.data.prepare.ledger import Clip, read_ledger
 from chelys.data.prepare.pipeline import prepare
 from chelys.data.prepare.report import write_report
-from chelys.data.prepare.settings import PrepareSettings
+from chelys.data.prepare.settings import STAGES, PrepareSettings
 from chelys.data.prepare.stream import open_stream
 from chelys.data.sounds import decibels, music, noise, unit
 
@@ -85,7 +85,8 @@ def recover(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = {"about": {"licence": "CC BY-SA 3.0", "speaker": "Allison Smith"},
                 "transcribe": {"model": str(whisper_folder())}, **arguments.settings}  # fmt: skip
     with Local(arguments.workers) as engine:
-        summary = prepare(raw, out, from_mapping(PrepareSettings, settings), engine=engine)
+        stages = [stage for stage in STAGES if stage not in ("align", "encode")]  # when a word is said is not asked
+        summary = prepare(raw, out, from_mapping(PrepareSettings, settings), only=stages, engine=engine)
     heard: dict[str, list[str]] = {name: [] for name in names}
     kept: dict[str, list[str]] = {name: [] for name in names}
     reasons: dict[str, set[str]] = {name: set() for name in names}

@@ -32,7 +32,8 @@ for start, more in json.loads({toy!r}).items():
     if said[: len(start.split())] == start.split():
         arguments += more
 sys.argv = [{module!r}, *arguments]
-runpy.run_module({module!r}, run_name="__main__")
+if __name__ == "__main__":  # worker processes import this file, too
+    runpy.run_module({module!r}, run_name="__main__")
 """
 
 
