@@ -1,0 +1,180 @@
+"""The record of nano: docs/nano.md, from the logs of its training and of its measurements.
+
+    python benchmarks/record.py collect runs/nano/dvae runs/nano/autoregressive ...   # in the order they were trained
+    python benchmarks/record.py write
+
+``collect`` keeps of each run what the page needs: its settings, its log thinned to a hundred lines, what a step costs
+as the planner counts it. It lies in ``docs/results/nano/runs.json`` beside the logs of the measurements, which
+``judge.py --log judged.jsonl``, ``best_of.py`` (``takes.jsonl``), ``diseases.py`` (``heard.jsonl``) and ``cloning.py``
+(``cloning.json``) leave, and ``notes.md``, written by hand. ``write`` needs nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "docs" / "results" / "nano"
+PAGE = HERE.parent / "docs" / "nano.md"
+CLIP_SECONDS = 3.6  # of a usual clip, at which a step is counted
+LINES = 100
+
+
+def collect(arguments: argparse.Namespace) -> None:
+    """Keep what the page needs of runs."""
+    from chelys.config import from_mapping
+    from chelys.train.rehearsal import rehearse
+    from chelys.train.runs import RUNS
+
+    kept = []
+    for folder in arguments.runs:
+        stage = next(file.stem for file in folder.glob("*.safetensors") if file.stem in RUNS)
+        settings = json.loads((folder / "config.json").read_text(encoding="utf8"))
+        if "bfloat16" in settings["loop"]:  # as it was called in the first runs
+            settings["loop"]["precision"] = "bfloat16" if settings["loop"].pop("bfloat16") else "float32"
+        cost = rehearse(from_mapping(RUNS[stage], settings, where=str(folder)), CLIP_SECONDS)
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf8").splitlines()]
+        steps = max(line["step"] for line in log)
+        timed = [line["seconds_per_step"] for line in log if "seconds_per_step" in line]
+        held_out = [line for line in log if any(key.startswith("held_out/") for key in line)]
+        thinned = [line for line in log if line not in held_out]
+        kept.append({
+            "name": folder.name, "stage": stage, "settings": settings, "steps": steps,
+            "parameters": sum(cost.parameters.values()), "operations_a_step": cost.flops, "audio_a_step": cost.audio,
+            "seconds_a_step": sum(timed) / len(timed), "held_out": held_out,
+            "log": thinned[:: max(1, len(thinned) // LINES)],
+        })  # fmt: skip
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "runs.json").write_text(json.dumps(kept, indent=0) + "\n", encoding="utf8")
+
+
+def training() -> list[str]:
+    """Table of the runs and their curves."""
+    runs = json.loads((RESULTS / "runs.json").read_text(encoding="utf8"))
+    heads = ["run", "stage", "trained parameters", "steps", "audio h", "Peta-operations", "core hours", "held out"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for run in runs:
+        steps = run["steps"]
+        figures = run["held_out"][-1] if run["held_out"] else {}
+        told = ", ".join(f"{k.split('/')[1]} {v:.3g}" for k, v in figures.items() if k != "step")
+        lines.append(
+            f"| `{run['name']}` | {run['stage']} | {run['parameters'] / 1e6:.2f} M | {steps:,} "
+            f"| {steps * run['audio_a_step'] / 3600:.0f} | {steps * run['operations_a_step'] / 1e15:.2f} "
+            f"| {steps * run['seconds_a_step'] / 3600:.1f} | {told} |"
+        )
+    draw_curves(runs, PAGE.parent / "images" / "nano_training.png")
+    return [*lines, "", "![losses of all runs](images/nano_training.png)"]
+
+
+def draw_curves(runs: list[dict[str, Any]], path: Path) -> None:
+    """A panel a run: its losses, and what was held out."""
+    from matplotlib.figure import Figure
+
+    columns = 3
+    figure = Figure(figsize=(4 * columns, 2.6 * -(-len(runs) // columns)), layout="constrained")
+    quiet = ("step", "rate", "seconds_per_step", "codes_in_use")
+    for place, run in enumerate(runs, 1):
+        axes = figure.add_subplot(-(-len(runs) // columns), columns, place)
+        for name in run["log"][0] if run["log"] else ():
+            if name not in quiet and "gradient" not in name:
+                axes.plot(*zip(*((x["step"], x[name]) for x in run["log"] if name in x), strict=True), label=name, lw=1)
+        for name in run["held_out"][-1] if run["held_out"] else ():
+            if name.startswith("held_out/") and "codes_in_use" not in name and "wrong" not in name:
+                points = [(x["step"], x[name]) for x in run["held_out"] if name in x]
+                axes.plot(*zip(*points, strict=True), label=name, marker=".", lw=1, ls="--")
+        axes.set_title(run["name"], fontsize="small")
+        axes.set_yscale("log")
+        axes.legend(fontsize="xx-small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+
+
+def judged(path: Path) -> list[str]:
+    """A line for each list that the judge heard."""
+    from jiwer import wer
+
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in path.read_text(encoding="utf8").splitlines():
+        clip = json.loads(line)
+        found[clip["of"]].append(clip)
+    lines = ["| speaker | clips | word error rate | Distill-MOS |", "|---|---|---|---|"]
+    for name, clips in found.items():
+        rate = wer([clip["said"] for clip in clips], [clip["heard"] for clip in clips])
+        rating = sum(clip["mos"] for clip in clips) / len(clips)
+        lines.append(f"| {name} | {len(clips)} | {rate:.3f} | {rating:.2f} |")
+    return lines
+
+
+def best_of(log: Path) -> list[str]:
+    """Table and plot of what CLVP is worth."""
+    import best_of as bench
+
+    found = bench.rates(log)
+    bench.plot(found, PAGE.parent / "images" / "best_of.png")
+    return [*bench.table(found), "", "![word errors of the best of N takes](images/best_of.png)"]
+
+
+def diseases(log: Path) -> list[str]:
+    """Table by kind of text."""
+    import diseases as bench
+
+    return bench.table([json.loads(line) for line in log.read_text(encoding="utf8").splitlines()]).splitlines()
+
+
+def cloning(path: Path) -> list[str]:
+    """A line a speaker that the networks never heard."""
+    found = json.loads(path.read_text(encoding="utf8"))
+    lines = ["| speaker | likeness | known | word error rate |", "|---|---|---|---|"]
+    return lines + [f"| {x['speaker']} | {x['likeness']:.3f} | {x['known']} | {x['wer']:.3f} |" for x in found]
+
+
+SECTIONS = (
+    ("judged.jsonl", "Words and naturalness", judged,
+     "python benchmarks/speak_sentences.py --voice VOICE --out eval/VOICE && "
+     "python benchmarks/judge.py eval/VOICE/list.jsonl --log docs/results/nano/judged.jsonl"),
+    ("heard.jsonl", "Two hundred texts of nine kinds", diseases,
+     "python benchmarks/diseases.py --out eval/diseases"),
+    ("takes.jsonl", "What CLVP is worth", best_of,
+     "python benchmarks/best_of.py listen --out eval/best_of"),
+    ("cloning.json", "Voices that it never heard", cloning,
+     "python benchmarks/cloning.py --out eval/cloning NAME=CLIP ..."),
+)  # fmt: skip
+
+
+def write(_: argparse.Namespace) -> None:
+    """The page."""
+    page = ["# The record of nano", "", "Written by `python benchmarks/record.py write` from `docs/results/nano/`."]
+    page += ["", (RESULTS / "notes.md").read_text(encoding="utf8").strip()]
+    for file, title, section, command in SECTIONS:
+        if (RESULTS / file).exists():
+            page += ["", f"## {title}", "", f"`{command}`", "", *section(RESULTS / file)]
+    page += [
+        "",
+        "## Training",
+        "",
+        "`runs/nano.sh`, kept by `python benchmarks/record.py collect RUN ...`",
+        "",
+        *training(),
+    ]
+    PAGE.write_text("\n".join(page) + "\n", encoding="utf8")
+    print(PAGE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+    verb = verbs.add_parser("collect", help="keep what the page needs of runs")
+    verb.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    verb.set_defaults(run=collect)
+    verb = verbs.add_parser("write", help="write docs/nano.md")
+    verb.set_defaults(run=write)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
