@@ -1,6 +1,7 @@
 """How fast training can read shards: seconds of speech in a second, by what is read and by how many workers.
 
 python benchmarks/shards.py [--shards FOLDER] [--clips 3000] [--seconds 10]
+python benchmarks/shards.py --steps 8      # instead: what the batches of nano's stages cost beside their steps
 
 Without --shards a set is made of noise with the loudness of speech, which FLAC packs worse than speech: the figures
 are on the safe side. Nothing else should run meanwhile.
@@ -15,6 +16,7 @@ import resource
 import tarfile
 import tempfile
 import time
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,10 @@ import torch
 
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import MEL_24K
+from chelys.config import from_mapping, read_yaml
 from chelys.data.shard_index import ShardIndex, open_shards
 from chelys.data.shards import Plan, Prepare, Sample, ShardConfig, ShardLoader
+from chelys.train.runs import RUNS
 
 RATE = MEL_24K.sample_rate
 CLIPS_IN_A_SHARD = 500
@@ -35,10 +39,14 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, help="shards to read; default: a set that is made")
     parser.add_argument("--clips", type=int, default=3000, help="clips of the set that is made")
     parser.add_argument("--seconds", type=float, default=10.0, help="to measure each row for")
+    parser.add_argument("--steps", type=int, default=0, help="steps of each of nano's stages to compare with")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as made:
         folder = arguments.shards or make(Path(made), arguments.clips)
+        if arguments.steps:
+            beside_training(folder, arguments.steps)
+            return
         began = time.perf_counter()
         index = open_shards(folder)
         first = time.perf_counter() - began
@@ -69,7 +77,7 @@ def make(folder: Path, clips: int) -> Path:
                 seconds = float(rng.uniform(1, 9))
                 flac, npy = io.BytesIO(), io.BytesIO()
                 sf.write(flac, noise[: round(seconds * RATE)], RATE, format="FLAC")
-                np.save(npy, rng.integers(8192, size=round(seconds * RATE / 1024)).astype(np.uint16))
+                np.save(npy, rng.integers(1024, size=round(seconds * RATE / 1024)).astype(np.uint16))
                 about = {
                     "id": f"clip-{number:07d}",
                     "text": "Nothing but noise.",
@@ -99,6 +107,32 @@ def measure(index: ShardIndex, prepare: Prepare, workers: int, seconds: float) -
         if (passed := time.perf_counter() - began) > seconds:
             return speech / passed, clips / passed, (time.process_time() - worked) / speech
     raise AssertionError("batches never end")
+
+
+def beside_training(folder: Path, steps: int) -> None:
+    """CPU seconds of a batch made of shards, and of the step that is done with it, at the sizes of nano."""
+    configs, text = Path(__file__).parents[1] / "configs" / "nano", resources.files("chelys") / "assets" / "nano"
+    print("| stage | batch, CPU s | step, CPU s | share of reading |")
+    print("| --- | ---: | ---: | ---: |")
+    for name in ("dvae", "autoregressive", "clvp", "diffusion", "vocoder"):
+        values = read_yaml(configs / f"{name}.yaml") | {"features": str(folder)}
+        if "pairs" in values:
+            values |= {"codes": str(folder), "text": str(text)}
+            values["pairs"].pop("voices", None)
+        stage = from_mapping(RUNS[name], values).build()
+        generator, read, worked = torch.Generator().manual_seed(1), 0.0, 0.0
+        for step in range(steps):
+            began = time.process_time()
+            batch = stage.batch(step)
+            loaded = time.process_time()
+            for player, module in stage.players.items():
+                module.zero_grad()
+                if losses := stage.losses(player, batch, generator):
+                    torch.stack(list(losses.values())).sum().backward()
+            read, worked = read + loaded - began, worked + time.process_time() - loaded
+        print(
+            f"| {name} | {read / steps:.2f} | {worked / steps:.2f} | {100 * read / (read + worked):.0f} % |", flush=True
+        )
 
 
 def codes(sample: Sample) -> tuple[float, torch.Tensor]:

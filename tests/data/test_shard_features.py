@@ -70,9 +70,6 @@ def test_batches_are_those_of_the_feature_folder(toy: toy_corpus.ToyCorpus, shar
         )
         assert torch.equal(want.text, got.text) and torch.equal(want.codes, got.codes)
         torch.testing.assert_close(got.mel, want.mel, atol=5e-3, rtol=0)  # features are kept as float16
-    crop = ShardFeatures(shards)
-    clip = crop.clips[3]
-    torch.testing.assert_close(crop.mel(clip, 4, 8), crop.mel(clip)[:, 4:12])
 
 
 def test_each_clip_once_an_epoch_and_any_step_alone(toy: toy_corpus.ToyCorpus, shards: Path) -> None:
@@ -86,6 +83,18 @@ def test_each_clip_once_an_epoch_and_any_step_alone(toy: toy_corpus.ToyCorpus, s
     fresh = pairs(toy, ShardFeatures(shards), ShardCodes(shards))
     whole, part = made.batch(step), fresh.batch(step, slice(0, 1))
     assert torch.equal(whole.codes[:1, : part.codes.shape[1]], part.codes), "a rank reads its rows only"
+
+
+@pytest.mark.parametrize("front_end", ["shared", "codes"])
+def test_a_crop_is_a_piece_of_the_whole(shards: Path, front_end: Any) -> None:
+    features = ShardFeatures(shards, front_end)
+    clip = features.clips[3]
+    whole = features.mel(clip)
+    for start, frames in ((0, 8), (1, 1), (2, 5), (4, 8), (clip.frames - 1, 1), (clip.frames - 7, 7), (0, 9999)):
+        torch.testing.assert_close(
+            features.mel(clip, start, frames), whole[:, start : start + frames], atol=1e-4, rtol=0
+        )
+    torch.testing.assert_close(features.mel(clip, 6), whole[:, 6:], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("front_end", "bands"), [("shared", 100), ("codes", 80)])

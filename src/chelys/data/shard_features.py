@@ -25,6 +25,7 @@ from chelys.data.shards import Reader, Sample
 from chelys.errors import ManifestError
 
 _REMEMBERED = 64  # clips: those of a batch are asked for more than once
+_MARGIN = 2  # frames to either side that a window reaches into
 _ROUNDING = 0.001  # seconds are written to the millisecond; a code that may not be whole is left out
 
 
@@ -86,11 +87,14 @@ class ShardFeatures(Features):
         (wave, rate), spec = self._sound(clip), self.spec
         if rate != spec.sample_rate:
             wave = soxr.resample(wave, rate, spec.sample_rate)
-        samples = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))[None]
-        made = (code_mel(samples) if self.front_end == "codes" else log_mel(samples, spec))[0, :, : clip.frames]
-        if made.shape[1] < clip.frames:
+        if 1 + len(wave) // HOP < clip.frames:
             raise ManifestError(f"{clip.audio}: {clip.id} is shorter than its description says; check the shards")
-        return made[:, start : clip.frames if frames is None else start + frames]
+        end = clip.frames if frames is None else min(clip.frames, start + frames)
+        first = max(0, start - _MARGIN)
+        piece = np.ascontiguousarray(wave[first * HOP : (end + _MARGIN) * HOP], dtype=np.float32)
+        samples = torch.from_numpy(piece)[None]
+        made = (code_mel(samples) if self.front_end == "codes" else log_mel(samples, spec))[0]
+        return made[:, start - first : end - first]
 
     def wave(self, clip: Clip, first: int, frames: int) -> torch.Tensor:
         """Samples of a clip at 24 kHz, ``(256 frames,)``, from mel frame ``first`` on; silence beyond its end."""
