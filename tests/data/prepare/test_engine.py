@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import made_up
@@ -31,6 +32,13 @@ def test_failures_are_listed_and_the_rest_is_done(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert told == [1, 2, 3, 4, 5]
     assert not list(store.partial.iterdir())
+
+
+def test_a_library_that_does_not_say_that_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=4096)
+    monkeypatch.setattr("chelys.data.prepare.engine.shutil.disk_usage", lambda _: full)
+    failed = Local(0).run(STAGE, items("raise", "work"), Store(tmp_path))
+    assert list(failed.values()) == ["no space left on the disk"]
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:

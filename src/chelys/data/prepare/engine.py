@@ -10,6 +10,7 @@ import errno
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,9 @@ from typing import Protocol
 from chelys.data.prepare.work import Item, Stage, Store, key
 
 log = logging.getLogger(__name__)
+
+NO_SPACE = "no space left on the disk"
+_LITTLE = 1 << 20  # bytes
 
 #: Called with (items done, items found so far or None).
 Progress = Callable[[int, int | None], None]
@@ -60,9 +64,11 @@ def perform(stage: Stage, item: Item, store: Store) -> str | None:
         store.write(stage.name, name, stage.work(item, store))
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            return "no space left on the disk"
+            return NO_SPACE
         return f"{error.strerror or error}"
     except Exception as error:  # whatever a strange file makes a library do: listed, and the others go on
+        if shutil.disk_usage(store.out).free < _LITTLE:  # libsndfile does not say what it failed for
+            return NO_SPACE
         log.debug("%s failed", stage.name, exc_info=True)
         return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return None
