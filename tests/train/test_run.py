@@ -76,12 +76,14 @@ def test_the_second_phase_goes_on_from_the_first(config_file: ConfigFile, tmp_pa
         torch.testing.assert_close(value, load_file(first)[key], rtol=0, atol=1e-6)
 
 
-def test_the_vocoder_goes_on_from_an_earlier_leg(config_file: ConfigFile, tmp_path: Path) -> None:
-    first = run_stage("vocoder", config_file("vocoder", loop=SHORT), [f"run={tmp_path / 'first'}"])
-    stage = from_mapping(RUNS["vocoder"], read_yaml(config_file("vocoder", start=str(first)))).build()
-    for key, value in stage.network.state_dict().items():
+@pytest.mark.parametrize("stage", ["dvae", "autoregressive", "clvp", "vocoder"])
+def test_a_stage_goes_on_from_an_earlier_leg(config_file: ConfigFile, tmp_path: Path, stage: str) -> None:
+    first = run_stage(stage, config_file(stage, loop=SHORT), [f"run={tmp_path / 'first'}"])
+    begun = from_mapping(RUNS[stage], read_yaml(config_file(stage, start=str(first)))).begin()
+    network = begun.players[stage]
+    for key, value in network.state_dict().items():
         assert torch.equal(value, load_file(first)[key])
-    assert all(p.requires_grad for p in stage.network.parameters())
+    assert all(p.requires_grad for p in network.parameters())
 
 
 def test_the_dvae_of_a_run(config_file: ConfigFile, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def run_stage(
         raise ConfigError(f"unknown stage {stage!r}: choose from {', '.join(RUNS)}")
     values = read_config_file(config_path, overrides or [])
     run = from_mapping(RUNS[stage], values, where=str(config_path))
-    return execute(stage, run.build, run.loop, run.run, to_mapping(run), resume=resume, progress=progress)
+    return execute(stage, run.begin, run.loop, run.run, to_mapping(run), resume=resume, progress=progress)
 
 
 def trained_dvae(run: Path) -> tuple[DVAE, MelRange]:

@@ -25,7 +25,7 @@ from chelys.models.univnet import UnivNet
 from chelys.models.vocos import Vocos, VocosConfig
 from chelys.models.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.text.tokenizer import Cleaner
-from chelys.train.loop import LoopConfig, Stage
+from chelys.train.loop import LoopConfig, Stage, load_strictly
 from chelys.train.presets import (
     AutoregressiveSizes,
     CLVPSizes,
@@ -47,7 +47,7 @@ from chelys.train.stages.hifigan import HiFiGANStage, HiFiGANStageConfig
 from chelys.train.stages.rendering import Rendering
 from chelys.train.stages.vocoder import VocoderStage, VocoderStageConfig
 from chelys.train.stages.voice_prior import VoicePriorStage, VoicePriorStageConfig
-from chelys.train.trained import check_sizes, load_trained
+from chelys.train.trained import check_sizes, load_trained, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +56,24 @@ class Run:
 
     Attributes:
         run: Run folder.
+        start: Weights to begin from, those of an earlier run of the stage.
         loop: Steps and rates.
     """
 
     run: Path
+    start: Path | None = None
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     @abstractmethod
     def build(self) -> Stage:
-        """The stage, its network with fresh weights or as an earlier run left it."""
+        """The stage, its network with fresh weights."""
+
+    def begin(self) -> Stage:
+        """The stage as it begins: with fresh weights, or as an earlier run left them."""
+        stage = self.build()
+        if self.start:
+            load_strictly(stage.players[stage.name], read_weights(self.start), str(self.start))
+        return stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +145,10 @@ class VocoderRun(FeatureRun):
     """Run of the vocoder's stage.
 
     Attributes:
-        start: Weights to begin from.
         network: Sizes of the Fourier head.
         univnet: Sizes of UnivNet, which is then trained in its place.
     """
 
-    start: Path | None = None
     network: VocosConfig = field(default_factory=VocosConfig)
     univnet: UnivNetSizes | None = None
     stage: VocoderStageConfig = field(default_factory=VocoderStageConfig)
@@ -150,8 +157,6 @@ class VocoderRun(FeatureRun):
         vocoder: Vocos | UnivNet = Vocos(self.network, self.mel_range)
         if self.univnet:
             vocoder = UnivNet(self.univnet, weight_norm=True)
-        if self.start:
-            load_trained(vocoder, self.start).requires_grad_(True)
         return VocoderStage(vocoder, self.open_features(), self.stage, self.loop.seed)
 
 
@@ -183,13 +188,11 @@ class DiffusionRun(PairedRun):
 
     Attributes:
         rendered: The same clips of the shared front end, where ``features`` are of the codes'.
-        start: Weights to begin from: the phase on latents goes on from the phase on codes.
         decoder: Weights of the autoregressive decoder, for the phase on latents.
         decoder_network: Its sizes.
     """
 
     rendered: Path | None = None
-    start: Path | None = None
     decoder: Path | None = None
     decoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)
     network: DiffusionSizes = field(default_factory=DiffusionConfig)
@@ -197,8 +200,6 @@ class DiffusionRun(PairedRun):
 
     def build(self) -> Stage:
         network = Diffusion(self.network)
-        if self.start:
-            load_trained(network, self.start).requires_grad_(True)
         decoder = None
         if self.stage.content == "latents":
             if self.decoder is None:
@@ -246,7 +247,6 @@ class CVVPRun(PairedRun):
 class HiFiGANRun(PairedRun):
     """Run of HiFi-GAN's stage; ``decoder`` and ``decoder_network`` as in the diffusion decoder's."""
 
-    start: Path | None = None
     decoder: Path
     decoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)
     network: HiFiGANSizes = field(default_factory=HiFiGANConfig)
@@ -254,8 +254,6 @@ class HiFiGANRun(PairedRun):
 
     def build(self) -> Stage:
         network = HiFiGAN(self.network, weight_norm=True)
-        if self.start:
-            load_trained(network, self.start).requires_grad_(True)
         decoder = load_trained(Autoregressive(self.decoder_network), self.decoder)
         return HiFiGANStage(network, decoder, self.load_pairs(), self.stage)
 

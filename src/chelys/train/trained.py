@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from chelys.data.pairs import Pairs
 from chelys.errors import ConfigError
@@ -47,17 +48,25 @@ def check_sizes(section: str, sizes: Any, pairs: Pairs) -> None:
                 )
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights that an earlier stage left.
+
+    Raises:
+        ConfigError: If they are missing or damaged.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no weights at {path}: train that stage first")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ConfigError(f"{path} is damaged ({error}): train that stage again") from error
+
+
 def load_trained(network: N, path: Path) -> N:
     """Put the weights of an earlier stage in place, frozen and in evaluation mode.
 
     Raises:
         ConfigError: If they are missing, damaged, or of a network of other sizes.
     """
-    if not path.is_file():
-        raise ConfigError(f"no weights at {path}: train that stage first")
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ConfigError(f"{path} is damaged ({error}): train that stage again") from error
-    load_strictly(network, tensors, str(path))
+    load_strictly(network, read_weights(path), str(path))
     return network.eval().requires_grad_(False)
