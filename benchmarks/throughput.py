@@ -1,6 +1,6 @@
 """How fast each stage trains at nano's size, against what this machine reaches in matrix products.
 
-    python benchmarks/throughput.py [--stages autoregressive,clvp] [--steps 6] [--profile]
+    OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/throughput.py [--stages autoregressive,clvp] [--steps 6] [--profile]
     python benchmarks/throughput.py --memory
 
 Each stage trains by its recipe in configs/nano, batches, optimiser and averages included, on an imagined corpus whose
@@ -46,10 +46,10 @@ QUIET = {"log_every": 1, "threads": 1, "pictures": False, "tensorboard": False}
 #: Runs whose memory is measured: large enough that what libraries take is small beside it.
 MEMORY_RUNS = (
     ("autoregressive", ("pairs.budget=5000",)),
-    ("autoregressive", ("pairs.budget=5000", "loop.recompute=true", "network.layers=12", "loop.precision=float32")),
     ("clvp", ("pairs.budget=10000",)),
     ("diffusion", ("pairs.budget=4000",)),
     ("vocoder", ("stage.rows=64", "stage.adversarial_from=0")),
+    ("autoregressive", ("pairs.budget=5000", "loop.recompute=true", "network.layers=12", "loop.precision=float32")),
 )
 CLIP_SECONDS = 6.0  # of the clips of these
 
