@@ -21,6 +21,26 @@ def test_rms_norm_of_silence_has_a_gradient():
     assert x.grad is not None and x.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-12])
+def test_rms_norm_in_training_is_the_formula_and_its_gradient(scale):
+    generator = torch.Generator().manual_seed(0)
+    norm = RMSNorm(6).double()
+    torch.nn.init.uniform_(norm.weight, generator=generator)
+    x = (scale * torch.randn(2, 3, 6, generator=generator)).requires_grad_()
+    upstream = torch.randn(2, 3, 6, generator=generator)
+
+    def formula(x, weight):
+        return x / (x.square().mean(-1, keepdim=True) + 1e-40).sqrt().clamp(min=norm.floor) * weight
+
+    with torch.enable_grad():
+        made, expected = norm(x), formula(x.double(), norm.weight)
+        gradients = [torch.autograd.grad((y * upstream).sum(), (x, norm.weight)) for y in (made, expected)]
+    torch.testing.assert_close(made, expected.float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(norm(x), made)
+
+
 @pytest.mark.parametrize(
     ("channels", "groups"), [(8, 8), (12, 4), (16, 8), (32, 16), (64, 16), (96, 32), (100, 4), (192, 32), (1024, 32)]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from chelys.nn.rotary import apply_rotary, rotary_tables
@@ -51,3 +52,17 @@ def test_precision_of_the_input_is_kept():
     tables = rotary_tables(torch.arange(4), 8)
     assert tables[0].dtype == torch.float32
     assert apply_rotary(heads(1, 1, 4, 8).bfloat16(), *tables).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("rotary_dim", [4, 8])
+def test_training_turns_alike_and_turns_gradients_back(rotary_dim):
+    tables = rotary_tables(torch.tensor([[0, 1, 2, 3], [7, 8, 9, 10]]), rotary_dim)
+    x, upstream = heads(2, 3, 4, 8), heads(3, 2, 4, 8).transpose(0, 1)
+    with torch.no_grad():
+        expected = apply_rotary(x, *tables)
+    with torch.enable_grad():
+        turned = apply_rotary(x.requires_grad_(), *tables)
+        (gradient,) = torch.autograd.grad((turned * upstream).sum(), x)
+    torch.testing.assert_close(turned, expected)
+    back = apply_rotary(upstream, tables[0], -tables[1])  # a rotation's transpose is the rotation back
+    torch.testing.assert_close(gradient, back)

