@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli import convert, data, detect, pack, speak, train, voices
+from chelys.cli import convert, data, detect, finetune, pack, speak, train, voices
 from chelys.cli.train_plan import train_app
 from chelys.errors import UserError
 
@@ -85,6 +85,7 @@ def _forget_stdout() -> None:
 app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False, help="Text to speech in the manner of TorToise.")
 app.command("speak", help=speak.HELP, epilog=speak.EXAMPLE)(speak.speak)
 app.add_typer(train_app(train.train, train.HELP, train.EXAMPLE), name="train")
+app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLE)(finetune.finetune)
 app.command("detect", help=detect.HELP, epilog=detect.EXAMPLE)(detect.detect)
 app.command("convert", help=convert.HELP, epilog=convert.EXAMPLE)(convert.convert)
 app.command("pack", help=pack.HELP, epilog=pack.EXAMPLE)(pack.pack)

@@ -17,6 +17,7 @@ from chelys.data.bad_clips import BadClips
 from chelys.errors import OutputError
 from chelys.train.distributed import make_ranks
 from chelys.train.loop import LoopConfig, Stage, Trainer
+from chelys.train.stopping import EarlyStopping
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -31,6 +32,7 @@ def execute(
     *,
     resume: bool = True,
     progress: Progress | None = None,
+    stopping: EarlyStopping | None = None,
 ) -> Path:
     """Train a stage and leave its averaged weights in ``folder/NAME.safetensors``.
 
@@ -42,6 +44,7 @@ def execute(
         facts: Configuration of the run, for ``config.json``.
         resume: Go on from the newest checkpoint.
         progress: Called with (step, steps, figures).
+        stopping: Ends the run early; the best weights are left in place of the last.
 
     Returns:
         Path of the weights.
@@ -55,7 +58,7 @@ def execute(
     if ranks.rank == 0:
         _open_folder(folder, facts, resume=resume)
     ranks.wait()
-    trainer = Trainer(stage, loop, folder, progress, ranks)
+    trainer = Trainer(stage, loop, folder, progress, ranks, stopping)
     try:
         _list_bad_clips(stage.bad_clips, folder, first=ranks.rank == 0)
         trainer.run(resume=resume)

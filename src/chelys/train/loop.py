@@ -7,6 +7,7 @@ checkpoint as if nothing had happened.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -33,6 +34,7 @@ from chelys.train.recompute import recompute_blocks
 from chelys.train.samples import write_samples
 from chelys.train.schedule import LoopConfig
 from chelys.train.stage import Stage, map_tensors
+from chelys.train.stopping import EarlyStopping, Evaluation
 
 __all__ = ["LoopConfig", "Stage", "Trainer", "load_strictly"]
 
@@ -47,8 +49,12 @@ class Trainer:
         stage: What to train.
         config: How.
         folder: Run folder: ``log.jsonl``, ``checkpoints/``, ``pictures/``.
-        progress: Called with (step, steps, figures) at each log line, in the first process alone.
+        progress: Called with (step, steps, figures) at each log line, in the first process alone; where something ends
+            the run early, with the figures of each evaluation as well.
         ranks: The processes that train together; those of the environment where it is not given.
+        stopping: Ends the run early, and keeps the best weights; without it a run takes all its steps and its last
+            weights count.
+        evaluations: Of this run so far, where something ends it early.
     """
 
     stage: Stage
@@ -56,7 +62,10 @@ class Trainer:
     folder: Path
     progress: Callable[[int, int, dict[str, float]], None] | None = None
     ranks: Ranks | None = None
+    stopping: EarlyStopping | None = None
     step: int = field(default=0, init=False)
+    evaluations: list[Evaluation] = field(default_factory=list, init=False)
+    best: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         torch.set_num_threads(self.config.threads)
@@ -98,7 +107,9 @@ class Trainer:
             self.journal.open(self.step)
         ranks.wait()
         start, first = time.monotonic(), self.step
-        while self.step < config.steps:
+        if self.stopping and not self.evaluations:
+            self._judge()  # what is to be improved upon
+        while self.step < config.steps and not self.stopped:
             figures = self._train_step()
             self.step += 1
             done = self.step == config.steps
@@ -106,15 +117,30 @@ class Trainer:
                 figures["seconds_per_step"] = (time.monotonic() - start) / (self.step - first)
                 self._tell(figures)
             if self.step % config.evaluate_every == 0 or done:
-                held_out = self.evaluate()
-                if self._first:
-                    self.journal.write(self.step, held_out)
-            if self.step % config.checkpoint_every == 0 or done:
+                self._judge()
+            if self.step % config.checkpoint_every == 0 or done or self.stopped:
                 self._checkpoint()
         if self._first:
             self.journal.close()
             if config.pictures and self.step > first:
                 plot_losses(self.journal.path, self.folder / "losses.png")
+
+    @property
+    def stopped(self) -> str:
+        """Why the run ends before its last step; empty while it goes on."""
+        return self.stopping.reason(self.evaluations) if self.stopping and self.evaluations else ""
+
+    def _judge(self) -> None:
+        """Evaluate, note it, and keep the weights if they are the best so far."""
+        held_out = self.evaluate()
+        if self._first:
+            self.journal.write(self.step, held_out)
+        if self.stopping:
+            self.evaluations.append((self.step, held_out))
+            if self.progress and self._first:
+                self.progress(self.step, self.config.steps, held_out)  # who may end it early shall be seen at it
+            if self.stopping.best(self.evaluations) == len(self.evaluations) - 1:
+                self.best = {name: tensor.clone() for name, tensor in self.averaged.items()}
 
     def _tell(self, figures: dict[str, float]) -> None:
         if self._first:
@@ -239,17 +265,20 @@ class Trainer:
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, Tensor]:
-        """The averaged weights, whole; all processes must ask for them."""
-        return {name: whole(tensor).cpu() for name, tensor in self.averaged.items()}
+        """The averaged weights, whole: the best, or else the last; all processes must ask for them."""
+        return {name: whole(tensor).cpu() for name, tensor in (self.best or self.averaged).items()}
 
     def _checkpoint(self) -> None:
         assert self.ranks is not None
-        tensors = {f"averaged.{k}": v for k, v in self.weights().items()}
+        tensors = {f"averaged.{k}": whole(v).cpu() for k, v in self.averaged.items()}
+        tensors |= {f"best.{k}": whole(v).cpu() for k, v in self.best.items()}
         for name, player in self.players.items():
             tensors |= {f"player.{name}.{k}": whole(v) for k, v in player.network.state_dict().items()}
             tensors |= {f"optimizer.{name}.{k}": v for k, v in player.state().items()}
         if self._first:
             facts = {"stage": self.stage.name, "processes": str(self.ranks.world)}
+            if self.stopping:
+                facts["evaluations"] = json.dumps(self.evaluations)
             write_checkpoint(self.folder / "checkpoints", self.step, tensors, keep=self.config.keep, facts=facts)
         self.ranks.wait()
 
@@ -271,6 +300,8 @@ class Trainer:
                 "them computes 1/%s of its rows", self.stage.name, now, then, now,
             )  # fmt: skip
         self.step, tensors = found.step, found.tensors
+        if self.stopping:
+            self.evaluations = [(step, figures) for step, figures in json.loads(found.facts.get("evaluations", "[]"))]
         log.info("%s goes on from step %d (%s)", self.stage.name, self.step, path.name)
         self._load_checkpoint(tensors, f"{path} (--no-resume starts anew)")
 
@@ -279,6 +310,7 @@ class Trainer:
             load_strictly(player.network, _under(tensors, f"player.{name}."), what)
             player.load_state(_under(tensors, f"optimizer.{name}."))
         self.averaged = {k: like(self.averaged[k], v) for k, v in _under(tensors, "averaged.").items()}
+        self.best = {k: like(self.averaged[k], v) for k, v in _under(tensors, "best.").items()}
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
