@@ -1,6 +1,6 @@
 """How fast each stage trains at nano's size, against what this machine reaches in matrix products.
 
-    OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/throughput.py [--stages autoregressive,clvp] [--steps 6] [--profile]
+    OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/throughput.py [--stages clvp,vocoder] [--steps 6] [--profile]
     python benchmarks/throughput.py --memory
 
 Each stage trains by its recipe in configs/nano, batches, optimiser and averages included, on an imagined corpus whose

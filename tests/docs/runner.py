@@ -75,7 +75,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def run_page(
-    page: Path, folder: Path, *, toy: Mapping[str, Sequence[str]] | None = None, timeout: float = 120.0
+    page: Path, folder: Path, *, toy: Mapping[str, Sequence[str]] | None = None, timeout: float = 600.0
 ) -> dict[int, str]:
     """Run the bash blocks of a page in a folder, after having put there the files that the page shows.
 

@@ -1,0 +1,56 @@
+"""Tables of configuration keys, made of the dataclasses, for pages of the documentation.
+
+    python tests/docs/keys.py docs/training.md
+
+writes anew what stands between ``<!-- keys: NAME -->`` and ``<!-- /keys -->``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from chelys.data.pairs import PairConfig
+from chelys.train.schedule import LoopConfig
+
+CLASSES: dict[str, type] = {"loop": LoopConfig, "pairs": PairConfig}
+_SECTION = re.compile(r"<!-- keys: (?P<name>\w+) -->\n.*?<!-- /keys -->", re.S)
+
+
+def table(section: str) -> str:
+    """Markdown table of the keys of a section of a run's configuration."""
+    lines = ["| key | default | what it does |", "|---|---|---|"]
+    meanings = attributes(CLASSES[section])
+    for field in dataclasses.fields(CLASSES[section]):
+        text = meanings[field.name].replace("``", "`").replace("|", "\\|")
+        lines.append(f"| `{section}.{field.name}` | `{_written(field.default)}` | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def attributes(kind: type) -> dict[str, str]:
+    """What a class's docstring says of each of its attributes."""
+    _, _, listed = (inspect.getdoc(kind) or "").partition("Attributes:\n")
+    entries = re.split(r"\n(?=    \w+:)", listed.rstrip())
+    found = (entry.strip().partition(":") for entry in entries)
+    return {name: " ".join(text.split()) for name, _, text in found}
+
+
+def renewed(page: str) -> str:
+    """A page whose tables are those of today."""
+    return _SECTION.sub(lambda match: f"<!-- keys: {match['name']} -->\n{table(match['name'])}<!-- /keys -->", page)
+
+
+def _written(value: Any) -> str:
+    """As one writes it in YAML."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(renewed(path.read_text(encoding="utf8")), encoding="utf8")
