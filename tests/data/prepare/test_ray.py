@@ -27,9 +27,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     source = str(Path(__file__).parents[3] / "src")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, source, os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    monkeypatch.setenv(
-        "RAY_worker_niceness", "0"
-    )  # 15 otherwise: on a busy machine nothing would move
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 otherwise: on a busy machine nothing would move
     with Ray(workers=2) as engine:
         yield engine
 
