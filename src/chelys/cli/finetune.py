@@ -31,6 +31,8 @@ EXAMPLE = (
     "Example: chelys finetune my-clips --name mary --out mary-model, then: chelys speak 'Hello.' --model mary-model. "
     "my-clips holds metadata.csv (NAME|TEXT) and wavs/, or a .txt beside each clip."
 )
+#: Of the autoregressive decoder, where it is adapted: steps, and rates of its weights and of adapters.
+STEPS, RATES = 100, (1e-4, 1e-3)
 
 
 def finetune(
@@ -43,9 +45,12 @@ def finetune(
     model: ModelOption = "nano",
     out: Annotated[Path | None, typer.Option("--out", help="Model folder to write; default: NAME-model.")] = None,
     lora: Annotated[
-        int | None, typer.Option("--lora", metavar="RANK", min=1, help="Rank of the adapters beside all layers.")
+        int | None,
+        typer.Option("--lora", metavar="RANK", min=1, help="The autoregressive decoder learns, too, by such adapters."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Train all weights in place of adapters.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The autoregressive decoder learns, too, by all its weights.")
+    ] = False,
     base: Annotated[
         Path | None,
         typer.Option("--base", metavar="MANIFEST", help="Corpus that is not to be forgotten; default: the model's own "
@@ -133,7 +138,7 @@ def _settings(overrides: list[str], rank: int | None) -> dict[str, Any]:
 
     values = to_mapping(FinetuneConfig())
     if rank is not None:
-        values["autoregressive"]["rank"] = values["diffusion"]["rank"] = rank
+        values["autoregressive"] |= {"rank": rank, "steps": STEPS, "learning_rate": RATES[rank > 0]}
     for override in overrides:
         key, equals, value = override.partition("=")
         *outer, last = key.split(".")

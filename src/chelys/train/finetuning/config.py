@@ -11,6 +11,9 @@ from chelys.errors import ConfigError
 from chelys.train.schedule import LoopConfig
 from chelys.train.stopping import EarlyStopping
 
+#: Share of the nearest voice where nothing else is asked for: more is read no better, and sounds less like the voice.
+USUALLY_BORROWED = 0.7
+
 
 @dataclass(frozen=True)
 class Adaptation:
@@ -58,7 +61,7 @@ def _autoregressive() -> Adaptation:
 
 
 def _diffusion() -> Adaptation:
-    return Adaptation(steps=120, rank=32, learning_rate=1.5e-3, budget=600, base_rise=0.5)
+    return Adaptation(steps=120, rank=0, learning_rate=3e-4, budget=600, base_rise=0.5)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class FinetuneConfig:
         replay: Share of the base's speech in what is trained on.
         borrowed: Share of the nearest built-in voice in what the autoregressive decoder is told of the voice: it reads
             more clearly in a voice that it was trained on, and how the voice sounds is the diffusion decoder's affair.
-            None is all of it, or nothing where that decoder is adapted.
+            None is most of it, or nothing where that decoder is adapted.
         emphasis: How far what the diffusion decoder is told of the voice goes beyond the clips, away from the borrowed
             voice, whose codes pull the sound towards it.
         longest: Codes of the longest clip used.
@@ -90,7 +93,7 @@ class FinetuneConfig:
     sentences: int = 64
     replay: float = 0.25
     borrowed: float | None = None
-    emphasis: float = 0.5
+    emphasis: float = 1.2
     longest: int = 400
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -115,7 +118,7 @@ class FinetuneConfig:
     def borrowed_share(self) -> float:
         """What ``borrowed`` comes to."""
         if self.borrowed is None:
-            return 0.0 if self.autoregressive.steps else 1.0
+            return 0.0 if self.autoregressive.steps else USUALLY_BORROWED
         return self.borrowed
 
     def loop(self, how: Adaptation) -> LoopConfig:
