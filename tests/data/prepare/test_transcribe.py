@@ -49,7 +49,7 @@ def test_whisper_writes_down_what_nano_says(monkeypatch: pytest.MonkeyPatch) -> 
     import chelys
 
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
-    from prepare_asterisk import whisper_folder
+    from judge import whisper_folder
 
     text = "The tortoise walks slowly to the sea."
     clip = soxr.resample(chelys.load().speak(text, voice="heart", seed=1).audio, 24_000, 16_000)
