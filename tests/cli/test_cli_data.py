@@ -40,10 +40,11 @@ def test_make_synthetic(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPa
     make = Recorder(Path("corpus/manifest.jsonl"))
     monkeypatch.setattr("chelys.data.recipes.synthetic.make", make)
     result = invoke("data", "make", "synthetic", "--out", "corpus", "--clips", "20", "--teacher", "kokoro",
-                    "--workers", "3", "--seed", "5")  # fmt: skip
+                    "--workers", "3", "--seed", "5", "--voices", "s04, s12", "--first", "40")  # fmt: skip
     assert result.exit_code == 0 and result.stdout == "corpus/manifest.jsonl\n"
     (recipe,) = make.args
     assert (recipe.out, recipe.clips, recipe.teacher, recipe.seed) == (Path("corpus"), 20, "kokoro", 5)
+    assert (recipe.voices, recipe.first) == (("s04", "s12"), 40)
     assert make.kwargs == {"workers": 3}
 
 

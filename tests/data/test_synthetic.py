@@ -305,6 +305,19 @@ def test_a_folder_holds_one_recipe(wordnet: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("teacher")
+def test_a_second_corpus_of_a_few_voices_has_names_of_its_own(wordnet: Path, tmp_path: Path) -> None:
+    everyone = list(read_manifest(make(SyntheticRecipe(tmp_path / "all", clips=8, wordnet=wordnet))))
+    recipe = SyntheticRecipe(tmp_path / "few", clips=8, voices=("wren", "bronze"), first=8, wordnet=wordnet)
+    few = list(read_manifest(make(recipe)))
+    assert [u.speaker for u in few] == ["wren", "bronze"] * 4
+    assert not {u.id for u in few} & {u.id for u in everyone}
+    with pytest.raises(UserError, match="holds the corpus of"):
+        make(SyntheticRecipe(tmp_path / "few", clips=8, wordnet=wordnet))
+    with pytest.raises(UserError, match="hibari has no voice 's04': choose from heart, bronze"):
+        make(SyntheticRecipe(tmp_path / "other", clips=8, voices=("heart", "s04"), wordnet=wordnet))
+
+
+@pytest.mark.usefixtures("teacher")
 def test_a_fault_of_the_teacher_ends_the_run_at_once(
     wordnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,15 +61,24 @@ def make_synthetic(
         Path | None, typer.Option("--text", help="What to say, a sentence a line; default: WordNet's sentences.")
     ] = None,
     teacher: Annotated[
-        Teacher, typer.Option("--teacher", help="hibari: one voice, fast; kokoro: 32, slow.")
+        Teacher, typer.Option("--teacher", help="hibari: one voice, fast; kokoro: 64, slow.")
     ] = Teacher.hibari,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same corpus.")] = 1,
+    voices: Annotated[
+        str, typer.Option("--voices", metavar="A,B,...", help="Of the teacher, in equal shares; default: all.")
+    ] = "",
+    first: Annotated[
+        int, typer.Option("--first", min=0, help="Number of the first clip; other numbers, other sentences.")
+    ] = 0,
 ) -> None:
     """Make the corpus, or what is missing of it."""
     from chelys.data.recipes.synthetic import SyntheticRecipe, make
 
-    recipe = SyntheticRecipe(out=out, clips=clips, teacher=teacher.value, seed=seed, text=text)
+    recipe = SyntheticRecipe(
+        out=out, clips=clips, teacher=teacher.value, seed=seed, text=text, first=first,
+        voices=tuple(name.strip() for name in voices.split(",") if name.strip()),
+    )  # fmt: skip
     with _folder(out), progress_bar() as update:
         manifest = make(recipe, workers=workers, progress=counting(update, "blocks"))
     tell(str(manifest))

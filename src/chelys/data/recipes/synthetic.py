@@ -220,6 +220,9 @@ class SyntheticRecipe:
         clips: How many; about 3.6 s each.
         teacher: ``hibari`` (heart and its sizes) or ``kokoro`` (64 speakers, sixty times slower).
         seed: Of everything random in the corpus.
+        voices: Of the teacher, in equal shares; none are all, in the shares that it has for them.
+        first: Number of the first clip. A second corpus with other numbers says other sentences under other names, so
+            that both can be used together.
         wordnet: Folder of WordNet's data files.
         text: A file with a sentence a line, in place of WordNet's.
     """
@@ -228,6 +231,8 @@ class SyntheticRecipe:
     clips: int
     teacher: str = "hibari"
     seed: int = 1
+    voices: tuple[str, ...] = ()
+    first: int = 0
     wordnet: Path = WORDNET
     text: Path | None = None
 
@@ -245,11 +250,15 @@ def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, 
         HELD_OUT_SPEAKERS.
 
     Raises:
-        UserError: If the teacher is unknown, WordNet is missing or the folder holds the corpus of another recipe.
+        UserError: If the teacher or one of the voices is unknown, WordNet is missing or the folder holds the corpus of
+            another recipe.
         MissingExtra: If the teacher's packages are not installed.
     """
     if recipe.teacher not in ("hibari", "kokoro"):
         raise UserError(f"unknown teacher {recipe.teacher!r}: choose 'hibari' or 'kokoro'")
+    known = list(SIZES) if recipe.teacher == "hibari" else list(kokoro_cast())
+    if strangers := [name for name in recipe.voices if name not in known]:
+        raise UserError(f"{recipe.teacher} has no voice {strangers[0]!r}: choose from {', '.join(known)}")
     try:
         import hibari  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -258,7 +267,7 @@ def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, 
     sentences = wordnet_sentences(recipe.wordnet) if recipe.text is None else read_sentences(recipe.text)
     (recipe.out / "blocks").mkdir(parents=True, exist_ok=True)
     _claim(recipe)
-    starts = list(range(0, recipe.clips, CLIPS_PER_BLOCK))
+    starts = list(range(recipe.first, recipe.first + recipe.clips, CLIPS_PER_BLOCK))
     todo = [s for s in starts if not _block_list(recipe, s).exists()]
     done = len(starts) - len(todo)
     with ProcessPoolExecutor(workers) as pool:
@@ -282,7 +291,11 @@ def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, 
 def _claim(recipe: SyntheticRecipe) -> None:
     """Note whose corpus the folder holds: finished blocks of another seed must not pass for this one's."""
     path = recipe.out / "recipe.json"
-    ours = {"teacher": recipe.teacher, "seed": recipe.seed, "text": recipe.text and recipe.text.name}
+    ours: dict[str, Any] = {"teacher": recipe.teacher, "seed": recipe.seed, "text": recipe.text and recipe.text.name}
+    if recipe.voices:
+        ours["voices"] = list(recipe.voices)
+    if recipe.first:
+        ours["first"] = recipe.first
     if path.exists():
         theirs = json.loads(path.read_text(encoding="utf8"))
         if theirs != ours:
@@ -296,7 +309,7 @@ def _claim(recipe: SyntheticRecipe) -> None:
 
 
 def _block_list(recipe: SyntheticRecipe, start: int) -> Path:
-    end = min(start + CLIPS_PER_BLOCK, recipe.clips)
+    end = min(start + CLIPS_PER_BLOCK, recipe.first + recipe.clips)
     return recipe.out / "blocks" / f"{start:07d}-{end:07d}.jsonl"
 
 
@@ -320,7 +333,7 @@ def _make_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> No
 
 def _speak_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> Iterator[Utterance]:
     hibari, speak = _load_teacher(recipe.teacher)
-    for index in range(start, min(start + CLIPS_PER_BLOCK, recipe.clips)):
+    for index in range(start, min(start + CLIPS_PER_BLOCK, recipe.first + recipe.clips)):
         rng = np.random.default_rng([recipe.seed, index, 0])
         voice = _clip_voice(recipe, index, rng)
         text = clip_text(sentences, index, recipe.seed)
@@ -340,6 +353,8 @@ def _speak_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> I
 
 
 def _clip_voice(recipe: SyntheticRecipe, index: int, rng: np.random.Generator) -> str:
+    if recipe.voices:
+        return recipe.voices[index % len(recipe.voices)]
     if recipe.teacher == "kokoro":
         return f"s{index % KOKORO_SPEAKERS:02d}"
     names = list(SIZES)

@@ -1,0 +1,93 @@
+"""Where words are lost on the way from a recording to speech: what Whisper hears after each network.
+
+    python benchmarks/where_words_go.py corpus/train.jsonl [--model nano] [--clips 30] [--speakers s05,s06] [--log FILE]
+
+The same clips (spread evenly over the manifest, 25 letters or more) are heard five times: as recorded; their mel
+through the vocoder alone; their codes through the VQ-VAE's own decoder; their codes as latents through the diffusion
+decoder; and spoken from their text. The voice of the last two is another clip of the speaker. Each line names how much
+worse words got, so that the next hour of training goes to the network that loses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+from judge import RATE, Judge, Words, error_rate
+
+import chelys
+from chelys.audio.mel import log_mel
+from chelys.audio.rates import FRAMES_PER_CODE, MEL_24K, OUTPUT_RATE
+from chelys.data.manifest import Utterance, read_manifest
+from chelys.inference.synthesizer import Synthesizer, take_generator
+from chelys.weights.folder import build
+from chelys.weights.tensor_file import load_network
+
+STEPS = ("recording", "vocoder", "codes", "codes, rendered", "spoken")
+
+
+@torch.inference_mode()
+def waves(
+    speaker: Synthesizer, dvae: torch.nn.Module, clip: Utterance, other: Utterance, seed: int
+) -> Iterator[np.ndarray]:
+    """The clip after each of STEPS, ``(n,)`` at 24 kHz."""
+    from chelys.audio.io import read
+
+    model, options = speaker.model, speaker.options("fast")
+    recording = read(Path(clip.audio), OUTPUT_RATE)
+    yield recording
+    mel = log_mel(torch.from_numpy(recording)[None], MEL_24K)
+    mel = model.config.mel_range.normalize(mel[..., : mel.shape[-1] // FRAMES_PER_CODE * FRAMES_PER_CODE])
+    generator = take_generator(seed, 0, 0)
+
+    def vocode(network_mel: torch.Tensor) -> np.ndarray:
+        return model.vocoder.vocode(model.config.mel_range.denormalize(network_mel), generator).flatten().numpy()
+
+    yield vocode(mel)
+    codes = dvae.encode(mel)
+    yield vocode(dvae.decode(codes))
+    voice = speaker.voice([other.audio])
+    ids = speaker.pipeline.ids(model.tokenizer.analyse(clip.text).ids)
+    yield speaker.pipeline.render(ids, codes[0], voice, generator, options, None)
+    yield speaker.speak(clip.text, voice=voice, seed=seed).audio
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--clips", type=int, default=30)
+    parser.add_argument("--speakers", default="", help="only these, with commas between")
+    parser.add_argument("--log", type=Path, help="append the table to this file, a line of JSON a step")
+    arguments = parser.parse_args()
+    wanted = set(filter(None, arguments.speakers.split(",")))
+    clips = [u for u in read_manifest(arguments.manifest) if len(u.text) >= 25 and (not wanted or u.speaker in wanted)]
+    chosen = clips[:: max(1, len(clips) // arguments.clips)][: arguments.clips]
+    speaker, judge = chelys.load(arguments.model), Judge()
+    dvae = build(speaker.model.config, "dvae")
+    load_network(speaker.model.folder / "dvae.safetensors", dvae)
+    dvae.eval()
+    heard: dict[str, list[Words]] = {step: [] for step in STEPS}
+    ratings: dict[str, list[float]] = {step: [] for step in STEPS}
+    for seed, clip in enumerate(chosen, 1):
+        other = next(u for u in clips if u.speaker == clip.speaker and u.id != clip.id)
+        for step, wave in zip(STEPS, waves(speaker, dvae, clip, other, seed), strict=True):
+            audio = soxr.resample(wave, OUTPUT_RATE, RATE).astype(np.float32)
+            heard[step].append(judge.words(audio, clip.text))
+            ratings[step].append(judge.naturalness(audio))
+    for step in STEPS:
+        row = {"of": arguments.manifest.parent.name, "speakers": arguments.speakers, "step": step, "clips": len(chosen),
+               "wer": round(error_rate(heard[step]), 4), "mos": round(float(np.mean(ratings[step])), 3)}  # fmt: skip
+        print(json.dumps(row), flush=True)
+        if arguments.log:
+            with arguments.log.open("a", encoding="utf8") as lines:
+                lines.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
