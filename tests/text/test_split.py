@@ -12,6 +12,7 @@ from chelys.text.split import (
     CLAUSE_PAUSE_S,
     LETTERS_PER_DIGIT,
     PARAGRAPH_PAUSE_S,
+    PHRASE_PAUSE_S,
     SENTENCE_PAUSE_S,
     WORD_PAUSE_S,
     Sentence,
@@ -68,6 +69,16 @@ def test_long_sentences_are_cut_at_the_best_mark() -> None:
     assert texts(f"{words}, {words}.", longest=40) == [f"{words},", f"{words}."]
     assert texts(f"{words}—{words}.", longest=40) == [f"{words}—", f"{words}."]
     assert split(f"{words} {words}.", longest=40)[0] == Sentence(words, WORD_PAUSE_S)
+
+
+def test_without_marks_a_long_sentence_is_cut_before_a_joining_word() -> None:
+    said = "the road went up through the village past the church and the well until it left the houses behind"
+    pieces = split(said, longest=60)
+    assert [p.text for p in pieces] == [
+        "the road went up through the village past the church",
+        "and the well until it left the houses behind",
+    ]
+    assert pieces[0].pause_s == PHRASE_PAUSE_S < CLAUSE_PAUSE_S
 
 
 def test_a_cut_is_not_made_within_a_number() -> None:

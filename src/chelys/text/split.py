@@ -13,6 +13,7 @@ from chelys.text.normalize import is_speakable
 
 #: Silence (seconds) after a piece, by what ends it.
 WORD_PAUSE_S = 0.0
+PHRASE_PAUSE_S = 0.05
 CLAUSE_PAUSE_S = 0.12
 SENTENCE_PAUSE_S = 0.28
 PARAGRAPH_PAUSE_S = 0.6
@@ -22,10 +23,13 @@ LETTERS_PER_DIGIT = 5
 
 _CLOSING = "\"'”’»)\\]"
 _END = re.compile(rf"(?<![.!?…])[.!?…]+[{_CLOSING}]*(?= |$)")
+#: Words that a speaker takes a breath before, where no mark says so.
+_JOINTS = "and|but|or|nor|so|yet|that|which|who|when|where|while|until|because|although|if|as|before|after|since|than"
 #: Where a long sentence may be cut, best first; each pattern ends behind the mark.
 _CUTS = (
     (re.compile(rf"[;:][{_CLOSING}]*(?= )|[—–]+| -+(?= )"), CLAUSE_PAUSE_S),
     (re.compile(rf",[{_CLOSING}]*(?= )"), CLAUSE_PAUSE_S),
+    (re.compile(rf" (?=(?:{_JOINTS})\b)", re.IGNORECASE), PHRASE_PAUSE_S),
     (re.compile(r" "), WORD_PAUSE_S),
 )
 _LAST_WORD = re.compile(r"[A-Za-z.]+$")
