@@ -125,6 +125,26 @@ def diseases(log: Path) -> list[str]:
     return bench.table([json.loads(line) for line in log.read_text(encoding="utf8").splitlines()]).splitlines()
 
 
+def apart(path: Path) -> list[str]:
+    """A line a built-in voice."""
+    found = json.loads(path.read_text(encoding="utf8"))
+    lines = ["| voice | pitch | told right | likeness to itself | most like |", "|---|---|---|---|---|"]
+    return lines + [
+        f"| {x['voice']} | {x['pitch_hz']} Hz | {x['told']} of {x['clips']} | {x['likeness']:.2f} "
+        f"| {x['nearest']}, {x['nearest_likeness']:.2f} |"
+        for x in found
+    ]
+
+
+def lost(path: Path) -> list[str]:
+    """A line a step on the way from a recording to speech."""
+    lines = ["| model | voices | heard | clips | word error rate | Distill-MOS |", "|---|---|---|---|---|---|"]
+    for line in path.read_text(encoding="utf8").splitlines():
+        x = json.loads(line)
+        lines.append(f"| {x['model']} | {x['of']} | {x['step']} | {x['clips']} | {x['wer']:.3f} | {x['mos']:.2f} |")
+    return lines
+
+
 def cloning(path: Path) -> list[str]:
     """A line a speaker that the networks never heard."""
     found = json.loads(path.read_text(encoding="utf8"))
@@ -136,6 +156,12 @@ SECTIONS = (
     ("judged.jsonl", "Words and naturalness", judged,
      "python benchmarks/speak_sentences.py --voice VOICE --out eval/VOICE && "
      "python benchmarks/judge.py eval/VOICE/list.jsonl --log docs/results/nano/judged.jsonl"),
+    ("voices.json", "The built-in voices told apart", apart,
+     "python benchmarks/voices_apart.py --out eval/voices"),
+    ("words.jsonl", "Where words go", lost,
+     "python benchmarks/where_words_go.py corpus/kokoro/manifest.jsonl --log docs/results/nano/words.jsonl"),
+    ("heard_before.jsonl", "Two hundred texts of nine kinds, before", diseases,
+     "the same with the weights of the second leg"),
     ("heard.jsonl", "Two hundred texts of nine kinds", diseases,
      "python benchmarks/diseases.py --out eval/diseases"),
     ("takes.jsonl", "What CLVP is worth", best_of,

@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--clips", type=int, default=30)
     parser.add_argument("--speakers", default="", help="only these, with commas between")
+    parser.add_argument("--called", default="", help="name of the model in the table")
     parser.add_argument("--log", type=Path, help="append the table to this file, a line of JSON a step")
     arguments = parser.parse_args()
     wanted = set(filter(None, arguments.speakers.split(",")))
@@ -81,8 +82,14 @@ def main() -> None:
             heard[step].append(judge.words(audio, clip.text))
             ratings[step].append(judge.naturalness(audio))
     for step in STEPS:
-        row = {"of": arguments.manifest.parent.name, "speakers": arguments.speakers, "step": step, "clips": len(chosen),
-               "wer": round(error_rate(heard[step]), 4), "mos": round(float(np.mean(ratings[step])), 3)}  # fmt: skip
+        row = {
+            "model": arguments.called or arguments.model,
+            "of": arguments.speakers or arguments.manifest.parent.name,
+            "step": step,
+            "clips": len(chosen),
+            "wer": round(error_rate(heard[step]), 4),
+            "mos": round(float(np.mean(ratings[step])), 3),
+        }
         print(json.dumps(row), flush=True)
         if arguments.log:
             with arguments.log.open("a", encoding="utf8") as lines:
