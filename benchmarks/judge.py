@@ -79,8 +79,8 @@ class Judge:
     def words(self, audio: np.ndarray, text: str) -> Words:
         """Compare what is heard in ``(n,)`` samples at 16 kHz with a text."""
         segments, _ = self._whisper.transcribe(audio, temperature=0.0, **GREEDY)
-        said = self._plain(text)
-        heard = self._plain(" ".join(segment.text for segment in segments)) or "_"
+        said = self.plain(text)
+        heard = self.plain(" ".join(segment.text for segment in segments)) or "_"
         counts = process_words(said, heard)
         return Words(said, heard, counts.substitutions, counts.deletions, counts.insertions)
 
@@ -95,8 +95,12 @@ class Judge:
         embedding: np.ndarray = self._speaker.embed_utterance(audio * (LOUDNESS / loud))
         return embedding
 
+    def plain(self, text: str) -> str:
+        """A text in Whisper's plain spelling, in which words are compared."""
+        return str(self._spelling(text))
+
     @cached_property
-    def _plain(self) -> Any:
+    def _spelling(self) -> Any:
         return EnglishTextNormalizer()
 
     @cached_property

@@ -136,6 +136,15 @@ def apart(path: Path) -> list[str]:
     ]
 
 
+def long(path: Path) -> list[str]:
+    """A line a long text."""
+    lines = ["| text | sentences | word error rate | lost sentences | repeated sentences |", "|---|---|---|---|---|"]
+    return lines + [
+        f"| {x['text']} | {x['sentences']} | {x['wer']:.3f} | {len(x['lost'])} | {len(x['repeated'])} |"
+        for x in json.loads(path.read_text(encoding="utf8"))
+    ]
+
+
 def lost(path: Path) -> list[str]:
     """A line a step on the way from a recording to speech."""
     lines = ["| model | voices | heard | clips | word error rate | Distill-MOS |", "|---|---|---|---|---|---|"]
@@ -164,6 +173,8 @@ SECTIONS = (
      "the same with the weights of the second leg"),
     ("heard.jsonl", "Two hundred texts of nine kinds", diseases,
      "python benchmarks/diseases.py --out eval/diseases"),
+    ("long.json", "Long texts", long,
+     "python benchmarks/long_text.py --out eval/long"),
     ("takes.jsonl", "What CLVP is worth", best_of,
      "python benchmarks/best_of.py listen --out eval/best_of"),
     ("cloning.json", "Voices that it never heard", cloning,
