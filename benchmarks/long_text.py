@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 SIXTY = (
     "When the last of the guests had gone and the lamps were low, the old woman took the letter from the drawer, sat "
     "down beside the fire, and read it slowly from the beginning to the end, as she had done on every winter evening "
-    "since the day it came to her house, although she had known every word of it by heart for years."
+    "since the day it came to her house, although she knew every word by heart."
 )
 
 
