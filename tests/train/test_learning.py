@@ -55,6 +55,20 @@ def test_clvp(build: Build, learn: Learn) -> None:
     assert torch.equal(scores.argmax(0), right) and torch.equal(scores.argmax(1), right)
 
 
+def test_clvp_tells_what_is_wrong(build: Build, learn: Learn) -> None:
+    stage: Any = build("clvp", pairs={"budget": 500}, stage={"corrupted_texts": 2, "corrupted_speech": 2, "kept": 1.0})
+    batch = stage.batch(0)
+    log = learn(stage, steps=80, learning_rate=3e-3)
+    assert log[0]["contrast"] > 1.5 and log[-1]["contrast"] < 0.5
+    with torch.no_grad():
+        right = stage._scores(*batch[:4]).diag()
+        for k in range(2):
+            text = batch.corrupted.text[:, k], batch.corrupted.text_lengths[:, k]
+            codes = batch.corrupted.codes[:, k], batch.corrupted.code_lengths[:, k]
+            assert bool((right > stage._scores(*text, *batch[2:4]).diag()).all())
+            assert bool((right > stage._scores(*batch[:2], *codes).diag()).all())
+
+
 def test_diffusion(build: Build, learn: Learn) -> None:
     stage: Any = build("diffusion", stage={"crop": 16})
     crop = stage.batch(0)

@@ -18,7 +18,7 @@ from chelys.audio.rates import MEL_24K
 from chelys.data.features import Features, extract
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.data.pairs import Batch
-from chelys.errors import ManifestError
+from chelys.errors import ConfigError, ManifestError
 from chelys.models.vocos import Vocos, VocosConfig
 from chelys.train.loop import Stage
 from chelys.train.losses import contrast, cross_entropy, mel_distance
@@ -140,6 +140,10 @@ def test_contrast_both_ways_round() -> None:
     columns = math.log(1 + math.exp(-3)) + math.log(1 + math.exp(-2))
     assert float(contrast(scores)) == pytest.approx((rows + columns) / 4)
     assert float(contrast(torch.zeros(6, 6))) == pytest.approx(math.log(6))
+    besides = contrast(scores, by_rows=torch.tensor([[5.0], [3.0]]), by_columns=torch.tensor([[5.0, 5.0], [3.0, 3.0]]))
+    rows = math.log(2 + math.exp(-4)) + math.log(2 + math.exp(-1))
+    columns = math.log(3 + math.exp(-3)) + math.log(3 + math.exp(-2))
+    assert float(besides) == pytest.approx((rows + columns) / 4)
 
 
 def test_thinning_keeps_the_first_id_and_the_order() -> None:
@@ -152,6 +156,61 @@ def test_thinning_keeps_the_first_id_and_the_order() -> None:
     assert float(left.sum() / lengths.sum()) == pytest.approx(0.7, abs=0.04)
     whole, left = _thin(ids, lengths, 1.0, torch.Generator().manual_seed(0))
     assert torch.equal(whole, ids) and torch.equal(left, lengths)
+
+
+def test_what_is_wrong_belongs_to_its_row(build: Build) -> None:
+    pairs = {"budget": 500, "spelled": 0.5}
+    stage: Any = build("clvp", stage={"corrupted_texts": 3, "corrupted_speech": 2}, pairs=pairs)
+    batch, part = stage.batch(1), stage.part(1, slice(1, 3))
+    for name, each in (("text", 3), ("codes", 2)):
+        wrong, lengths = getattr(batch.corrupted, name), getattr(batch.corrupted, f"{name.removesuffix('s')}_lengths")
+        assert wrong.shape[:2] == lengths.shape == (len(batch.text), each)
+        own, own_lengths = getattr(part.corrupted, name), getattr(part.corrupted, f"{name.removesuffix('s')}_lengths")
+        assert torch.equal(own_lengths, lengths[1:3]), "a row's own, however a batch is cut"
+        for ids, others, length in zip(own.flatten(0, 1), wrong[1:3].flatten(0, 1), own_lengths.flatten(), strict=True):
+            assert torch.equal(ids[:length], others[:length]) and not ids[length:].any()
+    for row, clip in enumerate(stage.pairs.clips(1)):
+        for k in range(2):
+            codes = batch.corrupted.codes[row, k, : batch.corrupted.code_lengths[row, k]]
+            assert not torch.equal(codes, stage.pairs.codes.of(clip))
+    plain: Any = build("clvp", pairs=pairs)
+    for mine, theirs in zip(batch[:6], plain.batch(1)[:6], strict=True):
+        assert torch.equal(mine, theirs), "the pairs are the same, corrupted or not"
+
+
+def test_a_row_is_compared_with_the_batch_and_with_what_is_wrong_for_it(build: Build) -> None:
+    stage: Any = build("clvp", stage={"corrupted_texts": 2, "corrupted_speech": 1, "kept": 1.0})
+    batch, clvp = stage.batch(0), stage.clvp
+    rows = range(len(batch.text))
+    nll = 0.0
+    for row in rows:
+        texts = [(batch.text[r], batch.text_lengths[r]) for r in (row, *(r for r in rows if r != row))]
+        texts += [(batch.corrupted.text[row, k], batch.corrupted.text_lengths[row, k]) for k in range(2)]
+        takes = [(batch.codes[r], batch.code_lengths[r]) for r in (row, *(r for r in rows if r != row))]
+        takes += [(batch.corrupted.codes[row, 0], batch.corrupted.code_lengths[row, 0])]
+        said, spoken = ([(ids[None, :length]) for ids, length in some] for some in (texts, takes))
+        by_text = torch.cat([clvp.score(said[0], codes) for codes in spoken])
+        by_take = torch.cat([clvp.score(text, spoken[0]) for text in said])
+        nll -= (by_text.log_softmax(0)[0] + by_take.log_softmax(0)[0]).detach().item()
+    loss = stage.losses("", batch, torch.Generator())["contrast"]
+    assert float(loss.detach()) == pytest.approx(nll / 2 / len(rows), rel=1e-5)
+
+
+def test_without_corruptions_the_loss_is_that_of_the_pairs(build: Build) -> None:
+    stage: Any = build("clvp")
+    batch, generator = stage.batch(0), torch.Generator().manual_seed(5)
+    loss = stage.losses("", batch, torch.Generator().manual_seed(5))["contrast"]
+    text = _thin(batch.text, batch.text_lengths, 0.9, generator)
+    codes = _thin(batch.codes, batch.code_lengths, 0.9, generator)
+    assert torch.equal(loss, contrast(stage._scores(*text, *codes)))
+    with pytest.raises(ConfigError, match=r"stage\.corrupted_speech is -1; it must be 0 or more"):
+        build("clvp", stage={"corrupted_speech": -1})
+
+
+def test_a_batch_of_one_row_has_its_corruptions(build: Build) -> None:
+    stage: Any = build("clvp", stage={"corrupted_texts": 2, "corrupted_speech": 2}, pairs={"budget": 1})
+    assert len(stage.batch(0).text) == 1
+    assert bool(stage.losses("", stage.batch(0), torch.Generator())["contrast"] > 0)
 
 
 # ---- dvae -----------------------------------------------------------------------------------------------------------

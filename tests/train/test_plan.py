@@ -73,8 +73,8 @@ def test_the_published_networks_have_their_parameters(name, tmp_path):
 
 @pytest.mark.parametrize("stage", ["dvae", "autoregressive", "clvp", "diffusion", "vocoder"])
 def test_a_rehearsed_step_costs_what_a_real_one_does(stage, run, tmp_path):
-    sections = {"stage": {"adversarial_from": 0}} if stage == "vocoder" else {}
-    settings = run(stage, **sections)
+    sections = {"vocoder": {"adversarial_from": 0}, "clvp": {"corrupted_texts": 2, "corrupted_speech": 1}}
+    settings = run(stage, stage=sections.get(stage, {}))
     cost = rehearse(settings, SECONDS, fused=False)
     imagined = imagined_settings(settings, tmp_path, SECONDS)
     real = imagined.build()

@@ -6,7 +6,7 @@ A batch is a ``Batch``; b rows, t text ids, m codes, f bands, s mel frames, r fr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -154,7 +154,7 @@ class Pairs:
         )
 
     def _text(self, clip: Clip, rng: np.random.Generator, spelled: float) -> list[int]:
-        return self.tokenizer.encode(clip.text, spelled=(lambda _: bool(rng.random() < spelled)) if spelled else None)
+        return self.tokenizer.encode(clip.text, spelled=spelling(spelled, rng))
 
     def _mel(self, clips: list[Clip]) -> Tensor:
         """Mels of clips side by side, ``(b, f, s)``; most stages read codes alone and are spared them."""
@@ -195,6 +195,11 @@ class Pairs:
             if at not in drawn:
                 drawn.add(at)
                 yield mine[at + (at >= own)]
+
+
+def spelling(share: float, rng: np.random.Generator) -> Callable[[str], bool] | None:
+    """Which words of a text are spelled though the lexicon knows them: a share, drawn word by word."""
+    return (lambda _: bool(rng.random() < share)) if share else None
 
 
 def repeat_to(mel: Tensor, frames: int) -> Tensor:

@@ -48,13 +48,20 @@ def cross_entropy(logits: Tensor, ids: Tensor, lengths: Tensor, stop: int) -> Te
 # ---- pairs ----------------------------------------------------------------------------------------------------------
 
 
-def contrast(scores: Tensor) -> Tensor:
+def contrast(scores: Tensor, *, by_rows: Tensor | None = None, by_columns: Tensor | None = None) -> Tensor:
     """Mean of the cross-entropies of rows and of columns of ``(b, b)`` scores; the diagonal is right.
 
     Source: Radford et al. 2021, CLIP, figure 3.
+
+    Args:
+        scores: ``(b, b)``.
+        by_rows: Scores ``(b, n)`` of what is wrong for one row alone, which that row is compared with besides.
+        by_columns: The same of the columns.
     """
     target = torch.arange(len(scores), device=scores.device)
-    return 0.5 * (F.cross_entropy(scores.float(), target) + F.cross_entropy(scores.T.float(), target))
+    rows = scores if by_rows is None else torch.cat([scores, by_rows], 1)
+    columns = scores.T if by_columns is None else torch.cat([scores.T, by_columns], 1)
+    return 0.5 * (F.cross_entropy(rows.float(), target) + F.cross_entropy(columns.float(), target))
 
 
 def accuracy(scores: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,14 @@ class PairedStage(Stage):
 
     pairs: Pairs
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> Any:
         return self.part(step, slice(0, self.rows(step)))
 
     def rows(self, step: int) -> int:
         return len(self.pairs.clips(step))
 
-    def part(self, step: int, rows: slice) -> Batch:
+    def part(self, step: int, rows: slice) -> Any:
+        """Some rows of a step's batch: a `Batch`, or one of a stage's own that has more."""
         return self.pairs.batch(step, rows)
 
     def clips(self, step: int) -> list[str]:

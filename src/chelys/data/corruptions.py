@@ -1,0 +1,182 @@
+"""Texts and codes with the faults of a decoder that misreads: what CLVP has to hear when it picks among takes.
+
+Such a decoder drops, doubles, swaps or mangles words, ends early or runs on. Here a text is written so, or codes are
+spliced so, that one no longer says the other though most of it still does.
+
+m codes of a clip, o of another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: Words that are said twice, or cut off the end, at most.
+MOST_WORDS = 3
+#: Codes of a stretch within a clip, least and most: 0.13 to 0.5 s, about a word.
+STRETCH = 3, 12
+#: Codes by which an end comes early or late, least and most: 0.17 to 0.64 s; less may be silence.
+END = 4, 15
+
+#: Some draws change nothing that is heard ("that that" swapped); so often another is tried.
+_TRIES = 8
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*'?")
+
+
+# ---- texts ----------------------------------------------------------------------------------------------------------
+
+
+class _Words(NamedTuple):
+    """A text taken apart: ``gaps[i]`` lies before word i, the last gap after all.
+
+    Marks lie in gaps and stay where they are, so that the end of a corrupted text looks like any other.
+    """
+
+    words: list[str]
+    gaps: list[str]
+
+    def text(self) -> str:
+        return self.gaps[0] + "".join(word + gap for word, gap in zip(self.words, self.gaps[1:], strict=True))
+
+
+def corrupt_text(text: str, other: str, rng: np.random.Generator, heard: Callable[[str], str] = str.lower) -> str:
+    """A text that says something else in one place.
+
+    One word is left out, one to three are said twice, two neighbours change places, one becomes a word of another
+    text, or the last one to three are cut; as likely each, of those that the text is long enough for.
+
+    Args:
+        text: With numbers and signs written out, so that each word is one that is said; it has one at least.
+        other: Where the strange word comes from; may be empty.
+        rng: What is drawn is a function of its state.
+        heard: Sound of a word: what sounds the same ("two", "too") is no corruption.
+    """
+    right, strange = _taken_apart(text), _WORD.findall(other)
+    sound = [heard(word) for word in right.words]
+    faults = [_said_twice]
+    if len(right.words) > 1:
+        faults += [_left_out, _swapped, _cut_short]
+    if strange:
+        faults.append(lambda text, rng: _replaced(text, strange, rng))
+    for _ in range(_TRIES):
+        wrong = faults[int(rng.integers(len(faults)))](right, rng)
+        if [heard(word) for word in wrong.words] != sound:
+            return wrong.text()
+    return _said_twice(right, rng).text()  # one word more is always another text
+
+
+def _taken_apart(text: str) -> _Words:
+    found = list(_WORD.finditer(text))
+    if not found:
+        raise ValueError(f"no word in {text!r}: there is nothing to corrupt")
+    edges = [0, *(edge for match in found for edge in match.span()), len(text)]
+    gaps = [text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    return _Words([match.group() for match in found], gaps)
+
+
+def _left_out(text: _Words, rng: np.random.Generator) -> _Words:
+    return _without(text, int(rng.integers(len(text.words))), 1)
+
+
+def _cut_short(text: _Words, rng: np.random.Generator) -> _Words:
+    count = int(rng.integers(1, min(MOST_WORDS, len(text.words) - 1) + 1))
+    return _without(text, len(text.words) - count, count)
+
+
+def _without(text: _Words, first: int, count: int) -> _Words:
+    """Leave words out; of the gaps around them the one that is left is an outer one, or the one with most marks."""
+    past = first + count
+    if first == 0 or past == len(text.words):
+        gap = text.gaps[0 if first == 0 else past]
+    else:
+        gap = max(text.gaps[first : past + 1], key=len)
+    return _Words(text.words[:first] + text.words[past:], [*text.gaps[:first], gap, *text.gaps[past + 1 :]])
+
+
+def _said_twice(text: _Words, rng: np.random.Generator) -> _Words:
+    count = int(rng.integers(1, min(MOST_WORDS, len(text.words)) + 1))
+    first = int(rng.integers(len(text.words) - count + 1))
+    past = first + count
+    return _Words(text.words[:past] + text.words[first:], [*text.gaps[:past], " ", *text.gaps[first + 1 :]])
+
+
+def _swapped(text: _Words, rng: np.random.Generator) -> _Words:
+    at = int(rng.integers(len(text.words) - 1))
+    one, two = text.words[at : at + 2]
+    return _Words([*text.words[:at], two, one, *text.words[at + 2 :]], text.gaps)
+
+
+def _replaced(text: _Words, strange: list[str], rng: np.random.Generator) -> _Words:
+    at, word = int(rng.integers(len(text.words))), strange[int(rng.integers(len(strange)))]
+    return _Words([*text.words[:at], word, *text.words[at + 1 :]], text.gaps)
+
+
+# ---- codes ----------------------------------------------------------------------------------------------------------
+
+
+def corrupt_codes(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+    """Codes of a clip, wrong in one place.
+
+    A stretch is removed, repeated, or replaced by one of another clip; or the end is cut, or continued by a stretch of
+    another clip. Each is as likely as any other, so that on average about as much is added as taken away.
+
+    Args:
+        codes: ``(m,)``, one at least. At most half of them are removed, repeated, replaced or cut.
+        other: Codes of another clip, ``(o,)``; may be empty.
+        rng: What is drawn is a function of its state.
+
+    Returns:
+        Other codes than those given, mostly of another length.
+    """
+    faults = [_repeated]
+    if len(codes) > 1:
+        faults += [_removed, _cut]
+    if len(other):
+        faults += [lambda codes, rng: _spliced(codes, other, rng), lambda codes, rng: _continued(codes, other, rng)]
+    for _ in range(_TRIES):
+        wrong = faults[int(rng.integers(len(faults)))](codes, rng)
+        if not torch.equal(wrong, codes):
+            return wrong
+    return _repeated(codes, rng)  # of another length, so never the same
+
+
+def _removed(codes: Tensor, rng: np.random.Generator) -> Tensor:
+    start, end = _stretch(codes, STRETCH, len(codes) // 2, rng)
+    return torch.cat([codes[:start], codes[end:]])
+
+
+def _repeated(codes: Tensor, rng: np.random.Generator) -> Tensor:
+    start, end = _stretch(codes, STRETCH, max(1, len(codes) // 2), rng)
+    return torch.cat([codes[:end], codes[start:]])
+
+
+def _spliced(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+    start, end = _stretch(other, STRETCH, max(1, len(codes) // 2), rng)
+    at = int(rng.integers(len(codes) - (end - start) + 1))
+    return torch.cat([codes[:at], other[start:end], codes[at + end - start :]])
+
+
+def _cut(codes: Tensor, rng: np.random.Generator) -> Tensor:
+    return codes[: len(codes) - min(_drawn(END, rng), len(codes) // 2)]
+
+
+def _continued(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+    start, end = _stretch(other, END, len(other), rng)
+    return torch.cat([codes, other[start:end]])
+
+
+def _stretch(codes: Tensor, limits: tuple[int, int], most: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Start and end of a stretch, no longer than ``most`` or the codes."""
+    length = min(_drawn(limits, rng), most, len(codes))
+    start = int(rng.integers(len(codes) - length + 1))
+    return start, start + length
+
+
+def _drawn(limits: tuple[int, int], rng: np.random.Generator) -> int:
+    least, most = limits
+    return int(rng.integers(least, most + 1))
