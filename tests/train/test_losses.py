@@ -226,19 +226,23 @@ def test_dvae_quantises_from_its_step_on(build: Build, learn: Callable[..., Any]
 # ---- vocoder --------------------------------------------------------------------------------------------------------
 
 
-def vocoder_stage(folder: Path, rate: int) -> VocoderStage:
-    """A stage over pieces of one long stereo recording."""
+def vocoder_stage(folder: Path, rate: int, voices: dict[str, float] | None = None) -> VocoderStage:
+    """A stage over pieces of one long stereo recording, by two speakers."""
     rng = np.random.default_rng(0)
     left = toy_corpus.speak(["calm", "moon", "three"] * 4, 150.0, rng, rate=rate)
     sf.write(folder / "long.wav", np.stack([left, 0.5 * left], 1), rate, subtype="FLOAT")
     pieces = [(0.0, 0.8), (0.83, 1.7), (1.9001, 2.8)]
     write_manifest(
         folder / "m.jsonl",
-        (Utterance(f"p{i}", "long.wav", "Calm.", "ada", b - a, start=a, end=b) for i, (a, b) in enumerate(pieces)),
+        (
+            Utterance(f"p{i}", "long.wav", "Calm.", "ada" if i else "bob", b - a, start=a, end=b)
+            for i, (a, b) in enumerate(pieces)
+        ),  # fmt: skip
     )
     extract([folder / "m.jsonl"], folder / "features", workers=1)
     vocoder = Vocos(VocosConfig(dim=8, inner=8, blocks=1), toy_corpus.MEL_RANGE)
-    return VocoderStage(vocoder, Features(folder / "features"), VocoderStageConfig(rows=3, frames=24), seed=1)
+    config = VocoderStageConfig(rows=3, frames=24, voices=voices)
+    return VocoderStage(vocoder, Features(folder / "features"), config, seed=1)
 
 
 def test_waves_belong_to_their_mels(tmp_path: Path) -> None:
@@ -248,6 +252,15 @@ def test_waves_belong_to_their_mels(tmp_path: Path) -> None:
     assert mel.shape == (3, 100, 24) and wave.shape == (3, 24 * 256)
     inner = log_mel(wave, MEL_24K)[:, :, 2:22]  # frames whose window lies within the piece
     assert (inner - mel[:, :, 2:22]).abs().max() < 0.02, "but for rounding to float16"
+
+
+def test_speakers_come_as_often_as_the_vocoder_is_to_hear_them(tmp_path: Path) -> None:
+    for voices, share in ((None, 1 / 3), ({"bob": 4.0}, 2 / 3), ({"bob": 0.0}, 0.0), ({"ada": 0.0, "other": 1.0}, 1.0)):
+        stage = vocoder_stage(tmp_path, 24_000, voices)
+        heard = [clip for step in range(200) for clip in stage.clips(step)]
+        assert heard.count("p0") / len(heard) == pytest.approx(share, abs=0.06)
+    with pytest.raises(ConfigError, match="leaves no clip to train on"):
+        vocoder_stage(tmp_path, 24_000, {"other": 0.0})
 
 
 def test_a_corpus_of_another_rate_is_resampled(tmp_path: Path) -> None:

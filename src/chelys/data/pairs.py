@@ -91,8 +91,7 @@ class Pairs:
         usable = [c for c in features.clips if self._is_usable(c)]
         self.train = [c for c in usable if not is_held_out(c)]
         self.test = [c for c in usable if is_held_out(c)]
-        shares = config.voices or {}
-        weights = [shares.get(c.speaker, shares.get("other", 1.0)) for c in self.train]
+        weights = speaker_weights(self.train, config.voices)
         self.buckets = Buckets([c.codes for c in self.train], config.budget, seed, weights)
         self.by_speaker: dict[str, list[Clip]] = defaultdict(list)
         self._place: dict[str, int] = {}  # of each training clip among its speaker's
@@ -195,6 +194,12 @@ class Pairs:
             if at not in drawn:
                 drawn.add(at)
                 yield mine[at + (at >= own)]
+
+
+def speaker_weights(clips: list[Clip], voices: dict[str, float] | None) -> list[float]:
+    """How often each clip comes, against once: by its speaker's name; ``other`` stands for those not named."""
+    shares = voices or {}
+    return [shares.get(clip.speaker, shares.get("other", 1.0)) for clip in clips]
 
 
 def spelling(share: float, rng: np.random.Generator) -> Callable[[str], bool] | None:

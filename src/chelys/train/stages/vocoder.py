@@ -12,6 +12,7 @@ from torch import Tensor
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.data.batching import is_held_out
 from chelys.data.features import Clip, Features
+from chelys.data.pairs import speaker_weights
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.univnet import UnivNet
 from chelys.models.vocos import Vocos
@@ -26,10 +27,12 @@ class VocoderStageConfig(AdversarialConfig):
     Attributes:
         rows: Crops in a batch.
         frames: Mel frames of a crop.
+        voices: How often clips of a speaker come, against once: ``{"heart": 0.5}``; ``other`` stands for the rest.
     """
 
     rows: int = 12
     frames: int = 48
+    voices: dict[str, float] | None = None
 
 
 class VocoderBatch(NamedTuple):
@@ -56,6 +59,10 @@ class VocoderStage(AdversarialStage):
         self.test_clips = [c for c in usable if is_held_out(c)][: config.test_clips]
         if not self.train_clips:
             raise ManifestError(f"no clip to train on has stage.frames={config.frames} mel frames; use a larger corpus")
+        weights = np.array(speaker_weights(self.train_clips, config.voices))
+        if not (weights.min() >= 0 and weights.sum() > 0):
+            raise ConfigError("stage.voices leaves no clip to train on: give each voice 0 or more, and one above 0")
+        self._until = np.cumsum(weights / weights.sum())  # where each clip's share of [0, 1) ends
 
     def rows(self, step: int) -> int:
         return self.config.rows
@@ -75,8 +82,9 @@ class VocoderStage(AdversarialStage):
     def _places(self, step: int) -> list[tuple[Clip, int]]:
         """Clip and first frame of each crop."""
         rng = np.random.default_rng([self.seed, step])
+        drawn = np.searchsorted(self._until[:-1], rng.random(self.config.rows), side="right")
         places = []
-        for index in rng.integers(len(self.train_clips), size=self.config.rows):
+        for index in drawn:
             clip = self.train_clips[index]
             places.append((clip, int(rng.integers(clip.frames - self.config.frames + 1))))
         return places
