@@ -3,7 +3,7 @@
     python benchmarks/record.py collect runs/nano/dvae runs/nano/autoregressive ...   # in the order they were trained
     python benchmarks/record.py write
 
-``collect`` keeps of each run what the page needs: its settings, its log thinned to a hundred lines, what a step costs
+``collect`` keeps of each run what the page needs, beside what it kept of others before: its settings, its log thinned to a hundred lines, what a step costs
 as the planner counts it. It lies in ``docs/results/nano/runs.json`` beside the logs of the measurements, which
 ``judge.py --log judged.jsonl``, ``best_of.py`` (``takes.jsonl``), ``diseases.py`` (``heard.jsonl``) and ``cloning.py``
 (``cloning.json``) leave, and ``notes.md``, written by hand. ``write`` needs nothing else.
@@ -49,7 +49,11 @@ def collect(arguments: argparse.Namespace) -> None:
             "log": thinned[:: max(1, len(thinned) // LINES)],
         })  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "runs.json").write_text(json.dumps(kept, indent=0) + "\n", encoding="utf8")
+    file = RESULTS / "runs.json"
+    earlier = json.loads(file.read_text(encoding="utf8")) if file.exists() else []
+    names = {run["name"] for run in kept}
+    everything = [run for run in earlier if run["name"] not in names] + kept
+    file.write_text(json.dumps(everything, indent=0) + "\n", encoding="utf8")
 
 
 def training() -> list[str]:

@@ -14,10 +14,10 @@ setting=${1:-full}
 out=${2:-runs/nano}
 
 if [ "$setting" = full ]; then
-  clips=20000 kokoro=4600 said=()
+  clips=12000 kokoro=3100 chosen=1200 said=()
   steps() { :; }
 elif [ "$setting" = smallest ]; then
-  clips=96 kokoro=0 said=(--text runs/sentences.txt)
+  clips=96 kokoro=0 chosen=0 said=(--text runs/sentences.txt)
   # a stage's steps; everything else stays as it is in the full run but for the size of a batch
   steps() { echo "loop.steps=$1 loop.warmup=5 loop.evaluate_every=$1 loop.checkpoint_every=$1 loop.log_every=5 ${2:-}"; }
 else
@@ -34,12 +34,15 @@ if [ "$setting" = full ]; then
 fi
 chelys data tokenizer "$lexicon" --out "$out/text"
 
-# corpus: one quick teacher in nine sizes, and a slow one with sixty-four voices, five of which are kept out
+# corpus: one quick teacher in nine sizes, and a slow one with sixty-four voices, five of which are kept out; eight of
+# them, which become built-in voices, say more
 chelys data make synthetic --out "$out/corpus/hibari" --clips "$clips" --teacher hibari "${said[@]}"
 manifests=("$out/corpus/hibari/train.jsonl")
 if [ "$kokoro" -gt 0 ]; then
   chelys data make synthetic --out "$out/corpus/kokoro" --clips "$kokoro" --teacher kokoro --seed 2
-  manifests+=("$out/corpus/kokoro/train.jsonl")
+  chelys data make synthetic --out "$out/corpus/chosen" --clips "$chosen" --teacher kokoro --seed 2 --first 24000 \
+    --voices s04,s12,s21,s24,s27,s10,s23,s05
+  manifests+=("$out/corpus/kokoro/train.jsonl" "$out/corpus/chosen/train.jsonl")
 fi
 chelys data features "${manifests[@]}" --out "$out/features"
 
