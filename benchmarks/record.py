@@ -3,8 +3,8 @@
     python benchmarks/record.py collect runs/nano/dvae runs/nano/autoregressive ...   # in the order they were trained
     python benchmarks/record.py write
 
-``collect`` keeps of each run what the page needs, beside what it kept of others before: its settings, its log thinned to a hundred lines, what a step costs
-as the planner counts it. It lies in ``docs/results/nano/runs.json`` beside the logs of the measurements, which
+``collect`` keeps of each run what the page needs, beside what it kept of others before: its settings, its log thinned
+to a hundred lines, what a step costs as the planner counts it. It lies in ``docs/results/nano/runs.json`` beside the logs of the measurements, which
 ``judge.py --log judged.jsonl``, ``best_of.py`` (``takes.jsonl``), ``diseases.py`` (``heard.jsonl``) and ``cloning.py``
 (``cloning.json``) leave, and ``notes.md``, written by hand. ``write`` needs nothing else.
 """
@@ -132,10 +132,11 @@ def diseases(log: Path) -> list[str]:
 def apart(path: Path) -> list[str]:
     """A line a built-in voice."""
     found = json.loads(path.read_text(encoding="utf8"))
-    lines = ["| voice | pitch | told right | likeness to itself | most like |", "|---|---|---|---|---|"]
+    heads = ["voice", "pitch", "told right", "likeness to itself", "most like", "word error rate", "Distill-MOS"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     return lines + [
         f"| {x['voice']} | {x['pitch_hz']} Hz | {x['told']} of {x['clips']} | {x['likeness']:.2f} "
-        f"| {x['nearest']}, {x['nearest_likeness']:.2f} |"
+        f"| {x['nearest']}, {x['nearest_likeness']:.2f} | {x['wer']:.3f} | {x['mos']:.2f} |"
         for x in found
     ]
 

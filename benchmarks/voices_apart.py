@@ -4,7 +4,8 @@
 
 Each voice speaks the same sentences at preset ``fast``. A clip is told right where it is more like the other clips of
 its own voice (mean speaker embedding, the clip itself left out) than those of any other; ``nearest`` is the voice that
-it is most easily taken for, with that likeness and the voice's own. Pitch is the median of the voiced frames.
+it is most easily taken for, with that likeness and the voice's own. Pitch is the median of the voiced frames; words and
+naturalness are of the same few clips, so rougher than a list of twenty through ``judge.py``.
 ``OUT/voices.json`` keeps the rows.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judge import RATE, Judge
+from judge import RATE, Judge, error_rate
 
 import chelys
 from chelys.audio.io import read
@@ -78,16 +79,20 @@ def main() -> None:
     synthesizer, judge = chelys.load(arguments.model), Judge()
     names = [name for name in arguments.voices.split(",") if name] or synthesizer.voice_names
     texts = (HERE / "sentences.txt").read_text(encoding="utf8").splitlines()[: arguments.sentences]
-    embeddings, pitches = [], []
+    embeddings, pitches, quality = [], [], []
     for name in names:
         clips = []
         for seed, text in enumerate(texts, 1):
             path = arguments.out / f"{name}-{seed}.wav"
             synthesizer.speak(text, voice=name, preset="fast", seed=seed).save(path)
             clips.append(read(path, RATE))
+        heard = [judge.words(clip, text) for clip, text in zip(clips, texts, strict=True)]
+        mos = float(np.mean([judge.naturalness(clip) for clip in clips]))
+        quality.append({"wer": round(error_rate(heard), 4), "mos": round(mos, 3)})
         embeddings.append(np.stack([judge.voice(clip) for clip in clips]))
         pitches.append(float(np.median([pitch(clip) for clip in clips])))
-    found = rows(names, np.stack(embeddings), pitches)
+    told_apart = rows(names, np.stack(embeddings), pitches)
+    found = [row | figures for row, figures in zip(told_apart, quality, strict=True)]
     for row in found:
         print(json.dumps(row))
     (arguments.out / "voices.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
