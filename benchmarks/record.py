@@ -4,9 +4,9 @@
     python benchmarks/record.py write
 
 ``collect`` keeps of each run what the page needs, beside what it kept of others before: its settings, its log thinned
-to a hundred lines, what a step costs as the planner counts it. It lies in ``docs/results/nano/runs.json`` beside the logs of the measurements, which
-``judge.py --log judged.jsonl``, ``best_of.py`` (``takes.jsonl``), ``diseases.py`` (``heard.jsonl``) and ``cloning.py``
-(``cloning.json``) leave, and ``notes.md``, written by hand. ``write`` needs nothing else.
+to a hundred lines, what a step costs as the planner counts it. It lies in ``docs/results/nano/runs.json`` beside the
+logs that the measurements leave (SECTIONS names them with their commands; of ``judge.py`` it is what ``--log`` writes)
+and ``notes.md``, written by hand. ``write`` needs nothing else.
 """
 
 from __future__ import annotations
