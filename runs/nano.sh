@@ -61,7 +61,7 @@ train autoregressive autoregressive "${read_codes[@]}" $(steps 40 "pairs.budget=
 train clvp clvp "${read_codes[@]}" $(steps 20 "pairs.budget=1000")
 train vocoder vocoder $(steps 40 "stage.rows=4 stage.adversarial_from=30")
 train diffusion diffusion-codes "${read_codes[@]}" $(steps 30 "pairs.budget=300")
-train diffusion diffusion "${read_codes[@]}" stage.content=latents loop.learning_rate=8e-4 loop.steps=8400 $(steps 30 "pairs.budget=300") \
+train diffusion diffusion "${read_codes[@]}" stage.content=latents loop.learning_rate=8e-4 loop.steps=11100 $(steps 30 "pairs.budget=300") \
   start="$out/diffusion-codes/diffusion.safetensors" decoder="$out/autoregressive/autoregressive.safetensors"
 }
 
