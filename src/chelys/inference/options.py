@@ -59,7 +59,7 @@ class SpeechOptions:
     guidance_ramp: bool = False
     diffusion_temperature: float = 1.0
     splitting: Splitting = "sentences"
-    longest: int = 180
+    longest: int = 100
     redact: bool = False
 
     def __post_init__(self) -> None:

@@ -59,10 +59,12 @@ class VocoderStage(AdversarialStage):
         self.test_clips = [c for c in usable if is_held_out(c)][: config.test_clips]
         if not self.train_clips:
             raise ManifestError(f"no clip to train on has stage.frames={config.frames} mel frames; use a larger corpus")
-        weights = np.array(speaker_weights(self.train_clips, config.voices))
-        if not (weights.min() >= 0 and weights.sum() > 0):
-            raise ConfigError("stage.voices leaves no clip to train on: give each voice 0 or more, and one above 0")
-        self._until = np.cumsum(weights / weights.sum())  # where each clip's share of [0, 1) ends
+        self._shares: np.ndarray | None = None  # of the clips; all the same
+        if config.voices is not None:
+            weights = np.array(speaker_weights(self.train_clips, config.voices))
+            if not (weights.min() >= 0 and weights.sum() > 0):
+                raise ConfigError("stage.voices leaves no clip to train on: give each voice 0 or more, and one above 0")
+            self._shares = weights / weights.sum()
 
     def rows(self, step: int) -> int:
         return self.config.rows
@@ -82,7 +84,8 @@ class VocoderStage(AdversarialStage):
     def _places(self, step: int) -> list[tuple[Clip, int]]:
         """Clip and first frame of each crop."""
         rng = np.random.default_rng([self.seed, step])
-        drawn = np.searchsorted(self._until[:-1], rng.random(self.config.rows), side="right")
+        count, rows = len(self.train_clips), self.config.rows
+        drawn = rng.integers(count, size=rows) if self._shares is None else rng.choice(count, rows, p=self._shares)
         places = []
         for index in drawn:
             clip = self.train_clips[index]
