@@ -79,11 +79,14 @@ def read_log(run: Path, steps: int) -> list[dict[str, float]]:
 
 def assert_alike(one: Path, two: Path, stage: str, steps: int = 4) -> None:
     """Two runs have the same curve, the same weights and the same state of their optimisers after so many steps."""
+    network = stage.split()[-1]
+    # a spectrum's angle at bins of almost no power is rounding that discriminators of phase make more of at each step;
+    # how much differs between processors
+    near = 1e-3 if network == "vocoder" else 1e-5
     for line, other in zip(read_log(one, steps), read_log(two, steps), strict=steps == LOOP["steps"]):
         assert line.keys() == other.keys()
         for name, value in line.items():
-            assert other[name] == pytest.approx(value, rel=1e-5, abs=1e-5), f"{stage}: {name} of step {line['step']}"
-    network = stage.split()[-1]
+            assert other[name] == pytest.approx(value, rel=near, abs=near), f"{stage}: {name} of step {line['step']}"
     whole, parts = (load_file(run / "checkpoints" / f"{steps:09d}.safetensors") for run in (one, two))
     assert whole.keys() == parts.keys()
     for name, tensor in whole.items():
@@ -93,7 +96,7 @@ def assert_alike(one: Path, two: Path, stage: str, steps: int = 4) -> None:
         # AdamW makes steps even of what is nothing but rounding, the gradient of a bias before a norm for instance
         told = ((gradient == 0) | (gradient > 1e-7)).expand_as(tensor)
         message = lambda found, name=name: f"{stage}: {name}: {found}"  # noqa: E731
-        torch.testing.assert_close(parts[name][told], tensor[told], rtol=1e-5, atol=1e-5, msg=message)
+        torch.testing.assert_close(parts[name][told], tensor[told], rtol=near, atol=near, msg=message)
 
 
 def test_two_processes_train_as_one_does(config_file: Callable[..., Path], torchrun: Torchrun, tmp_path: Path) -> None:
