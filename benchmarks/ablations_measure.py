@@ -30,6 +30,7 @@ from chelys.models.schedule import STEPS
 from chelys.train.loop import load_strictly
 from chelys.train.runs import RUNS
 from chelys.train.stage import Stage
+from chelys.train.stages.dvae import usage
 from chelys.train.trained import read_weights
 
 MOST_CLIPS = 64  # of a set; contrasts take all that are held out, up to
@@ -92,12 +93,11 @@ def measure_dvae(folder: Path) -> Measured:
         errors[clip.id] = float((out.mel - mel).abs().mean())
         counts += torch.bincount(out.codes.flatten(), minlength=len(counts))
     share = counts / counts.sum()
-    perplexity = float(torch.exp(-torch.xlogy(share, share).sum()))
     ordered = share.sort(descending=True).values.cumsum(0)[:: max(1, len(share) // 64)]
     at = [i * max(1, len(share) // 64) + 1 for i in range(len(ordered))]
     return {
         "each": {"mel L1": errors},
-        "whole": {"perplexity of the codes": perplexity, "codes used": int((counts > 0).sum())},
+        "whole": {"perplexity of the codes": usage(counts), "codes used": int((counts > 0).sum())},
         "profile": {"x": "codes, most used first", "y": "share of speech", "lines": {"": [at, ordered.tolist()]}},
     }
 

@@ -35,7 +35,7 @@ fi
 chelys data tokenizer "$lexicon" --out "$out/text"
 
 # corpus: one quick teacher in nine sizes, and a slow one with sixty-four voices, five of which are kept out; eight of
-# them, which become built-in voices, say more
+# them, from which built-in voices are chosen, say more
 chelys data make synthetic --out "$out/corpus/hibari" --clips "$clips" --teacher hibari "${said[@]}"
 manifests=("$out/corpus/hibari/train.jsonl")
 if [ "$kokoro" -gt 0 ]; then

@@ -236,6 +236,11 @@ class SyntheticRecipe:
     wordnet: Path = WORDNET
     text: Path | None = None
 
+    @property
+    def end(self) -> int:
+        """Number behind that of the last clip."""
+        return self.first + self.clips
+
 
 def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, int], None] | None = None) -> Path:
     """Make the corpus, or what is still missing of it.
@@ -267,7 +272,7 @@ def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, 
     sentences = wordnet_sentences(recipe.wordnet) if recipe.text is None else read_sentences(recipe.text)
     (recipe.out / "blocks").mkdir(parents=True, exist_ok=True)
     _claim(recipe)
-    starts = list(range(recipe.first, recipe.first + recipe.clips, CLIPS_PER_BLOCK))
+    starts = list(range(recipe.first, recipe.end, CLIPS_PER_BLOCK))
     todo = [s for s in starts if not _block_list(recipe, s).exists()]
     done = len(starts) - len(todo)
     with ProcessPoolExecutor(workers) as pool:
@@ -309,7 +314,7 @@ def _claim(recipe: SyntheticRecipe) -> None:
 
 
 def _block_list(recipe: SyntheticRecipe, start: int) -> Path:
-    end = min(start + CLIPS_PER_BLOCK, recipe.first + recipe.clips)
+    end = min(start + CLIPS_PER_BLOCK, recipe.end)
     return recipe.out / "blocks" / f"{start:07d}-{end:07d}.jsonl"
 
 
@@ -333,7 +338,7 @@ def _make_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> No
 
 def _speak_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> Iterator[Utterance]:
     hibari, speak = _load_teacher(recipe.teacher)
-    for index in range(start, min(start + CLIPS_PER_BLOCK, recipe.first + recipe.clips)):
+    for index in range(start, min(start + CLIPS_PER_BLOCK, recipe.end)):
         rng = np.random.default_rng([recipe.seed, index, 0])
         voice = _clip_voice(recipe, index, rng)
         text = clip_text(sentences, index, recipe.seed)
