@@ -2,9 +2,10 @@
 
     python benchmarks/cloning.py --out eval/cloning s01=clips/s01.flac s03=clips/s03.flac ... [--model nano]
 
-Of each clip the first six seconds make a voice, which speaks eight sentences at preset ``fast``, sentence i with seed
-i counted from 1. Likeness is the cosine of speaker embeddings between speech and clip; a clip of speech is *known*
-where the clip it was cloned from is more like it than those of all other speakers.
+Clips may be of any kind that ``chelys data prepare`` reads. The first six seconds of each make a voice, which speaks
+eight sentences at preset ``fast``, sentence i with seed i counted from 1. Likeness is the cosine of speaker embeddings
+between speech and clip; a clip of speech is *known* where the clip it was cloned from is more like it than those of all
+other speakers of the command.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+import soxr
 from judge import RATE, Judge, Words, error_rate
 
 import chelys
 from chelys.audio.io import read
+from chelys.audio.rates import OUTPUT_RATE
+from chelys.data.prepare.stream import open_stream
 
 HERE = Path(__file__).parent
 SECONDS, SENTENCES = 6.0, 8
@@ -32,6 +36,18 @@ def named(argument: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def beginning(path: Path) -> np.ndarray:
+    """The first six seconds of a recording, ``(n,)`` at 24 kHz."""
+    pieces: list[np.ndarray] = []
+    with open_stream(path) as stream:
+        for block in stream.blocks():
+            pieces.append(block)
+            if sum(map(len, pieces)) >= SECONDS * stream.rate:
+                break
+        audio = soxr.resample(np.concatenate(pieces), stream.rate, OUTPUT_RATE)
+    return audio[: int(SECONDS * OUTPUT_RATE)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", nargs="+", type=named, metavar="NAME=CLIP")
@@ -41,13 +57,13 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     synthesizer, judge = chelys.load(arguments.model), Judge()
     sentences = (HERE / "sentences.txt").read_text(encoding="utf8").splitlines()[:SENTENCES]
-    speakers = {name: read(path, RATE)[: int(SECONDS * RATE)] for name, path in arguments.clips}
-    embeddings = np.stack([judge.voice(audio) for audio in speakers.values()])
+    speakers = {name: beginning(path) for name, path in arguments.clips}
+    embeddings = np.stack([judge.voice(soxr.resample(audio, OUTPUT_RATE, RATE)) for audio in speakers.values()])
     heard: dict[str, list[Words]] = {}
     likeness: dict[str, np.ndarray] = {}
     for name, audio in speakers.items():
         clip = arguments.out / f"{name}.wav"
-        sf.write(clip, read(dict(arguments.clips)[name], 24_000)[: int(SECONDS * 24_000)], 24_000)
+        sf.write(clip, audio, OUTPUT_RATE)
         voice = synthesizer.voice([clip])
         heard[name], spoken = [], []
         for seed, text in enumerate(sentences, 1):

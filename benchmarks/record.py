@@ -184,6 +184,9 @@ SECTIONS = (
      "python benchmarks/best_of.py listen --out eval/best_of"),
     ("cloning.json", "Voices that it never heard", cloning,
      "python benchmarks/cloning.py --out eval/cloning NAME=CLIP ..."),
+    ("cloning_real.json", "Real voices", cloning,
+     "python benchmarks/cloning.py --out eval/real lj=lj.flac allison=en_US_f_Allison/demo-congrats.g722 "
+     "june=fr_CA_f_June/demo-congrats.g722 (a reader of LJSpeech, two of Debian's asterisk-core-sounds-*-g722)"),
 )  # fmt: skip
 
 

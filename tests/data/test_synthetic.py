@@ -8,10 +8,14 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
+import os
 import re
+import signal
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 
@@ -273,6 +277,34 @@ def test_a_broken_off_corpus_goes_on_and_finished_blocks_stay(wordnet: Path, tmp
     for path, stamp in stamps.items():
         remade = path.stat().st_mtime_ns != stamp
         assert remade == (8 <= int(path.stem) < 16), path
+
+
+def work_on(pids: Connection) -> None:
+    pids.send(os.getpid())
+    while True:
+        synthetic._leave_if_orphaned()
+        time.sleep(0.02)
+
+
+def hire_and_die(pids: Connection) -> None:
+    multiprocessing.get_context("fork").Process(target=work_on, args=(pids,)).start()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_of_a_killed_run_leave() -> None:
+    fork = multiprocessing.get_context("fork")
+    theirs, ours = fork.Pipe()
+    run = fork.Process(target=hire_and_die, args=(ours,))
+    run.start()
+    run.join()
+    assert run.exitcode == -signal.SIGKILL
+    ours.close()
+    assert theirs.poll(10)
+    theirs.recv()
+    # the worker holds the other end of the pipe as long as it lives
+    assert theirs.poll(10), "the worker goes on without its run"
+    with pytest.raises(EOFError):
+        theirs.recv()
 
 
 @pytest.mark.usefixtures("teacher")

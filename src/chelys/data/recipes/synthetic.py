@@ -15,6 +15,8 @@ counts once its list of clips has been renamed into place.
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -339,6 +341,7 @@ def _make_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> No
 def _speak_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> Iterator[Utterance]:
     hibari, speak = _load_teacher(recipe.teacher)
     for index in range(start, min(start + CLIPS_PER_BLOCK, recipe.end)):
+        _leave_if_orphaned()
         rng = np.random.default_rng([recipe.seed, index, 0])
         voice = _clip_voice(recipe, index, rng)
         text = clip_text(sentences, index, recipe.seed)
@@ -355,6 +358,13 @@ def _speak_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> I
         yield Utterance(
             id=f"{recipe.teacher}-{index:07d}", audio=str(path), text=text, speaker=voice, seconds=round(seconds, 3)
         )
+
+
+def _leave_if_orphaned() -> None:
+    """End a worker whose run was killed: it would write into files of the run that goes on."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)  # nobody is left to be told
 
 
 def _clip_voice(recipe: SyntheticRecipe, index: int, rng: np.random.Generator) -> str:
