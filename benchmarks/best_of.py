@@ -1,11 +1,11 @@
 """What CLVP is worth: word errors of the best of 1, 2, 4, 8 and 16 takes, as CLVP, chance and an oracle choose.
 
-    python benchmarks/best_of.py listen --out eval/best_of [--model nano] [--takes 16] [--sentences FILE]
+    python benchmarks/best_of.py listen --out eval/best_of [--model nano] [--voices heart,alder] [--takes 16]
     python benchmarks/best_of.py draw eval/best_of/takes.jsonl docs/images/best_of.png
 
-``listen`` speaks every take of every sentence, lets Whisper hear each, and writes a line a take (a run that was
-stopped goes on); ``draw`` makes the table and the plot of them. Groups of N are every run of N takes of a sentence in
-the order of sampling, which are independent; chance is the mean over a group, the oracle its fewest errors.
+``listen`` speaks every take of every sentence, the voices in turn, lets Whisper hear each, and writes a line a take (a
+run that was stopped goes on); ``draw`` makes the table and the plot of them. Groups of N are every run of N takes of a
+sentence in the order of sampling, which are independent; chance is the mean over a group, the oracle its fewest errors.
 """
 
 from __future__ import annotations
@@ -32,16 +32,19 @@ def listen(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     done = {json.loads(line)["sentence"] for line in log.read_text().splitlines()} if log.exists() else set()
     synthesizer, judge = chelys.load(arguments.model), Judge()
+    voices = arguments.voices.split(",")
     for number, text in enumerate(arguments.sentences.read_text(encoding="utf8").splitlines(), 1):
         if number in done:
             continue
+        voice = voices[(number - 1) % len(voices)]
         speech = synthesizer.speak(
-            text, voice=arguments.voice, preset="fast", seed=number, keep=arguments.takes, candidates=arguments.takes
+            text, voice=voice, preset="fast", seed=number, keep=arguments.takes, candidates=arguments.takes
         )
         lines = []
         for take in speech.candidates:
             heard = judge.words(soxr.resample(take.audio, speech.sample_rate, RATE).astype(np.float32), text)
-            lines.append({"sentence": number, "score": take.score, "errors": heard.errors, "words": heard.words,
+            lines.append({"sentence": number, "voice": voice, "score": take.score,
+                          "errors": heard.errors, "words": heard.words,
                           "seconds": len(take.audio) / speech.sample_rate, "heard": heard.heard})  # fmt: skip
         with log.open("a", encoding="utf8") as file:  # a sentence at a time
             file.writelines(json.dumps(line) + "\n" for line in lines)
@@ -111,7 +114,7 @@ def main() -> None:
     verb = verbs.add_parser("listen")
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--model", default="nano")
-    verb.add_argument("--voice", default=None)
+    verb.add_argument("--voices", default="heart,hazel,laurel,willow,alder,rowan", help="with commas between")
     verb.add_argument("--takes", type=int, default=max(GROUPS))
     verb.add_argument("--sentences", type=Path, default=HERE / "sentences.txt")
     verb.set_defaults(run=listen)

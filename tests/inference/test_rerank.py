@@ -15,7 +15,7 @@ from chelys.errors import VoiceError
 from chelys.inference.decode import Take
 from chelys.inference.rerank import ROWS, ranked, score
 from chelys.inference.synthesizer import Synthesizer
-from chelys.models.clvp import CLVP
+from chelys.models.clvp import CLVP, CLVPConfig
 from chelys.models.code_rules import CodeRules
 from chelys.models.cvvp import CVVP, CVVPConfig
 
@@ -53,6 +53,16 @@ def test_scores_are_those_of_clvp_and_none_hangs_on_its_company(tts: Synthesizer
     assert score(clvp, text, [Take(torch.tensor([], dtype=torch.long), True)]) == [-math.inf]
     # a cosine, scaled
     assert max(map(abs, scores)) <= math.exp(float(clvp.temperature)) * (1 + 1e-6)
+
+
+def test_a_reader_has_a_say() -> None:
+    torch.manual_seed(0)
+    sizes = CLVPConfig(text_tokens=20, speech_tokens=30, dim=24, depth=1, heads=2, head_dim=16, rotary_dim=8)
+    reader, text = CLVP(replace(sizes, readings=2)).eval(), torch.tensor([5, 9, 12, 7])
+    said = [Take(torch.tensor(codes), True) for codes in ([1], [3, 1, 4, 1, 5])]
+    scores = score(reader, text, said)
+    assert scores == pytest.approx([reader.score(text[None], take.codes[None]).item() for take in said])
+    assert scores[0] < scores[1], "one code is too few for four ids"
 
 
 def test_another_text_gives_another_score(tts: Synthesizer) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
 
 from chelys.errors import ConfigError
-from chelys.models.clvp import CLVP, CLVPConfig
+from chelys.models.clvp import CLVP, UNREADABLE, CLVPConfig
 
 SMALL = CLVPConfig(text_tokens=20, speech_tokens=30, dim=24, depth=2, heads=2, head_dim=16, rotary_dim=8)
 
@@ -59,6 +60,57 @@ def test_encoders_of_different_size(pairs):
     assert [latent.shape for latent in latents] == [(3, 12), (3, 12)]
     assert (len(model.text_encoder.blocks), len(model.speech_encoder.blocks)) == (2, 1)
     torch.testing.assert_close(model.score(*pairs), model.similarity(*latents).diagonal())
+
+
+@pytest.fixture
+def reader():
+    torch.manual_seed(0)
+    return CLVP(replace(SMALL, readings=2)).eval()
+
+
+def test_likelihoods_of_all_texts_add_up_to_one(reader):
+    """Two codes are read four times: every text of up to four ids that these can spell, and nothing else."""
+    tiny = CLVP(replace(SMALL, text_tokens=2, readings=2)).eval()
+    codes = torch.tensor([[3, 7]])
+    texts = [torch.tensor([ids]) for n in range(1, 5) for ids in itertools.product(range(2), repeat=n)]
+    chances = [tiny.likelihood(text, codes).exp().item() for text in texts]
+    blanks = tiny.reader(tiny.speech_encoder.states(codes)).unflatten(2, (2, 3)).log_softmax(-1)[..., 2].sum()
+    readable = [c for c, text in zip(chances, texts, strict=True) if text.shape[1] + _repeats(text) <= 4]
+    assert sum(readable) + blanks.exp().item() == pytest.approx(1, abs=1e-4)
+
+
+def _repeats(text):
+    """Ids that are like the one before: a blank has to stand between."""
+    return int((text[0, 1:] == text[0, :-1]).sum())
+
+
+def test_padding_changes_no_likelihood(reader, pairs):
+    text, codes = pairs
+    text_lengths, code_lengths = torch.tensor([7, 4, 1]), torch.tensor([8, 11, 6])
+    together = reader.likelihood(text, codes, text_lengths, code_lengths)
+    alone = [
+        reader.likelihood(text[i : i + 1, :t], codes[i : i + 1, :m])
+        for i, (t, m) in enumerate(zip(text_lengths, code_lengths, strict=True))
+    ]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert (together < 0).all()
+
+
+def test_the_likelihood_is_part_of_the_score(reader, pairs):
+    text, codes = pairs
+    cosines = reader.similarity(reader.encode_text(text), reader.encode_speech(codes)).diagonal()
+    torch.testing.assert_close(reader.score(text, codes), cosines + reader.likelihood(text, codes))
+    one = reader.likelihood(text[:1], codes)
+    torch.testing.assert_close(one, reader.likelihood(text[:1].expand(3, -1), codes))
+
+
+def test_too_few_codes_for_the_text_are_unlikely_and_spoil_no_gradient(reader):
+    text, codes = torch.arange(12)[None], torch.tensor([[1, 2]])
+    with torch.enable_grad():
+        found = reader.likelihood(text, codes)
+        found.sum().backward()
+    assert found.item() == 12 * UNREADABLE
+    assert all(w.grad is None or w.grad.isfinite().all() for w in reader.parameters())
 
 
 def test_order_matters(model, pairs):

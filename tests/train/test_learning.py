@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import toy_corpus
 from torch import Tensor
 
 from chelys.train.loop import Stage
@@ -43,6 +44,29 @@ def test_autoregressive(build: Build, learn: Learn) -> None:
     assert text[0, 1 : t + 1].argmax(1).tolist() == [*batch.text[0, 1:t].tolist(), network.config.stop_text]
 
 
+def test_strange_codes_are_heard_not_foretold(build: Build) -> None:
+    stage: Any = build("autoregressive", stage={"strange_codes": 0.3})
+    batch, heard = stage.batch(0), []
+    forward = stage.decoder.forward
+
+    def listen(*inputs: torch.Tensor) -> Any:
+        heard.append(inputs[3])
+        return forward(*inputs)
+
+    stage.decoder.forward = listen
+    losses = {}
+    for training in (True, False):
+        stage.decoder.train(training)
+        with torch.no_grad():
+            losses[training] = float(stage.losses("", batch, torch.Generator().manual_seed(1))["code"])
+    assert 0.15 < float((heard[0] != batch.codes).float().mean()) < 0.4
+    assert torch.equal(heard[1], batch.codes), "an evaluation hears what was said"
+    sure: Any = build("autoregressive")
+    sure.decoder.load_state_dict(stage.decoder.state_dict())
+    with torch.no_grad():
+        assert losses[False] == float(sure.losses("", batch, torch.Generator())["code"]) != losses[True]
+
+
 def test_clvp(build: Build, learn: Learn) -> None:
     stage: Any = build("clvp", pairs={"budget": 500})
     batch = stage.batch(0)
@@ -53,6 +77,23 @@ def test_clvp(build: Build, learn: Learn) -> None:
         scores = stage._scores(*batch[:4])
     right = torch.arange(len(scores))
     assert torch.equal(scores.argmax(0), right) and torch.equal(scores.argmax(1), right)
+
+
+def test_clvp_reads(build: Build, learn: Learn) -> None:
+    network = {  # six readings: a toy's codes are few for its text
+        "text_tokens": toy_corpus.tokenizer().vocabulary_size, "speech_tokens": 16, "dim": 32, "depth": 1, "heads": 2,
+        "head_dim": 16, "rotary_dim": 8, "readings": 6,
+    }  # fmt: skip
+    stage: Any = build("clvp", pairs={"budget": 300}, network=network, stage={"kept": 1.0})
+    batch = stage.batch(0)
+    log = learn(stage, steps=200, learning_rate=5e-3)
+    assert log[-1]["reading"] < 0.8
+    reader = stage.clvp.eval()
+    text = [batch.text.roll(1, 0), batch.text_lengths.roll(1, 0)]
+    with torch.no_grad():
+        right = reader.score(batch.text, batch.codes, batch.text_lengths, batch.code_lengths)
+        wrong = reader.score(text[0], batch.codes, text[1], batch.code_lengths)
+    assert bool((right > wrong + 5).all())
 
 
 def test_clvp_tells_what_is_wrong(build: Build, learn: Learn) -> None:

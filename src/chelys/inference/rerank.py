@@ -76,7 +76,12 @@ def score(
 
 def _clvp_judge(clvp: CLVP, text: Tensor) -> Judge:
     said = clvp.encode_text(text[None])
-    return lambda codes: clvp.similarity(said, clvp.encode_speech(codes))[0]
+
+    def judge(codes: Tensor) -> Tensor:
+        cosines = clvp.similarity(said, clvp.encode_speech(codes))[0]
+        return cosines + clvp.likelihood(text[None], codes) if clvp.config.readings else cosines
+
+    return judge
 
 
 def _cvvp_judge(cvvp: CVVP, clips: Sequence[Tensor] | Tensor) -> Judge:

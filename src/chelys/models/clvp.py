@@ -4,11 +4,16 @@ Two encoders of one shape read text ids and speech codes; the mean over time of 
 the unit sphere, and the score is the cosine of the two, scaled. Training pulls the pairs of a batch together and
 everything else apart, as CLIP does for pictures.
 
+A mean over time hardly moves when one word of ten is wrong, and takes of one text differ in less. So nano's speech
+encoder also ``reads``: from what it hears at each code a linear layer spells the text, and the likelihood of the right
+text, over all alignments, joins the score. Both are logarithms of how probable the text is.
+
 The blocks are those of `nn.encoder`, which CVVP shares.
 
-Letters: b batch, t text ids, m codes, s either of them, d width.
+Letters: b batch, t text ids, m codes, s either of them, d width, r readings of a code.
 
-Source: Betker 2023, Better speech synthesis through scaling, section 2.3; Radford et al. 2021, CLIP.
+Source: Betker 2023, Better speech synthesis through scaling, section 2.3; Radford et al. 2021, CLIP; reading: Graves et
+al. 2006, Connectionist temporal classification.
 """
 
 from __future__ import annotations
@@ -22,6 +27,9 @@ from torch import Tensor, nn
 from chelys.errors import ConfigError
 from chelys.nn.encoder import EncoderBlock
 from chelys.nn.rotary import rotary_tables
+
+#: Log-likelihood of an id of a text that is longer than the codes can say.
+UNREADABLE = -20.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class CLVPConfig:
     ff_mult: int = 2  # inner width of the feed-forward, in units of dim
     rotary_dim: int = 32  # channels of each head that are turned, even
     rotate_values: bool = False  # the published network turns values too
+    readings: int = 0  # text ids that are read from each code, for the likelihood of the text; 0: nothing is read
     dropout: float = 0.0  # of attention weights and of the inner feed-forward; the published training had 0.1
 
     def __post_init__(self) -> None:
@@ -78,13 +87,21 @@ class Encoder(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(b, s) integer -> (b, d) of length 1; see `CLVP.encode_text`."""
+        return self.point(self.states(ids, lengths), lengths)
+
+    def states(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(b, s) integer -> (b, s, d): what is heard at each id, in the light of all others."""
         positions = torch.arange(ids.shape[1], device=ids.device)
         rotary = rotary_tables(positions, self.rotary_dim)
-        real = None if lengths is None else positions < lengths.to(ids.device)[:, None]  # (b, s)
+        real = _real(ids, lengths)
         x = self.embedding(ids)
         for block in self.blocks:
             x = block(x, rotary, None if real is None else real[:, None, None])
-        return F.normalize(self.projection(masked_mean(self.norm(x), real)), dim=-1)
+        return self.norm(x)
+
+    def point(self, states: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(b, s, d) -> (b, d) of length 1."""
+        return F.normalize(self.projection(masked_mean(states, _real(states, lengths))), dim=-1)
 
 
 class CLVP(nn.Module):
@@ -102,6 +119,9 @@ class CLVP(nn.Module):
             config,
         )
         self.temperature = nn.Parameter(torch.tensor(1.0))  # logarithm of the scale of the cosines
+        self.blank = config.text_tokens  # read where no new id of the text begins
+        if config.readings:
+            self.reader = nn.Linear(config.speech_dim or config.dim, config.readings * (config.text_tokens + 1))
 
     def score(
         self,
@@ -123,7 +143,8 @@ class CLVP(nn.Module):
         """
         text_latents = self.encode_text(text, text_lengths)
         speech_latents = self.encode_speech(codes, code_lengths)
-        return (text_latents * speech_latents).sum(dim=-1) * self.temperature.exp()
+        cosines = (text_latents * speech_latents).sum(dim=-1) * self.temperature.exp()
+        return cosines + self.likelihood(text, codes, text_lengths, code_lengths) if self.config.readings else cosines
 
     def encode_text(self, text: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Text ids to points on the unit sphere.
@@ -145,6 +166,43 @@ class CLVP(nn.Module):
     def similarity(self, text_latents: Tensor, speech_latents: Tensor) -> Tensor:
         """Scores of every text with every take: (a, d) and (b, d) -> (a, b). Training wants the diagonal largest."""
         return text_latents @ speech_latents.T * self.temperature.exp()
+
+    def likelihood(
+        self,
+        text: Tensor,
+        codes: Tensor,
+        text_lengths: Tensor | None = None,
+        code_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """How probable the text is to the reader of the codes; needs `CLVPConfig.readings`.
+
+        Args:
+            text: (b, t) integer, or (1, t): one text for all takes.
+            codes: (b, m) integer.
+            text_lengths: (b,) or (1,).
+            code_lengths: (b,).
+
+        Returns:
+            (b,) logarithms, summed over the ids of the text; `UNREADABLE` for each id where the codes are too few for
+            the text.
+        """
+        b, m = codes.shape
+        heard = self.reader(self.speech_encoder.states(codes, code_lengths)).float()
+        readings = heard.unflatten(2, (self.config.readings, -1)).flatten(1, 2).log_softmax(-1)  # (b, r m, ids + blank)
+        ids = text.new_tensor([text.shape[1]]) if text_lengths is None else text_lengths
+        times = codes.new_full((b,), m) if code_lengths is None else code_lengths
+        text, ids = text.expand(b, -1), ids.expand(b)
+        surprise = F.ctc_loss(
+            readings.transpose(0, 1), text, times * self.config.readings, ids,
+            blank=self.blank, reduction="none", zero_infinity=True,
+        )  # fmt: skip
+        # no alignment at all is the only way to a surprise of nothing
+        return torch.where(surprise > 0, -surprise, UNREADABLE * ids)
+
+
+def _real(x: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """Which positions of (b, s, ...) are not padding, (b, s); None where all are."""
+    return None if lengths is None else torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]
 
 
 def masked_mean(x: Tensor, real: Tensor | None) -> Tensor:

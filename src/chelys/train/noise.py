@@ -59,6 +59,12 @@ def randint(high: int, shape: Sequence[int], generator: torch.Generator) -> Tens
     return torch.randint(high, tuple(shape), generator=generator)
 
 
+def mixed_up(codes: Tensor, share: float, count: int, generator: torch.Generator) -> Tensor:
+    """Codes ``(b, m)``, a share of them any others of ``count``."""
+    chance, other = (rand(codes.shape, generator).to(codes.device) for _ in range(2))
+    return torch.where(chance < share, (other * count).long(), codes)
+
+
 def mixed(*numbers: int) -> int:
     """A seed made of several numbers, 0 or more each."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from chelys.data.pairs import Batch, Pairs
+from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive
 from chelys.train.attention import attention_of
 from chelys.train.losses import cross_entropy
+from chelys.train.noise import mixed_up
 from chelys.train.pictures import Picture
 from chelys.train.stages.paired import PairedStage
 
@@ -30,6 +32,8 @@ class AutoregressiveStageConfig:
         code: Weight of the cross-entropy of codes.
         text: Weight of the cross-entropy of text ids.
         padding: Whether rows end at their stop, or stops follow up to the longest row (published).
+        strange_codes: Share of the codes heard that are any others, while those foretold stay right: in a small corpus
+            the last codes alone give away the clip and with it the next, and the text would hardly be read.
         voice_clips: Clips of the speaker that the voice is the mean of, drawn with replacement (published: 2).
         test_clips: Held-out clips in an evaluation.
     """
@@ -37,8 +41,13 @@ class AutoregressiveStageConfig:
     code: float = 1.0
     text: float = 0.01
     padding: Literal["ignored", "stop"] = "ignored"
+    strange_codes: float = 0.0
     voice_clips: int = 1
     test_clips: int = 48
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strange_codes < 1:
+            raise ConfigError(f"stage.strange_codes is {self.strange_codes}; it must be 0 or more, and less than 1")
 
 
 class AutoregressiveStage(PairedStage):
@@ -76,6 +85,13 @@ class AutoregressiveStage(PairedStage):
             code_lengths=torch.full_like(batch.code_lengths, batch.codes.shape[1]),
         )
 
+    def _heard(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        """Codes ``(b, m)`` as the decoder hears them in training, some of them any others."""
+        share = self.config.strange_codes
+        if not (share and self.decoder.training):
+            return codes
+        return mixed_up(codes, share, self.decoder.config.codes, generator)
+
     def counts(self, player: str, batch: Batch) -> Mapping[str, float]:
         """Ids of each kind, and a stop for each row."""
         rows = len(batch.text)
@@ -89,7 +105,7 @@ class AutoregressiveStage(PairedStage):
         if self.config.padding == "stop":
             batch = self._padded(batch)
         text_logits, code_logits, _ = self.decoder(
-            conditioning, batch.text, batch.text_lengths, batch.codes, batch.code_lengths
+            conditioning, batch.text, batch.text_lengths, self._heard(batch.codes, generator), batch.code_lengths
         )
         return {
             "code": self.config.code * cross_entropy(code_logits, batch.codes, batch.code_lengths, config.stop_code),

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from chelys.data.corruptions import corrupt_codes, corrupt_text
 from chelys.data.features import Clip
-from chelys.data.pairs import Pairs, spelling
+from chelys.data.pairs import Batch, Pairs, spelling
 from chelys.errors import ConfigError
 from chelys.models.clvp import CLVP
 from chelys.train.losses import accuracy, contrast
-from chelys.train.noise import rand
+from chelys.train.noise import mixed_up, rand
 from chelys.train.pictures import Picture
 from chelys.train.stage import map_tensors
 from chelys.train.stages.paired import PairedStage
@@ -39,6 +39,7 @@ class CLVPStageConfig:
 
     Attributes:
         contrast: Weight of the contrastive loss.
+        reading: Weight of the surprise of the reader, nats an id of the text, where the network has one.
         kept: Share of text ids and codes that are seen; the rest is dropped at random: the score shall hang on all.
         corrupted_texts: Corrupted texts of a row that its codes are compared with, besides the texts of the batch.
         corrupted_speech: Corrupted codes of a row that its text is compared with, besides the codes of the batch.
@@ -46,6 +47,7 @@ class CLVPStageConfig:
     """
 
     contrast: float = 1.0
+    reading: float = 1.0
     kept: float = 0.9
     corrupted_texts: int = 0
     corrupted_speech: int = 0
@@ -150,7 +152,16 @@ class CLVPStage(PairedStage):
         )
         scores = self.clvp.similarity(self.ranks.gather(said), self.ranks.gather(spoken))
         by_text, by_take = self._beside(said, misspoken), self._beside(spoken, missaid)
-        return {"contrast": self.config.contrast * contrast(scores, by_rows=by_text, by_columns=by_take)}
+        losses = {"contrast": self.config.contrast * contrast(scores, by_rows=by_text, by_columns=by_take)}
+        if self.clvp.config.readings:
+            codes = mixed_up(batch.codes, 1 - self.config.kept, self.clvp.config.speech_tokens, generator)
+            losses["reading"] = self.config.reading * self._surprise(batch, codes)
+        return losses
+
+    def _surprise(self, batch: CLVPBatch | Batch, codes: Tensor) -> Tensor:
+        """Nats an id of the texts, to the reader of the codes."""
+        likelihood = self.clvp.likelihood(batch.text, codes, batch.text_lengths, batch.code_lengths)
+        return -likelihood.sum() / batch.text_lengths.sum()
 
     def _points(
         self, encode: Callable[[Tensor, Tensor], Tensor], ids: Tensor, lengths: Tensor, wrong: Tensor,
@@ -166,11 +177,13 @@ class CLVPStage(PairedStage):
 
     def _beside(self, points: Tensor, wrong: Tensor) -> Tensor | None:
         """Scores of the rows of all processes with what is wrong for them: (b, d) and (b, n, d) -> (sum of b, n)."""
-        return self.ranks.gather(self._own_scores(points, wrong)) if wrong.shape[1] else None
+        if not wrong.shape[1]:
+            return None
+        return self.ranks.gather((points[:, None] * wrong).sum(-1) * self.clvp.temperature.exp())
 
-    def _own_scores(self, points: Tensor, wrong: Tensor) -> Tensor:
-        """Scores of each row with what is its own alone: (b, d) and (b, n, d) -> (b, n)."""
-        return (points[:, None] * wrong).sum(-1) * self.clvp.temperature.exp()
+    def _own_scores(self, text: Tensor, text_lengths: Tensor, codes: Tensor, code_lengths: Tensor) -> Tensor:
+        """Scores of rows as takes are ranked by them, ``(b,)``."""
+        return self.clvp.score(text, codes, text_lengths, code_lengths).float()
 
     def _scores(self, text: Tensor, text_lengths: Tensor, codes: Tensor, code_lengths: Tensor) -> Tensor:
         said = self.clvp.encode_text(text, text_lengths)
@@ -187,18 +200,21 @@ class CLVPStage(PairedStage):
         if not clips:
             return {}
         batch, wrong = self.held_out(clips, np.random.default_rng(7)), self._held_out_corrupted(clips)
-        said = self.clvp.encode_text(batch.text, batch.text_lengths).float()
-        spoken = self.clvp.encode_speech(batch.codes, batch.code_lengths).float()
-        missaid = _one_by_one(self.clvp.encode_text, wrong.text, wrong.text_lengths)
-        misspoken = _one_by_one(self.clvp.encode_speech, wrong.codes, wrong.code_lengths)
-        scores = self.clvp.similarity(said, spoken)
-        right = self._own_scores(said, spoken[:, None])  # (b, 1)
-        return {
+        scores = self._scores(*batch[:4])
+        right = self._own_scores(*batch[:4])
+        text = zip(wrong.text.unbind(1), wrong.text_lengths.unbind(1), strict=True)
+        codes = zip(wrong.codes.unbind(1), wrong.code_lengths.unbind(1), strict=True)
+        missaid = [self._own_scores(*one, batch.codes, batch.code_lengths) for one in text]
+        misspoken = [self._own_scores(batch.text, batch.text_lengths, *one) for one in codes]
+        figures = {
             "contrast": float(contrast(scores)),
             "accuracy": float(accuracy(scores)),
-            "text_told": float((right > self._own_scores(spoken, missaid)).all(1).float().mean()),
-            "speech_told": float((right > self._own_scores(said, misspoken)).all(1).float().mean()),
+            "text_told": float((right > torch.stack(missaid).amax(0)).float().mean()),
+            "speech_told": float((right > torch.stack(misspoken).amax(0)).float().mean()),
         }
+        return (
+            figures | {"reading": float(self._surprise(batch, batch.codes))} if self.clvp.config.readings else figures
+        )
 
     def _test_clips(self) -> list[Clip]:
         """Held-out clips, evenly of all lengths."""
@@ -220,11 +236,6 @@ class CLVPStage(PairedStage):
         batch = self.held_out(clips, np.random.default_rng(7))
         scores = self._scores(batch.text, batch.text_lengths, batch.codes, batch.code_lengths)
         return {"scores": Picture(scores, x="take, by length", y="text, by length of its take")}
-
-
-def _one_by_one(encode: Callable[[Tensor, Tensor], Tensor], wrong: Tensor, lengths: Tensor) -> Tensor:
-    """Points of corruptions, one of each row at a time, which bounds the memory: (b, n, s) -> (b, n, d)."""
-    return torch.stack([encode(*one).float() for one in zip(wrong.unbind(1), lengths.unbind(1), strict=True)], 1)
 
 
 def _another(row: int, rows: int, rng: np.random.Generator) -> int:
