@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import toy_corpus
 from torch import Tensor
 
 from chelys.train.loop import Stage
@@ -80,10 +79,7 @@ def test_clvp(build: Build, learn: Learn) -> None:
 
 
 def test_clvp_reads(build: Build, learn: Learn) -> None:
-    network = {  # six readings: a toy's codes are few for its text
-        "text_tokens": toy_corpus.tokenizer().vocabulary_size, "speech_tokens": 16, "dim": 32, "depth": 1, "heads": 2,
-        "head_dim": 16, "rotary_dim": 8, "readings": 6,
-    }  # fmt: skip
+    network = {"readings": 6}  # a toy's codes are few for its text
     stage: Any = build("clvp", pairs={"budget": 300}, network=network, stage={"kept": 1.0})
     batch = stage.batch(0)
     log = learn(stage, steps=200, learning_rate=5e-3)
