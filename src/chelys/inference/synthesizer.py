@@ -115,7 +115,7 @@ class Synthesizer:
         Args:
             voice: A Voice; the name of a built-in voice or of one of the user's; a voice file, also one of the
                 original's with two vectors; an audio file or a folder of them; a mix such as
-                ``heart:0.7+cedar:0.3``; ``random`` or ``random:SEED``; None is the default voice.
+                ``heart:0.7+rowan:0.3``; ``random`` or ``random:SEED``; None is the default voice.
             seed: Which voice ``random`` is; None draws one. TorToise v2, which has no voices of its own, also speaks
                 in that one by default.
 

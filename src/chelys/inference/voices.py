@@ -125,7 +125,7 @@ class Voices:
                 weights.append(float(weight) if colon else 1.0)
             except ValueError:
                 raise VoiceError(
-                    f"{part!r} is no part of a mix: write NAME:WEIGHT, as in 'heart:0.7+cedar:0.3'"
+                    f"{part!r} is no part of a mix: write NAME:WEIGHT, as in 'heart:0.7+rowan:0.3'"
                 ) from None
             voices.append(self.resolve(name if colon else weight, seed=seed))
         return Voice.mix(voices, weights)

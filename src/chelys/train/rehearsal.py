@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -108,6 +109,18 @@ class _Imagining(TorchFunctionMode):
             return func(*args, **kwargs)
 
 
+class _Aligning(TorchFunctionMode):
+    """While a step is counted: the sum over alignments wants numbers; another of the same shape stands for it.
+
+    Its table, a number for each reading and id of a text, is small beside what the networks keep, and left out.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.ctc_loss:
+            return args[0].sum((0, 2))  # (readings, b, ids) -> (b,)
+        return func(*args, **(kwargs or {}))
+
+
 def rehearse(run: Run, seconds: float, *, step: int = 0, world: int = 1, fused: bool = True) -> StepCost:
     """Count a step of one of the processes of a run.
 
@@ -168,6 +181,7 @@ def _count(stage: Stage, run: Run, step: int, world: int, imaginary: FakeTensorM
     for weight in trained:
         weight.register_post_accumulate_grad_hook(partial(_set_apart, memory, arrived))
     with ExitStack() as counted:
+        counted.enter_context(_Aligning())
         if fused:
             counted.enter_context(attention)
         counted.enter_context(flops)
