@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations_arms import ABLATIONS, Ablation, Arm, Places, find, overrides
+from kept import settings_of
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs" / "nano"
@@ -136,7 +137,7 @@ def kept_of(folder: Path, arm: Arm) -> dict[str, Any]:
     return {
         "name": arm.name, "said": arm.said, "steps": plan["steps"], **plan["cost"],
         "seconds_a_step": sum(timed) / len(timed) if timed else None,
-        "settings": json.loads((folder / "config.json").read_text(encoding="utf8")),
+        "settings": settings_of(folder),
         "held_out": [line for line in log if any(key.startswith("held_out/") for key in line)],
         "measured": json.loads((folder / "measured.json").read_text(encoding="utf8")),
     }  # fmt: skip

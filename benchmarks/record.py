@@ -17,6 +17,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from kept import settings_of
+
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "results" / "nano"
 PAGE = HERE.parent / "docs" / "nano.md"
@@ -33,7 +35,7 @@ def collect(arguments: argparse.Namespace) -> None:
     kept = []
     for folder in arguments.runs:
         stage = next(file.stem for file in folder.glob("*.safetensors") if file.stem in RUNS)
-        settings = json.loads((folder / "config.json").read_text(encoding="utf8"))
+        settings = settings_of(folder)
         if "bfloat16" in settings["loop"]:  # as it was called in the first runs
             settings["loop"]["precision"] = "bfloat16" if settings["loop"].pop("bfloat16") else "float32"
         cost = rehearse(from_mapping(RUNS[stage], settings, where=str(folder)), CLIP_SECONDS)

@@ -55,12 +55,14 @@ def test_scores_are_those_of_clvp_and_none_hangs_on_its_company(tts: Synthesizer
     assert max(map(abs, scores)) <= math.exp(float(clvp.temperature)) * (1 + 1e-6)
 
 
-def test_a_reader_has_a_say() -> None:
+def test_a_reader_has_a_say(counted: Callable) -> None:
     torch.manual_seed(0)
     sizes = CLVPConfig(text_tokens=20, speech_tokens=30, dim=24, depth=1, heads=2, head_dim=16, rotary_dim=8)
     reader, text = CLVP(replace(sizes, readings=2)).eval(), torch.tensor([5, 9, 12, 7])
     said = [Take(torch.tensor(codes), True) for codes in ([1], [3, 1, 4, 1, 5])]
+    rows = counted(reader.speech_encoder, "states")
     scores = score(reader, text, said)
+    assert rows == [(1, 1), (1, 5)], "each take is heard once, for both parts of its score"
     assert scores == pytest.approx([reader.score(text[None], take.codes[None]).item() for take in said])
     assert scores[0] < scores[1], "one code is too few for four ids"
 
@@ -98,9 +100,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module, str], list[
         shapes: list[tuple[int, ...]] = []
         real = getattr(network, method)
 
-        def spy(x: Tensor) -> Tensor:
+        def spy(x: Tensor, *rest: object) -> Tensor:
             shapes.append(tuple(x.shape))
-            return real(x)
+            return real(x, *rest)
 
         monkeypatch.setattr(network, method, spy)
         return shapes
@@ -128,7 +130,7 @@ def test_published_rows_are_read_whole_and_so_is_the_stop_of_the_text(clvp: CLVP
 
 
 def test_b10_the_text_is_read_once_and_takes_together(clvp: CLVP, counted: Callable) -> None:
-    texts, rows = counted(clvp, "encode_text"), counted(clvp, "encode_speech")
+    texts, rows = counted(clvp, "encode_text"), counted(clvp.speech_encoder, "states")
     said = some_takes(*[5] * (ROWS + 3))
     scores = score(clvp, TEXT, said, rules=RULES, stops=1)
     assert texts == [(1, 5)]
@@ -158,7 +160,7 @@ def test_cvvp_counts_by_its_weight_and_its_mean_over_the_clips(clvp: CLVP, cvvp:
 
 
 def test_a_judge_without_weight_is_not_run(clvp: CLVP, cvvp: CVVP, counted: Callable) -> None:
-    texts, rows = counted(clvp, "encode_text"), counted(clvp, "encode_speech")
+    texts, rows = counted(clvp, "encode_text"), counted(clvp.speech_encoder, "states")
     clips, voices = counted(cvvp, "encode_clip"), counted(cvvp, "encode_speech")
     given = {"rules": RULES, "cvvp": cvvp, "clips": some_clips(2)}
     score(clvp, TEXT, some_takes(3), weight=1.0, **given)  # type: ignore[arg-type]

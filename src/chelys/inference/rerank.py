@@ -76,12 +76,7 @@ def score(
 
 def _clvp_judge(clvp: CLVP, text: Tensor) -> Judge:
     said = clvp.encode_text(text[None])
-
-    def judge(codes: Tensor) -> Tensor:
-        cosines = clvp.similarity(said, clvp.encode_speech(codes))[0]
-        return cosines + clvp.likelihood(text[None], codes) if clvp.config.readings else cosines
-
-    return judge
+    return lambda codes: clvp.score(text[None], codes, said=said)
 
 
 def _cvvp_judge(cvvp: CVVP, clips: Sequence[Tensor] | Tensor) -> Judge:

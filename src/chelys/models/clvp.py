@@ -129,6 +129,8 @@ class CLVP(nn.Module):
         codes: Tensor,
         text_lengths: Tensor | None = None,
         code_lengths: Tensor | None = None,
+        *,
+        said: Tensor | None = None,
     ) -> Tensor:
         """How well each take says its text.
 
@@ -137,14 +139,15 @@ class CLVP(nn.Module):
             codes: (b, m) integer.
             text_lengths: (b,), at least 1 each; without it nothing is padding.
             code_lengths: the same for the codes.
+            said: latents of the text, where `encode_text` made them before.
 
         Returns:
             (b,) scores, higher is better; comparable between takes of one text.
         """
-        text_latents = self.encode_text(text, text_lengths)
-        speech_latents = self.encode_speech(codes, code_lengths)
-        cosines = (text_latents * speech_latents).sum(dim=-1) * self.temperature.exp()
-        return cosines + self.likelihood(text, codes, text_lengths, code_lengths) if self.config.readings else cosines
+        said = self.encode_text(text, text_lengths) if said is None else said
+        heard = self.speech_encoder.states(codes, code_lengths)
+        cosines = (said * self.speech_encoder.point(heard, code_lengths)).sum(dim=-1) * self.temperature.exp()
+        return cosines + self._read(heard, text, text_lengths, code_lengths) if self.config.readings else cosines
 
     def encode_text(self, text: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Text ids to points on the unit sphere.
@@ -186,11 +189,15 @@ class CLVP(nn.Module):
             (b,) logarithms, summed over the ids of the text; `UNREADABLE` for each id where the codes are too few for
             the text.
         """
-        b, m = codes.shape
-        heard = self.reader(self.speech_encoder.states(codes, code_lengths)).float()
-        readings = heard.unflatten(2, (self.config.readings, -1)).flatten(1, 2).log_softmax(-1)  # (b, r m, ids + blank)
+        return self._read(self.speech_encoder.states(codes, code_lengths), text, text_lengths, code_lengths)
+
+    def _read(self, heard: Tensor, text: Tensor, text_lengths: Tensor | None, code_lengths: Tensor | None) -> Tensor:
+        """`likelihood` of the text, from what the speech encoder heard at each code, (b, m, d)."""
+        b, m = heard.shape[:2]
+        spelled = self.reader(heard).float().unflatten(2, (self.config.readings, -1))
+        readings = spelled.flatten(1, 2).log_softmax(-1)  # (b, r m, ids + blank)
         ids = text.new_tensor([text.shape[1]]) if text_lengths is None else text_lengths
-        times = codes.new_full((b,), m) if code_lengths is None else code_lengths
+        times = text.new_full((b,), m) if code_lengths is None else code_lengths
         text, ids = text.expand(b, -1), ids.expand(b)
         surprise = F.ctc_loss(
             readings.transpose(0, 1), text, times * self.config.readings, ids,

@@ -59,7 +59,7 @@ def randint(high: int, shape: Sequence[int], generator: torch.Generator) -> Tens
     return torch.randint(high, tuple(shape), generator=generator)
 
 
-def mixed_up(codes: Tensor, share: float, count: int, generator: torch.Generator) -> Tensor:
+def with_others(codes: Tensor, share: float, count: int, generator: torch.Generator) -> Tensor:
     """Codes ``(b, m)``, a share of them any others of ``count``."""
     chance, other = (rand(codes.shape, generator).to(codes.device) for _ in range(2))
     return torch.where(chance < share, (other * count).long(), codes)

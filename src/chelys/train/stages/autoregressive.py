@@ -19,7 +19,7 @@ from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive
 from chelys.train.attention import attention_of
 from chelys.train.losses import cross_entropy
-from chelys.train.noise import mixed_up
+from chelys.train.noise import with_others
 from chelys.train.pictures import Picture
 from chelys.train.stages.paired import PairedStage
 
@@ -90,7 +90,7 @@ class AutoregressiveStage(PairedStage):
         share = self.config.strange_codes
         if not (share and self.decoder.training):
             return codes
-        return mixed_up(codes, share, self.decoder.config.codes, generator)
+        return with_others(codes, share, self.decoder.config.codes, generator)
 
     def counts(self, player: str, batch: Batch) -> Mapping[str, float]:
         """Ids of each kind, and a stop for each row."""

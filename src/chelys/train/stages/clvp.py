@@ -24,7 +24,7 @@ from chelys.data.pairs import Batch, Pairs, spelling
 from chelys.errors import ConfigError
 from chelys.models.clvp import CLVP
 from chelys.train.losses import accuracy, contrast
-from chelys.train.noise import mixed_up, rand
+from chelys.train.noise import rand, with_others
 from chelys.train.pictures import Picture
 from chelys.train.stage import map_tensors
 from chelys.train.stages.paired import PairedStage
@@ -154,7 +154,7 @@ class CLVPStage(PairedStage):
         by_text, by_take = self._beside(said, misspoken), self._beside(spoken, missaid)
         losses = {"contrast": self.config.contrast * contrast(scores, by_rows=by_text, by_columns=by_take)}
         if self.clvp.config.readings:
-            codes = mixed_up(batch.codes, 1 - self.config.kept, self.clvp.config.speech_tokens, generator)
+            codes = with_others(batch.codes, 1 - self.config.kept, self.clvp.config.speech_tokens, generator)
             losses["reading"] = self.config.reading * self._surprise(batch, codes)
         return losses
 
