@@ -84,10 +84,11 @@ class FakeSynthesizer:
         known = [*self.voice_names, *voice_shelf.list_user_voices()]
         raise VoiceError(f"unknown voice {str(voice)!r}: choose from {', '.join(known)}, or give a file")
 
-    def voice(self, paths: list[Path], name: str) -> FakeVoice:
+    def voice(self, paths: list[Path], name: str, borrowed: float | None = None) -> FakeVoice:
         clips = io.read_clips(paths, RATE)
         seconds = sum(map(len, clips)) / RATE
-        return FakeVoice({"name": name, "seconds": seconds, "sources": [Path(p).name for p in paths]})
+        lent = {} if borrowed is None else {"borrowed": {"heart": borrowed}}
+        return FakeVoice({"name": name, "seconds": seconds, "sources": [Path(p).name for p in paths], **lent})
 
     def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
         return options_for(preset, **changes)

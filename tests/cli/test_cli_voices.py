@@ -64,6 +64,12 @@ def test_add_list_and_info_go_together(invoke: Callable[..., Any], clips: dict[s
     assert "description  the voice of heart" in invoke("voices", "info", "heart").stdout
 
 
+def test_add_says_how_much_of_the_default_voice_reads(invoke: Callable[..., Any], clips: dict[str, Path]) -> None:
+    assert invoke("voices", "add", "me", clips["good"], "--borrowed", "0.25").exit_code == 0
+    assert json.loads(invoke("voices", "info", "me", "--json").stdout)["borrowed"] == {"heart": 0.25}
+    assert invoke("voices", "add", "you", clips["good"], "--borrowed", "1.5").exit_code == 2
+
+
 def test_add_takes_a_folder(invoke: Callable[..., Any], clips: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "takes"
     folder.mkdir()

@@ -26,6 +26,7 @@ import soundfile as sf
 from chelys.data.manifest import read_manifest
 from chelys.data.recipes import synthetic
 from chelys.data.recipes.synthetic import (
+    DISTINCT_SPEAKERS,
     HELD_OUT_SPEAKERS,
     KOKORO_SPEAKERS,
     SIZES,
@@ -174,7 +175,9 @@ def test_cast_is_the_same_every_time_and_everyone_differs() -> None:
         assert weights.sum() == pytest.approx(1)
     voices = np.stack(list(cast.values()))
     apart = np.abs(voices[:, None] - voices[None]).sum(2) + 9 * np.eye(KOKORO_SPEAKERS)
-    assert apart.min() > 0.3
+    assert apart[:DISTINCT_SPEAKERS, :DISTINCT_SPEAKERS].min() > 0.3
+    kept_out = [list(cast).index(name) for name in HELD_OUT_SPEAKERS]
+    assert apart[DISTINCT_SPEAKERS:, kept_out].min() > 0.5
     assert np.array_equal(voices[:5], np.eye(5))
 
 

@@ -49,7 +49,7 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
 
 
 def vectors(voice: Voice) -> Tensor:
-    return torch.cat((voice.autoregressive, voice.diffusion))
+    return torch.cat((voice.autoregressive, voice.diffusion, voice.reader))
 
 
 def distance(one: Voice, two: Voice) -> float:
@@ -199,6 +199,8 @@ def broken_files(good: Voice) -> dict[str, Any]:
         "clip_of_floats": ({**tensors, "clip.0": torch.zeros(24_000)}, about),
         "clip_too_short": ({**tensors, "clip.0": torch.zeros(9, dtype=torch.int16)}, about),
         "clip_without_number": ({**tensors, "clip.x": torch.zeros(24_000, dtype=torch.int16)}, about),
+        "reader_of_another_size": ({**tensors, "reading": good.autoregressive[:5].clone()}, about),
+        "reader_not_finite": ({**tensors, "reading": bent}, about),
         "wrong_size": ({**tensors, "autoregressive": good.autoregressive[:5].clone()}, about),
     }
 
@@ -227,6 +229,70 @@ def test_a_truncated_file_and_one_that_is_not_there(tts: Synthesizer, tmp_path: 
             Voice.load(path)
     with pytest.raises(VoiceError, match="no voice file at"):
         Voice.load(tmp_path / "gone.safetensors")
+
+
+# ---------------------------------------------------------------- how it reads, and how it sounds
+
+
+def test_a_voice_read_by_another_says_its_codes_in_its_own_sound(tts: Synthesizer) -> None:
+    low, high = tts.resolve_voice("low"), tts.resolve_voice("high")
+    read = low.borrow(high, 1.0)
+    speech = {name: tts.speak("Hello there, one two three.", voice=v, seed=4, options=QUICK) for name, v in
+              {"low": low, "high": high, "read": read}.items()}  # fmt: skip
+    codes = {name: s.candidates[0].codes for name, s in speech.items()}
+    assert codes["read"] == codes["high"] != codes["low"]
+    assert not np.array_equal(speech["read"].audio, speech["high"].audio)
+    assert torch.equal(read.autoregressive, low.autoregressive) and torch.equal(read.diffusion, low.diffusion)
+    assert read.about["borrowed"] == {"high": 1.0}
+
+
+def test_what_is_borrowed_is_a_share_and_survives_files_and_mixes(tts: Synthesizer, tmp_path: Path) -> None:
+    low, high = tts.resolve_voice("low"), tts.resolve_voice("high")
+    read = low.borrow(high, 0.25)
+    torch.testing.assert_close(read.reader, 0.75 * low.autoregressive + 0.25 * high.autoregressive)
+    read.save(tmp_path / "read.safetensors")
+    assert equal(Voice.load(tmp_path / "read.safetensors"), read) and low.borrow(high, 0.0) is low
+    mixed = Voice.mix([read, high], [1, 1])
+    torch.testing.assert_close(mixed.reader, (read.reader + high.autoregressive) / 2)
+    torch.testing.assert_close(mixed.autoregressive, (low.autoregressive + high.autoregressive) / 2)
+    assert Voice.mix([low, high], [1, 1]).reading is None
+
+
+def test_borrowing_too_much_or_from_another_model_is_refused(tts: Synthesizer, other: Synthesizer) -> None:
+    low = tts.resolve_voice("low")
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(VoiceError, match="the share must be 0 to 1"):
+            low.borrow(tts.resolve_voice("high"), share)
+    with pytest.raises(VoiceError, match="different models"):
+        low.borrow(other.resolve_voice("high"), 0.5)
+
+
+def test_a_model_says_how_much_its_clones_borrow(
+    toy_copy: Callable[[], Path], other: Synthesizer, clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = toy_copy()
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "borrowed": 0.5}))
+    lending = Synthesizer.from_folder(folder)
+    low, mine = lending.resolve_voice("low"), lending.voice([clip()], name="me")
+    torch.testing.assert_close(mine.reader, (low.autoregressive + mine.autoregressive) / 2)
+    assert lending.voice([clip()], borrowed=0.0).reading is None and low.reading is None
+    torch.testing.assert_close(lending.voice([clip()], borrowed=1.0).reader, low.autoregressive)
+    # voices of another model borrow here, too, but not the one that is borrowed from
+    foreign = tmp_path / "foreign.safetensors"
+    other.voice([clip()], name="me", borrowed=1.0).save(foreign)
+    assert lending.resolve_voice(foreign).about["borrowed"] == {"low": 0.5}
+    assert lending.resolve_voice(other.resolve_voice("low")).reading is None
+
+
+def test_a_model_without_voices_has_nobody_to_borrow_from(
+    toy_copy: Callable[[], Path], clip: Callable[..., Path]
+) -> None:
+    folder = toy_copy()
+    for file in (folder / "voices").iterdir():
+        file.unlink()
+    with pytest.raises(VoiceError, match="no voice of its own that could read for another"):
+        Synthesizer.from_folder(folder).voice([clip()], borrowed=0.5)
 
 
 # ---------------------------------------------------------------- from model to model

@@ -202,7 +202,7 @@ def _write_voices(
     for other, voice in synthesizer.voices.items():
         stamped = replace(voice, model=adapted.model.config.fingerprint)
         stamped.save(folder / "voices" / f"{other}.safetensors")
-    made = adapted.voice(list(material.clips), name=name)
+    made = adapted.voice(list(material.clips), name=name, borrowed=0.0)
     about = {**made.about, "sources": [f"{len(material.clips)} clips that the model was adapted to"]}
     told, sound, known = made.autoregressive, made.diffusion, list(synthesizer.voices.values())
     borrowed = settings.borrowed_share

@@ -31,7 +31,12 @@ def pack(
     synthesizer = Synthesizer.from_folder(out)
     folder = out / "voices"
     folder.mkdir(exist_ok=True)
-    for name, speaker in wanted.voices.items():
-        voice = synthesizer.voice(voice_clips(wanted, speaker), name=name, kept_seconds=wanted.kept_seconds)
+    made = {
+        name: synthesizer.voice(voice_clips(wanted, speaker), name=name, kept_seconds=wanted.kept_seconds, borrowed=0.0)
+        for name, speaker in wanted.voices.items()
+    }
+    for name, voice in made.items():
+        if name != wanted.default_voice:
+            voice = voice.borrow(made[wanted.default_voice], wanted.borrowed)
         voice.save(folder / f"{name}.safetensors")
     tell(str(out))

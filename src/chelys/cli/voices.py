@@ -55,6 +55,17 @@ def add_voice(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it: letters, digits, '-' and '_'.")],
     clips: Annotated[list[Path], typer.Argument(metavar="CLIP", help="Recordings, or folders of them.")],
     model: ModelOption = "nano",
+    borrowed: Annotated[
+        float | None,
+        typer.Option(
+            "--borrowed",
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Share of the default voice in how it reads: more is clearer, less is more its own. "
+            "[default: the model's]",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace your voice of that name.")] = False,
 ) -> None:
     """Refuse a bad name before anything is loaded; keep the voice whole or not at all."""
@@ -64,13 +75,15 @@ def add_voice(
 
     latents = latents_file(clips[0]) if len(clips) == 1 else None
     files = [latents] if latents else clip_paths(clips)
+    if latents and borrowed:
+        raise VoiceError(f"{latents.name} holds vectors, and only a voice of clips borrows: leave out --borrowed")
     synthesizer = load_model(model)
     _check_not_built_in(name, synthesizer, model)
     if latents:
         _save(_named(synthesizer.resolve_voice(latents), name), path)
         tell(f"{name}  vectors of {latents.name}  {path}")
         return
-    voice = synthesizer.voice(files, name=name)
+    voice = synthesizer.voice(files, name=name, borrowed=borrowed)
     _save(voice, path)
     clips_used = f"{len(files)} clip{'s' if len(files) > 1 else ''}"
     tell(f"{name}  {voice.info['seconds']:.1f} s from {clips_used}  {path}")

@@ -51,7 +51,7 @@ class Pipeline:
 
     def prompt(self, ids: Tensor, voice: Voice, options: SpeechOptions) -> Prompt:
         """What takes of a text are sampled from."""
-        conditioning = voice.autoregressive.to(self.device, self.dtype)
+        conditioning = voice.reader.to(self.device, self.dtype)
         return Prompt(conditioning, ids, options.most_codes or code_limit(len(ids)))
 
     def sample(

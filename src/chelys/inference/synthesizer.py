@@ -94,7 +94,12 @@ class Synthesizer:
         return self._voices.names
 
     def voice(
-        self, clips: Sequence[str | Path] | str | Path, *, name: str = "", kept_seconds: float = KEPT_SECONDS
+        self,
+        clips: Sequence[str | Path] | str | Path,
+        *,
+        name: str = "",
+        kept_seconds: float = KEPT_SECONDS,
+        borrowed: float | None = None,
     ) -> Voice:
         """Make a voice from recordings of one speaker, in any format and rate.
 
@@ -102,12 +107,15 @@ class Synthesizer:
             clips: Audio files, or folders of them; a few clean seconds each.
             name: For the voice file.
             kept_seconds: How much of the clips the voice shall carry, so that other models can use it too; 0 is none.
+            borrowed: Share of the model's default voice in how the voice reads (``Voice.borrow``): more is clearer,
+                less keeps more of the speaker's own pace and melody. None leaves it to the model; TorToise v2 borrows
+                none.
 
         Raises:
             AudioError: If a clip is missing, no audio, too short or silent; it is named.
-            VoiceError: If there are no clips.
+            VoiceError: If there are no clips, or the share is not 0 to 1.
         """
-        return self._voices.from_clips(clips, name=name, kept_seconds=kept_seconds)
+        return self._voices.from_clips(clips, name=name, kept_seconds=kept_seconds, borrowed=borrowed)
 
     def resolve_voice(self, voice: Voice | str | Path | None = None, *, seed: int | None = None) -> Voice:
         """A voice of this model from whatever names one.

@@ -1,8 +1,9 @@
 """A voice is a value: made from clips, saved, loaded, handed to synthesis, which never sees files.
 
 A voice file is one safetensors file. It holds the two vectors that a model made of the clips (``autoregressive`` (d,)
-and ``diffusion`` (2 d',)), and up to twelve seconds of the clips themselves (``clip.0`` .. int16 at 24 kHz), so that
-another model can make its own vectors of them. Metadata is one JSON object under ``voice``.
+and ``diffusion`` (2 d',)), a third, ``reading`` (d,), where another voice helps it to read, and up to twelve seconds of
+the clips themselves (``clip.0`` .. int16 at 24 kHz), so that another model can make its own vectors of them. Metadata
+is one JSON object under ``voice``.
 
 What another model does not get: all after those seconds, and what 16 bits cannot hold. Clips of a voice that was made
 with the published front end were read at 22.05 kHz, so that they end at 10.9 kHz.
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,12 +42,17 @@ FrontEnd = Literal["shared", "published"]
 class Voice:
     """Who speaks.
 
+    A small model reads a voice that it never heard less clearly than one that it was trained on. How a voice reads and
+    how it sounds can be parted: codes are sampled with ``reader``, the words; latents of these codes are then computed
+    with ``autoregressive``, and rendered with ``diffusion``, the sound.
+
     Attributes:
         autoregressive: Voice vector of the autoregressive decoder, ``(d,)`` float32.
         diffusion: Voice vector of the diffusion decoder, ``(2 d',)`` float32.
         model: Fingerprint of the model that made the vectors.
         clips: Reference clips, int16 ``(n,)`` at 24 kHz; may be empty, then the voice serves its own model only.
         about: What the file says of itself: name, sources, seconds, licence.
+        reading: What codes are sampled with, ``(d,)`` float32, if it is not ``autoregressive``; see ``borrow``.
     """
 
     autoregressive: Tensor
@@ -54,6 +60,12 @@ class Voice:
     model: str
     clips: tuple[np.ndarray, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
+    reading: Tensor | None = None
+
+    @property
+    def reader(self) -> Tensor:
+        """Voice vector that codes are sampled with, ``(d,)``."""
+        return self.autoregressive if self.reading is None else self.reading
 
     @property
     def name(self) -> str:
@@ -82,10 +94,31 @@ class Voice:
         if path.suffix != ".safetensors":
             raise OutputError(f"cannot write {path}: a voice is a .safetensors file, give it that suffix")
         tensors = {"autoregressive": self.autoregressive.contiguous(), "diffusion": self.diffusion.contiguous()}
+        if self.reading is not None:
+            tensors["reading"] = self.reading.contiguous()
         tensors |= {f"clip.{i}": torch.from_numpy(np.ascontiguousarray(clip)) for i, clip in enumerate(self.clips)}
         about = json.dumps({**self.about, "model": self.model})
         with WholeFile(path) as file:
             file.write(save(tensors, metadata={"voice": about}))
+
+    def borrow(self, other: Voice, share: float) -> Voice:
+        """This voice, read by another for a share: words, pace and melody come from there, the sound stays.
+
+        Args:
+            other: A voice of the same model that reads well.
+            share: 0 is this voice's own reading, 1 all of the other's.
+
+        Raises:
+            VoiceError: If the share is not 0 to 1, or the voices are of different models.
+        """
+        if not 0 <= share <= 1:
+            raise VoiceError(f"a voice cannot borrow {share:g} of another's reading: the share must be 0 to 1")
+        if self.model != other.model:
+            raise VoiceError("voices of different models cannot read for each other: make them anew from recordings")
+        if not share:
+            return self
+        about = {**self.about, "borrowed": {other.name: share}}
+        return replace(self, reading=self.reader.lerp(other.reader, share), about=about)
 
     @classmethod
     def mix(cls, voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
@@ -100,10 +133,15 @@ class Voice:
         if len({voice.model for voice in voices}) > 1:
             raise VoiceError("voices of different models cannot be mixed: make them anew from recordings")
         shares = [weight / total for weight in weights]
+
+        def mean(vectors: Iterable[Tensor]) -> Tensor:
+            return sum((share * vector for share, vector in zip(shares, vectors, strict=True)), torch.tensor(0.0))
+
         return cls(
-            autoregressive=sum((s * v.autoregressive for s, v in zip(shares, voices, strict=True)), torch.tensor(0.0)),
-            diffusion=sum((s * v.diffusion for s, v in zip(shares, voices, strict=True)), torch.tensor(0.0)),
+            autoregressive=mean(v.autoregressive for v in voices),
+            diffusion=mean(v.diffusion for v in voices),
             model=voices[0].model,
+            reading=None if all(v.reading is None for v in voices) else mean(v.reader for v in voices),
             about={"name": "+".join(f"{v.name}:{s:g}" for s, v in zip(shares, voices, strict=True))},
         )
 
@@ -124,7 +162,9 @@ class Voice:
             order = sorted(int(key.removeprefix("clip.")) for key in tensors if key.startswith("clip."))
             clips = tuple(tensors[f"clip.{number}"].numpy() for number in order)
             model = str(about.pop("model"))
-            voice = cls(tensors["autoregressive"].float(), tensors["diffusion"].float(), model, clips, about)
+            heard, rendered = tensors["autoregressive"].float(), tensors["diffusion"].float()
+            reading = tensors["reading"].float() if "reading" in tensors else None
+            voice = cls(heard, rendered, model, clips, about, reading)
             voice._check()
             return voice
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -150,8 +190,11 @@ class Voice:
 
     def _check(self) -> None:
         """Refuse what synthesis would stumble over."""
-        if not all(vector.ndim == 1 and vector.isfinite().all() for vector in (self.autoregressive, self.diffusion)):
+        vectors = (self.autoregressive, self.diffusion, self.reader)
+        if not all(vector.ndim == 1 and vector.isfinite().all() for vector in vectors):
             raise ValueError("vectors must be rows of finite numbers")
+        if self.reader.shape != self.autoregressive.shape:
+            raise ValueError("both vectors of the autoregressive decoder must be of one size")
         if not all(clip.dtype == np.int16 and clip.ndim == 1 and len(clip) > MEL_24K.n_fft for clip in self.clips):
             raise ValueError("clips must be rows of 16-bit samples")
 

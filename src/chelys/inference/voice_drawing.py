@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 
 import torch
 
@@ -65,4 +66,4 @@ def draw_voice(model: Model, seed: int) -> Voice:
     shares = sorted(zip((gammas / gammas.sum()).tolist(), (voice.name for voice in voices), strict=True), reverse=True)
     parts = ", ".join(f"{share:.0%} {part}" for share, part in shares if share >= 0.005)
     about = {"name": name, "description": f"a blend of {parts}"}
-    return Voice(blend.autoregressive, blend.diffusion, blend.model, about=about)
+    return replace(blend, about=about)

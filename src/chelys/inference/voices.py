@@ -47,23 +47,31 @@ class Voices:
         *,
         name: str = "",
         kept_seconds: float = KEPT_SECONDS,
+        borrowed: float | None = None,
         seed: int = 0,
     ) -> Voice:
         """Make a voice of recordings; see ``Synthesizer.voice``."""
         paths = clip_paths([clips] if isinstance(clips, (str, Path)) else clips)
         about = {"name": name, "sources": [path.name for path in paths]}
         rate = PUBLISHED_CODE_RATE if self.model.config.front_end == "published" else OUTPUT_RATE
-        return self._make(read_clips(paths, rate, reference=self.reference), rate, about, kept_seconds, seed)
+        return self._make(read_clips(paths, rate, reference=self.reference), rate, about, kept_seconds, borrowed, seed)
 
     def _make(
-        self, clips: Sequence[np.ndarray], rate: int, about: dict[str, Any], kept_seconds: float, seed: int = 0
-    ) -> Voice:
+        self, clips: Sequence[np.ndarray], rate: int, about: dict[str, Any], kept_seconds: float,
+        borrowed: float | None = None, seed: int = 0,
+    ) -> Voice:  # fmt: skip
         model = self.model
-        return make_voice(
+        voice = make_voice(
             clips, model.autoregressive, model.diffusion, model.config.mel_range, model=model.config.fingerprint,
             about=about, kept_seconds=kept_seconds, front_end=model.config.front_end, rate=rate,
             reference=self.reference, seed=seed,
         )  # fmt: skip
+        share = model.config.borrowed if borrowed is None else borrowed
+        if not share:
+            return voice
+        if not self._files:
+            raise VoiceError(f"{model.config.name} has no voice of its own that could read for another: borrow none")
+        return voice.borrow(self.resolve(self.names[0]), share)
 
     def resolve(self, voice: Voice | str | Path | None = None, *, seed: int | None = None) -> Voice:
         """A voice of this model from whatever names one; see ``Synthesizer.resolve_voice``."""
@@ -79,7 +87,9 @@ class Voices:
             raise VoiceError(
                 f"voice {found.name!r} was made for another model and carries no clips: make it anew from recordings"
             )
-        return self._make(found.waves, OUTPUT_RATE, found.about, KEPT_SECONDS)
+        about = {key: value for key, value in found.about.items() if key != "borrowed"}
+        borrowed = 0.0 if found.name == self.model.config.default_voice else None
+        return self._make(found.waves, OUTPUT_RATE, about, KEPT_SECONDS, borrowed)
 
     def _default(self) -> str:
         if self._files:

@@ -58,6 +58,7 @@ class PackConfig:
         features: Feature folder that the built-in voices' clips come from.
         mel_range: Log-mels that become -1 and 1.
         default_voice: Built-in voice that speaks when none is named.
+        borrowed: Its share in how the other voices read, built-in ones and those that users make of clips.
         voices: Built-in voice to speaker of the corpus.
         clips: Clips of each voice.
         kept_seconds: How much of its clips a voice file carries, so that other models can use the voice.
@@ -75,6 +76,7 @@ class PackConfig:
     features: Path
     mel_range: MelRange
     default_voice: str
+    borrowed: float = 0.0
     voices: dict[str, str] = field(default_factory=dict)
     clips: int = 3
     kept_seconds: float = 3.0
@@ -109,6 +111,7 @@ def pack(config: PackConfig, out: Path) -> ModelConfig:
         text_stops=config.text_stops,
         code_rules=config.code_rules,
         default_voice=config.default_voice,
+        borrowed=config.borrowed,
         license=config.license,
         **{field: sizes for field, sizes, _ in made.values()},
     )

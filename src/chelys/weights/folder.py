@@ -88,6 +88,7 @@ class ModelConfig:
         text_stops: Stop ids behind a text before any network reads it; the decoder adds its own besides.
         code_rules: What is done to codes before they are read again; None leaves them.
         default_voice: Built-in voice that speaks when none is named.
+        borrowed: Its share in how a voice that is made of clips reads, 0 to 1.
         license: Of the weights (SPDX).
         hashes: File name to SHA-256.
         origin: Where the weights were fetched from, if they were.
@@ -114,6 +115,7 @@ class ModelConfig:
     text_stops: int = 0
     code_rules: CodeRules | None = None
     default_voice: str = ""
+    borrowed: float = 0.0
     license: str = "Apache-2.0"
     hashes: dict[str, str] = field(default_factory=dict)
     origin: str = ""

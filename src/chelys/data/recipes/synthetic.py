@@ -47,7 +47,8 @@ SIZES: dict[str, tuple[float, float]] = {
     "wren": (1.22, 0.06),
 }
 
-KOKORO_SPEAKERS = 64
+KOKORO_SPEAKERS = 320
+DISTINCT_SPEAKERS = 64
 #: Kept out of every training: cloning is measured on voices that no network has heard.
 HELD_OUT_SPEAKERS = frozenset({"s01", "s03", "s16", "s18", "s26"})
 
@@ -186,7 +187,11 @@ class KokoroTeacher:
 
 
 def kokoro_cast(seed: int = 11, total: int = KOKORO_SPEAKERS) -> dict[str, np.ndarray]:
-    """Speaker name -> weights ``(5,)`` over the shipped styles; the first five are the styles themselves."""
+    """Speaker name -> weights ``(5,)`` over the shipped styles; the first five are the styles themselves.
+
+    The first 64 differ from each other by 0.3 of weight or more. The others are a crowd, in which one may be like the
+    next, for it is met as a whole: cloning is learned from many voices. They keep 0.5 away from HELD_OUT_SPEAKERS.
+    """
     rng = np.random.default_rng(seed)
     cast = {f"s{i:02d}": np.eye(5)[i] for i in range(5)}
     while len(cast) < total:
@@ -194,7 +199,11 @@ def kokoro_cast(seed: int = 11, total: int = KOKORO_SPEAKERS) -> dict[str, np.nd
         if len(cast) % 3 == 0:  # the one male style would drown in plain mixing
             weights = 0.4 * weights + 0.6 * np.eye(5)[4]
         weights = 1.3 * weights - 0.3 / 5
-        if all(np.abs(weights - other).sum() > 0.3 for other in cast.values()):
+        if len(cast) < DISTINCT_SPEAKERS:
+            apart, distance = list(cast.values()), 0.3
+        else:
+            apart, distance = [cast[name] for name in sorted(HELD_OUT_SPEAKERS)], 0.5
+        if all(np.abs(weights - other).sum() > distance for other in apart):
             cast[f"s{len(cast):02d}"] = weights
     return cast
 
@@ -371,6 +380,6 @@ def _clip_voice(recipe: SyntheticRecipe, index: int, rng: np.random.Generator) -
     if recipe.voices:
         return recipe.voices[index % len(recipe.voices)]
     if recipe.teacher == "kokoro":
-        return f"s{index % KOKORO_SPEAKERS:02d}"
+        return f"s{index % DISTINCT_SPEAKERS:02d}"
     names = list(SIZES)
     return names[int(rng.choice(len(names), p=[share for _, share in SIZES.values()]))]
