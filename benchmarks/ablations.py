@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations_arms import ABLATIONS, Ablation, Arm, Places, find, overrides
-from kept import settings_of
+from kept import log_of, settings_of
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs" / "nano"
@@ -131,14 +131,13 @@ def collect(arguments: argparse.Namespace) -> None:
 
 def kept_of(folder: Path, arm: Arm) -> dict[str, Any]:
     """An arm as the page needs it."""
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf8").splitlines()]
-    timed = [line["seconds_per_step"] for line in log if "seconds_per_step" in line]
+    log = log_of(folder)
     plan = json.loads((folder / "arm.json").read_text(encoding="utf8"))
     return {
         "name": arm.name, "said": arm.said, "steps": plan["steps"], **plan["cost"],
-        "seconds_a_step": sum(timed) / len(timed) if timed else None,
+        "seconds_a_step": log.seconds_a_step,
         "settings": settings_of(folder),
-        "held_out": [line for line in log if any(key.startswith("held_out/") for key in line)],
+        "held_out": log.held_out,
         "measured": json.loads((folder / "measured.json").read_text(encoding="utf8")),
     }  # fmt: skip
 

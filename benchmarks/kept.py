@@ -1,10 +1,38 @@
-"""What a page keeps of a run's settings: nothing of the machine that it ran on."""
+"""What the pages keep of a run: its settings, with nothing of the machine that it ran on, and its log."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Log:
+    """Of a run.
+
+    Attributes:
+        lines: In the order of the steps.
+    """
+
+    lines: list[dict[str, Any]]
+
+    @property
+    def held_out(self) -> list[dict[str, Any]]:
+        """Lines with figures of held-out clips."""
+        return [line for line in self.lines if any(key.startswith("held_out/") for key in line)]
+
+    @property
+    def seconds_a_step(self) -> float | None:
+        """Mean time of a step, if any was logged."""
+        timed = [line["seconds_per_step"] for line in self.lines if "seconds_per_step" in line]
+        return sum(timed) / len(timed) if timed else None
+
+
+def log_of(folder: Path) -> Log:
+    """Log of a run."""
+    return Log([json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf8").splitlines()])
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

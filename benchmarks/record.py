@@ -17,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from kept import settings_of
+from kept import log_of, settings_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "results" / "nano"
@@ -39,15 +39,13 @@ def collect(arguments: argparse.Namespace) -> None:
         if "bfloat16" in settings["loop"]:  # as it was called in the first runs
             settings["loop"]["precision"] = "bfloat16" if settings["loop"].pop("bfloat16") else "float32"
         cost = rehearse(from_mapping(RUNS[stage], settings, where=str(folder)), CLIP_SECONDS)
-        log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf8").splitlines()]
-        steps = max(line["step"] for line in log)
-        timed = [line["seconds_per_step"] for line in log if "seconds_per_step" in line]
-        held_out = [line for line in log if any(key.startswith("held_out/") for key in line)]
-        thinned = [line for line in log if line not in held_out]
+        log = log_of(folder)
+        held_out, steps = log.held_out, max(line["step"] for line in log.lines)
+        thinned = [line for line in log.lines if line not in held_out]
         kept.append({
             "name": folder.name, "stage": stage, "settings": settings, "steps": steps,
             "parameters": sum(cost.parameters.values()), "operations_a_step": cost.flops, "audio_a_step": cost.audio,
-            "seconds_a_step": sum(timed) / len(timed), "held_out": held_out,
+            "seconds_a_step": log.seconds_a_step, "held_out": held_out,
             "log": thinned[:: max(1, len(thinned) // LINES)],
         })  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
