@@ -1,11 +1,13 @@
 """Voices that the model never heard: how like their speakers they sound, and whether they can be told apart.
 
     python benchmarks/cloning.py --out eval/cloning s01=clips/s01.flac s03=clips/s03.flac ... [--model nano]
+    python benchmarks/cloning.py --out eval/shares --borrowed 0,0.5,1 s01=clips/s01.flac s03=clips/s03.flac ...
 
 Clips may be of any kind that ``chelys data prepare`` reads. The first six seconds of each make a voice, which speaks
 eight sentences at preset ``fast``, sentence i with seed i counted from 1. Likeness is the cosine of speaker embeddings
 between speech and clip; a clip of speech is *known* where the clip it was cloned from is more like it than those of all
-other speakers of the command.
+other speakers of the command. ``--borrowed`` makes each voice anew for every share of the default voice in how it
+reads.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
 import soxr
 from judge import RATE, Judge, Words, error_rate
+from speak_sentences import spoken
 
 import chelys
-from chelys.audio.io import read
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.data.prepare.stream import open_stream
+from chelys.inference.synthesizer import Synthesizer
 
 HERE = Path(__file__).parent
 SECONDS, SENTENCES = 6.0, 8
@@ -48,41 +52,59 @@ def beginning(path: Path) -> np.ndarray:
     return audio[: int(SECONDS * OUTPUT_RATE)]
 
 
+def clone(
+    synthesizer: Synthesizer, judge: Judge, speakers: dict[str, np.ndarray], sentences: list[str], out: Path,
+    borrowed: float | None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Let each speaker's voice speak; a row for each, and one for all.
+
+    Args:
+        synthesizer: Loaded.
+        judge: Of words and voices.
+        speakers: Name to six seconds, ``(n,)`` at 24 kHz.
+        sentences: What they say.
+        out: Folder for the clips.
+        borrowed: Share of the default voice in how they read; None leaves it to the model.
+    """
+    embeddings = np.stack([judge.voice(soxr.resample(audio, OUTPUT_RATE, RATE)) for audio in speakers.values()])
+    heard: list[Words] = []
+    rows: list[dict[str, Any]] = []
+    for place, (name, audio) in enumerate(speakers.items()):
+        sf.write(out / f"{name}.wav", audio, OUTPUT_RATE)
+        voice = synthesizer.voice([out / f"{name}.wav"], borrowed=borrowed)
+        clips = spoken(synthesizer, voice, sentences, out, name)
+        heard += [judge.words(clip, text) for clip, text in zip(clips, sentences, strict=True)]
+        likeness = np.stack([judge.voice(clip) for clip in clips]) @ embeddings.T  # (sentences, speakers)
+        rows.append({
+            "speaker": name, "likeness": float(likeness[:, place].mean()),
+            "known": int((likeness.argmax(1) == place).sum()), "wer": error_rate(heard[-len(sentences) :]),
+        })  # fmt: skip
+    rows.append({
+        "speaker": "all", "likeness": float(np.mean([row["likeness"] for row in rows])),
+        "known": sum(row["known"] for row in rows), "wer": error_rate(heard),
+    })  # fmt: skip
+    return rows if borrowed is None else [{"borrowed": borrowed, **row} for row in rows]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", nargs="+", type=named, metavar="NAME=CLIP")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--sentences", type=Path, default=HERE / "sentences.txt", help="the first eight are spoken")
+    parser.add_argument("--borrowed", default="", metavar="SHARE,...", help="default: what the model says")
     arguments = parser.parse_args()
+    shares = [float(share) for share in arguments.borrowed.split(",") if share] or [None]
     arguments.out.mkdir(parents=True, exist_ok=True)
     synthesizer, judge = chelys.load(arguments.model), Judge()
-    sentences = (HERE / "sentences.txt").read_text(encoding="utf8").splitlines()[:SENTENCES]
+    sentences = arguments.sentences.read_text(encoding="utf8").splitlines()[:SENTENCES]
     speakers = {name: beginning(path) for name, path in arguments.clips}
-    embeddings = np.stack([judge.voice(soxr.resample(audio, OUTPUT_RATE, RATE)) for audio in speakers.values()])
-    heard: dict[str, list[Words]] = {}
-    likeness: dict[str, np.ndarray] = {}
-    for name, audio in speakers.items():
-        clip = arguments.out / f"{name}.wav"
-        sf.write(clip, audio, OUTPUT_RATE)
-        voice = synthesizer.voice([clip])
-        heard[name], spoken = [], []
-        for seed, text in enumerate(sentences, 1):
-            path = arguments.out / f"{name}-{seed}.wav"
-            synthesizer.speak(text, voice=voice, preset="fast", seed=seed).save(path)
-            audio = read(path, RATE)
-            heard[name].append(judge.words(audio, text))
-            spoken.append(judge.voice(audio))
-        likeness[name] = np.stack(spoken) @ embeddings.T  # (sentences, speakers)
     rows = []
-    for place, name in enumerate(speakers):
-        known = int((likeness[name].argmax(1) == place).sum())
-        own = float(likeness[name][:, place].mean())
-        rows.append({"speaker": name, "likeness": own, "known": known, "wer": error_rate(heard[name])})
-    everything = [words for each in heard.values() for words in each]
-    total = {"speaker": "all", "likeness": float(np.mean([row["likeness"] for row in rows])),
-             "known": sum(row["known"] for row in rows), "wer": error_rate(everything)}  # fmt: skip
-    for row in (rows := [*rows, total]):
-        print(json.dumps(row))
+    for share in shares:
+        made = clone(synthesizer, judge, speakers, sentences, arguments.out, share)
+        for row in made:
+            print(json.dumps(row), flush=True)
+        rows += made
     (arguments.out / "cloning.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

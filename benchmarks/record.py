@@ -166,6 +166,13 @@ def cloning(path: Path) -> list[str]:
     return lines + [f"| {x['speaker']} | {x['likeness']:.3f} | {x['known']} | {x['wer']:.3f} |" for x in found]
 
 
+def borrowed(path: Path) -> list[str]:
+    """A line a share of the default voice in how cloned voices read."""
+    found = [x for x in json.loads(path.read_text(encoding="utf8")) if x["speaker"] == "all"]
+    lines = ["| borrowed | likeness | known | word error rate |", "|---|---|---|---|"]
+    return lines + [f"| {x['borrowed']:g} | {x['likeness']:.3f} | {x['known']} | {x['wer']:.3f} |" for x in found]
+
+
 SECTIONS = (
     ("judged.jsonl", "Words and naturalness", judged,
      "python benchmarks/speak_sentences.py --voice VOICE --out eval/VOICE && "
@@ -184,6 +191,9 @@ SECTIONS = (
      "python benchmarks/best_of.py listen --out eval/best_of"),
     ("cloning.json", "Voices that it never heard", cloning,
      "python benchmarks/cloning.py --out eval/cloning NAME=CLIP ..."),
+    ("cloning_shares.json", "The same, by how much of the default voice reads", borrowed,
+     "python benchmarks/cloning.py --out eval/shares --borrowed 0,0.25,0.5,0.75,1 --sentences runs/sentences.txt "
+     "NAME=CLIP ..."),
     ("cloning_real.json", "Real voices", cloning,
      "python benchmarks/cloning.py --out eval/real lj=lj.flac allison=en_US_f_Allison/demo-congrats.g722 "
      "june=fr_CA_f_June/demo-congrats.g722 (a reader of LJSpeech, two of Debian's asterisk-core-sounds-*-g722)"),

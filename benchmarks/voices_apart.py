@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 from judge import RATE, Judge, error_rate
+from speak_sentences import spoken
 
 import chelys
-from chelys.audio.io import read
 
 HERE = Path(__file__).parent
 
@@ -81,11 +81,7 @@ def main() -> None:
     texts = (HERE / "sentences.txt").read_text(encoding="utf8").splitlines()[: arguments.sentences]
     embeddings, pitches, quality = [], [], []
     for name in names:
-        clips = []
-        for seed, text in enumerate(texts, 1):
-            path = arguments.out / f"{name}-{seed}.wav"
-            synthesizer.speak(text, voice=name, preset="fast", seed=seed).save(path)
-            clips.append(read(path, RATE))
+        clips = spoken(synthesizer, name, texts, arguments.out, name)
         heard = [judge.words(clip, text) for clip, text in zip(clips, texts, strict=True)]
         mos = float(np.mean([judge.naturalness(clip) for clip in clips]))
         quality.append({"wer": round(error_rate(heard), 4), "mos": round(mos, 3)})
