@@ -147,7 +147,7 @@ def test_a_clip_that_is_no_use(refused: Callable[..., str], clips: dict[str, Pat
         (["Hello.", "-o", "speech.xyz"], "unknown suffix '.xyz'; choose one of .wav, .flac, .ogg, .mp3"),
         (["Hello.", "-o", "speech"], "it has no suffix; choose one of .wav, .flac, .ogg, .mp3"),
         (["Hello.", "-o", "speech.mp3", "--stream"], "'.mp3' is not for streams; choose one of .wav"),
-        (["Hello.", "--keep", "5"], "keep is 5; it must lie between 1 and 4"),
+        (["Hello.", "--keep", "9"], "keep is 9; it must lie between 1 and 8"),
         (["Hello.", "--keep", "3", "--candidates", "2"], "--keep 3 is more than the 2 sampled"),
         (["Hello.", "--keep", "0"], "Invalid value for '--keep'"),
         (["Hello.", "--set", "pitch=2"], "'pitch=2' sets no knob: write NAME=VALUE with one of candidates, "),

@@ -42,7 +42,7 @@ class SpeechOptions:
         redact: Speak what stands in [brackets], so that its mood carries over, then cut it out.
     """
 
-    candidates: int = 4
+    candidates: int = 8
     batch: int = 16
     temperature: float = 0.3
     top_p: float = 0.9
@@ -91,7 +91,7 @@ class SpeechOptions:
 NANO_PRESETS = {
     "ultra_fast": SpeechOptions(candidates=2, steps=6, guidance=0.0),
     "fast": SpeechOptions(),
-    "standard": SpeechOptions(candidates=12, steps=20),
+    "standard": SpeechOptions(candidates=16, steps=20),
     "high_quality": SpeechOptions(candidates=32, steps=40),
 }
 
