@@ -39,11 +39,11 @@ chelys data tokenizer "$lexicon" --out "$out/text"
 chelys data make synthetic --out "$out/corpus/hibari" --clips "$clips" --teacher hibari "${said[@]}"
 manifests=("$out/corpus/hibari/train.jsonl")
 if [ "$blends" -gt 0 ]; then
-  kokoro() { chelys data make synthetic --out "$out/corpus/$1" --clips "$2" --teacher kokoro-bf16 --seed 2 "${@:3}"; }
-  kokoro blends "$blends"
-  kokoro chosen "$chosen" --first 24000 --voices s04,s12,s21,s24,s27,s10,s23,s05
-  kokoro crowd "$crowd" --first 30000 --voices s64-s319
-  manifests+=("$out"/corpus/{blends,chosen,crowd}/train.jsonl)
+  blend() { chelys data make synthetic --out "$out/corpus/$1" --clips "$2" --teacher kokoro-bf16 --seed 2 "${@:3}"; }
+  blend kokoro "$blends"
+  blend chosen "$chosen" --first 24000 --voices s04,s12,s21,s24,s27,s10,s23,s05
+  blend crowd "$crowd" --first 30000 --voices s64-s319
+  manifests+=("$out"/corpus/{kokoro,chosen,crowd}/train.jsonl)
 fi
 chelys data features "${manifests[@]}" --out "$out/features"
 
