@@ -114,7 +114,7 @@ def main() -> None:
     verb = verbs.add_parser("listen")
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--model", default="nano")
-    verb.add_argument("--voices", default="heart,hazel,laurel,willow,alder,rowan", help="with commas between")
+    verb.add_argument("--voices", default="heart,hazel,willow,robin,alder,rowan", help="with commas between")
     verb.add_argument("--takes", type=int, default=max(GROUPS))
     verb.add_argument("--sentences", type=Path, default=HERE / "sentences.txt")
     verb.set_defaults(run=listen)

@@ -1,6 +1,6 @@
 """Can a listener tell the built-in voices apart? Who is heard in each clip, of all voices of the model.
 
-    python benchmarks/voices_apart.py --out eval/voices [--model nano] [--voices heart,oak,...] [--sentences 4]
+    python benchmarks/voices_apart.py --out eval/voices [--model nano] [--voices heart,elm,...] [--sentences 4]
 
 Each voice speaks the same sentences at preset ``fast``. A clip is told right where it is more like the other clips of
 its own voice (mean speaker embedding, the clip itself left out) than those of any other; ``nearest`` is the voice that

@@ -3,7 +3,7 @@
 #
 #   runs/nano.sh [full|smallest] [FOLDER]        default: full runs/nano
 #
-# full      a model like the one that chelys ships; about ten hours on two cores
+# full      a model like the one that chelys ships; about thirteen hours on two cores
 # smallest  the same road in a few minutes, with a corpus of a hundred clips; what comes out babbles
 #
 # Every step goes on where it stopped: run the same line again after an interruption.
@@ -14,7 +14,7 @@ setting=${1:-full}
 out=${2:-runs/nano}
 
 if [ "$setting" = full ]; then
-  clips=14000 blends=4500 chosen=1200 crowd=5700 said=()
+  clips=14000 blends=4500 chosen=1200 crowd=4200 said=()
   steps() { :; }
 elif [ "$setting" = smallest ]; then
   clips=96 blends=0 chosen=0 crowd=0 said=(--text runs/sentences.txt)
@@ -62,7 +62,7 @@ train autoregressive autoregressive "${read_codes[@]}" $(steps 40 "pairs.budget=
 train clvp clvp "${read_codes[@]}" $(steps 20 "pairs.budget=1000")
 train vocoder vocoder $(steps 40 "stage.rows=4 stage.adversarial_from=30")
 train diffusion diffusion-codes "${read_codes[@]}" $(steps 30 "pairs.budget=300")
-train diffusion diffusion "${read_codes[@]}" stage.content=latents loop.learning_rate=8e-4 loop.steps=15500 $(steps 30 "pairs.budget=300") \
+train diffusion diffusion "${read_codes[@]}" stage.content=latents loop.learning_rate=8e-4 loop.steps=21000 $(steps 30 "pairs.budget=300") \
   start="$out/diffusion-codes/diffusion.safetensors" decoder="$out/autoregressive/autoregressive.safetensors"
 }
 
