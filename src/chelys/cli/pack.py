@@ -31,12 +31,9 @@ def pack(
     synthesizer = Synthesizer.from_folder(out)
     folder = out / "voices"
     folder.mkdir(exist_ok=True)
-    made = {
-        name: synthesizer.voice(voice_clips(wanted, speaker), name=name, kept_seconds=wanted.kept_seconds, borrowed=0.0)
-        for name, speaker in wanted.voices.items()
-    }
-    for name, voice in made.items():
-        if name != wanted.default_voice:
-            voice = voice.borrow(made[wanted.default_voice], wanted.borrowed)
+    for name, speaker in wanted.voices.items():
+        clips = voice_clips(wanted, speaker)
+        # the decoder was trained on them, so they read for themselves
+        voice = synthesizer.voice(clips, name=name, kept_seconds=wanted.kept_seconds, borrowed=0.0)
         voice.save(folder / f"{name}.safetensors")
     tell(str(out))

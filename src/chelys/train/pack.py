@@ -58,7 +58,7 @@ class PackConfig:
         features: Feature folder that the built-in voices' clips come from.
         mel_range: Log-mels that become -1 and 1.
         default_voice: Built-in voice that speaks when none is named.
-        borrowed: Its share in how the other voices read, built-in ones and those that users make of clips.
+        borrowed: Its share in how voices read that users make of clips; built-in ones read for themselves.
         voices: Built-in voice to speaker of the corpus.
         clips: Clips of each voice.
         kept_seconds: How much of its clips a voice file carries, so that other models can use the voice.
