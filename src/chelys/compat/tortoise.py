@@ -262,14 +262,17 @@ class TextToSpeech:
         return Voice(heard, rendered, self.synthesizer.model.config.fingerprint, about={"name": "latents"})
 
     def _voice_of(self, samples: Sequence[Tensor] | Tensor) -> Voice:
-        """A voice of clips. They pass through files of 32-bit floats, which lose nothing."""
+        """A voice of clips. They pass through files of 32-bit floats, which lose nothing.
+
+        It reads for itself, as the original's do: a pair of latents could not carry what is borrowed.
+        """
         clips = list(samples) if isinstance(samples, (list, tuple)) else [samples]
         with tempfile.TemporaryDirectory(prefix="chelys-") as folder:
             paths = [Path(folder) / f"clip {number}.wav" for number in range(1, len(clips) + 1)]
             for path, clip in zip(paths, clips, strict=True):
                 wave = torch.as_tensor(clip).detach().float().cpu().flatten().numpy()
                 sf.write(path, wave, PUBLISHED_CODE_RATE, subtype="FLOAT")
-            return self.synthesizer.voice(paths, name="voice_samples")
+            return self.synthesizer.voice(paths, name="voice_samples", borrowed=0.0)
 
     def _change_tokenizer(self, file: str | Path | None, basic: bool) -> None:
         model = self.synthesizer.model
