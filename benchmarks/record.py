@@ -177,7 +177,7 @@ SECTIONS = (
     ("judged.jsonl", "Words and naturalness", judged,
      "python benchmarks/speak_sentences.py --voice VOICE --out eval/VOICE && "
      "python benchmarks/judge.py eval/VOICE/list.jsonl --log docs/results/nano/judged.jsonl"),
-    ("voices.json", "The built-in voices told apart, while they borrowed half of how heart reads", apart,
+    ("voices.json", "The built-in voices told apart", apart,
      "python benchmarks/voices_apart.py --out eval/voices"),
     ("words.jsonl", "Where words go", lost,
      "python benchmarks/where_words_go.py corpus/kokoro/manifest.jsonl --log docs/results/nano/words.jsonl"),
