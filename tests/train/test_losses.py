@@ -226,8 +226,8 @@ def test_dvae_quantises_from_its_step_on(build: Build, learn: Callable[..., Any]
 # ---- vocoder --------------------------------------------------------------------------------------------------------
 
 
-def vocoder_stage(folder: Path, rate: int, voices: dict[str, float] | None = None) -> VocoderStage:
-    """A stage over pieces of one long stereo recording, by two speakers."""
+def vocoder_stage(folder: Path, rate: int, voices: dict[str, float] | None = None, pitches: int = 0) -> VocoderStage:
+    """A stage over pieces of one long stereo recording of a hum at 150 Hz, by two speakers."""
     rng = np.random.default_rng(0)
     left = toy_corpus.speak(["calm", "moon", "three"] * 4, 150.0, rng, rate=rate)
     sf.write(folder / "long.wav", np.stack([left, 0.5 * left], 1), rate, subtype="FLOAT")
@@ -240,7 +240,7 @@ def vocoder_stage(folder: Path, rate: int, voices: dict[str, float] | None = Non
         ),  # fmt: skip
     )
     extract([folder / "m.jsonl"], folder / "features", workers=1)
-    vocoder = Vocos(VocosConfig(dim=8, inner=8, blocks=1), toy_corpus.MEL_RANGE)
+    vocoder = Vocos(VocosConfig(dim=8, inner=8, blocks=1, pitches=pitches), toy_corpus.MEL_RANGE)
     config = VocoderStageConfig(rows=3, frames=24, voices=voices)
     return VocoderStage(vocoder, Features(folder / "features"), config, seed=1)
 
@@ -261,6 +261,29 @@ def test_speakers_come_as_often_as_the_vocoder_is_to_hear_them(tmp_path: Path) -
         assert heard.count("p0") / len(heard) == pytest.approx(share, abs=0.06)
     with pytest.raises(ConfigError, match="leaves no clip to train on"):
         vocoder_stage(tmp_path, 24_000, {"other": 0.0})
+
+
+def test_a_crop_has_the_pitch_of_its_voice(tmp_path: Path) -> None:
+    stage = vocoder_stage(tmp_path, 24_000, pitches=72)
+    for step in range(4):
+        pitch = stage.batch(step).pitch
+        assert pitch.shape == (3, 24)
+        voiced = pitch[pitch > 0]
+        assert len(voiced) > 36 and (voiced / 150.0 - 1).abs().median() < 0.05
+    whole = stage._pitch(stage.train_clips[2], 0, 80)
+    torch.testing.assert_close(stage._pitch(stage.train_clips[2], 30, 24)[8:16], whole[38:46], rtol=0.01, atol=0)
+
+
+def test_reading_the_pitch_is_a_loss_of_its_own(tmp_path: Path) -> None:
+    stage = vocoder_stage(tmp_path, 24_000, pitches=72)
+    batch = stage.batch(0)
+    assert stage.source is not None
+    losses = stage.losses("vocoder", batch, torch.Generator())
+    x = stage.vocoder.features(batch.mel)  # type: ignore[union-attr]
+    torch.testing.assert_close(losses["pitch"], 0.1 * stage.source.pitch_loss(x, batch.pitch))
+    losses["pitch"].backward()
+    assert stage.vocoder.embed.weight.grad.abs().max() > 0  # type: ignore[union-attr]
+    assert "pitch" not in vocoder_stage(tmp_path, 24_000).losses("vocoder", batch, torch.Generator())
 
 
 def test_a_corpus_of_another_rate_is_resampled(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 ConvNeXt blocks run at the mel's own rate; a linear head writes magnitude and phase of every frame, and the inverse
 short-time Fourier transform does the rest. On a CPU that is an order of magnitude cheaper than stacks of transposed
-convolutions, which is why nano speaks through it.
+convolutions, which is why nano speaks through it. With a harmonic source the phases start from those of a pulse train
+at the pitch of the voice, which the same blocks read.
 
 b batch, f bands, s mel frames, n samples (256 s), d width.
 """
@@ -16,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.audio.mel import MelRange
+from chelys.errors import ConfigError
+from chelys.models.harmonic_source import HarmonicSource
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class VocosConfig:
         blocks: ConvNeXt blocks.
         n_fft: Samples of the inverse transform's window.
         hop: Samples per mel frame.
+        pitches: Pitches that the harmonic source tells apart, 50 cents each from 50 Hz up; 0 for no such source.
     """
 
     bands: int = 100
@@ -37,6 +41,16 @@ class VocosConfig:
     blocks: int = 8
     n_fft: int = 1024
     hop: int = 256
+    pitches: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pitches < 0 or self.pitches == 1:
+            raise ConfigError(f"vocos.pitches is {self.pitches}; it must be 0, for no harmonic source, or two and more")
+
+    @property
+    def noise_dim(self) -> int:
+        """Samples of white noise for each frame."""
+        return self.hop if self.pitches else 0
 
 
 class ConvNeXtBlock(nn.Module):
@@ -68,11 +82,13 @@ class FourierHead(nn.Module):
         self.out = nn.Linear(config.dim, config.n_fft + 2)
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(b, s, d) -> (b, hop * s)``."""
+    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
+        """``(b, s, d)``, and the phases ``(b, n_fft/2 + 1, s)`` that its own turn, if any ``-> (b, hop * s)``."""
         log_magnitude, phase = self.out(x).float().transpose(1, 2).chunk(2, dim=1)  # (b, n_fft/2 + 1, s)
         magnitude = log_magnitude.exp().clamp(max=1e2)  # a runaway frame must not drown the rest
         spectrum = torch.polar(magnitude, phase)
+        if source is not None:
+            spectrum = spectrum * source
         frames = torch.fft.irfft(spectrum, self.n_fft, dim=1) * self.window[:, None]
         return self._overlap_add(frames)
 
@@ -103,27 +119,53 @@ class Vocos(nn.Module):
         )
         self.final_norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.head = FourierHead(config)
+        self.source = HarmonicSource(config.dim, config.pitches, config.n_fft, config.hop) if config.pitches else None
         self.apply(_initialise)
+        if self.source is not None:
+            self.source.start()
 
-    def forward(self, mel: Tensor) -> Tensor:
+    def forward(self, mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Vocode.
 
         Args:
             mel: Log-mel ``(b, f, s)``, not normalised.
+            noise: White noise ``(b, noise_dim, s)``, which a harmonic source needs.
 
         Returns:
             Wave ``(b, 256 s)``, around [-1, 1].
         """
+        return self.speak(self.features(mel), noise)
+
+    def features(self, mel: Tensor) -> Tensor:
+        """Log-mel ``(b, f, s)``, not normalised, to what head and source read, ``(b, s, d)``."""
         x = self.embed(self.mel_range.normalize(mel))
         x = self.norm(x.transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             x = block(x)
-        return self.head(self.final_norm(x.transpose(1, 2)))
+        return self.final_norm(x.transpose(1, 2))
+
+    def speak(self, x: Tensor, noise: Tensor | None = None, pitch: Tensor | None = None) -> Tensor:
+        """Features ``(b, s, d)`` to a wave ``(b, 256 s)``, at a pitch ``(b, s)`` in Hz or else at the one they tell."""
+        if self.source is None:
+            return self.head(x)
+        if noise is None:
+            raise ValueError("a vocoder with a harmonic source takes noise")
+        return self.head(x, self.source(x, noise.transpose(1, 2).flatten(1), pitch))
 
     @torch.inference_mode()
     def vocode(self, mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Speak a log-mel ``(b, f, s)``: wave ``(b, 256 s)`` within [-1, 1]. This vocoder draws no noise."""
-        return self(mel).clamp(-1.0, 1.0)
+        """Speak a log-mel ``(b, f, s)``: wave ``(b, 256 s)`` within [-1, 1].
+
+        Args:
+            mel: Not normalised.
+            generator: Of the source's noise, drawn on the generator's own device; none is needed without a source.
+        """
+        noise = None
+        if self.source is not None:
+            assert generator is not None, "vocode takes a generator where the vocoder has a source"
+            shape = (len(mel), self.config.noise_dim, mel.shape[2])
+            noise = torch.randn(shape, generator=generator, device=generator.device).to(mel.device)
+        return self(mel, noise).clamp(-1.0, 1.0)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,6 +55,13 @@ class AdversarialConfig:
             raise ConfigError(f"stage.narrow_judges is {self.narrow_judges}; it must be 1, 2, 4 or 8")
 
 
+class Made(NamedTuple):
+    """A wave ``(b, n)``, and what the maker has to learn besides."""
+
+    wave: Tensor
+    losses: dict[str, Tensor]
+
+
 class AdversarialStage(Stage):
     """A maker of waves and its discriminators; a batch has the real ``wave`` ``(b, n)`` and its ``step``."""
 
@@ -68,16 +75,17 @@ class AdversarialStage(Stage):
         self._made: list[tuple[Any, Tensor]] = []  # of each part of a step
 
     @abstractmethod
-    def make(self, batch: Any) -> Tensor:
-        """The wave ``(b, n)`` that the maker makes of a batch."""
+    def make(self, batch: Any) -> Made:
+        """What the maker makes of a batch."""
 
     def losses(self, player: str, batch: Any, generator: torch.Generator) -> Mapping[str, Tensor]:
         joined = batch.step >= self.weights.adversarial_from
         if player != "discriminators":
-            made = self.make(batch)
+            made, losses = self.make(batch)
             self._made = [(part, wave) for part, wave in self._made if part.step == batch.step]
             self._made.append((batch, made.detach()))
-            return self._distances(made, batch.wave) | (self._deceptions(made, batch.wave) if joined else {})
+            losses |= self._distances(made, batch.wave)
+            return losses | (self._deceptions(made, batch.wave) if joined else {})
         if not joined:
             return {}  # the judges wait
         made, real = self.judges(self._made_of(batch)), self.judges(batch.wave)
@@ -89,7 +97,7 @@ class AdversarialStage(Stage):
             if part is batch:
                 return wave
         with torch.no_grad():
-            return self.make(batch)
+            return self.make(batch).wave
 
     def _distances(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:
         losses, weights = {}, self.weights

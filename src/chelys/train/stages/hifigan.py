@@ -21,7 +21,7 @@ from chelys.models.autoregressive import Autoregressive
 from chelys.models.hifigan import HiFiGAN, frame_count, stretch_rows
 from chelys.train.discriminators import Judges
 from chelys.train.stage import map_tensors
-from chelys.train.stages.adversarial import AdversarialConfig, AdversarialStage, mean_figures
+from chelys.train.stages.adversarial import AdversarialConfig, AdversarialStage, Made, mean_figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +104,13 @@ class HiFiGANStage(AdversarialStage):
             torch.tensor(first), torch.stack(waves), step,
         )  # fmt: skip
 
-    def make(self, batch: HiFiGANBatch) -> Tensor:
+    def make(self, batch: HiFiGANBatch) -> Made:
         frames = batch.wave.shape[1] // self.hifigan.config.hop
         with torch.no_grad():
             voice = self.decoder.condition(batch.reference)
             latents = self.decoder(voice, batch.text, batch.text_lengths, batch.codes, batch.code_lengths)[2]
             stretched = stretch_rows(latents.float().transpose(1, 2), batch.code_lengths, batch.first, frames)
-        return self.hifigan(stretched, voice)
+        return Made(self.hifigan(stretched, voice), {})
 
     def evaluate(self) -> dict[str, float]:
         """Distances of crops of held-out clips."""
@@ -120,5 +120,5 @@ class HiFiGANStage(AdversarialStage):
             rng = np.random.default_rng([7, index])
             batch = self._crop([clip], self.pairs.collate([clip], rng), [rng], self._length([clip]), 0)
             batch = map_tensors(batch, lambda tensor: tensor.to(device))
-            figures.append(self.distance(self.make(batch), batch.wave))
+            figures.append(self.distance(self.make(batch).wave, batch.wave))
         return mean_figures(figures)

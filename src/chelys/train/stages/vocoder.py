@@ -13,11 +13,15 @@ from chelys.audio.rates import OUTPUT_RATE
 from chelys.data.batching import is_held_out
 from chelys.data.features import Clip, Features
 from chelys.data.pairs import speaker_weights
+from chelys.data.pitch import track_pitch
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.univnet import UnivNet
 from chelys.models.vocos import Vocos
 from chelys.train.stage import map_tensors
-from chelys.train.stages.adversarial import AdversarialConfig, AdversarialStage, mean_figures
+from chelys.train.stages.adversarial import AdversarialConfig, AdversarialStage, Made, mean_figures
+
+#: Mel frames on either side of a crop that its pitch is found with.
+_AROUND = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +31,24 @@ class VocoderStageConfig(AdversarialConfig):
     Attributes:
         rows: Crops in a batch.
         frames: Mel frames of a crop.
+        pitch: Weight of reading the pitch, where the network has a harmonic source.
         voices: How often clips of a speaker come, against once: ``{"heart": 0.5}``; ``other`` stands for the rest.
     """
 
     rows: int = 12
     frames: int = 48
+    pitch: float = 0.1
     voices: dict[str, float] | None = None
 
 
 class VocoderBatch(NamedTuple):
-    """Log-mel ``(b, f, s)``, its wave ``(b, 256 s)``, UnivNet's noise ``(b, noise_dim, s)`` and the batch's step."""
+    """Log-mel ``(b, f, s)``, its wave ``(b, 256 s)``, noise ``(b, noise_dim, s)`` and pitch ``(b, s)`` in Hz, for
+    networks that take them (else of no width), and the batch's step."""
 
     mel: Tensor
     wave: Tensor
     noise: Tensor
+    pitch: Tensor
     step: int
 
 
@@ -54,6 +62,7 @@ class VocoderStage(AdversarialStage):
             raise ConfigError(f"{features.folder} has mels of the codes' front end; a vocoder speaks the shared one")
         self.set_players(network, config)
         self.vocoder, self.features, self.config, self.seed = network, features, config, seed
+        self.source = network.source if isinstance(network, Vocos) else None
         usable = features.with_audio(features.at_least(config.frames))
         self.train_clips = [c for c in usable if not is_held_out(c)]
         self.test_clips = [c for c in usable if is_held_out(c)][: config.test_clips]
@@ -97,12 +106,26 @@ class VocoderStage(AdversarialStage):
     ) -> VocoderBatch:
         mels = torch.stack([self.features.mel(clip, start, frames) for clip, start in places])
         waves = torch.stack([self.features.wave(clip, start, frames) for clip, start in places])
-        channels = self.vocoder.config.noise_dim if isinstance(self.vocoder, UnivNet) else 0
-        noise = np.stack([rng.standard_normal((channels, frames), dtype=np.float32) for rng in rngs])
-        return VocoderBatch(mels, waves, torch.from_numpy(noise), step)
+        shape = (self.vocoder.config.noise_dim, frames)
+        noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
+        pitch = torch.zeros(len(places), 0)
+        if self.source is not None:
+            pitch = torch.stack([self._pitch(clip, start, frames) for clip, start in places])
+        return VocoderBatch(mels, waves, torch.from_numpy(noise), pitch, step)
 
-    def make(self, batch: VocoderBatch) -> Tensor:
-        return self.vocoder(batch.mel, batch.noise) if isinstance(self.vocoder, UnivNet) else self.vocoder(batch.mel)
+    def _pitch(self, clip: Clip, start: int, frames: int) -> Tensor:
+        """Pitch of a crop, which is found with a little of what is around it."""
+        first = max(0, start - _AROUND)
+        wave = self.features.wave(clip, first, start - first + frames + _AROUND)
+        return torch.from_numpy(track_pitch(wave.numpy())[start - first :][:frames])
+
+    def make(self, batch: VocoderBatch) -> Made:
+        if self.source is None:
+            return Made(self.vocoder(batch.mel, batch.noise), {})
+        assert isinstance(self.vocoder, Vocos)
+        x = self.vocoder.features(batch.mel)
+        loss = self.config.pitch * self.source.pitch_loss(x, batch.pitch)
+        return Made(self.vocoder.speak(x, batch.noise, batch.pitch), {"pitch": loss})
 
     def evaluate(self) -> dict[str, float]:
         """Distances of whole held-out clips."""
@@ -111,7 +134,7 @@ class VocoderStage(AdversarialStage):
         for index, clip in enumerate(self.test_clips):
             batch = self._collate([(clip, 0)], clip.frames, [np.random.default_rng([7, index])], 0)
             batch = map_tensors(batch, lambda tensor: tensor.to(device))
-            figures.append(self.distance(self.make(batch), batch.wave))
+            figures.append(self.distance(self.vocoder(batch.mel, batch.noise), batch.wave))
         return mean_figures(figures)
 
     def samples(self) -> dict[str, tuple[Tensor, int]]:
@@ -121,5 +144,5 @@ class VocoderStage(AdversarialStage):
         clip = self.test_clips[0]
         device = next(self.vocoder.parameters()).device
         batch = self._collate([(clip, 0)], clip.frames, [np.random.default_rng([7, 0])], 0)
-        made = self.make(map_tensors(batch, lambda tensor: tensor.to(device)))
+        made = self.vocoder(batch.mel.to(device), batch.noise.to(device))
         return {"real": (batch.wave[0], OUTPUT_RATE), "made": (made[0], OUTPUT_RATE)}
