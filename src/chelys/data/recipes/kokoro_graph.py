@@ -21,8 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from chelys.errors import MissingExtra
-
 # Where the shipped graph is cut: names of its tensors.
 ENCODED = ("/encoder/MatMul_1_output_0", "/encoder/MatMul_output_0")  # text for the decoder, for pitch and noise
 SOURCE = (
@@ -41,18 +39,13 @@ class Bfloat16Session:
 
     Args:
         path: Of the shipped graph.
-
-    Raises:
-        MissingExtra: If ``onnx`` or ``openvino`` is not installed.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import onnx
-            import onnxruntime
-            import openvino
-        except ImportError as error:
-            raise MissingExtra("corpus-fast", error) from error
+        import onnx
+        import onnxruntime
+        import openvino
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # warnings of shapes that the cut graphs do not state

@@ -73,10 +73,11 @@ class KokoroTeacher:
             other's to the sample.
 
     Raises:
-        MissingExtra: If that is asked for, and the packages for it are not installed.
+        MissingExtra: If the packages for it are not installed.
     """
 
     def __init__(self, *, bfloat16: bool = False) -> None:
+        check_installed("kokoro-bf16" if bfloat16 else "kokoro")
         import importlib.resources as resources
 
         import onnxruntime
