@@ -24,7 +24,7 @@ IDS = toy_corpus.tokenizer().vocabulary_size
 DECODER = {"text_tokens": IDS, "codes": 16, "dim": 32, "layers": 2, "heads": 2, "conditioning_blocks": 1}
 NETWORKS: dict[str, dict[str, Any]] = {
     "dvae": {"tokens": 16, "code_width": 4, "hidden": 16, "residual_blocks": 1},
-    "vocoder": {"dim": 32, "inner": 64, "blocks": 2},
+    "vocoder": {"dim": 32, "inner": 64, "blocks": 2, "pitches": 72},
     "autoregressive": DECODER,
     "diffusion": {
         "dim": 32, "heads": 2, "layers": 1, "latent_dim": 32, "latent_blocks": 1, "codes": 16, "code_blocks": 1

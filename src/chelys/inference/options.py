@@ -55,7 +55,7 @@ class SpeechOptions:
     sampler: Sampler = "dpm++2m"
     steps: int = 10
     eta: float = 0.0
-    guidance: float = 1.0
+    guidance: float = 3.5
     guidance_ramp: bool = False
     diffusion_temperature: float = 1.0
     splitting: Splitting = "sentences"
