@@ -94,7 +94,7 @@ def test_univnet_learns_a_batch(build: Build, learn: Learn) -> None:
 def test_judges_hear_what_was_made_before_the_maker_learned(build: Build) -> None:
     stage: Any = build("vocoder", univnet=UNIVNET, stage=LSGAN)
     parts = [stage.part(3, slice(0, 1)), stage.part(3, slice(1, 2))]
-    made = [stage.make(part).detach() for part in parts]
+    made = [stage.make(part).wave.detach() for part in parts]
     for part in parts:
         stage.losses("vocoder", part, torch.Generator())
     with torch.no_grad():
