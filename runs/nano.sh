@@ -3,7 +3,7 @@
 #
 #   runs/nano.sh [full|smallest] [FOLDER]        default: full runs/nano
 #
-# full      a model like the one that chelys ships; about thirteen hours on two cores
+# full      a model like the one that chelys ships; about fourteen hours on two cores
 # smallest  the same road in a few minutes, with a corpus of a hundred clips; what comes out babbles
 #
 # Every step goes on where it stopped: run the same line again after an interruption.
