@@ -128,13 +128,16 @@ class VocoderStage(AdversarialStage):
         return Made(self.vocoder.speak(x, batch.noise, batch.pitch), {"pitch": loss})
 
     def evaluate(self) -> dict[str, float]:
-        """Distances of whole held-out clips."""
+        """Distances of whole held-out clips, at the pitch that is read, and how well it is."""
         figures = []
         device = next(self.vocoder.parameters()).device
         for index, clip in enumerate(self.test_clips):
             batch = self._collate([(clip, 0)], clip.frames, [np.random.default_rng([7, index])], 0)
             batch = map_tensors(batch, lambda tensor: tensor.to(device))
             figures.append(self.distance(self.vocoder(batch.mel, batch.noise), batch.wave))
+            if self.source is not None and isinstance(self.vocoder, Vocos):
+                x = self.vocoder.features(batch.mel)
+                figures[-1]["pitch"] = float(self.source.pitch_loss(x, batch.pitch))
         return mean_figures(figures)
 
     def samples(self) -> dict[str, tuple[Tensor, int]]:
