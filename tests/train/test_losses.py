@@ -270,17 +270,21 @@ def test_a_crop_has_the_pitch_of_its_voice(tmp_path: Path) -> None:
         assert pitch.shape == (3, 24)
         voiced = pitch[pitch > 0]
         assert len(voiced) > 36 and (voiced / 150.0 - 1).abs().median() < 0.05
-    whole = stage._pitch(stage.train_clips[2], 0, 80)
-    torch.testing.assert_close(stage._pitch(stage.train_clips[2], 30, 24)[8:16], whole[38:46], rtol=0.01, atol=0)
+    wave, whole = stage._heard(stage.train_clips[2], 0, 80)
+    crop, pitch = stage._heard(stage.train_clips[2], 30, 24)
+    torch.testing.assert_close(pitch[8:16], whole[38:46], rtol=0.01, atol=0)
+    assert torch.equal(crop, wave[30 * 256 : 54 * 256]) and torch.equal(
+        crop, stage.features.wave(stage.train_clips[2], 30, 24)
+    )
 
 
 def test_reading_the_pitch_is_a_loss_of_its_own(tmp_path: Path) -> None:
     stage = vocoder_stage(tmp_path, 24_000, pitches=72)
     batch = stage.batch(0)
-    assert stage.source is not None
+    source = stage.vocoder.source  # type: ignore[union-attr]
     losses = stage.losses("vocoder", batch, torch.Generator())
     x = stage.vocoder.features(batch.mel)  # type: ignore[union-attr]
-    torch.testing.assert_close(losses["pitch"], 0.1 * stage.source.pitch_loss(x, batch.pitch))
+    torch.testing.assert_close(losses["pitch"], 0.1 * source.pitch_loss(x, batch.pitch))
     losses["pitch"].backward()
     assert stage.vocoder.embed.weight.grad.abs().max() > 0  # type: ignore[union-attr]
     assert "pitch" not in vocoder_stage(tmp_path, 24_000).losses("vocoder", batch, torch.Generator())

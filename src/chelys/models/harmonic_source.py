@@ -107,14 +107,15 @@ def pulses(pitch: Tensor, hop: int, edge: int = 0) -> Tensor:
     held = hold(pitch)
     s = pitch.shape[1]
     place = (torch.arange(-edge, hop * s + edge, device=pitch.device) / hop).clamp(0, s - 1)
-    below = place.floor().long().clamp(max=max(s - 2, 0))
+    below = place.floor().long()
     hertz = held[:, below].lerp(held[:, (below + 1).clamp(max=s - 1)], (place - below).expand(len(held), -1))
     turn = math.pi * (hertz.double() / OUTPUT_RATE).cumsum(1)  # half the phase; in float32 long clips would drift
     count = (OUTPUT_RATE / 2 / hertz).ceil() - 1
     divisor = turn.sin()
+    peak = divisor.abs() < 1e-6
     # the sum of cos(2 turn j) for j = 1 to count, in closed form (Dirichlet's kernel)
-    kernel = ((2 * count + 1) * turn).sin() / torch.where(divisor.abs() < 1e-6, 1.0, divisor)
-    return (torch.where(divisor.abs() < 1e-6, 2.0 * count + 1, kernel) / 2 - 0.5).float()
+    kernel = ((2 * count + 1) * turn).sin() / divisor.masked_fill(peak, 1.0)
+    return (torch.where(peak, 2 * count + 1, kernel) / 2 - 0.5).float()
 
 
 def hold(pitch: Tensor) -> Tensor:

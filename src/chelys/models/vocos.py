@@ -83,7 +83,7 @@ class FourierHead(nn.Module):
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
 
     def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
-        """``(b, s, d)``, and the phases ``(b, n_fft/2 + 1, s)`` that its own turn, if any ``-> (b, hop * s)``."""
+        """``(b, s, d) -> (b, hop * s)``; phases turn those of a source ``(b, n_fft/2 + 1, s)``, where there is one."""
         log_magnitude, phase = self.out(x).float().transpose(1, 2).chunk(2, dim=1)  # (b, n_fft/2 + 1, s)
         magnitude = log_magnitude.exp().clamp(max=1e2)  # a runaway frame must not drown the rest
         spectrum = torch.polar(magnitude, phase)

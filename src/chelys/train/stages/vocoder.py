@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chelys.audio.rates import OUTPUT_RATE
+from chelys.audio.rates import HOP, OUTPUT_RATE
 from chelys.data.batching import is_held_out
 from chelys.data.features import Clip, Features
 from chelys.data.pairs import speaker_weights
@@ -62,7 +62,6 @@ class VocoderStage(AdversarialStage):
             raise ConfigError(f"{features.folder} has mels of the codes' front end; a vocoder speaks the shared one")
         self.set_players(network, config)
         self.vocoder, self.features, self.config, self.seed = network, features, config, seed
-        self.source = network.source if isinstance(network, Vocos) else None
         usable = features.with_audio(features.at_least(config.frames))
         self.train_clips = [c for c in usable if not is_held_out(c)]
         self.test_clips = [c for c in usable if is_held_out(c)][: config.test_clips]
@@ -105,27 +104,31 @@ class VocoderStage(AdversarialStage):
         self, places: list[tuple[Clip, int]], frames: int, rngs: list[np.random.Generator], step: int
     ) -> VocoderBatch:
         mels = torch.stack([self.features.mel(clip, start, frames) for clip, start in places])
-        waves = torch.stack([self.features.wave(clip, start, frames) for clip, start in places])
+        waves, pitches = zip(*(self._heard(clip, start, frames) for clip, start in places), strict=True)
         shape = (self.vocoder.config.noise_dim, frames)
         noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
-        pitch = torch.zeros(len(places), 0)
-        if self.source is not None:
-            pitch = torch.stack([self._pitch(clip, start, frames) for clip, start in places])
-        return VocoderBatch(mels, waves, torch.from_numpy(noise), pitch, step)
+        return VocoderBatch(mels, torch.stack(waves), torch.from_numpy(noise), torch.stack(pitches), step)
 
-    def _pitch(self, clip: Clip, start: int, frames: int) -> Tensor:
-        """Pitch of a crop, which is found with a little of what is around it."""
+    def _heard(self, clip: Clip, start: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Wave ``(256 frames,)`` of a crop and its pitch, which is found with a little of what is around it."""
+        if not (isinstance(self.vocoder, Vocos) and self.vocoder.source):
+            return self.features.wave(clip, start, frames), torch.zeros(0)
         first = max(0, start - _AROUND)
-        wave = self.features.wave(clip, first, start - first + frames + _AROUND)
-        return torch.from_numpy(track_pitch(wave.numpy())[start - first :][:frames])
+        crop = slice(start - first, start - first + frames)
+        wave = self.features.wave(clip, first, crop.stop + _AROUND)
+        return wave[crop.start * HOP : crop.stop * HOP], torch.from_numpy(track_pitch(wave.numpy())[crop])
+
+    def _speak(self, batch: VocoderBatch, pitch: Tensor | None = None) -> Made:
+        """The wave, with a source at a pitch or else at the one that is read; and how far that is from the true one."""
+        if not (isinstance(self.vocoder, Vocos) and self.vocoder.source):
+            return Made(self.vocoder(batch.mel, batch.noise), {})
+        x = self.vocoder.features(batch.mel)
+        unlike = self.vocoder.source.pitch_loss(x, batch.pitch)
+        return Made(self.vocoder.speak(x, batch.noise, pitch), {"pitch": unlike})
 
     def make(self, batch: VocoderBatch) -> Made:
-        if self.source is None:
-            return Made(self.vocoder(batch.mel, batch.noise), {})
-        assert isinstance(self.vocoder, Vocos)
-        x = self.vocoder.features(batch.mel)
-        loss = self.config.pitch * self.source.pitch_loss(x, batch.pitch)
-        return Made(self.vocoder.speak(x, batch.noise, batch.pitch), {"pitch": loss})
+        wave, losses = self._speak(batch, batch.pitch)
+        return Made(wave, {name: self.config.pitch * loss for name, loss in losses.items()})
 
     def evaluate(self) -> dict[str, float]:
         """Distances of whole held-out clips, at the pitch that is read, and how well it is."""
@@ -134,10 +137,8 @@ class VocoderStage(AdversarialStage):
         for index, clip in enumerate(self.test_clips):
             batch = self._collate([(clip, 0)], clip.frames, [np.random.default_rng([7, index])], 0)
             batch = map_tensors(batch, lambda tensor: tensor.to(device))
-            figures.append(self.distance(self.vocoder(batch.mel, batch.noise), batch.wave))
-            if self.source is not None and isinstance(self.vocoder, Vocos):
-                x = self.vocoder.features(batch.mel)
-                figures[-1]["pitch"] = float(self.source.pitch_loss(x, batch.pitch))
+            wave, losses = self._speak(batch)
+            figures.append(self.distance(wave, batch.wave) | {name: float(loss) for name, loss in losses.items()})
         return mean_figures(figures)
 
     def samples(self) -> dict[str, tuple[Tensor, int]]:
