@@ -89,8 +89,8 @@ def planned(places: Places, ablation: Ablation, arm: Arm) -> dict[str, Any]:
 def counted(places: Places, ablation: Ablation, arm: Arm) -> dict[str, Any]:
     """What a step of an arm costs on clips of the usual length, as the planner counts it."""
     from chelys.config import from_mapping, read_config_file
-    from chelys.train.rehearsal import rehearse
-    from chelys.train.runs import RUNS
+    from chelys.training.rehearsal import rehearse
+    from chelys.training.runs import RUNS
 
     values = read_config_file(config_of(ablation.stage), overrides(places, ablation, arm, 100))
     cost = rehearse(from_mapping(RUNS[ablation.stage], values, where=arm.name), ablation.seconds)

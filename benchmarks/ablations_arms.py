@@ -150,7 +150,7 @@ def write_codes(places: Places, arm: str, features: Path) -> None:
     """Codes of the features by an arm of ``rates_dvae``."""
     from chelys.data.codes import encode
     from chelys.data.features import Features
-    from chelys.train.run import trained_dvae
+    from chelys.training.run import trained_dvae
 
     out = places.out / "rates_data" / f"codes_{arm}.npy"
     if not out.is_file():

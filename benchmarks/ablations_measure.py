@@ -27,11 +27,11 @@ from chelys.data.features import Clip
 from chelys.data.pairs import Pairs
 from chelys.models.gaussian import noisy
 from chelys.models.schedule import STEPS
-from chelys.train.loop import load_strictly
-from chelys.train.runs import RUNS
-from chelys.train.stage import Stage
-from chelys.train.stages.dvae import usage
-from chelys.train.trained import read_weights
+from chelys.training.loop import load_strictly
+from chelys.training.runs import RUNS
+from chelys.training.stage import Stage
+from chelys.training.tasks.dvae import usage
+from chelys.training.trained import read_weights
 
 MOST_CLIPS = 64  # of a set; contrasts take all that are held out, up to
 MOST_CONTRASTED = 256

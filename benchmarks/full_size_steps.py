@@ -32,8 +32,8 @@ from chelys.data.manifest import Utterance, write_manifest
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.text.tokenizer import make_tortoise_tokenizer
-from chelys.train.loop import Trainer
-from chelys.train.run import RUNS
+from chelys.training.loop import Trainer
+from chelys.training.run import RUNS
 
 ROOT = Path(__file__).parents[1]
 #: Files of configs/tortoise_v2, with what makes their batches small.
@@ -125,7 +125,7 @@ def take_steps(name: str, folder: Path, threads: int) -> dict[str, Any]:
 
 def stage_config(values: dict[str, Any]) -> Any:
     """The loop's part of a configuration."""
-    from chelys.train.loop import LoopConfig
+    from chelys.training.loop import LoopConfig
 
     return from_mapping(LoopConfig, values["loop"])
 

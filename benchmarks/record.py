@@ -29,8 +29,8 @@ LINES = 100
 def collect(arguments: argparse.Namespace) -> None:
     """Keep what the page needs of runs."""
     from chelys.config import from_mapping
-    from chelys.train.rehearsal import rehearse
-    from chelys.train.runs import RUNS
+    from chelys.training.rehearsal import rehearse
+    from chelys.training.runs import RUNS
 
     kept = []
     for folder in arguments.runs:

@@ -28,7 +28,7 @@ from chelys.audio.rates import MEL_24K
 from chelys.config import from_mapping, read_yaml
 from chelys.data.shard_index import ShardIndex, open_shards
 from chelys.data.shards import Plan, Prepare, Sample, ShardConfig, ShardLoader
-from chelys.train.runs import RUNS
+from chelys.training.runs import RUNS
 
 RATE = MEL_24K.sample_rate
 CLIPS_IN_A_SHARD = 500

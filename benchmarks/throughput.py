@@ -33,12 +33,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from chelys.config import from_mapping, read_config_file
 from chelys.models.autoregressive import Autoregressive
-from chelys.train.counting import FlopCounter
-from chelys.train.imagined import ImaginedCorpus, imagine, imagine_weights
-from chelys.train.loop import Stage, Trainer
-from chelys.train.plan import Machine, memory_of
-from chelys.train.rehearsal import audio_seconds, imagined_settings, rehearse, start_code_book
-from chelys.train.runs import RUNS
+from chelys.training.counting import FlopCounter
+from chelys.training.imagined import ImaginedCorpus, imagine, imagine_weights
+from chelys.training.loop import Stage, Trainer
+from chelys.training.plan import Machine, memory_of
+from chelys.training.rehearsal import audio_seconds, imagined_settings, rehearse, start_code_book
+from chelys.training.runs import RUNS
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "nano"
 STAGES = ("dvae", "autoregressive", "clvp", "diffusion", "diffusion latents", "vocoder")

@@ -32,11 +32,11 @@ SEES: dict[str, set[str]] = {
     "weights": _NETWORKS - {"weights"},
     "inference": _NETWORKS,
     "data": _NETWORKS,
-    "train": {*_NETWORKS, "data"},
+    "training": {*_NETWORKS, "data"},
     "eval": {*_NETWORKS, "inference"},
     "serve": {*_NETWORKS, "inference"},
     "front": {*_NETWORKS, "inference"},
-    "cli": {*_NETWORKS, "inference", "data", "train", "eval", "serve", "front"},
+    "cli": {*_NETWORKS, "inference", "data", "training", "eval", "serve", "front"},
     "compat": {*_NETWORKS, "inference", "front"},
     "__main__": {"cli"},
 }
@@ -114,24 +114,24 @@ def test_training_and_inference_never_see_each_other() -> None:
             ahead = set().union(*(SEES[r] for r in ahead)) - seen
         return seen
 
-    assert "inference" not in reach("train") and "train" not in reach("inference")
+    assert "inference" not in reach("training") and "training" not in reach("inference")
     assert "inference" not in reach("data") and "data" not in reach("inference")
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "from chelys.train.loop import Trainer",
-        "import chelys.train.loop as loop",
-        "from chelys import train",
-        "def late():\n    from chelys.train import loop",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from chelys.train.loop import Trainer",
-        "from importlib import import_module\nloop = import_module('chelys.train.loop')",
+        "from chelys.training.loop import Trainer",
+        "import chelys.training.loop as loop",
+        "from chelys import training",
+        "def late():\n    from chelys.training import loop",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from chelys.training.loop import Trainer",
+        "from importlib import import_module\nloop = import_module('chelys.training.loop')",
     ],
 )
 def test_a_planted_offence_is_found(line: str, tmp_path: Path) -> None:
     made = {
-        "train/loop.py": "",
+        "training/loop.py": "",
         "audio/mel.py": "",
         "inference/good.py": "import chelys.audio.mel",
         "inference/bad.py": line,
@@ -140,7 +140,7 @@ def test_a_planted_offence_is_found(line: str, tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     found = offences(tmp_path)
-    assert found and all(f.startswith("inference/bad.py:") and "must not see train" in f for f in found)
+    assert found and all(f.startswith("inference/bad.py:") and "must not see training" in f for f in found)
 
 
 def test_every_package_used_is_declared_and_every_core_dependency_used() -> None:
@@ -164,7 +164,7 @@ def test_every_package_used_is_declared_and_every_core_dependency_used() -> None
     aligning = modules(extras["align"])
     assert all(needs_extra[name] <= {"inference"} for name in aligning & set(needs_extra)), needs_extra
     others = {name: rooms for name, rooms in needs_extra.items() if name not in aligning}
-    assert all(rooms <= {"config", "data", "train"} for rooms in others.values()), others
+    assert all(rooms <= {"config", "data", "training"} for rooms in others.values()), others
 
 
 def test_only_the_aligner_imports_what_the_extra_for_alignment_brings() -> None:

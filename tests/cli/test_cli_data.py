@@ -65,7 +65,7 @@ def test_features(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -
 
 def test_train(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     run_stage = Recorder(Path("run/dvae.safetensors"), figures=({"loss": 1.0},))
-    stand_in(monkeypatch, "chelys.train.run", run_stage=run_stage)
+    stand_in(monkeypatch, "chelys.training.run", run_stage=run_stage)
     result = invoke("train", "dvae", "--config", "c.yaml", "loop.steps=10", "run=x", "--no-resume")
     assert result.stdout == "run/dvae.safetensors\n"
     assert run_stage.args == ("dvae", Path("c.yaml"), ["loop.steps=10", "run=x"])
@@ -78,7 +78,7 @@ def test_a_users_error_of_the_trainer_is_one_line(refused: Callable[..., str], m
     def run_stage(*args: Any, **kwargs: Any) -> None:
         raise ConfigError("unknown stage 'x': choose dvae")
 
-    stand_in(monkeypatch, "chelys.train.run", run_stage=run_stage)
+    stand_in(monkeypatch, "chelys.training.run", run_stage=run_stage)
     assert refused("train", "x", "--config", "c.yaml") == "unknown stage 'x': choose dvae"
 
 

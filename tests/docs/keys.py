@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chelys.data.pairs import PairConfig
-from chelys.train.schedule import LoopConfig
+from chelys.training.schedule import LoopConfig
 
 CLASSES: dict[str, type] = {"loop": LoopConfig, "pairs": PairConfig}
 _SECTION = re.compile(r"<!-- keys: (?P<name>\w+) -->\n.*?<!-- /keys -->", re.S)

@@ -185,7 +185,7 @@ def codes(
     """Encode every clip."""
     from chelys.data.codes import encode
     from chelys.data.features import Features
-    from chelys.train.run import trained_dvae
+    from chelys.training.run import trained_dvae
 
     with progress_bar() as update:
         dvae, mel_range = trained_dvae(run)

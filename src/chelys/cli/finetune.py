@@ -19,9 +19,9 @@ from chelys.errors import ConfigError, OutputError, UserError, VoiceError
 
 if TYPE_CHECKING:
     from chelys.inference.synthesizer import Synthesizer
-    from chelys.train.finetuning.adapt import Outcome
-    from chelys.train.finetuning.config import FinetuneConfig
-    from chelys.train.finetuning.material import Material
+    from chelys.training.finetuning.adapt import Outcome
+    from chelys.training.finetuning.config import FinetuneConfig
+    from chelys.training.finetuning.material import Material
 
 HELP = (
     "Adapt a model to one voice, from minutes of its speech with transcripts. What comes of it is a model folder that "
@@ -66,8 +66,8 @@ def finetune(
     if out.exists():
         raise OutputError(f"{out} exists: choose another folder with --out, or remove it")
     from chelys.config import from_mapping
-    from chelys.train.finetuning import adapt
-    from chelys.train.finetuning.config import FinetuneConfig
+    from chelys.training.finetuning import adapt
+    from chelys.training.finetuning.config import FinetuneConfig
 
     values = _settings(overrides or [], 0 if everything else lora) | {"device": device.partition(":")[0]}
     if values["device"] == "mps":
@@ -106,7 +106,7 @@ def finetune(
 
 def _watching(stage: str, update: Callable[..., None] | None) -> Callable[[int, int, dict[str, float]], None]:
     """Shows the newest held-out losses all the while: in the bar, or without one in a line for each evaluation."""
-    from chelys.train.finetuning.adapt import DECIDES
+    from chelys.training.finetuning.adapt import DECIDES
 
     held_out: dict[str, float] = {}
 
@@ -134,7 +134,7 @@ def _check_name(name: str) -> None:
 def _settings(overrides: list[str], rank: int | None) -> dict[str, Any]:
     """Values of ``key.inner=value`` over the defaults; what kind each must be is checked with the configuration."""
     from chelys.config import to_mapping
-    from chelys.train.finetuning.config import FinetuneConfig
+    from chelys.training.finetuning.config import FinetuneConfig
 
     values = to_mapping(FinetuneConfig())
     if rank is not None:
@@ -173,7 +173,7 @@ def _prepare(
     synthesizer: Synthesizer, source: Path, work: Path, settings: FinetuneConfig, base: Path | None
 ) -> Material:
     from chelys.inference.voice_vectors import leveled
-    from chelys.train.finetuning import adapt
+    from chelys.training.finetuning import adapt
 
     done = 0
     with progress_bar() as update:

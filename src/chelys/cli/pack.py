@@ -23,8 +23,8 @@ def pack(
     """Weights first, then the voices, which those weights make of clips of the corpus."""
     from chelys.config import from_mapping, read_config_file
     from chelys.inference.synthesizer import Synthesizer
-    from chelys.train.pack import PackConfig, voice_clips
-    from chelys.train.pack import pack as pack_weights
+    from chelys.training.pack import PackConfig, voice_clips
+    from chelys.training.pack import pack as pack_weights
 
     wanted = from_mapping(PackConfig, read_config_file(config, overrides or []), where=str(config))
     pack_weights(wanted, out)

@@ -34,7 +34,7 @@ def train(
     for override in overrides or []:
         if not override.partition("=")[0] or "=" not in override:
             raise ConfigError(f"{override!r} is not KEY=VALUE: write for example loop.steps=1000")
-    from chelys.train.run import run_stage
+    from chelys.training.run import run_stage
 
     first = os.environ.get("RANK", "0") == "0"  # one of several processes speaks for all
     with training_bar(stage, shown=first and sys.stderr is not None and sys.stderr.isatty()) as progress:

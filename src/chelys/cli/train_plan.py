@@ -14,7 +14,7 @@ from chelys.cli.console import tell
 from chelys.errors import ConfigError
 
 if TYPE_CHECKING:
-    from chelys.train.plan import Plan
+    from chelys.training.plan import Plan
 
 HELP = "Foretell memory, steps, hours and operations of a run, from a step that is counted and not computed."
 EXAMPLE = "Example: chelys train plan --config configs/tortoise_v2/autoregressive.yaml --gpus 8 --gpu-memory 24"
@@ -67,8 +67,8 @@ def plan(
 ) -> None:
     """Read the run, count a step, print what follows."""
     from chelys.config import from_mapping, read_config_file
-    from chelys.train.plan import A100, Machine, make_plan
-    from chelys.train.runs import RUNS
+    from chelys.training.plan import A100, Machine, make_plan
+    from chelys.training.runs import RUNS
 
     name = stage or stage_of(config, tuple(RUNS))
     if name not in RUNS:
@@ -97,7 +97,7 @@ def stage_of(config: Path, stages: tuple[str, ...]) -> str:
 
 
 def _matrix_rate(precision: str) -> float:
-    from chelys.train.counting import matrix_rate
+    from chelys.training.counting import matrix_rate
 
     return matrix_rate(precision)
 

@@ -1,0 +1,207 @@
+"""Runs to a model folder: the averaged weights of every stage, the tokenizer, one configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from chelys.audio.mel import MelRange
+from chelys.config import from_mapping
+from chelys.data.batching import is_held_out
+from chelys.data.features import Features
+from chelys.errors import ConfigError
+from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
+from chelys.models.clvp import CLVP, CLVPConfig
+from chelys.models.code_rules import CodeRules
+from chelys.models.cvvp import CVVP, CVVPConfig
+from chelys.models.detector import Detector, DetectorConfig
+from chelys.models.diffusion import Diffusion, DiffusionConfig
+from chelys.models.dvae import DVAE, DVAEConfig
+from chelys.models.hifigan import HiFiGAN, HiFiGANConfig
+from chelys.models.univnet import UnivNet, UnivNetConfig
+from chelys.models.vocos import Vocos, VocosConfig
+from chelys.models.voice_prior import VoicePrior, VoicePriorConfig
+from chelys.text.tokenizer import Tokenizer
+from chelys.training.run import RUNS, load_trained
+from chelys.weights.folder import ModelConfig, contradiction, save_model
+
+#: Stages without which nothing speaks, or nothing could be trained on.
+NEEDED = ("dvae", "autoregressive", "clvp", "diffusion", "vocoder")
+#: Stages whose networks a model may have besides.
+FURTHER = ("cvvp", "hifigan", "autoregressive_prior", "diffusion_prior", "detector")
+#: Sizes and network of most stages; the vocoder may be one of two, and priors are as wide as their listener's voices.
+NETWORKS: dict[str, tuple[type, Callable[..., nn.Module]]] = {
+    "dvae": (DVAEConfig, DVAE),
+    "autoregressive": (AutoregressiveConfig, Autoregressive),
+    "clvp": (CLVPConfig, CLVP),
+    "diffusion": (DiffusionConfig, Diffusion),
+    "cvvp": (CVVPConfig, CVVP),
+    "hifigan": (HiFiGANConfig, lambda sizes: HiFiGAN(sizes, weight_norm=True)),
+    "detector": (DetectorConfig, Detector),
+}
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """What goes into the folder.
+
+    Attributes:
+        name: Of the model.
+        runs: Stage to the folder of its run. ``dvae``, ``autoregressive``, ``clvp``, ``diffusion`` and ``vocoder`` must
+            be there; ``cvvp``, ``hifigan``, ``autoregressive_prior``, ``diffusion_prior`` and ``detector`` may be.
+        text: Folder of the tokenizer.
+        features: Feature folder that the built-in voices' clips come from.
+        mel_range: Log-mels that become -1 and 1.
+        default_voice: Built-in voice that speaks when none is named.
+        borrowed: Its share in how voices read that users make of clips; built-in ones read for themselves.
+        voices: Built-in voice to speaker of the corpus.
+        clips: Clips of each voice.
+        kept_seconds: How much of its clips a voice file carries, so that other models can use the voice.
+        family: Whose presets the model is spoken with.
+        front_end: ``published`` where the codes have a front end of their own, as in the tortoise-v2 recipes.
+        cleaner: What made words of the texts in training.
+        text_stops: Stop ids behind a text before any network reads it; the published model has one.
+        code_rules: What is done to codes before they are read again.
+        license: Of the weights (SPDX).
+    """
+
+    name: str
+    runs: dict[str, Path]
+    text: Path
+    features: Path
+    mel_range: MelRange
+    default_voice: str
+    borrowed: float = 0.0
+    voices: dict[str, str] = field(default_factory=dict)
+    clips: int = 3
+    kept_seconds: float = 3.0
+    family: Literal["nano", "tortoise-v2"] = "nano"
+    front_end: Literal["shared", "published"] = "shared"
+    cleaner: Literal["chelys", "tortoise", "basic"] = "chelys"
+    text_stops: int = 0
+    code_rules: CodeRules | None = None
+    license: str = "Apache-2.0"
+
+
+def pack(config: PackConfig, out: Path) -> ModelConfig:
+    """Write the model folder, without voices.
+
+    Raises:
+        ConfigError: If a run is missing, not finished, of a stage that a model folder has no place for, or does not go
+            with the others.
+    """
+    _check_stages(config)
+    tokenizer = Tokenizer.load(config.text, cleaner=config.cleaner)
+    stages = [stage for stage in (*NEEDED, *FURTHER) if stage in config.runs]
+    settings = {stage: _settings(config, stage) for stage in stages}
+    for stage in stages:
+        _check_run(config, stage, settings[stage])
+    made = {stage: _network(config, stage, settings[stage]) for stage in stages}
+    model = ModelConfig(
+        name=config.name,
+        mel_range=config.mel_range,
+        family=config.family,
+        front_end=config.front_end,
+        cleaner=config.cleaner,
+        text_stops=config.text_stops,
+        code_rules=config.code_rules,
+        default_voice=config.default_voice,
+        borrowed=config.borrowed,
+        license=config.license,
+        **{field: sizes for field, sizes, _ in made.values()},
+    )
+    if fault := contradiction(model):
+        raise ConfigError(f"these runs do not go together: {fault}")
+    networks = {stage: network for stage, (_, _, network) in made.items()}
+    for stage, network in networks.items():
+        load_trained(network, config.runs[stage] / f"{stage}.safetensors")
+        if isinstance(network, UnivNet | HiFiGAN):
+            network.fold()  # training holds kernels as direction and length, speaking does not
+    return save_model(out, model, networks, tokenizer)
+
+
+def _check_stages(config: PackConfig) -> None:
+    """Refuse stages that nothing is known of, and what lacks one that is needed."""
+    for stage in NEEDED:
+        if stage not in config.runs:
+            raise ConfigError(f"runs lacks {stage}")
+    for stage in config.runs:
+        if stage == "classifier":
+            raise ConfigError(
+                "runs.classifier: a model folder has no place for the clip classifier, which sorts corpora and is "
+                "no part of speech; leave it out, and see docs/classifier.md"
+            )
+        if stage not in RUNS:
+            raise ConfigError(f"runs.{stage}: no such stage; choose from {', '.join((*NEEDED, *FURTHER))}")
+
+
+def _settings(config: PackConfig, stage: str) -> dict[str, Any]:
+    """What a run was trained with."""
+    path = config.runs[stage] / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"no run of {stage} in {config.runs[stage]}: train it first")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf8")))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): start the run again, it goes on where it stopped") from error
+
+
+def _check_run(config: PackConfig, stage: str, settings: dict[str, Any]) -> None:
+    """Refuse what would load without a word, and speak nonsense: other mels, or codes where latents are given."""
+    heard = MelRange(-1.0, 1.0) if config.front_end == "published" else config.mel_range
+    wanted = {"autoregressive": heard, "diffusion": config.mel_range, "vocoder": config.mel_range}.get(stage)
+    if stage == "vocoder" and settings.get("univnet"):
+        wanted = None  # it reads mels as they are
+    if wanted and "mel_range" in settings:
+        trained = from_mapping(MelRange, settings["mel_range"], where=str(config.runs[stage]))
+        if trained != wanted:
+            raise ConfigError(
+                f"{config.runs[stage]} was trained with mel_range {trained.low:g} to {trained.high:g}, but the model's "
+                f"would be {wanted.low:g} to {wanted.high:g}: give the range of the runs"
+            )
+    if stage == "diffusion" and settings.get("stage", {}).get("content") == "codes":
+        raise ConfigError(
+            f"{config.runs[stage]} renders codes; speech is rendered from latents: train the phase with "
+            "stage.content=latents, which starts from these weights"
+        )
+
+
+def _network(config: PackConfig, stage: str, settings: dict[str, Any]) -> tuple[str, Any, nn.Module]:
+    """Field of the model's configuration, sizes, and the network without its weights."""
+    where = str(config.runs[stage] / "config.json")
+    if stage == "vocoder" and settings.get("univnet"):
+        univnet = from_mapping(UnivNetConfig, settings["univnet"], where=where)
+        return "univnet", univnet, UnivNet(univnet, weight_norm=True)
+    if stage == "vocoder":
+        vocos = from_mapping(VocosConfig, settings.get("network", {}), where=where)
+        return "vocos", vocos, Vocos(vocos, config.mel_range)
+    if stage == "autoregressive_prior":
+        listener = from_mapping(AutoregressiveConfig, settings.get("listener_network", {}), where=where)
+        prior = VoicePriorConfig(listener.dim)
+        return stage, prior, VoicePrior(prior)
+    if stage == "diffusion_prior":
+        renderer = from_mapping(DiffusionConfig, settings.get("listener_network", {}), where=where)
+        prior = VoicePriorConfig(2 * renderer.dim)
+        return stage, prior, VoicePrior(prior)
+    sizes_type, network_type = NETWORKS[stage]
+    sizes: Any = from_mapping(sizes_type, settings.get("network", {}), where=where)
+    return stage, sizes, network_type(sizes)
+
+
+def voice_clips(config: PackConfig, speaker: str) -> list[Path]:
+    """Recordings that make a built-in voice: training clips of three to nine seconds, the first ones.
+
+    Raises:
+        ConfigError: If the corpus has too few of them.
+    """
+    features = Features(config.features)
+    mine = [c for c in features.clips if c.speaker == speaker and not is_held_out(c)]
+    fit = [c for c in mine if 280 <= c.frames <= 850] or mine
+    if not fit:
+        raise ConfigError(f"no clips of {speaker!r} in {config.features}")
+    return [Path(c.audio) for c in fit[: config.clips]]

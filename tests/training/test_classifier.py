@@ -1,0 +1,98 @@
+"""The clip classifier's stage: its batches are functions of seed, step and row, and its loss can be learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from chelys.data.prepare.classifier import ClipClassifier
+from chelys.errors import ConfigError
+from chelys.models.clip_classifier import CLASSES, FAULTS
+from chelys.training.run import run_stage
+from chelys.training.stage import Stage
+from chelys.training.tasks.classifier import ClassifierStage, ClassifierStageConfig, classes
+
+Build = Callable[..., Stage]
+
+
+def same(one: Any, other: Any) -> bool:
+    return (
+        one.mel.shape == other.mel.shape and torch.equal(one.mel, other.mel) and torch.equal(one.faults, other.faults)
+    )
+
+
+def test_a_batch_is_a_function_of_its_step(build: Build) -> None:
+    first, again = build("classifier"), build("classifier")
+    first.batch(5)  # what was asked before does not matter
+    for step in (0, 1, 2):
+        batch = first.batch(step)
+        assert same(batch, first.batch(step)) and same(batch, again.batch(step))
+        rows, bands, frames = batch.mel.shape
+        assert (rows, bands) == (4, 100) and batch.faults.shape == (4, len(FAULTS))
+        assert int(0.5 * 0.8 * 93) <= frames <= int(0.8 * 93.75) + 1  # 0.5 to 0.8 s, a fifth of it lost
+        assert set(batch.faults.unique().tolist()) <= {0.0, 1.0}
+    assert not same(first.batch(0), first.batch(1))
+
+
+def test_parts_of_a_batch_are_its_rows(build: Build) -> None:
+    stage, whole = build("classifier"), build("classifier").batch(4)
+    assert stage.rows(4) == 4
+    for rows in (slice(0, 1), slice(1, 3), slice(3, 4)):
+        part = stage.part(4, rows)
+        torch.testing.assert_close(part.mel, whole.mel[rows], rtol=0, atol=1e-3)  # sums in another order
+        assert torch.equal(part.faults, whole.faults[rows])
+
+
+def test_blocks_come_again_but_not_as_they_were(build: Build) -> None:
+    stage = build("classifier", stage={"shortened": 0.0})
+    first, later = stage.batch(1), stage.batch(4)  # of three blocks
+    assert torch.equal(first.faults, later.faults) and first.mel.shape == later.mel.shape
+    difference = later.mel - first.mel
+    assert difference.abs().mean() > 0.05
+    torch.testing.assert_close(difference, difference[:, :, :1].expand_as(difference), rtol=0, atol=0.01)  # colour
+    new = build("classifier", stage={"blocks": 0, "shortened": 0.0})
+    assert new.batch(1).mel.shape != new.batch(4).mel.shape or not torch.equal(new.batch(1).mel, new.batch(4).mel)
+
+
+def test_held_out_speakers_are_for_evaluation_alone(build: Build) -> None:
+    stage = build("classifier", stage={"held_out_speakers": ["bob"]})
+    assert isinstance(stage, ClassifierStage)
+    assert stage.mixes.speech.speakers == ["ada", "cleo"] and stage.test_mixes.speech.speakers == ["bob"]
+
+
+def test_one_batch_can_be_learned(build: Build, learn: Callable[..., list[dict[str, Any]]]) -> None:
+    stage = build("classifier", network={"dropout": 0.0}, stage={"rows": 6, "smooth": 0.0})
+    log = learn(stage, steps=40, learning_rate=1e-2)
+    assert log[-1]["faults"] < 0.4 * log[0]["faults"]
+
+
+def test_evaluation(build: Build) -> None:
+    stage = build("classifier", stage={"test_mixes": 12})
+    stage.network.eval()
+    with torch.no_grad():
+        figures, again = stage.evaluate(), stage.evaluate()
+    assert figures == again and set(figures) == {"faults", "accuracy", *CLASSES}
+    assert all(0 <= figures[name] <= 1 for name in ("accuracy", *CLASSES))
+    assert figures["accuracy"] == pytest.approx(sum(figures[name] for name in CLASSES) / len(CLASSES))
+
+
+def test_classes() -> None:
+    faults = torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5], [0.6, 0.9, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.51]])
+    assert [CLASSES[i] for i in classes(faults)] == ["clean", "music", "telephone"]
+
+
+def test_bad_settings() -> None:
+    for seconds in ((0.1, 2.0), (3.0, 2.0)):
+        with pytest.raises(ConfigError, match="it must be a shortest window of 0.5 s or more, and a longest"):
+            ClassifierStageConfig(seconds=seconds)
+
+
+def test_a_run_folder_can_be_listened_with(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    run_stage("classifier", config_file("classifier", loop={"steps": 2, "evaluate_every": 2, "checkpoint_every": 2}))
+    heard = ClipClassifier.load(tmp_path / "run").classify(np.sin(np.arange(24_000, dtype=np.float32)))
+    assert tuple(heard) == CLASSES
