@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from chelys.weights.convert import OPTIONAL, REQUIRED
+from chelys.tortoise.convert import OPTIONAL, REQUIRED
+from chelys.tortoise.name_tables import TABLES
+from chelys.tortoise.sizes import PUBLISHED
+from chelys.tortoise.state_dicts import to_tortoise
 from chelys.weights.folder import skeleton
-from chelys.weights.name_tables import TABLES
-from chelys.weights.sizes import PUBLISHED
-from chelys.weights.tortoise import to_tortoise
 
 MASK = 1012  # positions that the causal masks of older files cover
 

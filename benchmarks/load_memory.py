@@ -47,9 +47,9 @@ def invent(folder: Path) -> None:
     import torch
 
     from chelys.text.tokenizer import make_tortoise_tokenizer
-    from chelys.weights.convert import file_of
+    from chelys.tortoise.convert import file_of
+    from chelys.tortoise.sizes import PUBLISHED
     from chelys.weights.folder import published_config, skeleton, write_config
-    from chelys.weights.sizes import PUBLISHED
     from chelys.weights.tensor_file import write_tensors
 
     hashes = {}

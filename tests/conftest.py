@@ -12,6 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import tiny_published  # noqa: E402
 import toy  # noqa: E402
 
 from chelys.inference.synthesizer import Synthesizer  # noqa: E402
@@ -51,5 +52,21 @@ def toy_copy(toy_folder: Path, tmp_path: Path) -> Callable[[], Path]:
 
     def copy() -> Path:
         return Path(shutil.copytree(toy_folder, tmp_path / "model"))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of published files in small; not to be changed."""
+    return tiny_published.make(tmp_path_factory.mktemp("published") / "tiny")
+
+
+@pytest.fixture
+def tiny_copy(tiny: Path, tmp_path: Path) -> Callable[[], Path]:
+    """Make such a folder of one's own, to be damaged."""
+
+    def copy() -> Path:
+        return Path(shutil.copytree(tiny, tmp_path / "published"))
 
     return copy

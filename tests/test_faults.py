@@ -76,7 +76,7 @@ import chelys
 tts = chelys.load({str(toy_folder)!r})
 options = chelys.SpeechOptions(candidates=1, steps=1)
 assert tts.speak("Hello.", seed=1, options=options).seconds > 0
-import chelys.compat.tortoise
+import chelys.tortoise.api
 print("spoken")
 """
     environment = {"PYTHONPATH": str(Path(chelys.__file__).parents[1]), "OMP_NUM_THREADS": "1"}

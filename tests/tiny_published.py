@@ -12,16 +12,16 @@ from torch import Tensor
 
 from chelys.models.autoregressive import AutoregressiveConfig
 from chelys.models.clvp import CLVPConfig
-from chelys.models.cvvp import CVVPConfig
-from chelys.models.detector import DetectorConfig
 from chelys.models.diffusion import DiffusionConfig
 from chelys.models.dvae import DVAEConfig
-from chelys.models.hifigan import HiFiGANConfig
-from chelys.models.univnet import UnivNetConfig
-from chelys.models.voice_prior import VoicePriorConfig
+from chelys.tortoise.cvvp import CVVPConfig
+from chelys.tortoise.detector import DetectorConfig
+from chelys.tortoise.hifigan import HiFiGANConfig
+from chelys.tortoise.name_tables import TABLES
+from chelys.tortoise.state_dicts import to_tortoise
+from chelys.tortoise.univnet import UnivNetConfig
+from chelys.tortoise.voice_prior import VoicePriorConfig
 from chelys.weights.folder import NETWORKS
-from chelys.weights.name_tables import TABLES
-from chelys.weights.tortoise import to_tortoise
 
 CODES = 300
 

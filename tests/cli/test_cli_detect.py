@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from chelys.audio import io
 from chelys.cli import detect as verb
 from chelys.errors import AudioError, ModelError, UserError
-from chelys.inference import detection
-from chelys.models.detector import Detector, DetectorConfig
+from chelys.tortoise import detection
+from chelys.tortoise.detector import Detector, DetectorConfig
 
 RATE = 24_000
 WINDOW = 20_000  # samples, in place of 220,000

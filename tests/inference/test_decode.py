@@ -14,7 +14,7 @@ from chelys.inference.decode import Prompt, Take, code_limit, decode, decode_nai
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer, take_generator
 from chelys.models.autoregressive import Autoregressive
-from chelys.models.code_rules import CodeRules
+from chelys.tortoise.code_rules import CodeRules
 
 GREEDY = SpeechOptions(temperature=0.0)
 SAMPLED = SpeechOptions(temperature=0.8)

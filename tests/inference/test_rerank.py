@@ -16,8 +16,8 @@ from chelys.inference.decode import Take
 from chelys.inference.rerank import ROWS, ranked, score
 from chelys.inference.synthesizer import Synthesizer
 from chelys.models.clvp import CLVP, CLVPConfig
-from chelys.models.code_rules import CodeRules
-from chelys.models.cvvp import CVVP, CVVPConfig
+from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.cvvp import CVVP, CVVPConfig
 
 TEXT = torch.tensor([5, 9, 12, 7])
 RULES = CodeRules(silence=9, calm=3, tail=(4, 5), length=12)

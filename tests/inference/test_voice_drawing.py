@@ -18,7 +18,7 @@ from chelys.errors import VoiceError
 from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
 from chelys.inference.voice_drawing import draw_voice, drawn_seed
-from chelys.models.voice_prior import VoicePrior, VoicePriorConfig
+from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.weights.folder import save_model
 
 

@@ -12,7 +12,6 @@ import toy
 from torch import Tensor
 
 from chelys.audio.mel import PUBLISHED_MEL_RANGE
-from chelys.audio.published import code_mel, diffusion_mel
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.audio.resample import resample
 from chelys.errors import VoiceError
@@ -20,6 +19,7 @@ from chelys.inference.voice import Voice, clip_mels, make_voice
 from chelys.inference.voice_vectors import covering, leveled, pieces_of, published_code_mels
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
+from chelys.tortoise.mel import code_mel, diffusion_mel
 
 RATE = 22_050
 SIX_SECONDS = 132_300

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
-from chelys.models.cvvp import CVVP, CVVPConfig
-from chelys.models.detector import Detector, DetectorConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.models.dvae import DVAE, DVAEConfig
-from chelys.models.hifigan import HiFiGAN, HiFiGANConfig
-from chelys.models.univnet import UnivNet, UnivNetConfig
-from chelys.models.voice_prior import VoicePrior, VoicePriorConfig
+from chelys.tortoise.cvvp import CVVP, CVVPConfig
+from chelys.tortoise.detector import Detector, DetectorConfig
+from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig
+from chelys.tortoise.univnet import UnivNet, UnivNetConfig
+from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 
 FOLDER = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent)
 Sizes = dict[str, Any]  # the arguments of the original's constructor

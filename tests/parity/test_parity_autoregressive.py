@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from chelys.weights.tortoise import from_tortoise
+from chelys.tortoise.state_dicts import from_tortoise
 
 
 @pytest.fixture

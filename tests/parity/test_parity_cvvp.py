@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch.nn.functional as F
 
-from chelys.weights.tortoise import from_tortoise
+from chelys.tortoise.state_dicts import from_tortoise
 
 
 @pytest.fixture

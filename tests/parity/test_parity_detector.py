@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chelys.models.detector import SYNTHETIC
-from chelys.weights.tortoise import from_tortoise
+from chelys.tortoise.detector import SYNTHETIC
+from chelys.tortoise.state_dicts import from_tortoise
 
 
 @pytest.fixture

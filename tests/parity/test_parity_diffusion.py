@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chelys.weights.tortoise import from_tortoise
+from chelys.tortoise.state_dicts import from_tortoise
 
 
 @pytest.fixture

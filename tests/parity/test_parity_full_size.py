@@ -24,8 +24,8 @@ from chelys.inference.denoise import estimate_clean, guidance_at, process_of
 from chelys.inference.samplers import ddim_step
 from chelys.models.gaussian import posterior
 from chelys.models.schedule import Process
-from chelys.weights.name_tables import TABLES
-from chelys.weights.tortoise import from_tortoise, to_tortoise
+from chelys.tortoise.name_tables import TABLES
+from chelys.tortoise.state_dicts import from_tortoise, to_tortoise
 
 slow = pytest.mark.slow
 TOLERANCE = 1e-4  # absolute; most outputs are of the size of 1

@@ -9,8 +9,8 @@ import torch
 
 from chelys.inference.decode import Prompt, decode, decode_naively, decode_stream
 from chelys.inference.options import SpeechOptions
-from chelys.models.code_rules import CodeRules
-from chelys.weights.tortoise import from_tortoise
+from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.state_dicts import from_tortoise
 
 GREEDY = SpeechOptions(temperature=0.0, typical_mass=1.0, repetition_penalty=1.0)
 #: What the fixture's call with a penalty had.

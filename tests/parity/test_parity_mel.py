@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from chelys.audio.mel import PUBLISHED_MEL_RANGE, log_mel, mel_filters
-from chelys.audio.published import code_mel, diffusion_mel
 from chelys.audio.rates import MEL_22K, MEL_24K
 from chelys.audio.resample import resample
+from chelys.tortoise.mel import code_mel, diffusion_mel
 
 FOLDER = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent)
 LOOSE = 1e-3  # absolute: logarithms of small powers, and a filter of another library

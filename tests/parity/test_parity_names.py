@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from chelys.errors import ModelError
-from chelys.weights.tortoise import fold, from_tortoise, to_tortoise
+from chelys.tortoise.state_dicts import fold, from_tortoise, to_tortoise
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from torch import Tensor
 from chelys.inference.denoise import denoise, estimate_clean, guidance_at, process_of
 from chelys.inference.samplers import ddpm_step, dpm_step
 from chelys.models.schedule import Process, packed_steps
-from chelys.weights.tortoise import from_tortoise
+from chelys.tortoise.state_dicts import from_tortoise
 
 FILE = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent) / "diffusion.safetensors"
 LOOP = 2e-3  # of whole trajectories, absolute: errors grow through the steps

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from chelys.text.split_tortoise import cut, split_tortoise
 from chelys.text.tokenizer import Tokenizer, make_tortoise_tokenizer
-from chelys.text.tortoise_cleaner import basic, clean
+from chelys.tortoise.cleaner import basic, clean
+from chelys.tortoise.splitter import cut, split_tortoise
 
 HERE = Path(__file__).parent
 

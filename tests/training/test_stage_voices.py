@@ -16,7 +16,7 @@ import toy_corpus
 
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.errors import ConfigError, ManifestError
-from chelys.models.detector import SYNTHETIC
+from chelys.tortoise.detector import SYNTHETIC
 from chelys.training.loop import Stage
 from chelys.training.losses import kernel_distance, mean_distance, variance_distance
 from chelys.training.tasks.detector import PEOPLE

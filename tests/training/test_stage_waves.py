@@ -133,7 +133,7 @@ def test_crops_of_hifigan_lie_at_the_time_of_their_latents(build: Build) -> None
     heard: list[Tensor] = []
     stage.hifigan.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[0]))
     stage.make(batch)
-    from chelys.models.hifigan import stretch
+    from chelys.tortoise.hifigan import stretch
 
     for r, (t, m) in enumerate(zip(batch.text_lengths.tolist(), batch.code_lengths.tolist(), strict=True)):
         one, first = slice(r, r + 1), int(batch.first[r])

@@ -14,10 +14,10 @@ import pytest
 from huggingface_hub.utils import OfflineModeIsEnabled
 
 from chelys.errors import ModelError, OutputError
+from chelys.tortoise.name_tables import TABLES
 from chelys.weights import checks, hub
 from chelys.weights.catalog import find_model
 from chelys.weights.folder import load_model, read_config
-from chelys.weights.name_tables import TABLES
 
 COMMIT = "c0ffee"
 FIRST, SECOND = hub.SOURCES

@@ -39,10 +39,10 @@ def convert(
     if weight_norm not in ("keep", "fold"):
         raise UserError(f"unknown weight norm {weight_norm!r}: choose keep or fold")
     left_out = [name for name in without.split(",") if name]
+    from chelys.tortoise.convert import convert as to_folder
+    from chelys.tortoise.convert import find_checkpoints
+    from chelys.tortoise.export import export
     from chelys.weights.checks import gigabytes
-    from chelys.weights.convert import convert as to_folder
-    from chelys.weights.convert import find_checkpoints
-    from chelys.weights.export import export
     from chelys.weights.folder import CONFIG_FILE
 
     source, target = source.expanduser(), target.expanduser()

@@ -36,7 +36,7 @@ def detect(
 
     reference = compat == "reference"
     wave = read(file, OUTPUT_RATE, reference=reference)
-    from chelys.inference import detection
+    from chelys.tortoise import detection
     from chelys.weights.catalog import find_model
     from chelys.weights.placement import place
 

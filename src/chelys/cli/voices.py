@@ -71,7 +71,7 @@ def add_voice(
     """Refuse a bad name before anything is loaded; keep the voice whole or not at all."""
     path = _place_on_shelf(name, force)
     from chelys.audio.io import clip_paths
-    from chelys.inference.tortoise_voice import latents_file
+    from chelys.tortoise.voice_files import latents_file
 
     latents = latents_file(clips[0]) if len(clips) == 1 else None
     files = [latents] if latents else clip_paths(clips)

@@ -1,1 +1,1 @@
-"""For programs that were written for other packages: their interfaces over chelys."""
+"""Moved: ``chelys.tortoise.api`` is ``chelys.tortoise.api``; this name stays for one release."""

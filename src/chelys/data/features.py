@@ -28,12 +28,12 @@ import soxr
 import torch
 
 from chelys.audio.mel import log_mel
-from chelys.audio.published import code_mel
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, SAMPLES_PER_CODE, MelSpec
 from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.bad_clips import BadClip, BadClips
 from chelys.data.manifest import Utterance, read_manifest
 from chelys.errors import ManifestError
+from chelys.tortoise.mel import code_mel
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ import soxr
 import torch
 
 from chelys.audio.mel import log_mel
-from chelys.audio.published import code_mel
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, SAMPLES_PER_CODE
 from chelys.data.bad_clips import BadClips
 from chelys.data.codes import Codes
@@ -23,6 +22,7 @@ from chelys.data.features import Clip, Features, FrontEnd, fitted
 from chelys.data.shard_index import ShardIndex, descriptions, open_shards, speaker_of
 from chelys.data.shards import Reader, Sample
 from chelys.errors import ManifestError
+from chelys.tortoise.mel import code_mel
 
 _REMEMBERED = 64  # clips: those of a batch are asked for more than once
 _MARGIN = 2  # frames to either side that a window reaches into

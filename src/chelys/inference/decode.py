@@ -17,7 +17,7 @@ from chelys.errors import TextError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.sampling import draw, forbid
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
-from chelys.models.code_rules import CodeRules
+from chelys.tortoise.code_rules import CodeRules
 
 
 @dataclass(frozen=True)

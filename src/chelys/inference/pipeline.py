@@ -21,8 +21,8 @@ from chelys.inference.decode import Prompt, Take, code_limit, decode, decode_str
 from chelys.inference.denoise import denoise
 from chelys.inference.options import SpeechOptions
 from chelys.inference.voice import Voice, clip_mels
-from chelys.models.code_rules import CodeRules
-from chelys.models.hifigan import HiFiGAN
+from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.hifigan import HiFiGAN
 from chelys.weights.folder import Model
 
 #: Codes between two pieces of a streamed wave, as published: 1.9 seconds.

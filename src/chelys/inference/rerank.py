@@ -16,8 +16,8 @@ from torch import Tensor
 from chelys.errors import VoiceError
 from chelys.inference.decode import Take
 from chelys.models.clvp import CLVP
-from chelys.models.code_rules import CodeRules
-from chelys.models.cvvp import CVVP
+from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.cvvp import CVVP
 
 #: Rows of one length that are read at a time, to bound the memory.
 ROWS = 16

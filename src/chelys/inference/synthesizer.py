@@ -20,8 +20,6 @@ import torch
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import UserError
-from chelys.inference import redact
-from chelys.inference.alignment import Aligner
 from chelys.inference.options import Compat, SpeechOptions, options_for
 from chelys.inference.pipeline import Pipeline
 from chelys.inference.speech import Candidate, Chunk, Speech
@@ -29,8 +27,10 @@ from chelys.inference.voice import KEPT_SECONDS, Voice, require_clips
 from chelys.inference.voices import Voices
 from chelys.text.normalize import check_speakable
 from chelys.text.split import Sentence, split
-from chelys.text.split_tortoise import split_tortoise
 from chelys.text.tokenizer import Encoding
+from chelys.tortoise import redact
+from chelys.tortoise.alignment import Aligner
+from chelys.tortoise.splitter import split_tortoise
 from chelys.weights.folder import Model, load_model
 
 #: Called with the name of the step of the pipeline, how much of it is done, and how much there is.
@@ -233,7 +233,7 @@ class Synthesizer:
         if options.decoder == "hifigan":
             self.model.extra("hifigan")  # a model without it says so now
         if options.redact and redact.has_prompt(text) and self._aligner is None:
-            from chelys.inference.aligner import Wav2Vec2Aligner
+            from chelys.tortoise.aligner import Wav2Vec2Aligner
 
             self._aligner = Wav2Vec2Aligner.load(self.pipeline.device)
         return options, seed

@@ -28,10 +28,10 @@ from chelys.audio.mel import MelRange
 from chelys.audio.output import WholeFile
 from chelys.audio.rates import MEL_24K, OUTPUT_RATE
 from chelys.errors import OutputError, VoiceError
-from chelys.inference.tortoise_voice import latents_file, read_latents
 from chelys.inference.voice_vectors import at_rate, published_code_mels, published_vectors, shared_vectors
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
+from chelys.tortoise.voice_files import latents_file, read_latents
 from chelys.weights.folder import ModelConfig
 
 KEPT_SECONDS = 12.0

@@ -1,7 +1,7 @@
 """What the networks hear in clips of a speaker: the two vectors of a voice, by either front end.
 
 nano listens to all of a recording, leveled, through one front end. The published system listens through two
-(``chelys.audio.published``) and, as its author ran it, to six seconds of each clip drawn at random and to the first
+(``chelys.tortoise.mel``) and, as its author ran it, to six seconds of each clip drawn at random and to the first
 four; here it listens to all of them in pieces of those lengths, unless asked for the original (``reference``).
 
 n samples, f bands, s mel frames, c clips or pieces of them.
@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chelys.audio.mel import MelRange, log_mel
-from chelys.audio.published import CODE_CLIP_SAMPLES, DIFFUSION_CLIP_SAMPLES, code_mel, diffusion_mel
 from chelys.audio.rates import MEL_24K, OUTPUT_RATE, PUBLISHED_CODE_RATE
 from chelys.audio.resample import resample
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
+from chelys.tortoise.mel import CODE_CLIP_SAMPLES, DIFFUSION_CLIP_SAMPLES, code_mel, diffusion_mel
 
 #: nano reads a reference in pieces as long as the clips that its networks were trained to be conditioned on.
 PIECE_FRAMES = 256

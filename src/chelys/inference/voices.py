@@ -12,9 +12,9 @@ from chelys.audio.io import clip_paths, read_clips
 from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE
 from chelys.errors import VoiceError
 from chelys.inference import voice_shelf
-from chelys.inference.tortoise_voice import latents_file
 from chelys.inference.voice import KEPT_SECONDS, Voice, make_voice
 from chelys.inference.voice_drawing import draw_voice, drawn_seed
+from chelys.tortoise.voice_files import latents_file
 from chelys.weights.folder import Model
 
 

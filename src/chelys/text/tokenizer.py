@@ -26,9 +26,9 @@ from chelys.errors import ConfigError, ModelError
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
 from chelys.text.normalize import normalize, nothing_spoken, refuse_blank
-from chelys.text.tortoise_cleaner import basic, clean
-from chelys.text.tortoise_merges import MARKS, MERGES
-from chelys.text.transliterate import reading
+from chelys.tortoise.cleaner import basic, clean
+from chelys.tortoise.merges import MARKS, MERGES
+from chelys.tortoise.transliterate import reading
 
 #: Who writes a text as it is spoken: `normalize`, or one of published TorToise's two cleaners.
 Cleaner = Literal["chelys", "tortoise", "basic"]

@@ -17,16 +17,16 @@ from chelys.data.features import Features
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
-from chelys.models.code_rules import CodeRules
-from chelys.models.cvvp import CVVP, CVVPConfig
-from chelys.models.detector import Detector, DetectorConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.models.dvae import DVAE, DVAEConfig
-from chelys.models.hifigan import HiFiGAN, HiFiGANConfig
-from chelys.models.univnet import UnivNet, UnivNetConfig
 from chelys.models.vocos import Vocos, VocosConfig
-from chelys.models.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.text.tokenizer import Tokenizer
+from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.cvvp import CVVP, CVVPConfig
+from chelys.tortoise.detector import Detector, DetectorConfig
+from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig
+from chelys.tortoise.univnet import UnivNet, UnivNetConfig
+from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.training.run import RUNS, load_trained
 from chelys.weights.folder import ModelConfig, contradiction, save_model
 

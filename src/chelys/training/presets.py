@@ -10,12 +10,12 @@ from pydantic import BeforeValidator
 
 from chelys.models.autoregressive import AutoregressiveConfig
 from chelys.models.clvp import CLVPConfig
-from chelys.models.cvvp import CVVPConfig
-from chelys.models.detector import DetectorConfig
 from chelys.models.diffusion import DiffusionConfig
 from chelys.models.dvae import DVAEConfig
-from chelys.models.hifigan import HiFiGANConfig
-from chelys.models.univnet import UnivNetConfig
+from chelys.tortoise.cvvp import CVVPConfig
+from chelys.tortoise.detector import DetectorConfig
+from chelys.tortoise.hifigan import HiFiGANConfig
+from chelys.tortoise.univnet import UnivNetConfig
 
 NAME = "tortoise-v2"
 

@@ -16,15 +16,15 @@ from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clip_classifier import ClipClassifierConfig, ClipClassifierNetwork
 from chelys.models.clvp import CLVP, CLVPConfig
-from chelys.models.cvvp import CVVP, CVVPConfig
-from chelys.models.detector import Detector, DetectorConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.models.dvae import DVAE, DVAEConfig
-from chelys.models.hifigan import HiFiGAN, HiFiGANConfig
-from chelys.models.univnet import UnivNet
 from chelys.models.vocos import Vocos, VocosConfig
-from chelys.models.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.text.tokenizer import Cleaner
+from chelys.tortoise.cvvp import CVVP, CVVPConfig
+from chelys.tortoise.detector import Detector, DetectorConfig
+from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig
+from chelys.tortoise.univnet import UnivNet
+from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.training.loop import LoopConfig, Stage, load_strictly
 from chelys.training.presets import (
     AutoregressiveSizes,

@@ -24,18 +24,18 @@ from chelys.config import from_mapping, to_mapping
 from chelys.errors import ConfigError, ModelError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
-from chelys.models.code_rules import CodeRules
-from chelys.models.cvvp import CVVP, CVVPConfig
-from chelys.models.detector import Detector, DetectorConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.models.dvae import DVAE, DVAEConfig
-from chelys.models.hifigan import HiFiGAN, HiFiGANConfig
-from chelys.models.univnet import UnivNet, UnivNetConfig
 from chelys.models.vocos import Vocos, VocosConfig
-from chelys.models.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.text.tokenizer import LEXICON_FILE, TOKENIZER_FILE, Tokenizer
+from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.cvvp import CVVP, CVVPConfig
+from chelys.tortoise.detector import Detector, DetectorConfig
+from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig
+from chelys.tortoise.sizes import PUBLISHED
+from chelys.tortoise.univnet import UnivNet, UnivNetConfig
+from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.weights.checks import require_memory
-from chelys.weights.sizes import PUBLISHED
 from chelys.weights.tensor_file import load_network, sha256, write_tensors, write_text
 
 CONFIG_FILE = "config.json"

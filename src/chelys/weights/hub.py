@@ -18,10 +18,10 @@ from typing import Any
 import platformdirs
 
 from chelys.errors import ModelError
+from chelys.tortoise.convert import OPTIONAL, REQUIRED, Progress, convert
+from chelys.tortoise.name_tables import TABLES
 from chelys.weights.checks import gigabytes, require_disk
-from chelys.weights.convert import OPTIONAL, REQUIRED, Progress, convert
 from chelys.weights.folder import CONFIG_FILE
-from chelys.weights.name_tables import TABLES
 from chelys.weights.tensor_file import sha256
 
 log = logging.getLogger(__name__)

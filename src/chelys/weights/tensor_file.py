@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from chelys.errors import ModelError
-from chelys.weights.tortoise import OUR_DIRECTION, OUR_LENGTH, fold
+from chelys.tortoise.state_dicts import OUR_DIRECTION, OUR_LENGTH, fold
 
 #: How the format calls a dtype, in the order in which `safetensors` lays tensors into a file.
 KINDS = {

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from chelys.audio.mel import MelRange, log_mel
-from chelys.audio.published import code_mel
 from chelys.audio.rates import FRAMES_PER_CODE, MEL_22K, MEL_24K, SAMPLES_PER_CODE
 from chelys.config import from_mapping
 from chelys.data.prepare.encode import Encoder
 from chelys.errors import ModelError
 from chelys.models.dvae import DVAE, DVAEConfig
+from chelys.tortoise.mel import code_mel
 from chelys.weights.catalog import find_model
 from chelys.weights.tensor_file import load_network, sha256
 

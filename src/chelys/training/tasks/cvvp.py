@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from chelys.data.features import Clip
 from chelys.data.pairs import Batch, Pairs
-from chelys.models.cvvp import CVVP
+from chelys.tortoise.cvvp import CVVP
 from chelys.training.losses import accuracy, contrast
 from chelys.training.stage import Stage, map_tensors
 

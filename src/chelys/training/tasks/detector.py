@@ -21,7 +21,7 @@ from chelys.data.batching import is_held_out
 from chelys.data.features import Clip, read_wave
 from chelys.data.manifest import read_manifest
 from chelys.errors import ConfigError, ManifestError
-from chelys.models.detector import MOST_SAMPLES, SYNTHETIC, Detector
+from chelys.tortoise.detector import MOST_SAMPLES, SYNTHETIC, Detector
 from chelys.training.stage import Stage
 
 PEOPLE = 1 - SYNTHETIC

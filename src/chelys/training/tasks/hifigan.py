@@ -18,7 +18,7 @@ from chelys.data.features import Clip
 from chelys.data.pairs import Batch, Pairs
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive
-from chelys.models.hifigan import HiFiGAN, frame_count, stretch_rows
+from chelys.tortoise.hifigan import HiFiGAN, frame_count, stretch_rows
 from chelys.training.discriminators import Judges
 from chelys.training.stage import map_tensors
 from chelys.training.tasks.adversarial import AdversarialConfig, AdversarialStage, Made, mean_figures

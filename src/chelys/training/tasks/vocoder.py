@@ -15,8 +15,8 @@ from chelys.data.features import Clip, Features
 from chelys.data.pairs import speaker_weights
 from chelys.data.pitch import track_pitch
 from chelys.errors import ConfigError, ManifestError
-from chelys.models.univnet import UnivNet
 from chelys.models.vocos import Vocos
+from chelys.tortoise.univnet import UnivNet
 from chelys.training.stage import map_tensors
 from chelys.training.tasks.adversarial import AdversarialConfig, AdversarialStage, Made, mean_figures
 

@@ -23,7 +23,7 @@ from chelys.data.pairs import repeat_to
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
-from chelys.models.voice_prior import VoicePrior
+from chelys.tortoise.voice_prior import VoicePrior
 from chelys.training.losses import kernel_distance, mean_distance, variance_distance
 from chelys.training.stage import Stage, map_tensors
 

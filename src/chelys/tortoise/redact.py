@@ -1,0 +1,206 @@
+"""Bracket prompts: ``[I am really sad,] Please feed me.`` speaks all of it and keeps what stands outside.
+
+The mood of the prompt carries over to the rest, which is then cut free: a recogniser that spells what it hears, frame
+by frame, tells where each character of the text was spoken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from chelys.audio.rates import OUTPUT_RATE
+from chelys.errors import TextError
+from chelys.text.normalize import is_speakable
+from chelys.text.split import Sentence
+from chelys.tortoise.alignment import Aligner, reference_starts, spans
+
+_QUIET_SAMPLES = OUTPUT_RATE // 100  # a cut is put where 10 ms are quietest
+_FADE_SAMPLES = OUTPUT_RATE // 200  # 5 ms, so that a cut does not click
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a text, without its brackets, and whether it stays in the audio."""
+
+    text: str
+    kept: bool
+
+
+def parse(text: str) -> list[Piece]:
+    """Cut a text at its brackets; empty pieces are left out.
+
+    Raises:
+        TextError: If a bracket has no partner, brackets are nested, or nothing is left to be kept.
+    """
+    pieces, kept, start = [], True, 0
+    for place, character in enumerate(text):
+        if character in "[]":
+            if (character == "[") != kept:
+                fault = "opens a bracket within another" if character == "[" else "has no '[' before it"
+                raise TextError(f"{text[place : place + 20]!r} {fault}: pair each '[' with a ']', and nest none")
+            pieces.append(Piece(text[start:place], kept))
+            kept, start = not kept, place + 1
+    if not kept:
+        raise TextError(f"{text[start - 1 : start + 19]!r} has no ']' behind it: pair each '[' with a ']'")
+    pieces.append(Piece(text[start:], True))
+    if len(pieces) > 1 and not any(piece.kept and is_speakable(piece.text) for piece in pieces):
+        raise TextError("all of the text stands in [brackets], which are cut out: write what is to be heard outside")
+    return [piece for piece in pieces if piece.text]
+
+
+def has_prompt(text: str) -> bool:
+    """Whether there is anything to cut out.
+
+    Raises:
+        TextError: As ``parse``.
+    """
+    return any(not piece.kept for piece in parse(text))
+
+
+def spoken(text: str) -> str:
+    """What is said: the text without its brackets."""
+    return text.replace("[", "").replace("]", "")
+
+
+def join_prompts(sentences: Sequence[Sentence]) -> list[Sentence]:
+    """Undo the cuts of a long text that part a prompt from what it is to colour.
+
+    Args:
+        sentences: Of a text that ``parse`` lets pass.
+
+    Returns:
+        Sentences with whole brackets, and in each something to keep.
+    """
+    joined: list[Sentence] = []
+    waiting: Sentence | None = None
+    for sentence in sentences:
+        waiting = _joined(waiting, sentence)
+        if _stands_alone(waiting.text):
+            joined.append(waiting)
+            waiting = None
+    if waiting is not None:  # a prompt at the very end
+        joined.append(_joined(joined.pop() if joined else None, waiting))
+    return joined
+
+
+def _joined(before: Sentence | None, sentence: Sentence) -> Sentence:
+    return sentence if before is None else Sentence(f"{before.text} {sentence.text}", sentence.pause_s)
+
+
+def _stands_alone(text: str) -> bool:
+    try:
+        return bool(parse(text))
+    except TextError:
+        return False
+
+
+def redact(
+    wave: np.ndarray, text: str, aligner: Aligner, *, clean: Callable[[str], str], reference: bool = False
+) -> np.ndarray:
+    """Cut what stands in brackets out of the audio.
+
+    Args:
+        wave: ``(n,)`` float32 at 24 kHz, the whole text spoken.
+        text: With its brackets.
+        aligner: What finds the characters.
+        clean: What the model's tokenizer makes of a text before it is cut into ids, so that "5" is sought as "five".
+        reference: Seek the raw text, and end each kept stretch where its last character begins, as TorToise did.
+
+    Returns:
+        The kept stretches, joined; the wave itself if the text has no brackets.
+
+    Raises:
+        TextError: As ``parse``.
+    """
+    pieces = parse(text)
+    if all(piece.kept for piece in pieces):
+        return wave
+    frames = aligner.frames(wave)
+    if reference:
+        raw = [Piece(piece.text.lower(), piece.kept) for piece in pieces]
+        return np.concatenate([wave[start:stop] for start, stop in _reference_ranges(frames, raw, len(wave))])
+    kept = [wave[start:stop].copy() for start, stop in kept_ranges(wave, frames, _cleaned(pieces, clean))]
+    for before, after in zip(kept, kept[1:], strict=False):
+        _fade(before[::-1])
+        _fade(after)
+    if not pieces[0].kept:
+        _fade(kept[0])
+    if not pieces[-1].kept:
+        _fade(kept[-1][::-1])
+    return np.concatenate(kept)
+
+
+def kept_ranges(wave: np.ndarray, frames: Sequence[str], pieces: Sequence[Piece]) -> list[tuple[int, int]]:
+    """Which samples to keep.
+
+    A cut lies in the quietest moment between the end of the last letter on one side and the start of the first letter
+    on the other; the beginning and the end of the audio go with the first and the last piece.
+
+    Args:
+        wave: ``(n,)`` at 24 kHz.
+        frames: What an aligner heard in it.
+        pieces: Of the cleaned text.
+
+    Returns:
+        Start and stop of each kept stretch, samples.
+    """
+    text = "".join(piece.text for piece in pieces)
+    starts, ends = spans(frames, text, len(wave))
+    letters = [place for place, character in enumerate(text) if character.isalnum()]
+    ranges: list[tuple[int, int]] = []
+    border = cut = 0
+    for number, piece in enumerate(pieces, 1):
+        border += len(piece.text)
+        before = [place for place in letters if place < border]
+        after = [place for place in letters if place >= border]
+        low = ends[before[-1]] if before else 0
+        high = starts[after[0]] if after else len(wave)
+        stop = len(wave) if number == len(pieces) else max(cut, _quietest(wave, low, high))
+        if piece.kept:
+            if ranges and ranges[-1][1] == cut:  # nothing lies between the two
+                cut = ranges.pop()[0]
+            ranges.append((cut, stop))
+        cut = stop
+    return ranges
+
+
+def _cleaned(pieces: Sequence[Piece], clean: Callable[[str], str]) -> list[Piece]:
+    """Each piece as it is said, lower-case and single-spaced; spaces at its ends stay."""
+    cleaned = []
+    for piece in pieces:
+        try:
+            words = clean(piece.text).lower().split()
+        except TextError:  # nothing but punctuation
+            words = []
+        before = " " if piece.text[:1].isspace() else ""
+        after = " " if piece.text[-1:].isspace() and words else ""
+        cleaned.append(Piece(before + " ".join(words) + after, piece.kept))
+    return cleaned
+
+
+def _quietest(wave: np.ndarray, low: int, high: int) -> int:
+    """Middle of the quietest 10 ms between two samples; the middle between them if they lie closer."""
+    if high - low <= _QUIET_SAMPLES:
+        return (low + high) // 2
+    powers = np.concatenate(([0.0], np.cumsum(np.square(wave[low:high], dtype=np.float64))))
+    return low + int(np.argmin(powers[_QUIET_SAMPLES:] - powers[:-_QUIET_SAMPLES])) + _QUIET_SAMPLES // 2
+
+
+def _fade(edge: np.ndarray) -> None:
+    """Let the samples rise from nothing, in place."""
+    length = min(_FADE_SAMPLES, len(edge))
+    edge[:length] *= np.linspace(0, 1, length, endpoint=False, dtype=edge.dtype)
+
+
+def _reference_ranges(frames: Sequence[str], pieces: Sequence[Piece], samples: int) -> list[tuple[int, int]]:
+    """As TorToise chose them: from the start of the first to the start of the last character of each kept piece."""
+    starts = reference_starts(frames, "".join(piece.text for piece in pieces), samples)
+    ranges, border = [(0, 0)], 0
+    for piece in pieces:
+        if piece.kept:
+            ranges.append((starts[border], starts[border + len(piece.text) - 1]))
+        border += len(piece.text)
+    return ranges
