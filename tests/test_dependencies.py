@@ -1,6 +1,6 @@
 """Dependencies run one way: each room of the package sees only the rooms to its left.
 
-errors, config < text, audio < nn < models < weights < inference < eval, serve < cli
+errors, deprecation, files, config < text, audio < nn < models < weights < inference < eval, serve < cli
                  text, audio, models, weights < data < train < cli
                  inference < tortoise, the published system; compat is its old name
 """
@@ -18,13 +18,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "chelys"
 
-_BASE = {"errors", "config"}
+_BASE = {"errors", "config", "files", "deprecation"}
 _NETWORKS = {*_BASE, "text", "audio", "nn", "models", "weights"}
 
 #: Room -> what it may import of the others. The front is ``chelys/__init__.py``, which hands out inference lazily.
 SEES: dict[str, set[str]] = {
     "errors": set(),
-    "config": {"errors"},
+    "deprecation": {"errors"},
+    "files": {"errors"},
+    "config": {"errors", "deprecation"},
     "text": _BASE,
     "audio": _BASE,
     "nn": {*_BASE, "text", "audio"},

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from chelys.deprecation import rename_config_keys
 from chelys.errors import ConfigError
 
 T = TypeVar("T")
@@ -19,15 +20,17 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], *, where: str = "confi
     """Build a (nested) dataclass from plain values.
 
     Args:
-        cls: The dataclass; nested dataclasses are built from nested mappings.
+        cls: The dataclass; nested dataclasses are built from nested mappings. Old keys that it lists in ``RENAMED`` are
+            taken too, with a warning.
         values: Plain values, as read from JSON or YAML.
         where: Named in the error, for example the file.
 
     Raises:
         ConfigError: If a key is unknown or missing or a value is of the wrong kind; one line, the first fault.
     """
+    values = rename_config_keys(cls, dict(values), where=where)
     try:
-        return _adapter(cls).validate_python(dict(values))
+        return _adapter(cls).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top)"

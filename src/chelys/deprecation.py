@@ -1,0 +1,197 @@
+"""Old names that keep working for one release: Python names, modules, arguments, configuration keys, CLI options.
+
+Each use of an old name gives a ``ChelysDeprecationWarning`` that names the new one. The command line shows these
+warnings, and the tests turn them into errors, so nothing inside the package uses an old name.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import typing
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
+from types import ModuleType
+from typing import Any, TypeVar
+
+from chelys.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ChelysDeprecationWarning(DeprecationWarning):
+    """An old name of chelys is used; the message names the new one."""
+
+
+def warn_renamed(old: str, new: str | None, *, stacklevel: int = 3) -> None:
+    """Warn that ``old`` is used.
+
+    Args:
+        old: As the user wrote it.
+        new: What to use instead; None if it has no effect any more.
+        stacklevel: 2 blames the caller of this function, 3 the caller of that one.
+    """
+    use = f"use {new}" if new else "it has no effect"
+    warnings.warn(f"{old} is deprecated and goes with the next release: {use}", ChelysDeprecationWarning, stacklevel)
+
+
+# ---- Python names -----------------------------------------------------------------------------------------------
+
+
+def renamed_names(module: str, renamed: Mapping[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module whose public names have moved.
+
+    In the module::
+
+        __getattr__ = renamed_names(__name__, {"Process": "chelys.inference.diffusion_sampling.DiffusionSchedule"})
+
+    Args:
+        module: Its ``__name__``.
+        renamed: Old name -> full new name.
+    """
+
+    def getattr_(name: str) -> Any:
+        if name not in renamed:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        new = renamed[name]
+        warn_renamed(f"{module}.{name}", new)
+        home, _, attribute = new.rpartition(".")
+        return getattr(importlib.import_module(home), attribute)
+
+    return getattr_
+
+
+def renamed_modules(moved: Mapping[str, str]) -> None:
+    """Make old module names importable: ``import old.name`` gives the module ``new.name``, which loads only then.
+
+    Args:
+        moved: Full old name -> full new name. A module that exists under its old name is never replaced.
+    """
+    if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(_MovedModules())
+    _MovedModules.moved.update(moved)
+
+
+class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    moved: typing.ClassVar[dict[str, str]] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_loader(fullname, self) if fullname in self.moved else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = self.moved[module.__name__]
+        warn_renamed(module.__name__, new, stacklevel=2)
+        sys.modules[module.__name__] = importlib.import_module(new)
+
+
+def renamed_arguments(**renamed: str) -> Callable[[F], F]:
+    """Decorate a function or a dataclass so that old keyword arguments work: ``@renamed_arguments(old="new")``."""
+
+    def decorate(function: F) -> F:
+        inner: Callable[..., Any] = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+
+        @functools.wraps(inner)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            for old in kwargs.keys() & renamed.keys():
+                new = renamed[old]
+                warn_renamed(f"{function.__qualname__}({old}=...)", new)
+                if new in kwargs:
+                    raise TypeError(f"{function.__qualname__}() got both {old!r} and {new!r}: give {new!r} alone")
+                kwargs[new] = kwargs.pop(old)
+            return inner(*args, **kwargs)
+
+        if isinstance(function, type):
+            function.__init__ = wrapper  # type: ignore[misc]
+            return function
+        return typing.cast(F, wrapper)
+
+    return decorate
+
+
+# ---- configuration keys -----------------------------------------------------------------------------------------
+
+
+def rename_keys(values: Mapping[str, Any], renamed: Mapping[str, str | None], *, where: str) -> dict[str, Any]:
+    """Give the keys of a mapping their new names; the mapping itself is left alone.
+
+    Args:
+        values: As read from a file.
+        renamed: Old key -> new key; None drops the key. Keys of this mapping only, not of those inside.
+        where: Named in warnings and errors.
+
+    Raises:
+        ConfigError: If a value is given under both names.
+    """
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in renamed:
+            new = renamed[key]
+            warn_renamed(f"{where}: {key}", new)
+            if new is None:
+                continue
+            if new in values:
+                raise ConfigError(f"{where}: {new} is also given under its old name {key}: give {new} alone")
+            key = new
+        result[key] = value
+    return result
+
+
+def rename_config_keys(hint: Any, value: Any, *, where: str) -> Any:
+    """Give the keys of a configuration their new names, those of nested dataclasses too.
+
+    A dataclass lists its old keys in a class variable::
+
+        RENAMED: ClassVar[dict[str, str | None]] = {"average": "ema_decay"}
+
+    Args:
+        hint: The dataclass, or any type that holds dataclasses: ``X | None``, ``list[X]``, ``dict[str, X]``.
+        value: Plain values, as read from a file.
+        where: Named in warnings and errors.
+    """
+    if is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            return value
+        value = rename_keys(value, getattr(hint, "RENAMED", {}), where=where)
+        hints = typing.get_type_hints(hint)
+        return {k: rename_config_keys(hints.get(k), v, where=f"{where}: {k}") for k, v in value.items()}
+    arguments = typing.get_args(hint)
+    if isinstance(value, list) and arguments:
+        return [rename_config_keys(arguments[0], inner, where=where) for inner in value]
+    if isinstance(value, Mapping) and typing.get_origin(hint) in (dict, Mapping) and len(arguments) == 2:
+        return {k: rename_config_keys(arguments[1], v, where=f"{where}: {k}") for k, v in value.items()}
+    for argument in arguments:  # of a union, the dataclass
+        if is_dataclass(argument):
+            return rename_config_keys(argument, value, where=where)
+    return value
+
+
+# ---- command line -----------------------------------------------------------------------------------------------
+
+
+def rename_options(arguments: Sequence[str], renamed: Mapping[str, str | None]) -> list[str]:
+    """Give the options of a command line their new names.
+
+    Args:
+        arguments: Of one command, as the shell gave them; nothing after ``--`` is touched.
+        renamed: ``--old`` -> ``--new``; None drops an option that took no value.
+    """
+    result = list(arguments)
+    end = result.index("--") if "--" in result else len(result)
+    kept = []
+    for argument in result[:end]:
+        option, equals, value = argument.partition("=")
+        if option in renamed:
+            new = renamed[option]
+            warn_renamed(option, new)
+            if new is None:
+                continue
+            argument = f"{new}{equals}{value}"
+        kept.append(argument)
+    return kept + result[end:]

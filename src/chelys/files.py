@@ -1,0 +1,230 @@
+"""Files that appear whole or not at all, locks between processes, and reads with a limit.
+
+Everything is written under a unique temporary name next to its target, flushed to the disk, and renamed. Readers see
+the old file or the new one, two writers never share a temporary file, and a failure leaves nothing behind. Only a
+process that is killed leaves a temporary file: ``remove_partial_files`` deletes those.
+"""
+
+from __future__ import annotations
+
+import errno
+import filecmp
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from chelys.errors import OutputError
+
+_PREFIX, _SUFFIX = ".chelys-", ".part"
+
+
+@contextmanager
+def atomic_path(
+    path: str | Path, *, suffix: str = "", sync: bool = True, keep_identical: bool = False
+) -> Iterator[Path]:
+    """A temporary path next to ``path``; what the block writes there takes the place of ``path`` when the block ends.
+
+    Args:
+        path: The target; its folder must exist. A link stays a link: the file it leads to is replaced.
+        suffix: Of the temporary name, for writers that insist on one. Without it no ``*.suffix`` pattern matches it.
+        sync: Wait until the data is on the disk. Without it a power cut can leave an empty file under the name.
+        keep_identical: Leave ``path`` untouched, with its time of change, if its bytes are the same.
+
+    Raises:
+        OSError: If it cannot be written; nothing is left behind.
+    """
+    target = Path(os.path.realpath(path))
+    partial = _partial(target, suffix)
+    try:
+        yield partial
+        if sync:
+            _sync(partial)
+        if keep_identical and target.is_file() and filecmp.cmp(partial, target, shallow=False):
+            return
+        os.replace(partial, target)
+        if sync:
+            _sync(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_file(
+    path: str | Path, mode: str = "wb", *, sync: bool = True, keep_identical: bool = False
+) -> Iterator[IO[Any]]:
+    """An open file, ``wb`` or ``w`` (UTF-8, lines end as given), that takes the name ``path`` when the block ends.
+
+    Args, Raises: See ``atomic_path``.
+    """
+    if mode not in ("wb", "w"):
+        raise ValueError(f"mode is {mode!r}: give 'wb' or 'w'")
+    text = {} if mode == "wb" else {"encoding": "utf8", "newline": ""}
+    with atomic_path(path, sync=sync, keep_identical=keep_identical) as partial:
+        with partial.open(mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
+            yield file
+
+
+@contextmanager
+def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
+    """A temporary folder next to ``path`` that takes its name when the block ends.
+
+    Args:
+        path: The target; new or empty, in a folder that exists.
+        sync: Wait until all files are on the disk.
+
+    Raises:
+        OSError: If ``path`` holds something, or cannot be written; nothing is left behind.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(errno.EEXIST, "it exists and is not empty", str(path))
+    partial = _partial(target)
+    partial.mkdir()
+    try:
+        yield partial
+        if sync:
+            for folder, _, names in os.walk(partial):
+                for name in (*names, "."):
+                    _sync(Path(folder) / name)
+        if target.is_dir():
+            target.rmdir()  # Windows does not rename onto a folder, not even an empty one
+        os.rename(partial, target)
+        if sync:
+            _sync(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_bytes(path: str | Path, data: bytes, *, sync: bool = True, keep_identical: bool = False) -> None:
+    """Write a file, whole or not at all."""
+    with atomic_file(path, sync=sync, keep_identical=keep_identical) as file:
+        file.write(data)
+
+
+def write_text(path: str | Path, text: str, *, sync: bool = True, keep_identical: bool = False) -> None:
+    """Write a text file (UTF-8), whole or not at all."""
+    with atomic_file(path, "w", sync=sync, keep_identical=keep_identical) as file:
+        file.write(text)
+
+
+def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def write_json_lines(
+    path: str | Path, values: Iterable[Any], *, sync: bool = True, keep_identical: bool = False
+) -> None:
+    """Write one JSON value a line, whole or not at all; ``values`` may be a generator of any length."""
+    with atomic_file(path, "w", sync=sync, keep_identical=keep_identical) as file:
+        for value in values:
+            file.write(json_line(value))
+
+
+def json_line(value: Any) -> str:
+    """One line of JSON; readable, except where a name is not valid Unicode and can only be written escaped."""
+    line = json.dumps(value, ensure_ascii=False)
+    try:
+        line.encode("utf8")
+    except UnicodeEncodeError:
+        line = json.dumps(value)
+    return line + "\n"
+
+
+def remove_partial_files(folder: str | Path) -> None:
+    """Delete what killed processes left half-written in a folder; only while nobody else writes there."""
+    for left in Path(folder).glob(f"{_PREFIX}*{_SUFFIX}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_errors(path: str | Path, advice: str = "") -> Iterator[None]:
+    """Turn any ``OSError`` of the block into the one-line ``OutputError`` for ``path``.
+
+    Args:
+        path: Named in the error.
+        advice: What to do about it.
+    """
+    try:
+        yield
+    except OSError as error:
+        hint = f"; {advice}" if advice else ""
+        raise OutputError(f"cannot write {path}: {error.strerror or error}{hint}") from error
+
+
+@contextmanager
+def file_lock(path: str | Path, busy: str) -> Iterator[None]:
+    """Hold a lock between processes until the block ends, or the process does, however it ends.
+
+    Args:
+        path: The lock file; it stays behind, empty.
+        busy: Message of the error if another process holds the lock.
+
+    Raises:
+        OutputError: If another process holds it.
+        OSError: If the lock file cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputError(busy) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_bytes(path: str | Path, limit: int) -> bytes:
+    """Read a whole file that may come from anywhere.
+
+    Args:
+        path: The file.
+        limit: Most bytes that it may have; no more than that is ever held.
+
+    Raises:
+        OSError: If it cannot be read or is larger (``EFBIG``).
+    """
+    with open(path, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(path))
+    return data
+
+
+def read_text(path: str | Path, limit: int) -> str:
+    """The same for a text file.
+
+    Raises:
+        OSError: If it cannot be read or is larger.
+        UnicodeDecodeError: If it is not UTF-8.
+    """
+    return read_bytes(path, limit).decode("utf8")
+
+
+def _partial(target: Path, suffix: str = "") -> Path:
+    return target.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}{suffix}")
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's data, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot sync a folder
+            raise
+    finally:
+        os.close(handle)
