@@ -25,8 +25,7 @@ from chelys.config import from_mapping
 from chelys.data.batching import is_held_out
 from chelys.data.features import Clip
 from chelys.data.pairs import Pairs
-from chelys.models.gaussian import noisy
-from chelys.models.schedule import STEPS
+from chelys.models.diffusion_schedule import TRAIN_STEPS, q_sample
 from chelys.training.loop import load_strictly
 from chelys.training.runs import RUNS
 from chelys.training.stage import Stage
@@ -164,7 +163,7 @@ def code_losses(stage: Any, clips: tuple[Clip, ...]) -> Tensor:
 def measure_diffusion(folder: Path) -> Measured:
     """Squared error of the clean mel, mean over steps from nearly clean to nearly noise; clips and noise are shared."""
     _, stage = loaded(folder)
-    steps = torch.tensor([(2 * level + 1) * STEPS // (2 * LEVELS) for level in range(LEVELS)])
+    steps = torch.tensor([(2 * level + 1) * TRAIN_STEPS // (2 * LEVELS) for level in range(LEVELS)])
     errors, alone, by_level = {}, {}, []
     for clip in sorted(stage.pairs.test, key=lambda c: c.id)[:MOST_CLIPS]:
         mel, guess, content = rendered(stage, clip, steps)
@@ -188,7 +187,7 @@ def rendered(stage: Any, clip: Clip, steps: Tensor) -> tuple[Tensor, Tensor, Ten
     codes = min(rendering.codes(clip), stage.config.crop)
     mel = rendering.mel(clip, 0, codes)[None]
     noise = torch.from_numpy(drawn)[:, :, : mel.shape[2]]
-    x = noisy(stage.process, steps, mel.expand(len(steps), -1, -1), noise).float()
+    x = q_sample(stage.noise_schedule, steps, mel.expand(len(steps), -1, -1), noise).float()
     content = content_of(stage, clip, codes, mel.shape[2] // network.config.patch, rng)
     guess = network(x, steps, content.expand(len(steps), -1, -1))
     return mel[..., :frames], guess[..., :frames], network.mel_from_content(content)[..., :frames]

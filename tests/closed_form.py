@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chelys.models.schedule import alphas_cumulative
+from chelys.models.diffusion_schedule import alphas_cumprod
 
-ALPHAS = alphas_cumulative()
+ALPHAS = alphas_cumprod()
 BANDS, FRAMES = 3, 5
 MEAN, DEVIATION = 0.7, 0.4
 

@@ -20,10 +20,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from chelys.inference.denoise import estimate_clean, guidance_at, process_of
-from chelys.inference.samplers import ddim_step
-from chelys.models.gaussian import posterior
-from chelys.models.schedule import Process
+from chelys.inference.diffusion_sampling import guided_x0, guidance_at, sampling_schedule
+from chelys.inference.diffusion_sampling import ddim_step
+from chelys.models.diffusion_schedule import q_posterior
+from chelys.models.diffusion_schedule import DiffusionSchedule
 from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.state_dicts import from_tortoise, to_tortoise
 
@@ -259,15 +259,15 @@ def x() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def process() -> Process:
-    return process_of("ddpm", 10)
+def schedule() -> DiffusionSchedule:
+    return sampling_schedule("ddpm", 10)
 
 
 @pytest.fixture(scope="module")
-def said(network, process, x, content) -> tuple[Tensor, Tensor | None]:
+def said(network, schedule, x, content) -> tuple[Tensor, Tensor | None]:
     """The clean mel and what the network says of the variance, guided by 2 on the ramp."""
-    guidance = guidance_at(process, INDEX, 2.0, ramp=True)
-    return estimate_clean(network("diffusion"), process, INDEX, x, content, guidance, (-1.0, 1.0))
+    guidance = guidance_at(schedule, INDEX, 2.0, ramp=True)
+    return guided_x0(network("diffusion"), schedule, INDEX, x, content, guidance, (-1.0, 1.0))
 
 
 @slow
@@ -306,20 +306,20 @@ def test_diffusion_forward_without_conditioning(network, x):
 
 
 @slow
-def test_sampler_posterior_mean(process, x, said):
-    assert process.steps[INDEX] == STEP
+def test_sampler_posterior_mean(schedule, x, said):
+    assert schedule.timesteps[INDEX] == STEP
     Row(
         (1, 100, 39), 0.01777588, 0.5746392,
         (0.485978, -0.313463, -0.680915, -0.57983), (-0.33295, 0.757144, -0.726917, 0.707036),
-    ).check(posterior(process, INDEX, x, *said).mean)  # fmt: skip
+    ).check(q_posterior(schedule, INDEX, x, *said).mean)  # fmt: skip
 
 
 @slow
-def test_sampler_posterior_log_variance(process, x, said):
+def test_sampler_posterior_log_variance(schedule, x, said):
     Row(
         (1, 100, 39), -0.6578607, 0.03554052,
         (-0.602427, -0.59269, -0.590323, -0.58423), (-0.635667, -0.630513, -0.64044, -0.658096),
-    ).check(posterior(process, INDEX, x, *said).log_variance)  # fmt: skip
+    ).check(q_posterior(schedule, INDEX, x, *said).log_variance)  # fmt: skip
 
 
 @slow
@@ -328,8 +328,8 @@ def test_sampler_clean_mel(said):
 
 
 @slow
-def test_sampler_ddim_step(process, x, said):
+def test_sampler_ddim_step(schedule, x, said):
     Row(
         (1, 100, 39), 0.009755225, 0.6748483,
         (0.663776, -0.125842, -0.766834, -0.590499), (-0.186881, 0.899811, -0.847081, 0.812401),
-    ).check(ddim_step(process, INDEX, x, said[0], 0.0, None))  # fmt: skip
+    ).check(ddim_step(schedule, INDEX, x, said[0], 0.0, None))  # fmt: skip

@@ -13,9 +13,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from chelys.inference.denoise import denoise, estimate_clean, guidance_at, process_of
-from chelys.inference.samplers import ddpm_step, dpm_step
-from chelys.models.schedule import Process, packed_steps
+from chelys.inference.diffusion_sampling import sample_mel, guided_x0, guidance_at, sampling_schedule
+from chelys.inference.diffusion_sampling import ddpm_step, dpm_step
+from chelys.models.diffusion_schedule import DiffusionSchedule, packed_timesteps
 from chelys.tortoise.state_dicts import from_tortoise
 
 FILE = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent) / "diffusion.safetensors"
@@ -48,9 +48,9 @@ def render(theirs, build, sampler):
     def run(steps: int, guidance: float = guidance, precise: bool = False, **more: Any) -> Tensor:
         kind = torch.float64 if precise else torch.float32
         draws = iter(theirs.inputs["step_noise"])
-        return denoise(
+        return sample_mel(
             network.to(kind), content.to(kind), start.to(kind), steps, guidance, bounds,
-            guidance_ramp=sampler["ramp"], trained=sampler["trained_steps"], noise=lambda: next(draws), **more,
+            guidance_ramp=sampler["ramp"], train_steps=sampler["trained_steps"], noise=lambda: next(draws), **more,
         )  # fmt: skip
 
     run.network, run.content, run.start, run.bounds, run.guidance = network, content, start, bounds, guidance
@@ -64,17 +64,17 @@ def near(ours: Tensor, theirs: Tensor) -> None:
 
 def test_every_single_step(theirs, render, sampler):
     """From each state of the original's to its next, so that no error grows."""
-    process = process_of("ddpm", sampler["steps"], sampler["trained_steps"])
+    schedule = sampling_schedule("ddpm", sampler["steps"], sampler["trained_steps"])
     before = [render.start, *theirs.outputs["p_trajectory"].unsqueeze(1)]
-    for i, index in enumerate(reversed(range(len(process)))):
-        weight = guidance_at(process, index, render.guidance, sampler["ramp"])
-        clean, variance = estimate_clean(
-            render.network, process, index, before[i], render.content, weight, render.bounds
+    for i, index in enumerate(reversed(range(len(schedule)))):
+        weight = guidance_at(schedule, index, render.guidance, sampler["ramp"])
+        clean, variance = guided_x0(
+            render.network, schedule, index, before[i], render.content, weight, render.bounds
         )
-        ours = ddpm_step(process, index, before[i], clean, variance, theirs.inputs["step_noise"][i])
+        ours = ddpm_step(schedule, index, before[i], clean, variance, theirs.inputs["step_noise"][i])
         distance, largest = (ours - before[i + 1]).abs().max(), before[i + 1].abs().max()
         # the clean mel is the noisy one less noise, times up to 150: float32's last bits come through in the first step
-        assert distance <= 1e-4 * largest * max(1.0, 0.1 / float(process.alphas[index]) ** 0.5), index
+        assert distance <= 1e-4 * largest * max(1.0, 0.1 / float(schedule.alphas_cumprod[index]) ** 0.5), index
 
 
 def test_ddpm(theirs, render, sampler):
@@ -105,10 +105,10 @@ def test_one_step_and_two_steps(render):
 
 def test_two_takes_are_as_one_and_one(render, theirs, sampler):
     """The original takes one at a time where there is guidance."""
-    both = denoise(
+    both = sample_mel(
         render.network, render.content.expand(2, -1, -1), torch.cat((render.start, -render.start)), sampler["steps"],
         render.guidance, render.bounds, sampler="ddim", guidance_ramp=sampler["ramp"],
-        trained=sampler["trained_steps"],
+        train_steps=sampler["trained_steps"],
     )  # fmt: skip
     near(both[:1], render(sampler["steps"], sampler="ddim"))
     assert not torch.allclose(both[:1], both[1:], atol=0.1)
@@ -129,12 +129,12 @@ def test_the_solver_ends_where_ddim_ends(render, sampler):
 @torch.inference_mode()
 def on_another_schedule(render, steps: int, trained: int) -> Tensor:
     """As tortoise-tts-fast has it: a quarter of the steps, and of the betas, over a time from 0 to 1."""
-    process = Process(packed_steps(steps, trained=trained // 4), trained)
-    time = (torch.tensor(process.steps, dtype=torch.float64) + 1) / (trained // 4)
-    process.alphas = torch.exp(-(0.025 * time + (5 - 0.025) * time.square() / 2))
-    assert process.alphas[-1].item() == pytest.approx(0.081, abs=1e-3)
+    schedule = DiffusionSchedule(packed_timesteps(steps, train_steps=trained // 4), trained)
+    time = (torch.tensor(schedule.timesteps, dtype=torch.float64) + 1) / (trained // 4)
+    schedule.alphas_cumprod = torch.exp(-(0.025 * time + (5 - 0.025) * time.square() / 2))
+    assert schedule.alphas_cumprod[-1].item() == pytest.approx(0.081, abs=1e-3)
     x, before = render.start.double(), None
     for index in reversed(range(steps)):
-        clean, _ = estimate_clean(render.network, process, index, x, render.content.double(), 0.0, render.bounds)
-        x, before = dpm_step(process, index, x, clean, before), clean
+        clean, _ = guided_x0(render.network, schedule, index, x, render.content.double(), 0.0, render.bounds)
+        x, before = dpm_step(schedule, index, x, clean, before), clean
     return x

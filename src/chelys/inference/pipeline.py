@@ -18,7 +18,7 @@ from torch import Tensor
 from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE, mel_frames
 from chelys.inference import rerank
 from chelys.inference.decode import Prompt, Take, code_limit, decode, decode_stream
-from chelys.inference.denoise import denoise
+from chelys.inference.diffusion_sampling import sample_mel
 from chelys.inference.options import SpeechOptions
 from chelys.inference.voice import Voice, clip_mels
 from chelys.tortoise.code_rules import CodeRules
@@ -117,7 +117,7 @@ class Pipeline:
             # in single precision whatever the networks compute with, so that many steps add up
             return torch.randn(1, network.config.bands, frames, generator=generator).to(self.device)
 
-        return denoise(
+        return sample_mel(
             network, content, noise() * options.diffusion_temperature, options.steps, options.guidance,
             config.mel_range.bounds, sampler=options.sampler, eta=options.eta, guidance_ramp=options.guidance_ramp,
             noise=noise, progress=progress,

@@ -23,8 +23,14 @@ from chelys.data.features import Clip
 from chelys.data.pairs import Batch, Pairs
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
-from chelys.models.gaussian import clean_of_noise, noisy, posterior, variational_bound
-from chelys.models.schedule import STEPS, Process
+from chelys.models.diffusion_schedule import (
+    TRAIN_STEPS,
+    DiffusionSchedule,
+    predict_x0,
+    q_posterior,
+    q_sample,
+    variational_bound,
+)
 from chelys.training.pictures import Picture
 from chelys.training.stage import Stage
 from chelys.training.tasks.rendering import Rendering
@@ -113,7 +119,7 @@ class DiffusionStage(Stage):
         self.frozen: dict[str, nn.Module] = {"decoder": decoder} if decoder is not None else {}
         self.diffusion, self.decoder, self.pairs, self.config = network, decoder, pairs, config
         self.rendering = rendering
-        self.process = Process(range(STEPS))
+        self.noise_schedule = DiffusionSchedule(range(TRAIN_STEPS))
         self._freeze()
 
     def _freeze(self) -> None:
@@ -177,7 +183,7 @@ class DiffusionStage(Stage):
         first = int(rng.integers(self.rendering.codes(clip) - length + 1))
         mel = self.rendering.mel(clip, first, length)
         voice = self.rendering.voice(self._voice_of(clip, rng), self.config.voice_frames, rng)
-        step, chance = int(rng.integers(STEPS)), float(rng.random())
+        step, chance = int(rng.integers(TRAIN_STEPS)), float(rng.random())
         return first, mel, voice, step, rng.standard_normal(tuple(mel.shape), dtype=np.float32), chance
 
     def _voice_of(self, clip: Clip, rng: np.random.Generator) -> Clip:
@@ -191,7 +197,7 @@ class DiffusionStage(Stage):
         bands, frames = batch.mel.shape[1:]
         content = self._content(batch, frames // network.config.patch)
         withheld = batch.withheld[:, None, None]
-        x = noisy(self.process, batch.steps, batch.mel, batch.noise)
+        x = q_sample(self.noise_schedule, batch.steps, batch.mel, batch.noise)
         said = network(x, batch.steps, torch.where(withheld, network.unconditioned.to(content.dtype), content)).float()
         guess = said[:, :bands]
         losses = {"error": config.error * self._error(guess, batch)}
@@ -221,14 +227,14 @@ class DiffusionStage(Stage):
         if self.diffusion.config.prediction == "epsilon":
             return (guess - batch.noise).square().mean()
         # weighed like an error of the velocity (Salimans & Ho 2022), short of where there is nothing to remove
-        noise = 1 - self.process.alphas.to(batch.steps.device)[batch.steps].float()[:, None, None]
+        noise = 1 - self.noise_schedule.alphas_cumprod.to(batch.steps.device)[batch.steps].float()[:, None, None]
         return ((guess - batch.mel).square() / noise.clamp(min=LEAST_NOISE)).mean()
 
     def _bound(self, guess: Tensor, variance: Tensor, x: Tensor, batch: DiffusionBatch) -> Tensor:
-        process, steps = self.process, batch.steps
-        clean = clean_of_noise(process, steps, x, guess) if self.diffusion.config.prediction == "epsilon" else guess
-        said = posterior(process, steps, x, clean, variance)
-        return variational_bound(process, steps, batch.mel, x, said).mean()
+        schedule, steps = self.noise_schedule, batch.steps
+        clean = predict_x0(schedule, steps, x, guess) if self.diffusion.config.prediction == "epsilon" else guess
+        said = q_posterior(schedule, steps, x, clean, variance)
+        return variational_bound(schedule, steps, batch.mel, x, said).mean()
 
     def evaluate(self) -> dict[str, float]:
         """Losses on held-out clips, four clips a batch, with the same noise every time."""

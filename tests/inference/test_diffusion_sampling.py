@@ -22,9 +22,9 @@ from closed_form import (
 )
 from torch import Tensor
 
-from chelys.inference.denoise import denoise, process_of
-from chelys.inference.samplers import ddim_step
-from chelys.models.schedule import STEPS, even_steps, packed_steps
+from chelys.inference.diffusion_sampling import sample_mel, sampling_schedule
+from chelys.inference.diffusion_sampling import ddim_step
+from chelys.models.diffusion_schedule import TRAIN_STEPS, even_timesteps, packed_timesteps
 
 WIDE = (-1e9, 1e9)
 NOTHING = saying(0.0)
@@ -45,7 +45,7 @@ def drawing(seed: int = 9, batch: int = 2) -> Callable[[], Tensor]:
 
 def run(network: Any, steps: int, *, guidance: float = 0.0, content: Tensor = NOTHING, **more: Any) -> Tensor:
     more.setdefault("noise", drawing())
-    return denoise(network, content, start(), steps, guidance, more.pop("bounds", WIDE), **more)
+    return sample_mel(network, content, start(), steps, guidance, more.pop("bounds", WIDE), **more)
 
 
 def off(network: Denoiser, steps: int, **more: Any) -> float:
@@ -87,9 +87,9 @@ def test_the_second_order_beats_the_first() -> None:
     """A solver that forgets the step before is DDIM over its steps."""
 
     def first_order(steps: int) -> Tensor:
-        process, x = process_of("dpm++2m", steps), start()
+        schedule, x = sampling_schedule("dpm++2m", steps), start()
         for index in reversed(range(steps)):
-            x = ddim_step(process, index, x, gaussian(x, process.alphas[index], NOTHING), 0.0, None)
+            x = ddim_step(schedule, index, x, gaussian(x, schedule.alphas_cumprod[index], NOTHING), 0.0, None)
         return x
 
     for steps in (10, 20, 40):
@@ -101,7 +101,7 @@ def test_the_second_order_beats_the_first() -> None:
 def test_drawing_samplers_draw_normal_data(how: dict[str, Any], prediction: str) -> None:
     many = 400
     content, begin = saying(0.0, many), start(many)
-    made = denoise(
+    made = sample_mel(
         Denoiser(gaussian, prediction), content, begin, 400, 0.0, WIDE, noise=drawing(batch=many), **how
     )  # fmt: skip
     assert made.mean().item() == pytest.approx(MEAN, abs=0.02)
@@ -115,7 +115,7 @@ def test_a_learned_variance_widens_or_narrows_what_ddpm_draws() -> None:
     many = 400
     spread = {}
     for said in (None, -1.0, 1.0):
-        made = denoise(
+        made = sample_mel(
             Denoiser(gaussian, "epsilon", variance=said), saying(0.0, many), start(many), 12, 0.0, WIDE,
             sampler="ddpm", noise=drawing(batch=many),
         )  # fmt: skip
@@ -131,7 +131,7 @@ def test_a_learned_variance_widens_or_narrows_what_ddpm_draws() -> None:
 def test_without_guidance_the_content_alone_decides_and_the_network_runs_once_a_step(how: dict[str, Any]) -> None:
     network = Denoiser(follow)
     torch.testing.assert_close(run(network, 6, content=saying(0.25), **how), torch.full_like(start(), 0.25))
-    steps = packed_steps(6) if how["sampler"] == "dpm++2m" else even_steps(6)
+    steps = packed_timesteps(6) if how["sampler"] == "dpm++2m" else even_timesteps(6)
     assert network.calls == [(2, step) for step in reversed(steps)]
 
 
@@ -173,7 +173,7 @@ def test_the_ramp_counts_the_visited_steps(sampler: Any, prediction: str) -> Non
     torch.testing.assert_close(reached, torch.full_like(reached, whole), atol=1e-6, rtol=0)  # all at the last step
     weight = g / steps  # at the first
     clean = torch.full_like(start(), (1 + weight) * 0.25 + weight * 7)
-    expected = ddim_step(process_of(sampler, steps), steps - 1, start(), clean, 0.0, None)
+    expected = ddim_step(sampling_schedule(sampler, steps), steps - 1, start(), clean, 0.0, None)
     torch.testing.assert_close(network.seen[1][:2], expected, atol=1e-5, rtol=0)
 
 
@@ -240,8 +240,8 @@ def test_progress_is_told(how: dict[str, Any]) -> None:
 @each_sampler
 def test_as_many_steps_as_the_schedule_has_are_taken(how: dict[str, Any]) -> None:
     network = Denoiser(gaussian)
-    reached = run(network, STEPS, **how)
-    assert [step for _, step in network.calls] == list(range(STEPS))[::-1]
+    reached = run(network, TRAIN_STEPS, **how)
+    assert [step for _, step in network.calls] == list(range(TRAIN_STEPS))[::-1]
     if how in SAMPLERS[:2]:
         assert (reached - gaussian_end(start())).abs().max() < 2e-3
     else:
@@ -260,4 +260,4 @@ def test_a_network_in_half_precision_is_asked_in_it_and_the_rest_stays_whole(how
 
 def test_the_formula_is_told_the_alphas_of_the_trained_schedule() -> None:
     """Guards this file: another schedule in the formula than in the samplers would miss normal data."""
-    assert len(ALPHAS) == STEPS and off(Denoiser(gaussian), 320) < 0.002 * DEVIATION
+    assert len(ALPHAS) == TRAIN_STEPS and off(Denoiser(gaussian), 320) < 0.002 * DEVIATION
