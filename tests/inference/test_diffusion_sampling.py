@@ -22,8 +22,7 @@ from closed_form import (
 )
 from torch import Tensor
 
-from chelys.inference.diffusion_sampling import sample_mel, sampling_schedule
-from chelys.inference.diffusion_sampling import ddim_step
+from chelys.inference.diffusion_sampling import ddim_step, sample_mel, sampling_schedule
 from chelys.models.diffusion_schedule import TRAIN_STEPS, even_timesteps, packed_timesteps
 
 WIDE = (-1e9, 1e9)

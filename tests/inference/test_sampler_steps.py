@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from chelys.inference.diffusion_sampling import ddim_step, ddpm_step, dpm_step
-from chelys.models.diffusion_schedule import predict_x0, predict_eps, q_posterior
-from chelys.models.diffusion_schedule import DiffusionSchedule, even_timesteps
+from chelys.models.diffusion_schedule import DiffusionSchedule, even_timesteps, predict_eps, predict_x0, q_posterior
 
 SCHEDULE = DiffusionSchedule(even_timesteps(10))
 LAST = len(SCHEDULE) - 1

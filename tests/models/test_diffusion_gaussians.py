@@ -11,15 +11,16 @@ from torch.distributions import Normal, kl_divergence
 
 from chelys.models.diffusion_schedule import (
     BIN,
+    TRAIN_STEPS,
+    DiffusionSchedule,
     Gaussian,
-    predict_x0,
-    normal_kl,
-    q_sample,
-    q_posterior,
     discretized_nll,
+    normal_kl,
+    predict_x0,
+    q_posterior,
+    q_sample,
     variational_bound,
 )
-from chelys.models.diffusion_schedule import TRAIN_STEPS, DiffusionSchedule
 
 SCHEDULE = DiffusionSchedule(range(TRAIN_STEPS))
 
@@ -56,7 +57,9 @@ def test_surprise_is_that_of_the_bin() -> None:
     assert float(discretized_nll(torch.tensor([0.15]), said)) == pytest.approx(expected, rel=1e-3)
     bins = torch.linspace(-1, 1, 256)
     wide = Gaussian(torch.zeros(256), torch.zeros(256))
-    assert float((-discretized_nll(bins, wide)).exp().sum()) == pytest.approx(1.0, abs=1e-3), "the ends take what is left"
+    assert float((-discretized_nll(bins, wide)).exp().sum()) == pytest.approx(1.0, abs=1e-3), (
+        "the ends take what is left"
+    )
 
 
 @pytest.mark.parametrize(("spread", "best"), [(0.0, -1.0), (1.0, 1.0)])

@@ -7,7 +7,13 @@ import itertools
 import pytest
 import torch
 
-from chelys.models.diffusion_schedule import TRAIN_STEPS, DiffusionSchedule, alphas_cumprod, even_timesteps, packed_timesteps
+from chelys.models.diffusion_schedule import (
+    TRAIN_STEPS,
+    DiffusionSchedule,
+    alphas_cumprod,
+    even_timesteps,
+    packed_timesteps,
+)
 
 ALPHAS = alphas_cumprod()
 COUNTS = [1, 2, 3, 10, 30, 80, 100, 384, 385, 400, 1000, 2001, 3999, 4000]

@@ -20,10 +20,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from chelys.inference.diffusion_sampling import guided_x0, guidance_at, sampling_schedule
-from chelys.inference.diffusion_sampling import ddim_step
-from chelys.models.diffusion_schedule import q_posterior
-from chelys.models.diffusion_schedule import DiffusionSchedule
+from chelys.inference.diffusion_sampling import ddim_step, guidance_at, guided_x0, sampling_schedule
+from chelys.models.diffusion_schedule import DiffusionSchedule, q_posterior
 from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.state_dicts import from_tortoise, to_tortoise
 

@@ -13,8 +13,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from chelys.inference.diffusion_sampling import sample_mel, guided_x0, guidance_at, sampling_schedule
-from chelys.inference.diffusion_sampling import ddpm_step, dpm_step
+from chelys.inference.diffusion_sampling import (
+    ddpm_step,
+    dpm_step,
+    guidance_at,
+    guided_x0,
+    sample_mel,
+    sampling_schedule,
+)
 from chelys.models.diffusion_schedule import DiffusionSchedule, packed_timesteps
 from chelys.tortoise.state_dicts import from_tortoise
 
@@ -68,9 +74,7 @@ def test_every_single_step(theirs, render, sampler):
     before = [render.start, *theirs.outputs["p_trajectory"].unsqueeze(1)]
     for i, index in enumerate(reversed(range(len(schedule)))):
         weight = guidance_at(schedule, index, render.guidance, sampler["ramp"])
-        clean, variance = guided_x0(
-            render.network, schedule, index, before[i], render.content, weight, render.bounds
-        )
+        clean, variance = guided_x0(render.network, schedule, index, before[i], render.content, weight, render.bounds)
         ours = ddpm_step(schedule, index, before[i], clean, variance, theirs.inputs["step_noise"][i])
         distance, largest = (ours - before[i + 1]).abs().max(), before[i + 1].abs().max()
         # the clean mel is the noisy one less noise, times up to 150: float32's last bits come through in the first step

@@ -15,7 +15,7 @@ from chelys.models.diffusion_schedule import DiffusionSchedule, even_timesteps
 
 FILE = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent) / "diffusion.safetensors"
 TABLES = {
-    "alphas_cumprod": "alphas",
+    "alphas_cumprod": "alphas_cumprod",
     "betas": "betas",
     "posterior_mean_coef1": "posterior_coef_x0",
     "posterior_mean_coef2": "posterior_coef_x",
@@ -36,7 +36,9 @@ def test_visited_steps_and_their_betas(reference, sampler):
     for count in counts:
         visited = even_timesteps(count, trained)
         assert visited == outputs[f"timestep_map_{count}"].tolist()
-        torch.testing.assert_close(DiffusionSchedule(visited, trained).betas, outputs[f"betas_{count}"], atol=0, rtol=1e-6)
+        torch.testing.assert_close(
+            DiffusionSchedule(visited, trained).betas, outputs[f"betas_{count}"], atol=0, rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", TABLES)
