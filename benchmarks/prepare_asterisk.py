@@ -21,6 +21,7 @@ import gzip
 import json
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,10 @@ from chelys.data.prepare.pipeline import prepare
 from chelys.data.prepare.report import write_report
 from chelys.data.prepare.settings import STAGES, PrepareSettings
 from chelys.data.prepare.stream import open_stream
-from chelys.data.sounds import decibels, music, noise, unit
+
+sys.path.append(str(Path(__file__).parents[1] / "tools" / "clip_classifier"))
+
+from sounds import decibels, music, noise, unit  # noqa: E402
 
 RATE = 24_000
 SOUNDS = Path("usr/share/asterisk/sounds/en_US_f_Allison")

@@ -29,7 +29,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "diffusion": {
         "dim": 32, "heads": 2, "layers": 1, "latent_dim": 32, "latent_blocks": 1, "codes": 16, "code_blocks": 1
     },
-    "classifier": {"channels": [8, 8], "dim": 16, "heads": 2, "attention_blocks": 1},
     "clvp": {
         "text_tokens": IDS, "speech_tokens": 16, "dim": 32, "depth": 1, "heads": 2, "head_dim": 16, "rotary_dim": 8
     },
@@ -47,7 +46,6 @@ STAGES: dict[str, dict[str, Any]] = {
     "detector": {"rows": 4, "samples": 8192},
     "autoregressive_prior": {"rows": 8, "frames": 32},
     "diffusion_prior": {"rows": 8, "frames": 32},
-    "classifier": {"rows": 4, "seconds": [0.5, 0.8], "test_mixes": 6, "blocks": 3},
 }
 LOOP = {
     "steps": 12, "warmup": 3, "threads": 1, "precision": "float32", "pictures": False, "tensorboard": False,
@@ -105,10 +103,7 @@ def values(
             "stage": STAGES.get(stage, {}),
             "loop": LOOP,
         }
-        if stage == "classifier":
-            del made["features"], made["mel_range"]
-            made["manifests"] = [str(toy.manifest)]
-        elif stage == "detector":
+        if stage == "detector":
             del made["features"], made["mel_range"]
             made |= {"real": [str(toy.manifest)], "made": [str(toy.manifest)]}
         elif stage.endswith("_prior"):

@@ -31,7 +31,6 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "dvae": {"stage": {"start_at": 1, "revive_every": 1, "rows": 5}, "network": {"decay": 0.1}},
     "vocoder": {"stage": {"adversarial_from": 1, "rows": 3}},
     "clvp": {"pairs": {"budget": 300}, "stage": {"corrupted_texts": 2, "corrupted_speech": 1}},
-    "classifier": {"network": {"dropout": 0.0}},  # which units are dropped is a process's own affair
     # the slope of an absolute distance turns round where rounding decides which of two mels is louder
     "hifigan": {"stage": {"mel": 1e-3}, "loop": {"learning_rate": 2e-5}},
     "detector": {"loop": {"learning_rate": 2e-5}},  # its norms amplify what little two orders of adding differ by

@@ -60,7 +60,7 @@ def config(trained: Callable[..., Path], toy: ToyCorpus) -> Callable[..., PackCo
 
 def test_the_places_of_a_folder_are_those_of_the_stages() -> None:
     assert set(FURTHER) == set(EXTRAS)
-    assert set(RUNS) == {*NEEDED, *FURTHER, "classifier"}
+    assert set(RUNS) == {*NEEDED, *FURTHER}
 
 
 @torch.inference_mode()
@@ -97,7 +97,6 @@ def test_a_univnet_is_folded_and_sounds_the_same(config, trained, tmp_path) -> N
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        ({"classifier": "x"}, "no place for the clip classifier"),
         ({"voice": "x"}, "runs.voice: no such stage; choose from dvae"),
         ({"cvvp": "nowhere"}, "no run of cvvp in nowhere: train it first"),
     ],

@@ -103,7 +103,7 @@ def test_shipped_configurations_are_understood(path: Path) -> None:
 
 def test_every_stage_has_its_published_configuration() -> None:
     found = {path.stem for path in (CONFIGS / "tortoise_v2").glob("*.yaml")}
-    assert found == {*RUNS, "diffusion_latents"} - {"classifier"}
+    assert found == {*RUNS, "diffusion_latents"}
 
 
 def test_sizes_by_name(config_file: ConfigFile) -> None:

@@ -131,11 +131,6 @@ def _check_stages(config: PackConfig) -> None:
         if stage not in config.runs:
             raise ConfigError(f"runs lacks {stage}")
     for stage in config.runs:
-        if stage == "classifier":
-            raise ConfigError(
-                "runs.classifier: a model folder has no place for the clip classifier, which sorts corpora and is "
-                "no part of speech; leave it out, and see docs/classifier.md"
-            )
         if stage not in RUNS:
             raise ConfigError(f"runs.{stage}: no such stage; choose from {', '.join((*NEEDED, *FURTHER))}")
 

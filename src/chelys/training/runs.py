@@ -9,12 +9,10 @@ from pathlib import Path
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import MEL_22K, MEL_24K
 from chelys.data.features import Features, FrontEnd
-from chelys.data.mixes import MixConfig
 from chelys.data.pairs import PairConfig, Pairs, load_pairs
 from chelys.data.shard_features import open_features
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
-from chelys.models.clip_classifier import ClipClassifierConfig, ClipClassifierNetwork
 from chelys.models.clvp import CLVP, CLVPConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.models.dvae import DVAE, DVAEConfig
@@ -37,7 +35,6 @@ from chelys.training.presets import (
     UnivNetSizes,
 )  # fmt: skip
 from chelys.training.tasks.autoregressive import AutoregressiveStage, AutoregressiveStageConfig
-from chelys.training.tasks.classifier import ClassifierStage, ClassifierStageConfig
 from chelys.training.tasks.clvp import CLVPStage, CLVPStageConfig
 from chelys.training.tasks.cvvp import CVVPStage, CVVPStageConfig
 from chelys.training.tasks.detector import DetectorStage, DetectorStageConfig
@@ -215,24 +212,6 @@ class DiffusionRun(PairedRun):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierRun(Run):
-    """Run of the clip classifier's stage, on mixes made from clean speech as they are wanted.
-
-    Attributes:
-        manifests: Corpora of clean speech.
-    """
-
-    manifests: list[Path]
-    network: ClipClassifierConfig = field(default_factory=ClipClassifierConfig)
-    mixes: MixConfig = field(default_factory=MixConfig)
-    stage: ClassifierStageConfig = field(default_factory=ClassifierStageConfig)
-
-    def build(self) -> Stage:
-        network = ClipClassifierNetwork(self.network)
-        return ClassifierStage(network, self.manifests, self.mixes, self.stage, self.loop.seed)
-
-
-@dataclass(frozen=True, kw_only=True)
 class CVVPRun(PairedRun):
     """Run of CVVP's stage."""
 
@@ -322,5 +301,4 @@ RUNS: dict[str, type[Run]] = {
     "autoregressive_prior": AutoregressivePriorRun,
     "diffusion_prior": DiffusionPriorRun,
     "detector": DetectorRun,
-    "classifier": ClassifierRun,
 }

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from chelys.data import sounds
-from chelys.data.prepare.classifier import ClipClassifier, _windows, load_classifier, save_classifier
+from chelys.config import to_mapping
+from chelys.data.prepare.classifier import ClipClassifier, _windows, load_classifier
 from chelys.errors import AudioError, ModelError
 from chelys.models.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
 from chelys.weights.tensor_file import sha256
@@ -24,8 +25,12 @@ SMALL = ClipClassifierConfig(channels=(4, 8), dim=16, attention_blocks=1, heads=
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    save_classifier(ClipClassifierNetwork(SMALL), tmp_path / "classifier")
-    return tmp_path / "classifier"
+    found = tmp_path / "classifier"
+    found.mkdir()
+    weights = {name: tensor.half().contiguous() for name, tensor in ClipClassifierNetwork(SMALL).state_dict().items()}
+    save_file(weights, found / "classifier.safetensors")
+    (found / "config.json").write_text(json.dumps({"classes": CLASSES, "network": to_mapping(SMALL)}))
+    return found
 
 
 def sound(seconds: float, seed: int = 0) -> np.ndarray:
@@ -124,13 +129,3 @@ def test_the_shipped_classifier_is_whole_and_small() -> None:
     assert config["sha256"] == sha256(folder / "classifier.safetensors")
     assert (folder / "classifier.safetensors").stat().st_size < 2_000_000
     assert "license: apache-2.0" in (folder / "README.md").read_text()
-
-
-def test_the_shipped_classifier_knows_noise_and_music() -> None:
-    classifier = ClipClassifier.load()
-    right = {"noise": 0, "music": 0}
-    for kind, make in (("noise", sounds.noise), ("music", sounds.music)):
-        for seed in range(10):
-            heard = classifier.classify(make(2 * RATE, np.random.default_rng(seed)))
-            right[kind] += heard[kind] > 0.5 and heard["clean"] < 0.5
-    assert min(right.values()) >= 8, right

@@ -12,10 +12,10 @@ import soxr
 import torch
 
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.config import from_mapping, to_mapping
+from chelys.config import from_mapping
 from chelys.errors import AudioError, ConfigError, ModelError
 from chelys.models.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
-from chelys.weights.tensor_file import load_network, write_tensors, write_text
+from chelys.weights.tensor_file import load_network
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "classifier.safetensors"
 WINDOW_SECONDS = 4.0  # as long as the longest mixes that it learned from
@@ -100,20 +100,3 @@ def _windows(wave: np.ndarray) -> np.ndarray:
     count = -(-len(wave) // length)
     starts = np.linspace(0, len(wave) - length, count).astype(int)
     return np.stack([wave[start : start + length] for start in starts])
-
-
-def save_classifier(network: ClipClassifierNetwork, folder: Path) -> str:
-    """Write what `ClipClassifier.load` reads, weights in float16.
-
-    Args:
-        network: The trained network.
-        folder: Where; made if missing.
-
-    Returns:
-        SHA-256 of the weights.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = write_tensors(folder / WEIGHTS_FILE, network.state_dict(), network="classifier", dtype=torch.float16)
-    values = {"classes": CLASSES, "network": to_mapping(network.config), "sha256": digest, "license": "Apache-2.0"}
-    write_text(folder / CONFIG_FILE, json.dumps(values, indent=2) + "\n")
-    return digest

@@ -1,7 +1,7 @@
 """What the clip classifier takes for what: the confusion matrix on mixes with one fault or none, of unheard speakers.
 
-    python benchmarks/classifier_confusion.py runs/nano/corpus/*/manifest.jsonl --speakers s01,s03,s16
-    python benchmarks/classifier_confusion.py --recordings lj=DATA/LJSpeech-1.1/wavs
+    python tools/clip_classifier/classifier_confusion.py runs/nano/corpus/*/manifest.jsonl --speakers s01,s03,s16
+    python tools/clip_classifier/classifier_confusion.py --recordings lj=DATA/LJSpeech-1.1/wavs
 
 Rows are what was mixed, columns what was heard: the likeliest fault where one is likelier than not, else clean. The
 second form says how recordings are heard as they are.
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mixes import MixConfig, Mixes, Recordings, Speech
 
 from chelys.audio.io import clip_paths, read
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.data.mixes import MixConfig, Mixes, Recordings, Speech
 from chelys.data.prepare.classifier import ClipClassifier
 from chelys.models.clip_classifier import CLASSES, FAULTS
 

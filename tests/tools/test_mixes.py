@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_corpus
+from mixes import MixConfig, Mixes, Recordings, Speech
 
-from chelys.data.mixes import MixConfig, Mixes, Recordings, Speech
 from chelys.errors import AudioError, ConfigError, ManifestError
 from chelys.models.clip_classifier import FAULTS
 

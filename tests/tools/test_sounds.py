@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
-from chelys.data import sounds
+import sounds
 
 RATE = 24_000
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sounds
 import torch
+from classifier_task import ClassifierStage, ClassifierStageConfig, classes
+from train_classifier import export, train
 
 from chelys.data.prepare.classifier import ClipClassifier
 from chelys.errors import ConfigError
 from chelys.models.clip_classifier import CLASSES, FAULTS
-from chelys.training.run import run_stage
 from chelys.training.stage import Stage
-from chelys.training.tasks.classifier import ClassifierStage, ClassifierStageConfig, classes
 
 Build = Callable[..., Stage]
 
@@ -27,7 +28,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_a_batch_is_a_function_of_its_step(build: Build) -> None:
-    first, again = build("classifier"), build("classifier")
+    first, again = build(), build()
     first.batch(5)  # what was asked before does not matter
     for step in (0, 1, 2):
         batch = first.batch(step)
@@ -40,7 +41,7 @@ def test_a_batch_is_a_function_of_its_step(build: Build) -> None:
 
 
 def test_parts_of_a_batch_are_its_rows(build: Build) -> None:
-    stage, whole = build("classifier"), build("classifier").batch(4)
+    stage, whole = build(), build().batch(4)
     assert stage.rows(4) == 4
     for rows in (slice(0, 1), slice(1, 3), slice(3, 4)):
         part = stage.part(4, rows)
@@ -49,30 +50,30 @@ def test_parts_of_a_batch_are_its_rows(build: Build) -> None:
 
 
 def test_blocks_come_again_but_not_as_they_were(build: Build) -> None:
-    stage = build("classifier", stage={"shortened": 0.0})
+    stage = build(stage={"shortened": 0.0})
     first, later = stage.batch(1), stage.batch(4)  # of three blocks
     assert torch.equal(first.faults, later.faults) and first.mel.shape == later.mel.shape
     difference = later.mel - first.mel
     assert difference.abs().mean() > 0.05
     torch.testing.assert_close(difference, difference[:, :, :1].expand_as(difference), rtol=0, atol=0.01)  # colour
-    new = build("classifier", stage={"blocks": 0, "shortened": 0.0})
+    new = build(stage={"blocks": 0, "shortened": 0.0})
     assert new.batch(1).mel.shape != new.batch(4).mel.shape or not torch.equal(new.batch(1).mel, new.batch(4).mel)
 
 
 def test_held_out_speakers_are_for_evaluation_alone(build: Build) -> None:
-    stage = build("classifier", stage={"held_out_speakers": ["bob"]})
+    stage = build(stage={"held_out_speakers": ["bob"]})
     assert isinstance(stage, ClassifierStage)
     assert stage.mixes.speech.speakers == ["ada", "cleo"] and stage.test_mixes.speech.speakers == ["bob"]
 
 
 def test_one_batch_can_be_learned(build: Build, learn: Callable[..., list[dict[str, Any]]]) -> None:
-    stage = build("classifier", network={"dropout": 0.0}, stage={"rows": 6, "smooth": 0.0})
+    stage = build(network={"dropout": 0.0}, stage={"rows": 6, "smooth": 0.0})
     log = learn(stage, steps=40, learning_rate=1e-2)
     assert log[-1]["faults"] < 0.4 * log[0]["faults"]
 
 
 def test_evaluation(build: Build) -> None:
-    stage = build("classifier", stage={"test_mixes": 12})
+    stage = build(stage={"test_mixes": 12})
     stage.network.eval()
     with torch.no_grad():
         figures, again = stage.evaluate(), stage.evaluate()
@@ -92,7 +93,21 @@ def test_bad_settings() -> None:
             ClassifierStageConfig(seconds=seconds)
 
 
-def test_a_run_folder_can_be_listened_with(config_file: Callable[..., Path], tmp_path: Path) -> None:
-    run_stage("classifier", config_file("classifier", loop={"steps": 2, "evaluate_every": 2, "checkpoint_every": 2}))
-    heard = ClipClassifier.load(tmp_path / "run").classify(np.sin(np.arange(24_000, dtype=np.float32)))
-    assert tuple(heard) == CLASSES
+def test_a_run_folder_can_be_used_and_exported(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    folder = train(config_file(loop={"steps": 2, "evaluate_every": 2, "checkpoint_every": 2}), ["loop.log_every=1"])
+    classifier = ClipClassifier.load(folder)
+    found = classifier.classify(np.sin(np.arange(24_000, dtype=np.float32)))
+    assert tuple(found) == CLASSES
+    export(classifier.network, tmp_path / "exported")
+    again = ClipClassifier.load(tmp_path / "exported").classify(np.sin(np.arange(24_000, dtype=np.float32)))
+    assert again == pytest.approx(found, abs=5e-3), "weights are float16"
+
+
+def test_the_shipped_classifier_knows_noise_and_music() -> None:
+    classifier = ClipClassifier.load()
+    right = {"noise": 0, "music": 0}
+    for kind, make in (("noise", sounds.noise), ("music", sounds.music)):
+        for seed in range(10):
+            heard = classifier.classify(make(2 * 24_000, np.random.default_rng(seed)))
+            right[kind] += heard[kind] > 0.5 and heard["clean"] < 0.5
+    assert min(right.values()) >= 8, right

@@ -1,7 +1,7 @@
 """The record of nano: docs/nano.md, from the logs of its training and of its measurements.
 
-    python benchmarks/record.py collect runs/nano/dvae runs/nano/autoregressive ...   # in the order they were trained
-    python benchmarks/record.py write
+    python tools/record.py collect runs/nano/dvae runs/nano/autoregressive ...   # in the order they were trained
+    python tools/record.py write
 
 ``collect`` keeps of each run what the page needs, beside what it kept of others before: its settings, its log thinned
 to a hundred lines, what a step costs as the planner counts it. It lies in ``docs/results/nano/runs.json`` beside the
@@ -202,7 +202,7 @@ SECTIONS = (
 
 def write(_: argparse.Namespace) -> None:
     """The page."""
-    page = ["# The record of nano", "", "Written by `python benchmarks/record.py write` from `docs/results/nano/`."]
+    page = ["# The record of nano", "", "Written by `python tools/record.py write` from `docs/results/nano/`."]
     page += ["", (RESULTS / "notes.md").read_text(encoding="utf8").strip()]
     for file, title, section, command in SECTIONS:
         if (RESULTS / file).exists():
@@ -211,7 +211,7 @@ def write(_: argparse.Namespace) -> None:
         "",
         "## Training",
         "",
-        "`runs/nano.sh`, kept by `python benchmarks/record.py collect RUN ...`",
+        "`runs/nano.sh`, kept by `python tools/record.py collect RUN ...`",
         "",
         *training(),
     ]

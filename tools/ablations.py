@@ -1,8 +1,8 @@
 """The paper's wishes put to the test at nano's scale: docs/ablations.md, from short runs on equal data and operations.
 
-    python benchmarks/ablations.py run --features FEATURES --codes CODES.npy --text TEXT --out runs/ablations
-    python benchmarks/ablations.py collect runs/ablations
-    python benchmarks/ablations.py write
+    python tools/ablations.py run --features FEATURES --codes CODES.npy --text TEXT --out runs/ablations
+    python tools/ablations.py collect runs/ablations
+    python tools/ablations.py write
 
 ``run`` trains what `ablations_arms.py` lists and lets `ablations_measure.py` ask every arm the same; what is finished
 is skipped, what was stopped goes on. ``--only NAME`` (again for more) trains one ablation and what it needs, ``--scale

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mixes import MixConfig, Mixes, Speech
 from torch import Tensor, nn
 
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.data.mixes import MixConfig, Mixes, Speech
 from chelys.errors import ConfigError
 from chelys.models.clip_classifier import CLASSES, FAULTS, ClipClassifierNetwork, level_mel
 from chelys.training.stage import Stage

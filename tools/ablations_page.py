@@ -10,8 +10,8 @@ import numpy as np
 
 HEAD = """# What the paper wished for, put to the test
 
-Written by `python benchmarks/ablations.py write` from `docs/results/ablations/`; the runs are made by
-`python benchmarks/ablations.py run` and kept by `collect`.
+Written by `python tools/ablations.py write` from `docs/results/ablations/`; the runs are made by
+`python tools/ablations.py run` and kept by `collect`.
 
 The paper ends with a list of what its author would do next. [nano](nano.md) is made so; here each wish is weighed by
 itself, in short runs at nano's sizes: what wins here wins early and small. Arms of one section share seed and data
