@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -28,6 +29,10 @@ def test_a_file_takes_its_name_when_the_block_ends(tmp_path: Path) -> None:
         assert path.read_text() == "old"
         assert len(names(tmp_path)) == 2
     assert path.read_bytes() == "new ä\n".encode()
+    assert names(tmp_path) == ["a.txt"]
+    (tmp_path / "plain").touch()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    (tmp_path / "plain").unlink()
     assert names(tmp_path) == ["a.txt"]
 
 

@@ -161,6 +161,13 @@ def output_errors(path: str | Path, advice: str = "") -> Iterator[None]:
 
 
 @contextmanager
+def output_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """``atomic_file`` whose errors are the one-line ``OutputError`` for ``path``."""
+    with output_errors(path), atomic_file(path, mode) as file:
+        yield file
+
+
+@contextmanager
 def file_lock(path: str | Path, busy: str) -> Iterator[None]:
     """Hold a lock between processes until the block ends, or the process does, however it ends.
 
@@ -169,8 +176,7 @@ def file_lock(path: str | Path, busy: str) -> Iterator[None]:
         busy: Message of the error if another process holds the lock.
 
     Raises:
-        OutputError: If another process holds it.
-        OSError: If the lock file cannot be made.
+        OutputError: If another process holds it, or the lock file cannot be made.
     """
     from filelock import FileLock, Timeout
 
@@ -179,6 +185,9 @@ def file_lock(path: str | Path, busy: str) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise OutputError(busy) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # those: a file system without locks; go on without
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     try:
         yield
     finally:

@@ -308,7 +308,7 @@ def test_an_index_that_cannot_be_kept_is_used_all_the_same(tmp_path: Path, monke
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shard_index.WholeFile, "__enter__", full)
+    monkeypatch.setattr("chelys.files.os.fsync", full)
     assert len(open_shards(tmp_path)) == 1 and os.listdir(tmp_path) == ["a.tar"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,8 @@ from chelys.weights.tensor_file import (
     load_network,
     read_head,
     read_tensors,
-    replacing,
     sha256,
     write_tensors,
-    write_text,
 )
 
 MIXED = {
@@ -40,19 +37,6 @@ def test_the_bytes_are_those_of_the_library(tmp_path: Path, dtype: torch.dtype) 
     assert ours.read_bytes() == theirs.read_bytes() and digest == sha256(ours)
     back = dict(read_tensors(ours, read_head(ours), None))
     assert back.keys() == MIXED.keys() and all(torch.equal(back[name], tensor) for name, tensor in cast.items())
-
-
-def test_half_a_file_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("before")
-    with pytest.raises(RuntimeError), replacing(path) as file:
-        file.write(b"half")
-        raise RuntimeError
-    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
-    write_text(path, "after")
-    assert path.read_text() == "after" and list(tmp_path.iterdir()) == [path]
-    (tmp_path / "plain").write_text("")
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
 @pytest.mark.parametrize("cut", [0, 4, 20, -1])

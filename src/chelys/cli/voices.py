@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +11,7 @@ import typer
 
 from chelys.cli.console import ModelOption, load_model, tell
 from chelys.errors import OutputError, VoiceError
+from chelys.files import atomic_path
 
 app = typer.Typer(
     no_args_is_help=True, help="List, make and look at voices.", epilog="Example: chelys voices add me clip1.wav"
@@ -165,13 +164,9 @@ def _check_not_built_in(name: str, synthesizer: Any, model: str) -> None:
 
 
 def _save(voice: Any, path: Path) -> None:
-    partial = path.with_name(f".{secrets.token_hex(6)}.safetensors")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        voice.save(partial)
-        os.replace(partial, path)
+        with atomic_path(path, suffix=".safetensors") as partial:
+            voice.save(partial)
     except OSError as error:
         raise OutputError(f"cannot keep the voice as {path}: {error.strerror or error}; set CHELYS_VOICES") from error
-    finally:
-        if partial.parent.is_dir():
-            partial.unlink(missing_ok=True)

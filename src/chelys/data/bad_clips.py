@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from chelys.files import write_json_lines
+
 FILE_NAME = "bad_clips.jsonl"
 
 
@@ -64,12 +66,10 @@ class BadClips:
         if not self._clips:
             path.unlink(missing_ok=True)
             return
-        partial = path.with_suffix(".part")
         lines = (
             {"id": c.id, "reason": c.reason} | ({"detail": c.detail} if c.detail else {}) for c in self._clips.values()
         )
-        partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf8")
-        partial.replace(path)
+        write_json_lines(path, lines)
 
     @classmethod
     def read(cls, path: Path) -> BadClips:

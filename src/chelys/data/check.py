@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from chelys.audio.io import MIN_CLIP_PEAK, MIN_CLIP_RMS
-from chelys.audio.output import WholeFile
 from chelys.data.check_audio import Heard, Piece, listen
 from chelys.data.manifest import Utterance, fault_of
 from chelys.errors import ManifestError, TextError, UserError
+from chelys.files import output_file
 from chelys.text.normalize import check_speakable, normalize
 
 #: What can be wrong, in the order of the table.
@@ -115,7 +115,7 @@ class Checked:
         if not self.bad:
             path.unlink(missing_ok=True)
             return
-        with WholeFile(path) as file:
+        with output_file(path) as file:
             for line in self.bad:
                 known = {} if line.utterance is None else {"id": line.utterance.id, "audio": line.utterance.audio}
                 file.write((json.dumps({"line": line.number, **known, "faults": line.faults}) + "\n").encode())
@@ -131,7 +131,7 @@ class Checked:
             raise ManifestError(f"no clip of {self.path} is without a fault: nothing is left to write to {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         here, there = (os.path.realpath(p.parent) for p in (self.path, path))
-        with WholeFile(path) as file:
+        with output_file(path) as file:
             for line in good:
                 entry = dict(line.entry)
                 if not os.path.isabs(entry["audio"]) and here != there:

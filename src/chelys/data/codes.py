@@ -12,6 +12,7 @@ from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.data.features import Clip, Features
 from chelys.errors import ManifestError
+from chelys.files import atomic_file
 from chelys.models.dvae import DVAE
 
 
@@ -64,7 +65,5 @@ def encode(
         codes[first : first + clip.codes] = dvae.encode(mel)[0].numpy()
         if progress and done % 500 == 0:
             progress(done, len(features.clips))
-    partial = out.with_suffix(".part")
-    with partial.open("wb") as file:
+    with atomic_file(out) as file:
         np.save(file, codes)
-    partial.replace(out)

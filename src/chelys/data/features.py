@@ -16,11 +16,11 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import soundfile as sf
@@ -33,6 +33,7 @@ from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.bad_clips import BadClip, BadClips
 from chelys.data.manifest import Utterance, read_manifest
 from chelys.errors import ManifestError
+from chelys.files import write_json, write_json_lines
 from chelys.tortoise.mel import code_mel
 
 log = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ def extract(
             "%d of %d clips are left out (%s): see %s",
             len(utterances) - len(clips), len(utterances), bad.summary(), out / BAD_CLIPS_FILE,
         )  # fmt: skip
-    _write_lines(out / "index.jsonl", (asdict(c) for c in clips))
+    write_json_lines(out / "index.jsonl", (asdict(c) for c in clips))
     spec = _SPECS[front_end]
     count = first * spec.bands
     mean = total / count
@@ -215,13 +216,7 @@ def extract(
         "hours": first * HOP / spec.sample_rate / 3600,
         "bands": spec.bands,
     }
-    partial = out / "statistics.part"
-    partial.write_text(json.dumps(statistics))
-    partial.replace(out / "statistics.json")
-
-
-def _write_lines(path: Path, entries: Iterator[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(e, ensure_ascii=False) + "\n" for e in entries), encoding="utf8")
+    write_json(out / "statistics.json", statistics, indent=None)
 
 
 def _mel(utterance: Utterance, front_end: FrontEnd) -> np.ndarray | BadClip:

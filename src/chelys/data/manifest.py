@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chelys.errors import ManifestError
+from chelys.files import write_json_lines
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,8 @@ def _is_duration(value: Any) -> bool:
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     """Write a manifest whole or not at all; default values are left out of the lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with partial.open("w", encoding="utf8") as lines:
-        for utterance in utterances:
-            entry = {k: v for k, v in asdict(utterance).items() if not (k == "start" and v == 0.0) and v is not None}
-            lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
-    partial.replace(path)
+    entries = (
+        {k: v for k, v in asdict(utterance).items() if not (k == "start" and v == 0.0) and v is not None}
+        for utterance in utterances
+    )
+    write_json_lines(path, entries)

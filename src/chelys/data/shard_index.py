@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chelys.audio.output import WholeFile
 from chelys.errors import ManifestError, OutputError
+from chelys.files import output_file
 
 log = logging.getLogger(__name__)
 
@@ -148,9 +148,9 @@ def _write(folder: Path, shards: list[Shard], entries: np.ndarray) -> ShardIndex
     digest = hashlib.blake2b(entries.tobytes() + repr(shards).encode(), digest_size=8).hexdigest()
     path = folder / f"offsets-{digest}.npy"
     try:
-        with WholeFile(path) as file:
+        with output_file(path) as file:
             np.lib.format.write_array(file, entries, allow_pickle=False)
-        with WholeFile(folder / "offsets.json") as file:
+        with output_file(folder / "offsets.json") as file:
             file.write((json.dumps({"entries": path.name, "shards": shards}) + "\n").encode())
         for old in folder.glob("offsets-*.npy"):
             if old != path:

@@ -25,9 +25,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from chelys.audio.mel import MelRange
-from chelys.audio.output import WholeFile
 from chelys.audio.rates import MEL_24K, OUTPUT_RATE
 from chelys.errors import OutputError, VoiceError
+from chelys.files import output_file
 from chelys.inference.voice_vectors import at_rate, published_code_mels, published_vectors, shared_vectors
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
@@ -98,7 +98,7 @@ class Voice:
             tensors["reading"] = self.reading.contiguous()
         tensors |= {f"clip.{i}": torch.from_numpy(np.ascontiguousarray(clip)) for i, clip in enumerate(self.clips)}
         about = json.dumps({**self.about, "model": self.model})
-        with WholeFile(path) as file:
+        with output_file(path) as file:
             file.write(save(tensors, metadata={"voice": about}))
 
     def borrow(self, other: Voice, share: float) -> Voice:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from chelys.errors import ModelError
+from chelys.files import atomic_file
 from chelys.tortoise.convert import OPTIONAL, REQUIRED, Meter, Progress, file_of
 from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.state_dicts import to_tortoise
@@ -16,7 +17,7 @@ from chelys.weights.checks import require_disk
 from chelys.weights.folder import ModelConfig, read_config, skeleton
 from chelys.weights.journal import claimed
 from chelys.weights.placement import as_dtype
-from chelys.weights.tensor_file import read_head, read_tensors, replacing, sha256
+from chelys.weights.tensor_file import read_head, read_tensors, sha256
 
 log = logging.getLogger(__name__)
 
@@ -102,5 +103,5 @@ def _save(state: dict[str, Tensor], file: Path, entry: str) -> None:
         name: tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
         for name, tensor in state.items()
     }
-    with replacing(file) as opened:
+    with atomic_file(file) as opened:
         torch.save({entry: plain} if entry else plain, opened)

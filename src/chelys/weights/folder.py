@@ -22,6 +22,7 @@ from chelys.audio.mel import PUBLISHED_MEL_RANGE, MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping, to_mapping
 from chelys.errors import ConfigError, ModelError
+from chelys.files import write_json
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
@@ -36,7 +37,7 @@ from chelys.tortoise.sizes import PUBLISHED
 from chelys.tortoise.univnet import UnivNet, UnivNetConfig
 from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.weights.checks import require_memory
-from chelys.weights.tensor_file import load_network, sha256, write_tensors, write_text
+from chelys.weights.tensor_file import load_network, sha256, write_tensors
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
@@ -226,7 +227,7 @@ def write_config(folder: Path, config: ModelConfig, hashes: Mapping[str, str]) -
     """
     text = {name: sha256(folder / name) for name in (TOKENIZER_FILE, LEXICON_FILE) if (folder / name).is_file()}
     values = to_mapping(config) | {"hashes": {**hashes, **text}}
-    write_text(folder / CONFIG_FILE, json.dumps(values, indent=2) + "\n")
+    write_json(folder / CONFIG_FILE, values)
     return read_config(folder)
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from chelys.errors import OutputError
-from chelys.weights.tensor_file import write_text
+from chelys.files import file_lock, remove_partial_files, write_text
 
 _JOURNAL, _LOCK = ".conversion.json", ".conversion.lock"
 
@@ -64,13 +64,10 @@ def claimed(folder: Path, last: str) -> Iterator[Journal]:
         there = {path.name for path in folder.iterdir()}
         if there and (last in there or not there & {_JOURNAL, _LOCK}):
             raise OutputError(f"{folder} is not empty: name a folder that is new or empty")
-        lock = (folder / _LOCK).open("a")
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror}") from error
-    with lock:
-        _hold(lock.fileno(), folder)
-        for left in folder.glob(".*.part"):  # by a process that was killed
-            left.unlink()
+    with file_lock(folder / _LOCK, f"another conversion is writing {folder}: wait for it, or name another folder"):
+        remove_partial_files(folder)
         journal = _read(folder)
         try:
             yield journal
@@ -81,20 +78,6 @@ def claimed(folder: Path, last: str) -> Iterator[Journal]:
             for path in made:
                 if path.is_dir() and not any(path.iterdir()):
                     path.rmdir()
-
-
-def _hold(handle: int, folder: Path) -> None:
-    """Keep others out until this process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where the names of unfinished files alone keep two conversions apart
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(f"another conversion is writing {folder}: wait for it, or name another folder") from None
-    except OSError:  # a file system without locks
-        return
 
 
 def _read(folder: Path) -> Journal:

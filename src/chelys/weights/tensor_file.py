@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from chelys.errors import ModelError
+from chelys.files import atomic_file
 from chelys.tortoise.state_dicts import OUR_DIRECTION, OUR_LENGTH, fold
 
 #: How the format calls a dtype, in the order in which `safetensors` lays tensors into a file.
@@ -53,27 +51,6 @@ class Entry:
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name only when it is whole and on the disk; nothing is left of one that is not."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # the rename must not outrun the data
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file (UTF-8), whole or not at all."""
-    with replacing(path) as file:
-        file.write(text.encode("utf8"))
 
 
 def write_tensors(
@@ -112,7 +89,7 @@ def write_tensors(
     text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode("utf8")
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         text = len(text).to_bytes(8, "little") + text
         file.write(text)
         digest.update(text)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from chelys.audio.output import WholeFile
 from chelys.data.prepare import data_card, page
 from chelys.data.prepare.account import Account, gather
+from chelys.files import output_file
 
 PAGE = "report.html"
 CARD = "data_card.md"
@@ -43,6 +43,6 @@ def write_report(out: Path, *, references: Path | None = None, clips: int = 20, 
     account = gather(out, references=references, clips=clips, seed=seed)
     report = Report(out / PAGE, out / CARD, account)
     for path, text in ((report.page, page.render(account, out)), (report.card, data_card.render(account, out))):
-        with WholeFile(path) as file:
+        with output_file(path) as file:
             file.write(text.encode("utf8", "backslashreplace"))  # names of files need not be UTF-8
     return report
