@@ -32,7 +32,7 @@ from chelys.data.manifest import Utterance, write_manifest
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.text.tokenizer import make_tortoise_tokenizer
-from chelys.training.loop import Trainer
+from chelys.training.loop import Trainer, load_step
 from chelys.training.run import RUNS
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +116,7 @@ def take_steps(name: str, folder: Path, threads: int) -> dict[str, Any]:
     trainer = Trainer(stage, stage_config(values), folder / "run")
     start = time.monotonic()
     for _ in range(2):
-        figures = trainer._train_step()
+        figures = trainer._train_step(*load_step(stage, 0, 1, trainer.config.accumulate, trainer.step))
         trainer.step += 1
     losses = {k: v for k, v in figures.items() if not k.endswith(("gradient", "gradient_clipped")) and k != "rate"}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

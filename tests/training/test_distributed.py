@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import chelys
 from chelys.errors import ConfigError
-from chelys.training.ranks import Ranks, Share
+from chelys.training.ranks import Share
 from chelys.training.run import RUNS, run_stage
 
 pytest.importorskip("accelerate")
@@ -128,15 +128,9 @@ def test_the_number_of_processes_may_change(
 # ---- shares ---------------------------------------------------------------------------------------------------------
 
 
-def fake_ranks(rank: int, world: int) -> Ranks:
-    ranks = Ranks()
-    ranks.rank, ranks.world = rank, world
-    return ranks
-
-
 @pytest.mark.parametrize(("rows", "world", "accumulate"), [(8, 2, 1), (7, 3, 2), (5, 2, 4), (16, 4, 3), (3, 1, 9)])
 def test_every_row_is_computed_once(rows: int, world: int, accumulate: int) -> None:
-    shares = [Share.of(rows, fake_ranks(rank, world), accumulate) for rank in range(world)]
+    shares = [Share.of(rows, rank, world, accumulate) for rank in range(world)]
     assert [row for share in shares for part in share.parts for row in part] == list(range(rows))
     assert len({len(share.parts) for share in shares}) == 1, "all have as many parts: they meet in each"
     assert all(len(part) > 0 for share in shares for part in share.parts)
@@ -144,7 +138,7 @@ def test_every_row_is_computed_once(rows: int, world: int, accumulate: int) -> N
 
 
 def test_a_batch_of_fewer_rows_than_processes_is_computed_by_all() -> None:
-    assert Share.of(2, fake_ranks(1, 3), 1) == Share([range(0, 2)], split=False)
+    assert Share.of(2, 1, 3, 1) == Share([range(0, 2)], split=False)
 
 
 # ---- parts one after another ----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ STEPS, CHILD_STEPS = 60, 45
 LOOP = {"steps": STEPS, "learning_rate": 3e-3, "evaluate_every": 9, "checkpoint_every": 7}
 SECTIONS: dict[str, dict[str, Any]] = {
     "dvae": {"loop": LOOP, "stage": {"start_at": 10, "revive_every": 5}},
-    "autoregressive": {"loop": LOOP | {"precision": "bfloat16"}, "network": {"dropout": 0.1}},
+    "autoregressive": {"loop": LOOP | {"precision": "bfloat16", "data_workers": 2}, "network": {"dropout": 0.1}},
 }
 
 #: Trains; ``checkpoint`` as third argument: dies by its own hand with its first checkpoint half on the disk.

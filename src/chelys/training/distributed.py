@@ -83,6 +83,7 @@ class AcceleratedRanks(Ranks):
             self.accelerator.state.fsdp_plugin = self.plugin
         super().__init__(self.accelerator.device)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
         self.sharded = self.plugin is not None
 
     def sum(self, x: Tensor) -> Tensor:

@@ -94,6 +94,7 @@ def _changes(path: Path, facts: dict[str, Any]) -> list[str]:
         return []
     now = _flat(facts)
     harmless = {"run", "loop.steps", "loop.threads", "loop.strategy", "loop.device", "loop.keep"}
+    harmless |= {"loop.data_workers", "loop.prefetch"}
     odd = [key for key in now | before if now.get(key) != before.get(key) and key not in harmless]
     return [f"{key}={now.get(key)} (was {before.get(key)})" for key in sorted(odd)]
 

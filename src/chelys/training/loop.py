@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from chelys.data.loader import StepLoader, default_workers
 from chelys.errors import ConfigError, UserError
 from chelys.training.checkpoint import drop_checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
 from chelys.training.distributed import make_ranks
@@ -109,8 +110,9 @@ class Trainer:
         start, first = time.monotonic(), self.step
         if self.stopping and not self.evaluations:
             self._judge()  # what is to be improved upon
+        batches = iter(self._loader())
         while self.step < config.steps and not self.stopped:
-            figures = self._train_step()
+            figures = self._train_step(*next(batches))
             self.step += 1
             done = self.step == config.steps
             if self.step % config.log_every == 0 or done:
@@ -150,13 +152,24 @@ class Trainer:
 
     # ---- a step ---------------------------------------------------------------------------------------------------
 
-    def _train_step(self) -> dict[str, float]:
+    def _loader(self) -> StepLoader[tuple[Share, list[Any]]]:
+        """What this process computes in each step from here on, made ahead of time."""
+        config, ranks = self.config, self.ranks
+        assert ranks is not None
+        gpu = ranks.device.type == "cuda"
+        workers = config.data_workers
+        if workers is None:
+            workers = default_workers(ranks.device, ranks.local_world)
+        load = partial(load_step, self.stage, ranks.rank, ranks.world, config.accumulate)
+        return StepLoader(
+            load, self.step, config.steps, workers=workers, prefetch=config.prefetch, pin_memory=gpu and bool(workers)
+        )
+
+    def _train_step(self, share: Share, parts: list[Any]) -> dict[str, float]:
         stage, config, ranks = self.stage, self.config, self.ranks
         assert ranks is not None
-        share = Share.of(stage.rows(self.step), ranks, config.accumulate)
         stage.ranks = ranks if share.split else Ranks(ranks.device)
-        with self.players[next(iter(stage.players))].autocast():  # a frozen network may make part of the batch
-            parts = [self._load(rows) for rows in share.parts]
+        parts = [map_tensors(part, partial(Tensor.to, device=ranks.device, non_blocking=True)) for part in parts]
         generators = [RowGenerator(config.seed, self.step, rows) for rows in share.parts]
         figures: dict[str, float] = {"rate": config.rate(self.step)}
         for module in stage.players.values():
@@ -183,11 +196,6 @@ class Trainer:
         )
         self._average()
         return figures
-
-    def _load(self, rows: range) -> Any:
-        assert self.ranks is not None
-        batch = self.stage.part(self.step, slice(rows.start, rows.stop))
-        return map_tensors(batch, partial(Tensor.to, device=self.ranks.device))
 
     def _backward(self, name: str, parts: list[Any], generators: list[RowGenerator], share: Share) -> dict[str, float]:
         """Add up a player's gradients over the parts of a batch; its losses over the whole batch, of all processes."""
@@ -311,6 +319,12 @@ class Trainer:
             player.load_state(_under(tensors, f"optimizer.{name}."))
         self.averaged = {k: like(self.averaged[k], v) for k, v in _under(tensors, "averaged.").items()}
         self.best = {k: like(self.averaged[k], v) for k, v in _under(tensors, "best.").items()}
+
+
+def load_step(stage: Stage, rank: int, world: int, accumulate: int, step: int) -> tuple[Share, list[Any]]:
+    """What a process computes in a step: which rows of the batch in which parts, and those parts."""
+    share = Share.of(stage.rows(step), rank, world, accumulate)
+    return share, [stage.part(step, slice(rows.start, rows.stop)) for rows in share.parts]
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

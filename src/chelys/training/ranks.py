@@ -20,12 +20,14 @@ class Ranks:
     Attributes:
         rank: Number of this process.
         world: How many there are.
+        local_world: How many of them run on this machine.
         device: Where this process computes.
         sharded: Whether each process holds a piece of the network only.
     """
 
     rank = 0
     world = 1
+    local_world = 1
     sharded = False
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -72,10 +74,10 @@ class Share(NamedTuple):
     split: bool
 
     @classmethod
-    def of(cls, rows: int, ranks: Ranks, accumulate: int) -> Share:
+    def of(cls, rows: int, rank: int, world: int, accumulate: int) -> Share:
         """Deal the rows of a batch: whole processes first, then parts; all processes have as many parts."""
-        split = ranks.world > 1 and rows >= ranks.world
-        rank, world = (ranks.rank, ranks.world) if split else (0, 1)
+        split = world > 1 and rows >= world
+        rank, world = (rank, world) if split else (0, 1)
         first, past = rows * rank // world, rows * (rank + 1) // world
         parts = max(1, min(accumulate, rows // world))
         edges = [first + (past - first) * part // parts for part in range(parts + 1)]

@@ -153,7 +153,7 @@ def build_without_numbers(run: Run) -> tuple[Stage, FakeTensorMode]:
 def _count(stage: Stage, run: Run, step: int, world: int, imaginary: FakeTensorMode, fused: bool) -> StepCost:
     loop = run.loop
     ranks = _ImaginedRanks(world)
-    share = Share.of(stage.rows(step), ranks, loop.accumulate if stage.splits else 1)
+    share = Share.of(stage.rows(step), ranks.rank, ranks.world, loop.accumulate if stage.splits else 1)
     stage.ranks = ranks if share.split else Ranks()
     players = stage.players
     memory, flops, attention = Allocations(), FlopCounter(), FusedAttention()

@@ -41,6 +41,9 @@ class LoopConfig:
         tensorboard: Log to ``RUN/tensorboard`` too, where tensorboard is installed.
         seed: Of initial weights, batches and noise.
         threads: CPU threads; results are the same bit for bit only for the same number.
+        data_workers: Processes that prepare batches ahead of the step; default none on a processor, and up to 8 on a
+            GPU. Batches are the same for any number.
+        prefetch: Batches that each of them keeps ready.
     """
 
     steps: int = 1000
@@ -67,11 +70,16 @@ class LoopConfig:
     tensorboard: bool = True
     seed: int = 1
     threads: int = 2
+    data_workers: int | None = None
+    prefetch: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "log_every", "evaluate_every", "checkpoint_every", "keep", "threads"):
+        whole = ("steps", "accumulate", "log_every", "evaluate_every", "checkpoint_every", "keep", "threads", "prefetch")
+        for name in whole:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.data_workers is not None and self.data_workers < 0:
+            raise ConfigError(f"data_workers is {self.data_workers}; it must be 0 or more")
         for name in ("learning_rate", "clip", "gamma"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
