@@ -27,7 +27,8 @@ from safetensors.torch import save_file
 
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping, read_config_file
-from chelys.data.features import Features, extract
+from chelys.data.dataset import Features
+from chelys.data.features import extract
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig

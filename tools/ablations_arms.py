@@ -129,7 +129,8 @@ def _range_of(features: Path) -> str:
 def lay_out_at_22k(places: Places) -> None:
     """The clips of the features again, of the codes' front end: 22.05 kHz, 80 bands."""
     from chelys.audio.rates import HOP, OUTPUT_RATE
-    from chelys.data.features import Features, extract
+    from chelys.data.dataset import Features
+    from chelys.data.features import extract
     from chelys.data.manifest import Utterance, write_manifest
 
     data = places.out / "rates_data"
@@ -149,7 +150,7 @@ def lay_out_at_22k(places: Places) -> None:
 def write_codes(places: Places, arm: str, features: Path) -> None:
     """Codes of the features by an arm of ``rates_dvae``."""
     from chelys.data.codes import encode
-    from chelys.data.features import Features
+    from chelys.data.dataset import Features
     from chelys.training.run import trained_dvae
 
     out = places.out / "rates_data" / f"codes_{arm}.npy"

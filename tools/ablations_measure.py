@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chelys.config import from_mapping
-from chelys.data.batching import is_held_out
-from chelys.data.features import Clip
+from chelys.data.dataset import Clip
 from chelys.data.pairs import Pairs
+from chelys.data.sampler import is_held_out
 from chelys.models.diffusion_schedule import TRAIN_STEPS, q_sample
 from chelys.training.loop import load_strictly
 from chelys.training.runs import RUNS

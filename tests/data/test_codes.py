@@ -9,8 +9,8 @@ import pytest
 import torch
 from toy_corpus import DVAE_SIZES, MEL_RANGE, ToyCorpus, clip
 
-from chelys.data.codes import Codes, encode
-from chelys.data.features import Features
+from chelys.data.codes import encode
+from chelys.data.dataset import Codes, Features
 from chelys.errors import ManifestError
 
 

@@ -16,7 +16,8 @@ from toy_corpus import RATE, ToyCorpus
 
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, MEL_22K, MEL_24K, SAMPLES_PER_CODE
-from chelys.data.features import Features, extract
+from chelys.data.dataset import Features
+from chelys.data.features import extract
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.errors import ManifestError
 from chelys.tortoise.mel import code_mel

@@ -12,10 +12,9 @@ import pytest
 import torch
 from toy_corpus import MEL_RANGE, SPEAKERS, ToyCorpus
 
-from chelys.data.batching import is_held_out
-from chelys.data.codes import Codes
-from chelys.data.features import Clip, Features
+from chelys.data.dataset import Clip, Codes, Features
 from chelys.data.pairs import PairConfig, Pairs, load_pairs, repeat_to
+from chelys.data.sampler import is_held_out
 from chelys.errors import ManifestError
 from chelys.text.tokenizer import SPELLED_LETTERS, Tokenizer
 

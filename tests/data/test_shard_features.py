@@ -16,8 +16,7 @@ import soundfile as sf
 import torch
 import toy_corpus
 
-from chelys.data.codes import Codes
-from chelys.data.features import Features
+from chelys.data.dataset import Codes, Features
 from chelys.data.manifest import read_manifest
 from chelys.data.pairs import PairConfig, Pairs
 from chelys.data.shard_features import ShardCodes, ShardFeatures, open_codes, open_features

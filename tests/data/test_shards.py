@@ -18,8 +18,8 @@ import pytest
 import soundfile as sf
 
 from chelys.data import shard_index
-from chelys.data.batching import is_held_out
-from chelys.data.features import Clip
+from chelys.data.dataset import Clip
+from chelys.data.sampler import is_held_out
 from chelys.data.shard_index import open_shards
 from chelys.data.shards import Place, Plan, Reader, Sample, ShardBatch, ShardBatches, ShardConfig, ShardLoader
 from chelys.errors import ConfigError, ManifestError

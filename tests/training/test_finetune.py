@@ -15,9 +15,9 @@ import toy_corpus
 import toy_voice
 
 from chelys.audio.rates import OUTPUT_RATE, SAMPLES_PER_CODE
-from chelys.data.batching import is_held_out
-from chelys.data.features import Features
+from chelys.data.dataset import Features
 from chelys.data.manifest import Utterance, write_manifest
+from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError, ManifestError
 from chelys.training.finetuning import adapt
 from chelys.training.finetuning.config import USUALLY_BORROWED, Adaptation, FinetuneConfig

@@ -15,7 +15,8 @@ import toy_corpus
 
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import MEL_24K
-from chelys.data.features import Features, extract
+from chelys.data.dataset import Features
+from chelys.data.features import extract
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.data.pairs import Batch
 from chelys.errors import ConfigError, ManifestError

@@ -184,7 +184,7 @@ def codes(
 ) -> None:
     """Encode every clip."""
     from chelys.data.codes import encode
-    from chelys.data.features import Features
+    from chelys.data.dataset import Features
     from chelys.training.run import trained_dvae
 
     with progress_bar() as update:

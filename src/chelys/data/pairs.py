@@ -17,9 +17,8 @@ from torch import Tensor
 
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import HOP, MEL_24K
-from chelys.data.batching import Buckets, is_held_out
-from chelys.data.codes import Codes
-from chelys.data.features import Clip, Features
+from chelys.data.dataset import Clip, Codes, Features
+from chelys.data.sampler import LengthBucketSampler, is_held_out
 from chelys.data.shard_features import open_codes, open_features
 from chelys.errors import TextError
 from chelys.text.normalize import check_speakable
@@ -92,7 +91,7 @@ class Pairs:
         self.train = [c for c in usable if not is_held_out(c)]
         self.test = [c for c in usable if is_held_out(c)]
         weights = speaker_weights(self.train, config.voices)
-        self.buckets = Buckets([c.codes for c in self.train], config.budget, seed, weights)
+        self.buckets = LengthBucketSampler([c.codes for c in self.train], config.budget, seed, weights)
         self.by_speaker: dict[str, list[Clip]] = defaultdict(list)
         self._place: dict[str, int] = {}  # of each training clip among its speaker's
         for clip in self.train:

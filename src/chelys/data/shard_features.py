@@ -17,8 +17,7 @@ import torch
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, SAMPLES_PER_CODE
 from chelys.data.bad_clips import BadClips
-from chelys.data.codes import Codes
-from chelys.data.features import Clip, Features, FrontEnd, fitted
+from chelys.data.dataset import Clip, Codes, Features, FrontEnd, fitted
 from chelys.data.shard_index import ShardIndex, descriptions, open_shards, speaker_of
 from chelys.data.shards import Reader, Sample
 from chelys.errors import ManifestError

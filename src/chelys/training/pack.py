@@ -12,8 +12,8 @@ from torch import nn
 
 from chelys.audio.mel import MelRange
 from chelys.config import from_mapping
-from chelys.data.batching import is_held_out
-from chelys.data.features import Features
+from chelys.data.dataset import Features
+from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig

@@ -1,4 +1,4 @@
-"""The processes that train together, as a stage sees them: alone, unless `chelys.training.distributed` says otherwise."""
+"""The processes that train together, as a stage sees them: one alone, unless `chelys.training.distributed` says so."""
 
 from __future__ import annotations
 

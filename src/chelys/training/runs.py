@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import MEL_22K, MEL_24K
-from chelys.data.features import Features, FrontEnd
+from chelys.data.dataset import Features, FrontEnd
 from chelys.data.pairs import PairConfig, Pairs, load_pairs
 from chelys.data.shard_features import open_features
 from chelys.errors import ConfigError

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from chelys.config import to_mapping
-from chelys.data.features import Features
+from chelys.data.dataset import Features
 from chelys.data.pairs import Pairs
 from chelys.errors import ModelError, OutputError
 from chelys.models.autoregressive import Autoregressive

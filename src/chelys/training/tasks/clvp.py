@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.data.corruptions import corrupt_codes, corrupt_text
-from chelys.data.features import Clip
+from chelys.data.dataset import Clip
 from chelys.data.pairs import Batch, Pairs, spelling
 from chelys.errors import ConfigError
 from chelys.models.clvp import CLVP

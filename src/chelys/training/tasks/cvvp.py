@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chelys.data.features import Clip
+from chelys.data.dataset import Clip
 from chelys.data.pairs import Batch, Pairs
 from chelys.tortoise.cvvp import CVVP
 from chelys.training.losses import accuracy, contrast

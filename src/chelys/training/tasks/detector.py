@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.audio.rates import HOP, OUTPUT_RATE
-from chelys.data.batching import is_held_out
-from chelys.data.features import Clip, read_wave
+from chelys.data.dataset import Clip, read_wave
 from chelys.data.manifest import read_manifest
+from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError, ManifestError
 from chelys.tortoise.detector import MOST_SAMPLES, SYNTHETIC, Detector
 from chelys.training.stage import Stage

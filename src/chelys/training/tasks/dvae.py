@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
-from chelys.data.batching import is_held_out
-from chelys.data.features import Clip, Features
+from chelys.data.dataset import Clip, Features
+from chelys.data.sampler import is_held_out
 from chelys.errors import ManifestError
 from chelys.models.dvae import DVAE
 from chelys.training.pictures import Picture

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chelys.data.features import Clip
+from chelys.data.dataset import Clip
 from chelys.data.pairs import Batch, Pairs
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from chelys.data.features import Clip
+from chelys.data.dataset import Clip
 from chelys.data.pairs import Batch, Pairs
 from chelys.training.stage import Stage, map_tensors
 

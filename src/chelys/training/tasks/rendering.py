@@ -14,7 +14,7 @@ from torch import Tensor
 
 from chelys.audio.mel import MEL_EXTREMES, MelRange
 from chelys.audio.rates import FRAMES_PER_CODE, OUTPUT_RATE, mel_frames
-from chelys.data.features import Clip, Features
+from chelys.data.dataset import Clip, Features
 from chelys.data.pairs import repeat_to
 from chelys.errors import ConfigError
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from chelys.audio.rates import HOP, OUTPUT_RATE
-from chelys.data.batching import is_held_out
-from chelys.data.features import Clip, Features
+from chelys.data.dataset import Clip, Features
 from chelys.data.pairs import speaker_weights
 from chelys.data.pitch import track_pitch
+from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.vocos import Vocos
 from chelys.tortoise.univnet import UnivNet

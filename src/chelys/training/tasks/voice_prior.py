@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from chelys.audio.mel import MelRange
-from chelys.data.batching import is_held_out
-from chelys.data.features import Clip, Features
+from chelys.data.dataset import Clip, Features
 from chelys.data.pairs import repeat_to
+from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from toy_corpus import clip
 
-from chelys.data.batching import Buckets, is_held_out
+from chelys.data.sampler import LengthBucketSampler, is_held_out
 from chelys.errors import ManifestError
 
 LENGTHS = np.random.default_rng(0).integers(10, 200, 120)
 
 
-def epoch(buckets: Buckets, first: int = 0) -> list[np.ndarray]:
+def epoch(buckets: LengthBucketSampler, first: int = 0) -> list[np.ndarray]:
     """The batches from step ``first`` on, up to the end of their epoch."""
     batches: list[np.ndarray] = []
     while sum(map(len, batches)) < len(buckets.lengths):
@@ -21,7 +21,7 @@ def epoch(buckets: Buckets, first: int = 0) -> list[np.ndarray]:
 
 
 def test_each_item_comes_once_an_epoch() -> None:
-    buckets = Buckets(LENGTHS, 1000, seed=1)
+    buckets = LengthBucketSampler(LENGTHS, 1000, seed=1)
     first = epoch(buckets)
     second = epoch(buckets, len(first))
     for batches in (first, second):
@@ -31,7 +31,7 @@ def test_each_item_comes_once_an_epoch() -> None:
 
 
 def test_the_budget_is_kept_and_used() -> None:
-    batches = epoch(Buckets(LENGTHS, 1000, seed=1))
+    batches = epoch(LengthBucketSampler(LENGTHS, 1000, seed=1))
     cost = [len(b) * LENGTHS[b].max() for b in batches]
     assert max(cost) <= 1000
     assert np.mean(cost) > 700
@@ -39,23 +39,23 @@ def test_the_budget_is_kept_and_used() -> None:
 
 
 def test_an_item_beyond_the_budget_stands_alone() -> None:
-    batches = epoch(Buckets([5, 50, 5], 20, seed=0))
+    batches = epoch(LengthBucketSampler([5, 50, 5], 20, seed=0))
     assert [1] in [b.tolist() for b in batches]
     assert sorted(map(len, batches)) == [1, 2]
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
     steps = np.random.default_rng(1).permutation(100)  # several epochs, to and fro
-    in_order = [Buckets(LENGTHS, 1000, seed=1).at(step).tolist() for step in range(100)]
-    asked = Buckets(LENGTHS, 1000, seed=1)
+    in_order = [LengthBucketSampler(LENGTHS, 1000, seed=1).at(step).tolist() for step in range(100)]
+    asked = LengthBucketSampler(LENGTHS, 1000, seed=1)
     assert [asked.at(step).tolist() for step in steps] == [in_order[step] for step in steps]
-    other = Buckets(LENGTHS, 1000, seed=2)
+    other = LengthBucketSampler(LENGTHS, 1000, seed=2)
     assert [other.at(step).tolist() for step in range(100)] != in_order
 
 
 def test_weights_are_kept_on_average() -> None:
     weights = [0.25, 1.0, 2.5, 0.0]
-    buckets = Buckets([10] * 4, 10, seed=3, weights=weights)
+    buckets = LengthBucketSampler([10] * 4, 10, seed=3, weights=weights)
     taken = [int(buckets.at(step)[0]) for step in range(3000)]
     epochs = 3000 / sum(weights)
     np.testing.assert_allclose(np.bincount(taken, minlength=4) / epochs, weights, atol=0.05)
@@ -64,7 +64,7 @@ def test_weights_are_kept_on_average() -> None:
 @pytest.mark.parametrize(("lengths", "weights"), [([], None), ([3, 4], [0.0, 0.0])])
 def test_nothing_to_train_on_is_said_and_not_waited_for(lengths: list[int], weights: list[float] | None) -> None:
     with pytest.raises(ManifestError, match="no clip to train on"):
-        Buckets(lengths, 10, seed=0, weights=weights)
+        LengthBucketSampler(lengths, 10, seed=0, weights=weights)
 
 
 def test_held_out_is_a_matter_of_the_name() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from chelys.data.features import Clip
+from chelys.data.dataset import Clip
 from chelys.errors import ManifestError
 
 
@@ -19,7 +19,7 @@ def is_held_out(clip: Clip, one_in: int = 100) -> bool:
     return zlib.crc32(clip.id.encode()) % one_in == 0
 
 
-class Buckets:
+class LengthBucketSampler:
     """Length-bucketed batches.
 
     Args:
