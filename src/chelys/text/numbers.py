@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from inflect import engine
 
 #: Longer runs of digits are names (phones, cards), not amounts, and are read digit by digit.
 LONGEST_AMOUNT = 12
 
-_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_TENS = ["", "", *"twenty thirty forty fifty sixty seventy eighty ninety".split()]
+#: Names of the powers of a thousand.
+_THOUSANDS = ["", *(
+    "thousand million billion trillion quadrillion quintillion sextillion septillion octillion nonillion decillion"
+).split()]  # fmt: skip
+_PLACES = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth",
+           "twelve": "twelfth"}  # fmt: skip
 _MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
@@ -88,15 +93,51 @@ def speak_numbers(text: str) -> str:
     return text
 
 
+def spell_number(number: int, *, and_: bool = False) -> str:
+    """``12345`` -> ``twelve thousand, three hundred forty-five``; pure, so that threads cannot disturb each other.
+
+    Args:
+        number: Below 10^36.
+        and_: British: ``three hundred and forty-five``, ``one thousand and one``.
+    """
+    if not 0 <= number < 1000 ** len(_THOUSANDS):
+        raise ValueError(f"{number} has no name here")
+    parts: list[str] = []
+    link = " and " if and_ else " "
+    for power in range(len(_THOUSANDS) - 1, -1, -1):
+        group = number // 1000**power % 1000
+        if group:
+            hundreds, rest = divmod(group, 100)
+            words = [f"{_ONES[hundreds]} hundred"] * bool(hundreds) + [_below_hundred(rest)] * bool(rest)
+            between = link if power == 0 and group < 100 else ", "  # "one thousand one", "one thousand, one hundred"
+            parts += [between] * bool(parts) + [f"{link.join(words)} {_THOUSANDS[power]}".rstrip()]
+    return "".join(parts) or "zero"
+
+
+def _below_hundred(number: int) -> str:
+    if number < 20:
+        return _ONES[number]
+    tens, ones = divmod(number, 10)
+    return f"{_TENS[tens]}-{_ONES[ones]}" if ones else _TENS[tens]
+
+
+def spell_ordinal(words: str) -> str:
+    """``twenty-one`` -> ``twenty-first``."""
+    match = re.search("[a-z]+$", words)
+    assert match is not None, words
+    last = match.group()
+    place = _PLACES.get(last) or (f"{last[:-1]}ieth" if last.endswith("y") else f"{last}th")
+    return words[: match.start()] + place
+
+
 def cardinal(number: int) -> str:
     """``342`` -> ``three hundred forty two``."""
-    words = str(inflector().number_to_words(str(number), andword=""))
-    return words.replace("-", " ").replace(",", "")
+    return spell_number(number).replace("-", " ").replace(",", "")
 
 
 def ordinal(number: int) -> str:
     """``21`` -> ``twenty first``."""
-    return str(inflector().ordinal(cardinal(number)))
+    return spell_ordinal(cardinal(number))
 
 
 def year(number: int) -> str:
@@ -111,15 +152,7 @@ def year(number: int) -> str:
 
 def digits(text: str) -> str:
     """``407`` -> ``four zero seven``."""
-    return " ".join(_DIGITS[int(c)] for c in text if c in "0123456789")
-
-
-@lru_cache(maxsize=1)
-def inflector() -> engine:
-    """The package that knows the names of numbers, made once."""
-    import inflect  # takes a third of a second, and most texts have no figures
-
-    return inflect.engine()
+    return " ".join(_ONES[int(c)] for c in text if c in "0123456789")
 
 
 def _figure(figure: str, *, maybe_year: bool = False) -> str:

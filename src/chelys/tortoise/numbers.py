@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from chelys.text.numbers import CURRENCIES, digits, inflector
+from chelys.text.numbers import CURRENCIES, digits, spell_number, spell_ordinal
 
 #: Digits of the largest number that has a name; longer ones are read digit by digit.
 LONGEST_NUMBER = 36
@@ -58,17 +58,17 @@ def apart(match: re.Match[str], said: str) -> str:
 def _cardinal(figure: str) -> str:
     """``12345`` -> ``twelve thousand, three hundred forty-five``."""
     plain = _plain(figure)
-    return digits(plain) if len(plain) > LONGEST_NUMBER else str(inflector().number_to_words(plain, andword=""))
+    return digits(plain) if len(plain) > LONGEST_NUMBER else spell_number(int(plain))
 
 
 def _ordinal(match: re.Match[str]) -> str:
     """``101st`` -> ``one hundred and first``."""
-    return digits(match[1]) if len(match[1]) > LONGEST_NUMBER else _place(match.group())
+    return digits(match[1]) if len(match[1]) > LONGEST_NUMBER else _place(match[1])
 
 
 @lru_cache(maxsize=4096)
 def _place(figure: str) -> str:
-    return str(inflector().number_to_words(figure))
+    return spell_ordinal(spell_number(int(figure), and_=True))
 
 
 @lru_cache(maxsize=4096)
@@ -83,8 +83,8 @@ def _number(figure: str) -> str:
         return f"two thousand {_cardinal(plain[2:])}"
     if plain.endswith("00"):
         return f"{_cardinal(plain[:2])} hundred"
-    pairs = str(inflector().number_to_words(plain, andword="", zero="oh", group=2))
-    return pairs.replace(", ", " ")
+    last = f"oh {spell_number(int(plain[3]))}" if plain[2] == "0" else spell_number(int(plain[2:]))
+    return f"{spell_number(int(plain[:2]))} {last}"
 
 
 def _dollars(match: re.Match[str]) -> str:
