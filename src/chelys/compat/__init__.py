@@ -1,1 +1,1 @@
-"""Moved: ``chelys.tortoise.api`` is ``chelys.tortoise.api``; this name stays for one release."""
+"""Old name: ``chelys.compat.tortoise`` moved to ``chelys.tortoise.api``; this package stays for one release."""

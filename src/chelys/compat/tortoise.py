@@ -1,4 +1,4 @@
-"""Moved to ``chelys.tortoise.api``; this name stays for one release."""
+"""Old name of ``chelys.tortoise.api``; it stays for one release."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ __all__ = [
     "PRESETS", "TextToSpeech", "get_voices", "load_audio", "load_voice", "load_voices", "pick_best_batch_size_for_gpu",
 ]  # fmt: skip
 
-warnings.warn("chelys.tortoise.api is now chelys.tortoise.api", DeprecationWarning, stacklevel=2)
+warnings.warn("chelys.compat.tortoise moved to chelys.tortoise.api", DeprecationWarning, stacklevel=2)

@@ -2,8 +2,8 @@
 
 A table is plain data: pairs of a published name and ours. A pair names a module, and what lies in it (weight, bias)
 keeps its name, or it names one tensor. In a name, ``{i}`` and ``{j}`` count from 0, and ``{2i+1}`` means what it says;
-``n`` and ``m`` are numbers of layers, which are counted in the names themselves. `tortoise.state_dicts` reads the tables
-both ways.
+``n`` and ``m`` are numbers of layers, which are counted in the names themselves. `tortoise.state_dicts` reads the
+tables both ways.
 
 Source of the published names: the state dicts of neonbjb/tortoise-tts and neonbjb/DL-Art-School (Apache-2.0).
 """
