@@ -18,11 +18,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "chelys"
 
-_BASE = {"errors", "config", "files", "deprecation"}
+_BASE = {"registry", "errors", "config", "files", "deprecation"}
 _NETWORKS = {*_BASE, "text", "audio", "nn", "models", "weights"}
 
 #: Room -> what it may import of the others. The front is ``chelys/__init__.py``, which hands out inference lazily.
 SEES: dict[str, set[str]] = {
+    "registry": set(),  # names what is imported on demand
     "errors": set(),
     "deprecation": {"errors"},
     "files": {"errors"},

@@ -10,14 +10,16 @@ import torch
 import toy
 
 from chelys.errors import TextError
-from chelys.inference.decode import Prompt, Take, code_limit, decode, decode_naively, decode_stream
+from chelys.inference.decode import DecodingRules, Prompt, Take, code_limit, decode, decode_naively, decode_stream
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer, take_generator
 from chelys.models.autoregressive import Autoregressive
 from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.speaking import decoding_rules
 
 GREEDY = SpeechOptions(temperature=0.0)
 SAMPLED = SpeechOptions(temperature=0.8)
+ORIGINAL = decoding_rules(None, reference=True)
 LIMIT = 24
 SENTENCE = "one two three, hello there my old friend"
 TEXTS = {1: "A", 40: SENTENCE, 400: ". ".join([SENTENCE] * 10)[:400]}
@@ -97,7 +99,9 @@ def test_b1_the_cached_loop_of_the_original_did_not(tts: Synthesizer, learned: A
     given, learned = prompt(tts, SENTENCE), copy.deepcopy(learned)
     with torch.no_grad():
         learned.code_head.bias[learned.config.start_code] = -100.0  # the original might say it
-    one, other = (decode(learned, [given], GREEDY, generators(1), reference=r)[0].codes for r in (False, True))
+    one, other = (
+        decode(learned, [given], GREEDY, generators(1), rules=r)[0].codes for r in (DecodingRules(), ORIGINAL)
+    )
     assert one[0] == other[0]  # it is drawn before any code is read
     assert not torch.equal(one, other)
     # a table without its second row leads the right loop to where the original's went
@@ -188,24 +192,24 @@ def test_b4_the_start_code_is_never_sampled_and_no_take_is_empty(tts: Synthesize
 
 def test_b4_the_original_let_both_happen(tts: Synthesizer, decoder: Autoregressive) -> None:
     hasty = with_stop(decoder, 100.0)
-    take = decode(hasty, [prompt(tts, "A")], GREEDY, generators(1), reference=True)[0]
+    take = decode(hasty, [prompt(tts, "A")], GREEDY, generators(1), rules=ORIGINAL)[0]
     assert take.stopped and take.codes.tolist() == []
     with torch.no_grad():
         hasty.code_head.bias[decoder.config.start_code] = 200.0
-    take = decode(hasty, [prompt(tts, "A", 3)], GREEDY, generators(1), reference=True)[0]
+    take = decode(hasty, [prompt(tts, "A", 3)], GREEDY, generators(1), rules=ORIGINAL)[0]
     assert not take.stopped and take.codes.tolist() == [decoder.config.start_code] * 3
 
 
 def test_what_counts_as_said_from_the_start_is_penalised(tts: Synthesizer, decoder: Autoregressive) -> None:
     given, penalised = prompt(tts, SENTENCE), replace(GREEDY, repetition_penalty=1.5)
     first = int(decode(decoder, [given], penalised, generators(1))[0].codes[0])
-    rules = CodeRules(penalised_from_start=(first, decoder.config.start_code))
+    rules = DecodingRules(sampled_before=(first, decoder.config.start_code))
     takes = [decode(decoder, [given], penalised, generators(1), rules=rules)[0] for _ in range(2)]
     assert takes[0].codes[0] != first
     assert same(*takes)
     assert same(takes[0], decode_naively(decoder, given, penalised, generators(1)[0], rules=rules))
     # without a penalty it is of no account
-    plain = [decode(decoder, [given], GREEDY, generators(1), rules=r)[0] for r in (rules, None)]
+    plain = [decode(decoder, [given], GREEDY, generators(1), rules=r)[0] for r in (rules, DecodingRules())]
     assert same(*plain)
 
 
@@ -216,19 +220,19 @@ def test_the_lowest_limit_holds(
     tts: Synthesizer, decoder: Autoregressive, limit: int, most_codes: int, length: int, most: int
 ) -> None:
     endless, options = with_stop(decoder, -100.0), replace(GREEDY, most_codes=most_codes)
-    given, rules = prompt(tts, SENTENCE, limit), CodeRules(length=length, penalised_from_start=())
+    given, rules = prompt(tts, SENTENCE, limit), DecodingRules(max_codes=length)
     take = decode(endless, [given], options, generators(1), rules=rules)[0]
     assert len(take.codes) == most and not take.stopped
     assert same(take, decode_naively(endless, given, options, generators(1)[0], rules=rules))
 
 
-@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("rules", [DecodingRules(), ORIGINAL])
 def test_codes_end_with_the_table_of_their_positions(
-    tts: Synthesizer, learned: Autoregressive, reference: bool
+    tts: Synthesizer, learned: Autoregressive, rules: DecodingRules
 ) -> None:
     endless = with_stop(learned, -100.0)
     given = prompt(tts, SENTENCE, 1000)
-    take = decode(endless, [given], GREEDY, generators(1), reference=reference)[0]
+    take = decode(endless, [given], GREEDY, generators(1), rules=rules)[0]
     assert (len(take.codes), take.stopped) == (39, False)
     assert endless.latents(given.conditioning[None], given.text[None], take.codes[None]).shape[1] == 39
 
@@ -280,7 +284,7 @@ def test_b10_latents_of_the_calm_end_need_no_more_than_the_codes_before(
 ) -> None:
     rules = CodeRules(silence=9, calm=3, tail=(4, 5), length=60, penalised_from_start=())
     given = prompt(tts, SENTENCE, 30)
-    codes = decode(decoder, [given], GREEDY, generators(1), rules=rules)[0].codes
+    codes = decode(decoder, [given], GREEDY, generators(1), rules=decoding_rules(rules))[0].codes
     row, kept = rules.padded(codes), rules.rendered(codes)
     assert len(kept) < len(row)
     whole, cut = (decoder.latents(given.conditioning[None], given.text[None], c[None]) for c in (row, kept))

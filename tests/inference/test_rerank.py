@@ -18,6 +18,7 @@ from chelys.inference.synthesizer import Synthesizer
 from chelys.models.clvp import CLVP, CLVPConfig
 from chelys.tortoise.code_rules import CodeRules
 from chelys.tortoise.cvvp import CVVP, CVVPConfig
+from chelys.tortoise.speaking import cvvp_judges
 
 TEXT = torch.tensor([5, 9, 12, 7])
 RULES = CodeRules(silence=9, calm=3, tail=(4, 5), length=12)
@@ -36,7 +37,7 @@ def test_a_take_that_never_stopped_comes_after_all_that_did() -> None:
 
 
 def test_the_original_ranks_by_score_alone() -> None:
-    assert ranked(takes(False, True, False, True), [9.0, 0.1, 9.5, 0.2], reference=True) == [2, 0, 3, 1]
+    assert ranked(takes(False, True, False, True), [9.0, 0.1, 9.5, 0.2], finished_first=False) == [2, 0, 3, 1]
 
 
 def test_a_take_without_codes_is_no_take() -> None:
@@ -123,28 +124,28 @@ def test_published_rows_are_read_whole_and_so_is_the_stop_of_the_text(clvp: CLVP
     said = some_takes(3, 7, 12, 0)
     rows = torch.stack([RULES.padded(take.codes) for take in said])
     wanted = clvp.score(torch.tensor([[5, 9, 12, 7, 0]]), rows)
-    assert score(clvp, TEXT, said, rules=RULES, stops=1) == pytest.approx(wanted.tolist())
+    assert score(clvp, TEXT, said, row=RULES.padded, stops=1) == pytest.approx(wanted.tolist())
     # neither is without effect
-    assert score(clvp, TEXT, said, rules=RULES) != pytest.approx(wanted.tolist())
+    assert score(clvp, TEXT, said, row=RULES.padded) != pytest.approx(wanted.tolist())
     assert score(clvp, TEXT, said[:3], stops=1) != pytest.approx(wanted.tolist()[:3])
 
 
 def test_b10_the_text_is_read_once_and_takes_together(clvp: CLVP, counted: Callable) -> None:
     texts, rows = counted(clvp, "encode_text"), counted(clvp.speech_encoder, "states")
     said = some_takes(*[5] * (ROWS + 3))
-    scores = score(clvp, TEXT, said, rules=RULES, stops=1)
+    scores = score(clvp, TEXT, said, row=RULES.padded, stops=1)
     assert texts == [(1, 5)]
     assert rows == [(ROWS, 12), (3, 12)]
-    assert scores[-1:] == pytest.approx(score(clvp, TEXT, said[-1:], rules=RULES, stops=1))
+    assert scores[-1:] == pytest.approx(score(clvp, TEXT, said[-1:], row=RULES.padded, stops=1))
     assert len(set(scores)) == len(said)
 
 
 def test_b4_a_take_with_the_start_code_counts_for_nothing(clvp: CLVP) -> None:
     said = some_takes(3, 4)
     said.insert(1, Take(torch.tensor([1, toy.CODES, 2]), True))
-    scores = score(clvp, TEXT, said, rules=RULES)
+    scores = score(clvp, TEXT, said, row=RULES.padded)
     assert scores[1] == -math.inf
-    assert [scores[0], scores[2]] == pytest.approx(score(clvp, TEXT, [said[0], said[2]], rules=RULES))
+    assert [scores[0], scores[2]] == pytest.approx(score(clvp, TEXT, [said[0], said[2]], row=RULES.padded))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
@@ -153,29 +154,35 @@ def test_cvvp_counts_by_its_weight_and_its_mean_over_the_clips(clvp: CLVP, cvvp:
     rows = torch.stack([RULES.padded(take.codes) for take in said])
     words = clvp.score(TEXT[None], rows)
     voices = torch.stack([cvvp.score(clip[None], rows) for clip in clips]).mean(0)
-    scores = score(clvp, TEXT, said, rules=RULES, cvvp=cvvp, clips=clips, weight=weight)
+    scores = score(clvp, TEXT, said, row=RULES.padded, judges=cvvp_judges(cvvp, clips, weight), clvp_weight=1 - weight)
     assert scores == pytest.approx((weight * voices + (1 - weight) * words).tolist(), rel=1e-5)
-    listed = score(clvp, TEXT, said, rules=RULES, cvvp=cvvp, clips=list(clips), weight=weight)
+    listed = score(
+        clvp, TEXT, said, row=RULES.padded, judges=cvvp_judges(cvvp, list(clips), weight), clvp_weight=1 - weight
+    )
     assert listed == scores
 
 
 def test_a_judge_without_weight_is_not_run(clvp: CLVP, cvvp: CVVP, counted: Callable) -> None:
     texts, rows = counted(clvp, "encode_text"), counted(clvp.speech_encoder, "states")
     clips, voices = counted(cvvp, "encode_clip"), counted(cvvp, "encode_speech")
-    given = {"rules": RULES, "cvvp": cvvp, "clips": some_clips(2)}
-    score(clvp, TEXT, some_takes(3), weight=1.0, **given)  # type: ignore[arg-type]
+
+    def judged(weight: float) -> None:
+        judges = cvvp_judges(cvvp, some_clips(2), weight)
+        score(clvp, TEXT, some_takes(3), row=RULES.padded, judges=judges, clvp_weight=1 - weight)
+
+    judged(1.0)
     assert (texts, rows, clips, voices) == ([], [], [(1, 6, 40)] * 2, [(1, 12)])
-    score(clvp, TEXT, some_takes(3), weight=0.0, **given)  # type: ignore[arg-type]
+    judged(0.0)
     assert (texts, rows, len(clips), len(voices)) == ([(1, 4)], [(1, 12)], 2, 1)
 
 
 def test_b5_cvvp_without_clips_is_refused_in_one_line(clvp: CLVP, cvvp: CVVP) -> None:
-    for given in ({"cvvp": cvvp}, {"clips": some_clips()}, {"cvvp": cvvp, "clips": some_clips(0)}):
+    for given in ((cvvp, ()), (None, some_clips()), (cvvp, some_clips(0))):
         with pytest.raises(VoiceError, match="^cvvp is 0.5, but there are no clips .+ set cvvp to 0$"):
-            score(clvp, TEXT, some_takes(3), weight=0.5, **given)  # type: ignore[arg-type]
+            cvvp_judges(*given, 0.5)
 
 
 def test_rows_may_have_any_length(clvp: CLVP) -> None:
     shorter = replace(RULES, length=8)
-    one, other = (score(clvp, TEXT, some_takes(4), rules=rules) for rules in (RULES, shorter))
+    one, other = (score(clvp, TEXT, some_takes(4), row=rules.padded) for rules in (RULES, shorter))
     assert one != pytest.approx(other)

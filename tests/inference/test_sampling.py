@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from chelys.errors import UserError
-from chelys.inference.options import NANO_PRESETS, PRESETS, SpeechOptions, options_for
+from chelys.inference.options import NANO_PRESETS, SpeechOptions, options_for
 from chelys.inference.sampling import draw, filtered, forbid
+from chelys.tortoise.speaking import PUBLISHED_PRESETS
 
 PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0)
 NEVER = float("-inf")
@@ -193,9 +194,9 @@ def test_a_knob_out_of_range_is_named_with_its_range(knob: str, value: float) ->
         SpeechOptions(**{knob: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("family", PRESETS)
-def test_presets_grow(family: str) -> None:
-    presets = [PRESETS[family][name] for name in ("ultra_fast", "fast", "standard", "high_quality")]
+@pytest.mark.parametrize("family", [NANO_PRESETS, PUBLISHED_PRESETS], ids=["nano", "tortoise-v2"])
+def test_presets_grow(family: dict[str, SpeechOptions]) -> None:
+    presets = [family[name] for name in ("ultra_fast", "fast", "standard", "high_quality")]
     work = [preset.candidates * preset.steps for preset in presets]
     assert work == sorted(work) and len(set(work)) == 4
 
@@ -203,6 +204,6 @@ def test_presets_grow(family: str) -> None:
 def test_presets_can_be_changed() -> None:
     assert options_for("fast") == NANO_PRESETS["fast"] == SpeechOptions()
     assert options_for("fast", candidates=7, steps=None) == replace(NANO_PRESETS["fast"], candidates=7)
-    assert options_for("fast", "tortoise-v2", top_k=9) == replace(PRESETS["tortoise-v2"]["fast"], top_k=9)
+    assert options_for("fast", PUBLISHED_PRESETS, top_k=9) == replace(PUBLISHED_PRESETS["fast"], top_k=9)
     with pytest.raises(UserError, match="unknown preset 'slow': choose from ultra_fast, fast, standard, high_quality"):
         options_for("slow")

@@ -18,6 +18,7 @@ from chelys.errors import VoiceError
 from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
 from chelys.inference.voice_drawing import draw_voice, drawn_seed
+from chelys.tortoise.speaking import TortoiseFamily
 from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.weights.folder import save_model
 
@@ -42,8 +43,9 @@ def priors() -> dict[str, VoicePrior]:
 def published(priors: dict[str, VoicePrior]) -> Any:
     """A model with priors, of which it keeps no more than what drawing asks for."""
     settings: dict[str, Any] = {name: prior.config for name, prior in priors.items()}
-    config = SimpleNamespace(name="toy-v2", fingerprint="abc", **settings)
-    return SimpleNamespace(config=config, extra=priors.__getitem__, folder=Path("nowhere"))
+    config = SimpleNamespace(name="toy-v2", fingerprint="abc", front_end="published", **settings)
+    model: Any = SimpleNamespace(config=config, extra=priors.__getitem__, folder=Path("nowhere"))
+    return TortoiseFamily(model)
 
 
 @torch.no_grad()
@@ -63,7 +65,7 @@ def test_a_model_folder_with_priors(priors: dict[str, VoicePrior], published: An
     config = replace(toy.config("toy-v2"), **sizes)
     saved = save_model(tmp_path / "model", config, toy.networks(config) | priors, toy.tokenizer(), dtype=torch.float32)
     synthesizer = Synthesizer.from_folder(tmp_path / "model")
-    voice = draw_voice(synthesizer.model, 7)
+    voice = draw_voice(synthesizer.family, 7)
     torch.testing.assert_close(vectors(voice), vectors(draw_voice(published, 7)))
     assert voice.model == saved.fingerprint and synthesizer.resolve_voice(voice) is voice
     assert torch.equal(vectors(synthesizer.resolve_voice("random:7")), vectors(voice))
@@ -83,7 +85,7 @@ def test_drawing_from_priors_hangs_on_the_seed_alone(published: Any) -> None:
 def test_drawing_changes_no_state_of_anyone(published: Any, tts: Synthesizer) -> None:
     before, theirs = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     draw_voice(published, 1)
-    draw_voice(tts.model, 1)
+    draw_voice(tts.family, 1)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], theirs)  # noqa: NPY002
 
@@ -99,18 +101,18 @@ def shares(voice: Voice, tts: Synthesizer) -> Tensor:
 
 
 def test_a_model_without_priors_blends_its_voices(tts: Synthesizer) -> None:
-    drawn = [draw_voice(tts.model, seed) for seed in range(200)]
+    drawn = [draw_voice(tts.family, seed) for seed in range(200)]
     low = torch.tensor([shares(voice, tts)[0] for voice in drawn])
     high = torch.tensor([shares(voice, tts)[1] for voice in drawn])
     torch.testing.assert_close(low + high, torch.ones(200), rtol=0, atol=1e-3)
     assert low.min() > -1e-3 and high.min() > -1e-3
     assert abs(low.mean() - 0.5) < 0.1  # no voice is favoured
     assert abs(low.var() - 0.125) < 0.03  # of Dirichlet's distribution with concentration 1/2, for two voices
-    assert torch.equal(vectors(draw_voice(tts.model, 3)), vectors(drawn[3]))
+    assert torch.equal(vectors(draw_voice(tts.family, 3)), vectors(drawn[3]))
 
 
 def test_a_blend_tells_what_it_is_made_of(tts: Synthesizer, tmp_path: Path) -> None:
-    voice = draw_voice(tts.model, 3)
+    voice = draw_voice(tts.family, 3)
     names = {round(100 * share): name for share, name in zip(shares(voice, tts).tolist(), ("low", "high"), strict=True)}
     expected = ", ".join(f"{share}% {names[share]}" for share in sorted(names, reverse=True))
     assert voice.info["description"] == f"a blend of {expected}" and voice.name == "random:3"
@@ -124,13 +126,13 @@ def test_a_model_with_nothing_to_draw_from(toy_copy: Callable[[], Path]) -> None
     for file in (folder / "voices").iterdir():
         file.unlink()
     with pytest.raises(VoiceError, match="toy cannot draw a voice, it has no priors and no voices to blend"):
-        draw_voice(Synthesizer.from_folder(folder).model, 1)
+        draw_voice(Synthesizer.from_folder(folder).family, 1)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_seeds_out_of_range(tts: Synthesizer, seed: int) -> None:
     with pytest.raises(VoiceError, match=f"is {seed}; it must lie between 0 and 4294967295"):
-        draw_voice(tts.model, seed)
+        draw_voice(tts.family, seed)
 
 
 def test_names_of_random_voices() -> None:

@@ -15,11 +15,12 @@ from chelys.audio.mel import PUBLISHED_MEL_RANGE
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.audio.resample import resample
 from chelys.errors import VoiceError
-from chelys.inference.voice import Voice, clip_mels, make_voice
-from chelys.inference.voice_vectors import covering, leveled, pieces_of, published_code_mels
+from chelys.inference.voice import Voice, make_voice
+from chelys.inference.voice_vectors import at_rate, leveled, pieces_of, shared_vectors
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.tortoise.mel import code_mel, diffusion_mel
+from chelys.tortoise.voices import clip_mels, covering, published_code_mels, published_vectors
 
 RATE = 22_050
 SIX_SECONDS = 132_300
@@ -47,8 +48,10 @@ def make(networks: tuple[Autoregressive, Diffusion]) -> Any:
     """Make a voice by the published front ends."""
 
     def make(*clips: np.ndarray, rate: int = RATE, **settings: Any) -> Voice:
-        settings = {"model": "m", "about": {"name": "me"}, "front_end": "published"} | settings
-        return make_voice(clips, *networks, PUBLISHED_MEL_RANGE, rate=rate, **settings)
+        hearing = {key: settings.pop(key) for key in ("reference", "seed") if key in settings}
+        with torch.inference_mode():
+            latents = published_vectors(clips, rate, *networks, **hearing)
+        return make_voice(clips, rate, latents, **{"model": "m", "about": {"name": "me"}} | settings)
 
     return make
 
@@ -191,10 +194,15 @@ def test_the_shared_front_end_takes_clips_of_another_rate(networks: tuple[Autore
     with torch.random.fork_rng(devices=[]):
         decoder = Autoregressive(AutoregressiveConfig(dim=16, heads=2, layers=1)).eval()
     settings: dict[str, Any] = {"model": "m", "about": {}}
+
+    @torch.inference_mode()
+    def hear(wave: np.ndarray) -> tuple[Tensor, Tensor]:
+        return shared_vectors([wave], decoder, networks[1], PUBLISHED_MEL_RANGE)
+
     clip = speech(2.0)
     wave = resample(torch.from_numpy(clip)[None], RATE, OUTPUT_RATE)[0].numpy()
     voices = [
-        make_voice([audio], decoder, networks[1], PUBLISHED_MEL_RANGE, rate=rate, **settings)
+        make_voice([audio], rate, hear(at_rate(audio, rate, OUTPUT_RATE)), **settings)
         for audio, rate in ((clip, RATE), (wave, OUTPUT_RATE))
     ]
     assert torch.equal(voices[0].autoregressive, voices[1].autoregressive)

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from chelys.inference.decode import Prompt, decode, decode_naively, decode_stream
+from chelys.inference.decode import DecodingRules, Prompt, decode, decode_naively, decode_stream
 from chelys.inference.options import SpeechOptions
 from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.speaking import decoding_rules
 from chelys.tortoise.state_dicts import from_tortoise
 
 GREEDY = SpeechOptions(temperature=0.0, typical_mass=1.0, repetition_penalty=1.0)
@@ -30,8 +31,9 @@ def ours(theirs, build):
 
 
 @pytest.fixture
-def rules(ours) -> CodeRules:
-    return CodeRules(length=ours.config.code_positions, penalised_from_start=(1, ours.config.start_code))
+def rules(ours) -> DecodingRules:
+    rules = CodeRules(length=ours.config.code_positions, penalised_from_start=(1, ours.config.start_code))
+    return decoding_rules(rules, reference=True)
 
 
 def prompt(theirs, codes: torch.Tensor) -> Prompt:
@@ -54,11 +56,11 @@ def test_the_loop_with_the_cache_as_it_was(theirs, ours, rules, call, logits, op
     wanted = theirs.outputs[call]
     length = before(wanted, ours.config.stop_code)
     given = prompt(theirs, wanted)
-    said = list(decode_stream(ours, given, options, torch.Generator(), rules=rules, reference=True))
+    said = list(decode_stream(ours, given, options, torch.Generator(), rules=rules))
     assert [code for code, _ in said] == wanted[0, :length].tolist()
     for (_, latent), raw in zip(said, theirs.outputs[logits][0], strict=False):
         assert (ours.code_head(latent) - raw).abs().max() <= 1e-4 * theirs.outputs[logits].abs().max()
-    take = decode(ours, [given], options, [torch.Generator()], rules=rules, reference=True)[0]
+    take = decode(ours, [given], options, [torch.Generator()], rules=rules)[0]
     assert take.codes.tolist() == wanted[0, :length].tolist()
     assert take.stopped == (length < wanted.shape[1])
 

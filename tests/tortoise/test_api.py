@@ -16,12 +16,13 @@ from torch import Tensor
 import chelys
 from chelys.audio.io import write
 from chelys.errors import AudioError, ModelError, TextError, UserError, VoiceError
-from chelys.inference.options import PUBLISHED_PRESETS, SpeechOptions
+from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Candidate
 from chelys.inference.synthesizer import Synthesizer
 from chelys.text.tokenizer import make_tortoise_tokenizer
 from chelys.tortoise import api_models, convert
 from chelys.tortoise.api import TextToSpeech, get_voices, load_audio, load_voice, load_voices
+from chelys.tortoise.speaking import PUBLISHED_PRESETS
 
 QUICK = {"num_autoregressive_samples": 2, "diffusion_iterations": 2, "cond_free": False, "use_deterministic_seed": 7}
 TEXT = "Hello there."

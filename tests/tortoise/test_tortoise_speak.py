@@ -17,11 +17,12 @@ import toy
 from chelys.audio.io import write
 from chelys.audio.rates import HOP, OUTPUT_RATE, PUBLISHED_CODE_RATE, mel_frames
 from chelys.errors import ModelError, TextError, UserError, VoiceError
-from chelys.inference.options import PUBLISHED_PRESETS, SpeechOptions
+from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Speech
 from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
 from chelys.tortoise.convert import convert, find_checkpoints
+from chelys.tortoise.speaking import PUBLISHED_PRESETS
 
 TEXT = "Hello there. Hello there."
 QUICK = SpeechOptions(candidates=2, steps=2, sampler="ddpm", repetition_penalty=2.0, temperature=0.8, most_codes=30)
@@ -67,7 +68,7 @@ def test_the_wave_is_as_long_as_the_codes_and_the_calm_after_them(
     tiny: Synthesizer, speak: Callable[..., Speech]
 ) -> None:
     speech = speak()
-    rules = tiny.pipeline._rules(QUICK)
+    rules = tiny.family._rules(QUICK)
     assert rules is not None and rules.length == QUICK.most_codes
     rendered = rules.rendered(torch.tensor(speech.candidates[0].codes[0]))
     assert len(speech.audio) == HOP * mel_frames(len(rendered), PUBLISHED_CODE_RATE)
@@ -192,7 +193,14 @@ def test_b14_every_sentence_has_a_seed_of_its_own(tiny: Synthesizer, original: S
 
 def test_the_original_reads_the_text_its_own_way(tiny: Synthesizer, original: Synthesizer) -> None:
     """The tokenizer of the one is not that of the other (fault B2)."""
-    assert tiny.model.tokenizer.encode("It costs £5.") != original.model.tokenizer.encode("It costs £5.")
+    assert tiny.family.tokenizer.encode("It costs £5.") != original.family.tokenizer.encode("It costs £5.")
+
+
+def test_two_ways_of_speaking_with_one_model_leave_each_other_alone(tiny: Synthesizer) -> None:
+    before = tiny.family.tokenizer.encode("It costs £5.")
+    original = Synthesizer(tiny.model, compat="reference")
+    assert original.family.tokenizer.encode("It costs £5.") != before
+    assert tiny.family.tokenizer.encode("It costs £5.") == tiny.model.tokenizer.encode("It costs £5.") == before
 
 
 def test_no_other_ways(folder: Path) -> None:

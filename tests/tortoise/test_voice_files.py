@@ -18,7 +18,7 @@ from chelys.errors import VoiceError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
-from chelys.tortoise.voice_files import latents_file
+from chelys.tortoise.voices import latents_file
 
 HEARD, RENDERED = torch.linspace(-1, 1, 32)[None], torch.linspace(-2, 2, 64)[None]
 

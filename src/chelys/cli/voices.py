@@ -70,7 +70,7 @@ def add_voice(
     """Refuse a bad name before anything is loaded; keep the voice whole or not at all."""
     path = _place_on_shelf(name, force)
     from chelys.audio.io import clip_paths
-    from chelys.tortoise.voice_files import latents_file
+    from chelys.tortoise.voices import latents_file
 
     latents = latents_file(clips[0]) if len(clips) == 1 else None
     files = [latents] if latents else clip_paths(clips)
@@ -112,7 +112,7 @@ def draw_random_voice(
     synthesizer = load_model(model)
     if save is not None:
         _check_not_built_in(save, synthesizer, model)
-    voice = draw_voice(synthesizer.model, fresh_seed() if seed is None else seed)
+    voice = draw_voice(synthesizer.family, fresh_seed() if seed is None else seed)
     if output is not None:
         voice.save(output)
         tell(f"{voice.name}  {voice.info['description']}  {output}")

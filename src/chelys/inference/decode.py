@@ -1,8 +1,6 @@
 """Voice and text to candidate codes: the cached loop that speaks, and the naive one that it must agree with.
 
-``decode`` collects whole takes, ``decode_stream`` hands out one take code by code; both run the same loop. What the
-original did otherwise (``reference=True``): its cached loop embedded sampled code number n in the place of number
-n + 1, unlike its training, and nothing kept it from sampling the start code, or the stop at once.
+``decode`` collects whole takes, ``decode_stream`` hands out one take code by code; both run the same loop.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from chelys.errors import TextError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.sampling import draw, forbid
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
-from chelys.tortoise.code_rules import CodeRules
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,23 @@ class Take:
 
     codes: Tensor
     stopped: bool
+
+
+@dataclass(frozen=True)
+class DecodingRules:
+    """How a family of models samples codes; the defaults are those of chelys' own.
+
+    Attributes:
+        max_codes: Most codes of a take; 0 is no limit of its own.
+        sampled_before: Codes that the repetition penalty counts as sampled before any is.
+        constrained: Never sample the start code, nor the stop code first.
+        position_offset: Added to the position at which a sampled code is read.
+    """
+
+    max_codes: int = 0
+    sampled_before: tuple[int, ...] = ()
+    constrained: bool = True
+    position_offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ def code_limit(text_ids: int) -> int:
     return 24 + 5 * text_ids
 
 
-def _limit(prompt: Prompt, options: SpeechOptions, config: AutoregressiveConfig, rules: CodeRules | None) -> int:
+def _limit(prompt: Prompt, options: SpeechOptions, config: AutoregressiveConfig, rules: DecodingRules) -> int:
     """Most codes of a take: what was asked for, as far as the tables of positions and a row of codes reach.
 
     Raises:
@@ -62,8 +76,8 @@ def _limit(prompt: Prompt, options: SpeechOptions, config: AutoregressiveConfig,
     limits = [prompt.limit]
     if options.most_codes:
         limits.append(options.most_codes)
-    if rules is not None:
-        limits.append(rules.length)
+    if rules.max_codes:
+        limits.append(rules.max_codes)
     if config.positions == "learned":
         most = config.text_positions - 2  # start and stop have places too
         if len(prompt.text) > most:
@@ -80,11 +94,10 @@ def _allowed(logits: Tensor, config: AutoregressiveConfig, number: int) -> Tenso
     return forbid(logits, config.stop_code) if number == 1 else logits
 
 
-def _said(rows: int, config: AutoregressiveConfig, rules: CodeRules | None, device: torch.device) -> Tensor:
+def _said(rows: int, config: AutoregressiveConfig, rules: DecodingRules, device: torch.device) -> Tensor:
     """How often each code counts as said before anything is, ``(rows, ids)``."""
     said = torch.zeros(rows, config.codes + 2, device=device)
-    if rules is not None:
-        said[:, list(rules.penalised_from_start)] = 1
+    said[:, list(rules.sampled_before)] = 1
     return said
 
 
@@ -103,8 +116,7 @@ def _steps(
     limits: list[int],
     options: SpeechOptions,
     generators: list[torch.Generator],
-    rules: CodeRules | None,
-    reference: bool,
+    rules: DecodingRules,
 ) -> Iterator[_Step]:
     """One code after the other, for all prompts in one batch, with cached keys and values."""
     config = decoder.config
@@ -125,7 +137,7 @@ def _steps(
     said = _said(len(prompts), config, rules, device)
     active = list(range(len(prompts)))  # row of the batch -> prompt
     for number in range(1, longest + 1):
-        logits = logits.float() if reference else _allowed(logits.float(), config, number)
+        logits = _allowed(logits.float(), config, number) if rules.constrained else logits.float()
         codes = draw(logits, said[active], options, [generators[i] for i in active])
         drawn = codes.tolist()
         yield _Step(active, drawn, latents)
@@ -141,7 +153,7 @@ def _steps(
             rows = torch.tensor(going, device=device)
             cache.select(rows)
             codes, active = codes[rows], [active[row] for row in going]
-        latents = decoder.read_code(codes, number + 1 if reference else number, cache)
+        latents = decoder.read_code(codes, number + rules.position_offset, cache)
         logits = decoder.code_head(latents)
 
 
@@ -152,8 +164,7 @@ def decode(
     options: SpeechOptions,
     generators: list[torch.Generator],
     *,
-    rules: CodeRules | None = None,
-    reference: bool = False,
+    rules: DecodingRules = DecodingRules(),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Take]:
     """Sample one take for each prompt, ``options.batch`` of them at a time.
@@ -163,12 +174,11 @@ def decode(
         prompts: Of any lengths.
         options: Sampling knobs; temperature 0 is greedy.
         generators: One for each prompt.
-        rules: Of the published codes; None are nano's, which has none.
-        reference: Do as the original did, faults included.
+        rules: Of the family of models.
         progress: Called with (steps done, most steps).
 
     Returns:
-        A take for each prompt, in order; none is without a code, unless the original's way was asked for.
+        A take for each prompt, in order; none is without a code if the rules constrain it.
 
     Raises:
         TextError: If a text is longer than the decoder can read.
@@ -181,7 +191,7 @@ def decode(
     most_steps = len(starts) * max(limits, default=0)
     for batch, start in enumerate(starts):
         part = slice(start, start + options.batch)
-        steps = _steps(decoder, prompts[part], limits[part], options, generators[part], rules, reference)
+        steps = _steps(decoder, prompts[part], limits[part], options, generators[part], rules)
         for number, step in enumerate(steps, 1):
             for row, code in zip(step.prompts, step.codes, strict=True):
                 if code == config.stop_code:
@@ -201,8 +211,7 @@ def decode_stream(
     options: SpeechOptions,
     generator: torch.Generator,
     *,
-    rules: CodeRules | None = None,
-    reference: bool = False,
+    rules: DecodingRules = DecodingRules(),
 ) -> Iterator[tuple[int, Tensor]]:
     """One take, code by code as it is sampled.
 
@@ -213,7 +222,7 @@ def decode_stream(
         as many as the limit allows, or once the decoder has stopped, there are no more.
     """
     limit = _limit(prompt, options, decoder.config, rules)
-    for step in _steps(decoder, [prompt], [limit], options, [generator], rules, reference):
+    for step in _steps(decoder, [prompt], [limit], options, [generator], rules):
         if step.codes[0] != decoder.config.stop_code:
             yield step.codes[0], step.latents[0]
 
@@ -225,7 +234,7 @@ def decode_naively(
     options: SpeechOptions,
     generator: torch.Generator,
     *,
-    rules: CodeRules | None = None,
+    rules: DecodingRules = DecodingRules(),
 ) -> Take:
     """The same without a cache or a batch, reading everything anew for each code: the oracle of the tests."""
     config = decoder.config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
@@ -11,8 +11,6 @@ from chelys.errors import UserError
 Sampler = Literal["dpm++2m", "ddim", "ddpm"]
 Decoder = Literal["diffusion", "hifigan"]
 Splitting = Literal["sentences", "tortoise"]
-#: Whether faults of the original are repaired, or done as it did them.
-Compat = Literal["repaired", "reference"]
 
 
 @dataclass(frozen=True)
@@ -95,33 +93,16 @@ NANO_PRESETS = {
     "high_quality": SpeechOptions(candidates=32, steps=40),
 }
 
-_PUBLISHED = SpeechOptions(
-    temperature=0.8, top_p=0.8, repetition_penalty=2.0, most_codes=500, sampler="ddpm", guidance=2.0,
-    guidance_ramp=True, longest=300, redact=True,
-)  # fmt: skip
-
-#: TorToise v2's, as its author published them; the sixty-four DDIM steps of the paper (Betker 2023, section 4); and
-#: one take that HiFi-GAN renders while it is being sampled.
-PUBLISHED_PRESETS = {
-    "ultra_fast": replace(_PUBLISHED, candidates=16, steps=30, guidance=0.0),
-    "fast": replace(_PUBLISHED, candidates=96, steps=80),
-    "standard": replace(_PUBLISHED, candidates=256, steps=200),
-    "high_quality": replace(_PUBLISHED, candidates=256, steps=400),
-    "paper": replace(_PUBLISHED, candidates=256, steps=64, sampler="ddim"),
-    "streaming": replace(_PUBLISHED, candidates=1, decoder="hifigan"),
-}
-
-PRESETS = {"nano": NANO_PRESETS, "tortoise-v2": PUBLISHED_PRESETS}
-PRESET_NAMES = tuple(dict.fromkeys(name for presets in PRESETS.values() for name in presets))
+#: Those of all families.
+PRESET_NAMES = (*NANO_PRESETS, "paper", "streaming")
 
 
-def options_for(preset: str, family: str = "nano", **changes: object) -> SpeechOptions:
-    """A preset of a family of models with some knobs turned; knobs given as None stay.
+def options_for(preset: str, presets: Mapping[str, SpeechOptions] = NANO_PRESETS, **changes: object) -> SpeechOptions:
+    """One of some presets with some knobs turned; knobs given as None stay.
 
     Raises:
         UserError: If the preset is unknown, or a value is out of range.
     """
-    presets = PRESETS[family]
     if preset not in presets:
         raise UserError(f"unknown preset {preset!r}: choose from {', '.join(presets)}")
     return replace(presets[preset], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]

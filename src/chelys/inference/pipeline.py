@@ -1,7 +1,7 @@
 """The networks in their order: ids and a voice to takes, the best of them to waves.
 
     ids + voice -> N takes of codes -> ranked by CLVP -> latents of the best -> mel -> wave
-                                                        latents --HiFi-GAN----> wave, piece by piece
+                                                        latents --(a latent decoder)--> wave, piece by piece
 
 t text ids, m codes, d width of the latents, n samples.
 """
@@ -9,21 +9,18 @@ t text ids, m codes, d width of the latents, n samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE, mel_frames
+from chelys.audio.rates import mel_frames
 from chelys.inference import rerank
 from chelys.inference.decode import Prompt, Take, code_limit, decode, decode_stream
 from chelys.inference.diffusion_sampling import sample_mel
+from chelys.inference.family import Family, LatentDecoder
 from chelys.inference.options import SpeechOptions
-from chelys.inference.voice import Voice, clip_mels
-from chelys.tortoise.code_rules import CodeRules
-from chelys.tortoise.hifigan import HiFiGAN
-from chelys.weights.folder import Model
+from chelys.inference.voice import Voice
 
 #: Codes between two pieces of a streamed wave, as published: 1.9 seconds.
 STREAMED_CODES = 40
@@ -35,13 +32,12 @@ class Pipeline:
     """A model at work on one sentence at a time.
 
     Args:
-        model: Loaded.
-        reference: Do as the original did, faults included.
+        family: How the model is spoken with.
     """
 
-    def __init__(self, model: Model, *, reference: bool = False) -> None:
-        self.model, self.reference = model, reference
-        parameter = next(model.autoregressive.parameters())
+    def __init__(self, family: Family) -> None:
+        self.family, self.model = family, family.model
+        parameter = next(self.model.autoregressive.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
 
     def ids(self, ids: list[int]) -> Tensor:
@@ -60,13 +56,8 @@ class Pipeline:
         """A take for each generator."""
         return decode(
             self.model.autoregressive, [prompt] * len(generators), options, generators,
-            rules=self._rules(options), reference=self.reference, progress=progress,
+            rules=self.family.decoding(options), progress=progress,
         )  # fmt: skip
-
-    def _rules(self, options: SpeechOptions) -> CodeRules | None:
-        """The rules of this model's codes; a row is as long as a take may be."""
-        rules = self.model.config.code_rules
-        return replace(rules, length=options.most_codes) if rules and options.most_codes else rules
 
     def rank(
         self, ids: Tensor, takes: list[Take], voice: Voice, options: SpeechOptions
@@ -77,27 +68,23 @@ class Pipeline:
             VoiceError: If CVVP has a weight, but the voice carries no clips.
             ModelError: If it has a weight, but the model lacks it.
         """
-        cvvp, clips = None, torch.zeros(0)
-        if options.cvvp:
-            clips = clip_mels(voice, reference=self.reference).to(self.device, self.dtype)
-            cvvp = self.model.extra("cvvp")
         scores = rerank.score(
-            self.model.clvp, ids, takes, rules=self._rules(options), cvvp=cvvp, clips=clips, weight=options.cvvp
-        )
-        return scores, rerank.ranked(takes, scores, reference=self.reference)
+            self.model.clvp, ids, takes, row=self.family.row(options), judges=self.family.judges(voice, options),
+            clvp_weight=1.0 - options.cvvp,
+        )  # fmt: skip
+        return scores, rerank.ranked(takes, scores, finished_first=self.family.finished_first())
 
     def render(
         self, ids: Tensor, codes: Tensor, voice: Voice, generator: torch.Generator, options: SpeechOptions,
         progress: Counter | None,
     ) -> np.ndarray:  # fmt: skip
         """Codes ``(m,)`` of one take to its wave ``(n,)``."""
-        model, rules = self.model, self._rules(options)
+        model, decoder = self.model, self.family.latent_decoder(options)
         heard = voice.autoregressive.to(self.device, self.dtype)[None]
-        if options.decoder == "hifigan":
+        if decoder is not None:
             latents = model.autoregressive.latents(heard, ids[None], codes[None])
-            return _wave(self._hifigan().decode(latents, heard))
-        if rules is not None:
-            codes = rules.rendered(codes)
+            return _wave(decoder.decode(latents, heard))
+        codes = self.family.trimmed(codes, options)
         latents = model.autoregressive.latents(heard, ids[None], codes[None])
         mel = self._mel(latents, voice, generator, options, progress)
         return _wave(model.vocoder.vocode(model.config.mel_range.denormalize(mel.float()).to(self.dtype), generator))
@@ -108,8 +95,7 @@ class Pipeline:
     ) -> Tensor:  # fmt: skip
         """Latents ``(1, m, d)`` to the mel ``(1, f, s)`` that the diffusion decoder makes of them."""
         config, network = self.model.config, self.model.diffusion
-        rate = PUBLISHED_CODE_RATE if config.front_end == "published" else OUTPUT_RATE
-        frames = mel_frames(latents.shape[1], rate)
+        frames = mel_frames(latents.shape[1], self.family.code_rate)
         rendered = voice.diffusion.to(self.device, self.dtype)[None]
         content = network.content(latents, rendered, frames // network.config.patch)
 
@@ -125,39 +111,34 @@ class Pipeline:
 
     @torch.inference_mode()
     def stream(
-        self, prompt: Prompt, options: SpeechOptions, generator: torch.Generator
+        self, prompt: Prompt, options: SpeechOptions, generator: torch.Generator, decoder: LatentDecoder
     ) -> Iterator[tuple[np.ndarray, list[int]]]:
-        """One take by HiFi-GAN, while it is being sampled.
+        """One take by a decoder of latents, while it is being sampled.
 
         Yields:
             Wave ``(n,)`` as far as further codes cannot change it, and the codes that were sampled for it.
         """
-        hifigan = self._hifigan()
         heard = prompt.conditioning[None]
         latents: list[Tensor] = []
         codes: list[int] = []
         done = 0  # mel frames given away
 
         def piece(end: int) -> np.ndarray:
-            return _wave(hifigan.decode_window(torch.stack(latents)[None], heard, done, end - done))
+            return _wave(decoder.decode_window(torch.stack(latents)[None], heard, done, end - done))
 
         sampled = decode_stream(
-            self.model.autoregressive, prompt, options, generator, rules=self._rules(options),
-            reference=self.reference,
-        )  # fmt: skip
+            self.model.autoregressive, prompt, options, generator, rules=self.family.decoding(options)
+        )
         for code, latent in sampled:
             latents.append(latent)
             codes.append(code)
-            settled = hifigan.settled_frames(len(latents))
+            settled = decoder.settled_frames(len(latents))
             if len(codes) >= STREAMED_CODES and settled > done:
                 yield piece(settled), codes
                 done, codes = settled, []
-        end = hifigan.frames(len(latents))
+        end = decoder.frames(len(latents))
         if end > done:
             yield piece(end), codes
-
-    def _hifigan(self) -> HiFiGAN:
-        return self.model.extra("hifigan")
 
 
 def _wave(samples: Tensor) -> np.ndarray:

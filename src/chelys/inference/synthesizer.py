@@ -14,23 +14,21 @@ import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import UserError
-from chelys.inference.options import Compat, SpeechOptions, options_for
+from chelys.inference.family import LatentDecoder, Redaction, family_of
+from chelys.inference.options import SpeechOptions, options_for
 from chelys.inference.pipeline import Pipeline
 from chelys.inference.speech import Candidate, Chunk, Speech
-from chelys.inference.voice import KEPT_SECONDS, Voice, require_clips
+from chelys.inference.voice import KEPT_SECONDS, Voice
 from chelys.inference.voices import Voices
-from chelys.text.normalize import check_speakable
-from chelys.text.split import Sentence, split
+from chelys.text.split import Sentence
 from chelys.text.tokenizer import Encoding
-from chelys.tortoise import redact
-from chelys.tortoise.alignment import Aligner
-from chelys.tortoise.splitter import split_tortoise
 from chelys.weights.folder import Model, load_model
 
 #: Called with the name of the step of the pipeline, how much of it is done, and how much there is.
@@ -42,19 +40,17 @@ class Synthesizer:
 
     Args:
         model: Loaded.
-        compat: ``reference`` does what the original TorToise did, its faults included.
+        compat: A way of speaking that the model's family knows; ``reference`` is TorToise as it was, faults included.
         aligner: What finds [bracketed] words in the audio; None gets the published one when it is first needed.
     """
 
-    def __init__(self, model: Model, *, compat: Compat = "repaired", aligner: Aligner | None = None) -> None:
-        if compat not in ("repaired", "reference"):
-            raise UserError(f"compat is {compat!r}; choose 'repaired' or 'reference'")
+    def __init__(self, model: Model, *, compat: str = "repaired", aligner: Any = None) -> None:
         self.model = model
-        self.reference = compat == "reference"
-        model.tokenizer.reference = self.reference
-        self.pipeline = Pipeline(model, reference=self.reference)
-        self._voices = Voices(model, reference=self.reference)
+        self.family = family_of(model, compat)
+        self.pipeline = Pipeline(self.family)
+        self._voices = Voices(self.family)
         self._aligner = aligner
+        self._redaction: Redaction | None = None
 
     @classmethod
     def from_folder(
@@ -63,8 +59,8 @@ class Synthesizer:
         *,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
-        compat: Compat = "repaired",
-        aligner: Aligner | None = None,
+        compat: str = "repaired",
+        aligner: Any = None,
     ) -> Synthesizer:
         """Load a model folder.
 
@@ -79,7 +75,7 @@ class Synthesizer:
         Raises:
             UserError: If the preset is unknown, or a value is out of range.
         """
-        return options_for(preset, self.model.config.family, **changes)
+        return options_for(preset, self.family.presets, **changes)
 
     # ---- voices -------------------------------------------------------------------------------------------------
 
@@ -226,42 +222,39 @@ class Synthesizer:
         seed = fresh_seed() if seed is None else operator.index(seed)  # a plain integer, for the receipt
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}; it must lie between 0 and {2**32 - 1}")
-        if self.model.tokenizer.cleaner == "chelys":
-            check_speakable(text)
-        else:
-            self.model.tokenizer.encode(text)  # other scripts are transliterated before it is seen what can be said
-        if options.decoder == "hifigan":
-            self.model.extra("hifigan")  # a model without it says so now
-        if options.redact and redact.has_prompt(text) and self._aligner is None:
-            from chelys.tortoise.aligner import Wav2Vec2Aligner
-
-            self._aligner = Wav2Vec2Aligner.load(self.pipeline.device)
+        self.family.tokenizer.check(text)
+        self.family.latent_decoder(options)  # a model without it says so now
+        self._prompted(text, options)
         return options, seed
+
+    def _prompted(self, text: str, options: SpeechOptions) -> Redaction | None:
+        """What cuts prompts out of the audio of a text; None if there are none."""
+        if not options.redact or "[" not in text and "]" not in text:
+            return None
+        if self._redaction is None:
+            self._redaction = self.family.redaction(self._aligner)
+        return self._redaction if self._redaction.applies(text) else None
 
     def _voice_for(self, options: SpeechOptions, voice: Voice | str | Path | None, seed: int) -> Voice:
         resolved = self.resolve_voice(voice, seed=seed)
-        if options.cvvp:
-            require_clips(resolved)  # now, not after the sampling
+        self.family.check_voice(resolved, options)
         return resolved
 
     def _chunks(
         self, text: str, voice: Voice, seed: int, keep: int, options: SpeechOptions, progress: Progress | None
     ) -> Iterator[Chunk]:
         """Sentence by sentence, of what ``_checked`` let pass."""
-        if options.splitting == "tortoise":
-            desired = options.longest * 2 // 3  # as published: 200 of 300
-            sentences = split_tortoise(text, desired=desired, longest=options.longest, reference=self.reference)
-        else:
-            sentences = split(text, longest=options.longest) or [Sentence(text, 0.0)]
-        if options.redact and redact.has_prompt(text):
-            sentences = redact.join_prompts(sentences)
+        sentences = self.family.split(text, options)
+        if redaction := self._prompted(text, options):
+            sentences = redaction.join(sentences)
+        decoder = self.family.latent_decoder(options)
         for number, sentence in enumerate(sentences):
-            place = 0 if self.reference else number  # the original began every piece of a text with the same seed
+            place = self.family.seed_index(number)
             told = _Told(progress, number, len(sentences))
-            encoding = self.model.tokenizer.analyse(sentence.text)
-            prompted = options.redact and redact.has_prompt(sentence.text)  # to be cut once all of it is there
-            if options.decoder == "hifigan" and options.candidates == 1 and not prompted:
-                yield from self._pieces(sentence, encoding, place, voice, seed, options)
+            encoding = self.family.tokenizer.analyse(sentence.text)
+            prompted = self._prompted(sentence.text, options)  # to be cut once all of it is there
+            if decoder is not None and options.candidates == 1 and prompted is None:
+                yield from self._pieces(sentence, encoding, place, voice, seed, options, decoder)
             else:
                 yield self._sentence(sentence, encoding, place, voice, seed, keep, options, told)
 
@@ -281,7 +274,8 @@ class Synthesizer:
         for take in best:
             codes = takes[take].codes
             wave = pipeline.render(ids, codes, voice, generators[take], options, told.of("rendering"))
-            wave = self._redacted(wave, sentence.text, options)
+            if redaction := self._prompted(sentence.text, options):
+                wave = redaction.cut(wave, sentence.text)
             kept.append(Candidate(np.concatenate((wave, pause)), scores[take], [codes.tolist()]))
         warnings = _dropped(encoding)
         if not takes[best[0]].stopped:
@@ -289,22 +283,18 @@ class Synthesizer:
         return Chunk(kept[0].audio, OUTPUT_RATE, sentence.text, kept, scores, warnings)
 
     def _pieces(
-        self, sentence: Sentence, encoding: Encoding, place: int, voice: Voice, seed: int, options: SpeechOptions
-    ) -> Iterator[Chunk]:
-        """HiFi-GAN's take of a sentence while it is being sampled; the first piece names the sentence."""
+        self, sentence: Sentence, encoding: Encoding, place: int, voice: Voice, seed: int, options: SpeechOptions,
+        decoder: LatentDecoder,
+    ) -> Iterator[Chunk]:  # fmt: skip
+        """A latent decoder's take of a sentence while it is being sampled; the first piece names the sentence."""
         prompt = self.pipeline.prompt(self.pipeline.ids(encoding.ids), voice, options)
         text, warnings = sentence.text, _dropped(encoding)
-        for wave, codes in self.pipeline.stream(prompt, options, take_generator(seed, place, 0)):
+        for wave, codes in self.pipeline.stream(prompt, options, take_generator(seed, place, 0), decoder):
             yield Chunk(wave, OUTPUT_RATE, text, [Candidate(wave, math.nan, [codes])], [], warnings)
             text, warnings = "", []
         pause = _pause(sentence)
         if len(pause):
             yield Chunk(pause, OUTPUT_RATE, "", [Candidate(pause, math.nan, [])])
-
-    def _redacted(self, wave: np.ndarray, text: str, options: SpeechOptions) -> np.ndarray:
-        if not options.redact or self._aligner is None:
-            return wave
-        return redact.redact(wave, text, self._aligner, clean=self.model.tokenizer.clean, reference=self.reference)
 
 
 class _Told:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,18 +24,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from chelys.audio.mel import MelRange
+from chelys import registry
 from chelys.audio.rates import MEL_24K, OUTPUT_RATE
 from chelys.errors import OutputError, VoiceError
 from chelys.files import output_file
-from chelys.inference.voice_vectors import at_rate, published_code_mels, published_vectors, shared_vectors
-from chelys.models.autoregressive import Autoregressive
-from chelys.models.diffusion import Diffusion
-from chelys.tortoise.voice_files import latents_file, read_latents
+from chelys.inference.voice_vectors import at_rate
 from chelys.weights.folder import ModelConfig
 
 KEPT_SECONDS = 12.0
-FrontEnd = Literal["shared", "published"]
 
 
 @dataclass(frozen=True)
@@ -183,10 +179,8 @@ class Voice:
         Raises:
             VoiceError: If there is no such file, it holds something else, or its vectors are not of the model's sizes.
         """
-        path = Path(path)
-        file = latents_file(path) or path
-        vectors = read_latents(file, (config.autoregressive.dim, 2 * config.diffusion.dim))
-        return cls(*vectors, config.fingerprint, about={"name": path.stem, "sources": [file.name]})
+        read: Callable[..., Voice] = registry.find("chelys.tortoise.voices.read_voice")
+        return read(path, config)
 
     def _check(self) -> None:
         """Refuse what synthesis would stumble over."""
@@ -199,42 +193,26 @@ class Voice:
             raise ValueError("clips must be rows of 16-bit samples")
 
 
-@torch.inference_mode()
 def make_voice(
     clips: Sequence[np.ndarray],
-    autoregressive: Autoregressive,
-    diffusion: Diffusion,
-    mel_range: MelRange,
+    rate: int,
+    latents: tuple[Tensor, Tensor],
     *,
     model: str,
     about: dict[str, Any],
     kept_seconds: float = KEPT_SECONDS,
-    front_end: FrontEnd = "shared",
-    rate: int = OUTPUT_RATE,
-    reference: bool = False,
-    seed: int = 0,
 ) -> Voice:
     """Make a voice of clips of one speaker.
 
     Args:
         clips: Waves ``(n,)`` float32, at least half a second each.
-        autoregressive: Decoder whose conditioning encoder listens.
-        diffusion: Decoder whose contextual embedder listens.
-        mel_range: Of the model; the published front end has none.
+        rate: Theirs, Hz.
+        latents: What a model made of them, ``(d,)`` and ``(2 d',)``; see ``Family.conditioning_latents``.
         model: Its fingerprint.
         about: Name and such, for the file.
         kept_seconds: How much of the clips the file shall carry; 0 is none.
-        front_end: Of the model.
-        rate: Of the clips, Hz. Best at what the networks hear: 22.05 kHz for the published front end, else 24 kHz.
-        reference: Let the published front end hear what the original heard of each clip in place of all of it.
-        seed: Of the random choice that goes with that.
     """
-    if front_end == "published":
-        vectors = published_vectors(clips, rate, autoregressive, diffusion, reference=reference, seed=seed)
-    else:
-        waves = [at_rate(clip, rate, OUTPUT_RATE) for clip in clips]
-        vectors = shared_vectors(waves, autoregressive, diffusion, mel_range)
-    heard, rendered = (vector.float().cpu() for vector in vectors)
+    heard, rendered = (vector.float().cpu() for vector in latents)
     seconds = round(sum(map(len, clips)) / rate, 2)
     return Voice(heard, rendered, model, _kept(clips, rate, kept_seconds), {**about, "seconds": seconds})
 
@@ -249,40 +227,3 @@ def _kept(clips: Sequence[np.ndarray], rate: int, seconds: float) -> tuple[np.nd
             kept.append((np.clip(wave[:room], -1, 1) * 32767).astype(np.int16))
             room -= len(kept[-1])
     return tuple(kept)
-
-
-@torch.inference_mode()
-def clip_mels(voice: Voice, *, reference: bool = False, seed: int = 0) -> Tensor:
-    """What CVVP compares takes with: the clips that a voice carries, through the published 80-band front end.
-
-    These are the first twelve seconds of what the voice was made of, at 16 bits.
-
-    Args:
-        voice: With clips.
-        reference: Hear of each clip what the original heard.
-        seed: Of its random choice.
-
-    Returns:
-        ``(c, 80, 517)``, one for each six seconds or less of a clip.
-
-    Raises:
-        VoiceError: If the voice carries no clips.
-    """
-    if not voice.clips:
-        raise VoiceError(
-            f"voice {voice.name!r} carries no clips for CVVP to hear: make it anew from recordings, or set cvvp to 0"
-        )
-    return published_code_mels(voice.waves, OUTPUT_RATE, reference=reference, seed=seed)
-
-
-def require_clips(voice: Voice) -> None:
-    """Refuse a voice that CVVP cannot listen to.
-
-    Raises:
-        VoiceError: If it carries no clips.
-    """
-    if not voice.clips:
-        raise VoiceError(
-            f"voice {voice.name!r} carries no clips for CVVP to listen to: make it anew from recordings, "
-            "or set cvvp to 0"
-        )

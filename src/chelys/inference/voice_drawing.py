@@ -1,7 +1,6 @@
 """Voices that nobody has: ``random:SEED``.
 
-The published system draws one from two small networks, each of which turns noise into a vector such as the encoders
-make of clips. A model without them blends its built-in voices by shares drawn at random.
+A family of models may have networks that draw one. Without them the built-in voices are blended by random shares.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from dataclasses import replace
 import torch
 
 from chelys.errors import VoiceError
+from chelys.inference.family import Family
 from chelys.inference.voice import Voice
-from chelys.weights.folder import Model
 
 SEEDS = 2**32
 _RANDOM = re.compile(r"random(:[^+]*)?")  # with a plus it is a mix
@@ -38,12 +37,11 @@ def drawn_seed(name: str) -> int | None:
 
 
 @torch.inference_mode()
-def draw_voice(model: Model, seed: int) -> Voice:
+def draw_voice(family: Family, seed: int) -> Voice:
     """The voice ``random:SEED`` of a model.
 
-    With priors it is the one that the original draws after ``torch.manual_seed(seed)``: first the vector of the
-    autoregressive decoder, then that of the diffusion decoder. Else the shares of the built-in voices follow
-    Dirichlet's distribution with concentration 1/2, so that one or two of them mostly prevail.
+    Without networks that draw voices the shares of the built-in voices follow Dirichlet's distribution with
+    concentration 1/2, so that one or two of them mostly prevail.
 
     Raises:
         VoiceError: If the seed is out of range, or the model has neither priors nor voices.
@@ -51,10 +49,9 @@ def draw_voice(model: Model, seed: int) -> Voice:
     if not 0 <= seed < SEEDS:
         raise VoiceError(f"the seed of a random voice is {seed}; it must lie between 0 and {SEEDS - 1}")
     generator = torch.Generator().manual_seed(seed)
-    name, config = f"random:{seed}", model.config
-    if config.autoregressive_prior is not None and config.diffusion_prior is not None:
-        names = ("autoregressive_prior", "diffusion_prior")
-        heard, rendered = (model.extra(prior).draw(generator).float().cpu() for prior in names)
+    name, model, config = f"random:{seed}", family.model, family.model.config
+    if family.draws_voices:
+        heard, rendered = (vector.float().cpu() for vector in family.draw_latents(generator))
         about = {"name": name, "description": "drawn from the model's priors"}
         return Voice(heard, rendered, config.fingerprint, about=about)
     files = sorted((model.folder / "voices").glob("*.safetensors"))

@@ -8,27 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from chelys.audio.io import clip_paths, read_clips
-from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE
+from chelys.audio.io import clip_paths
+from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import VoiceError
 from chelys.inference import voice_shelf
+from chelys.inference.family import Family
 from chelys.inference.voice import KEPT_SECONDS, Voice, make_voice
 from chelys.inference.voice_drawing import draw_voice, drawn_seed
-from chelys.tortoise.voice_files import latents_file
-from chelys.weights.folder import Model
 
 
 class Voices:
     """The voices that a model can speak in.
 
     Args:
-        model: Whose voices.
-        reference: Listen to clips as the original did.
+        family: How the model is spoken with.
     """
 
-    def __init__(self, model: Model, *, reference: bool = False) -> None:
-        self.model, self.reference = model, reference
-        self._files = {path.stem: path for path in sorted((model.folder / "voices").glob("*.safetensors"))}
+    def __init__(self, family: Family) -> None:
+        self.family, self.model = family, family.model
+        self._files = {path.stem: path for path in sorted((self.model.folder / "voices").glob("*.safetensors"))}
 
     @property
     def built_in(self) -> dict[str, Voice]:
@@ -53,19 +51,16 @@ class Voices:
         """Make a voice of recordings; see ``Synthesizer.voice``."""
         paths = clip_paths([clips] if isinstance(clips, (str, Path)) else clips)
         about = {"name": name, "sources": [path.name for path in paths]}
-        rate = PUBLISHED_CODE_RATE if self.model.config.front_end == "published" else OUTPUT_RATE
-        return self._make(read_clips(paths, rate, reference=self.reference), rate, about, kept_seconds, borrowed, seed)
+        clips_read, rate = self.family.read_clips(paths), self.family.clip_rate
+        return self._make(clips_read, rate, about, kept_seconds, borrowed, seed)
 
     def _make(
         self, clips: Sequence[np.ndarray], rate: int, about: dict[str, Any], kept_seconds: float,
         borrowed: float | None = None, seed: int = 0,
     ) -> Voice:  # fmt: skip
         model = self.model
-        voice = make_voice(
-            clips, model.autoregressive, model.diffusion, model.config.mel_range, model=model.config.fingerprint,
-            about=about, kept_seconds=kept_seconds, front_end=model.config.front_end, rate=rate,
-            reference=self.reference, seed=seed,
-        )  # fmt: skip
+        latents = self.family.conditioning_latents(clips, rate, seed=seed)
+        voice = make_voice(clips, rate, latents, model=model.config.fingerprint, about=about, kept_seconds=kept_seconds)
         share = model.config.borrowed if borrowed is None else borrowed
         if not share:
             return voice
@@ -94,8 +89,8 @@ class Voices:
     def _default(self) -> str:
         if self._files:
             return self.names[0]
-        if self.model.config.autoregressive_prior is not None:
-            return "random"  # as the published system does, which has no voices but those it draws
+        if self.family.draws_voices:
+            return "random"
         raise VoiceError("the model has no voice of its own: give a voice file, a clip or a folder of clips")
 
     def _find(self, name: str, seed: int | None) -> Voice:
@@ -105,7 +100,7 @@ class Voices:
             return Voice.load(shelved)
         drawn = drawn_seed(name)
         if drawn is not None:
-            return draw_voice(self.model, seed if name == "random" and seed is not None else drawn)
+            return draw_voice(self.family, seed if name == "random" and seed is not None else drawn)
         path = _existing(name)
         if path is not None:
             return self._read(path, seed or 0)
@@ -120,9 +115,7 @@ class Voices:
     def _read(self, path: Path, seed: int) -> Voice:
         if path.suffix == ".safetensors":
             return Voice.load(path)
-        if latents_file(path):
-            return Voice.from_tortoise(path, self.model.config)
-        return self.from_clips([path], name=path.stem, seed=seed)
+        return self.family.read_voice(path) or self.from_clips([path], name=path.stem, seed=seed)
 
     def _mix(self, recipe: str, seed: int | None) -> Voice:
         """``a:0.7+b:0.3``; a part without a weight counts as 1, also ``random:3``, whose number is its seed."""

@@ -25,7 +25,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from chelys.errors import ConfigError, ModelError
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
-from chelys.text.normalize import normalize, nothing_spoken, refuse_blank
+from chelys.text.normalize import check_speakable, normalize, nothing_spoken, refuse_blank
 from chelys.tortoise.cleaner import basic, clean
 from chelys.tortoise.merges import MARKS, MERGES
 from chelys.tortoise.transliterate import reading
@@ -175,6 +175,17 @@ class Tokenizer:
         normalized = normalize(text)
         symbols = self.symbols(normalized.text, spelled=spelled)
         return Encoding(self._ids(symbols), normalized.dropped, symbols)
+
+    def check(self, text: str) -> None:
+        """Refuse a text that cannot be spoken, before any work is done.
+
+        Raises:
+            TextError: If nothing of it can be spoken, or a word is too long.
+        """
+        if self.cleaner == "chelys":
+            check_speakable(text)
+        else:
+            self.encode(text)  # other scripts are transliterated before it is seen what can be said
 
     def clean(self, text: str) -> str:
         """What is said for a raw text, in letters.

@@ -31,11 +31,12 @@ from torch import Tensor
 import chelys
 from chelys.audio.rates import PUBLISHED_CODE_RATE
 from chelys.errors import UserError
-from chelys.inference.options import PUBLISHED_PRESETS, SpeechOptions
+from chelys.inference.options import SpeechOptions
 from chelys.inference.voice import Voice
 from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise.api_models import resolve_model
 from chelys.tortoise.api_voices import Latents, get_voices, load_audio, load_voice, load_voices
+from chelys.tortoise.speaking import PUBLISHED_PRESETS
 
 __all__ = ["TextToSpeech", "get_voices", "load_audio", "load_voice", "load_voices", "pick_best_batch_size_for_gpu"]
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import TextError
 from chelys.text.normalize import is_speakable
 from chelys.text.split import Sentence
+from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise.alignment import Aligner, reference_starts, spans
 
 _QUIET_SAMPLES = OUTPUT_RATE // 100  # a cut is put where 10 ms are quietest
@@ -95,6 +97,38 @@ def _stands_alone(text: str) -> bool:
         return bool(parse(text))
     except TextError:
         return False
+
+
+class Redaction:
+    """Prompts of one model; see ``chelys.inference.family.Redaction``.
+
+    Args:
+        tokenizer: Of the model.
+        aligner: What finds characters in the audio; None gets the published one when a text first needs it.
+        device: Where that works.
+        reference: Cut as TorToise did.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, aligner: Aligner | None, device: str | torch.device, *, reference: bool = False
+    ) -> None:
+        self.tokenizer, self.aligner, self.device, self.reference = tokenizer, aligner, device, reference
+
+    def applies(self, text: str) -> bool:
+        if not has_prompt(text):
+            return False
+        if self.aligner is None:
+            from chelys.tortoise.aligner import Wav2Vec2Aligner
+
+            self.aligner = Wav2Vec2Aligner.load(self.device)
+        return True
+
+    def join(self, sentences: Sequence[Sentence]) -> list[Sentence]:
+        return join_prompts(sentences)
+
+    def cut(self, audio: np.ndarray, text: str) -> np.ndarray:
+        assert self.aligner is not None
+        return redact(audio, text, self.aligner, clean=self.tokenizer.clean, reference=self.reference)
 
 
 def redact(

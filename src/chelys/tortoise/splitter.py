@@ -7,6 +7,7 @@ no abbreviations; `chelys.text.split` does.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from chelys.errors import UserError
 from chelys.text.split import CLAUSE_PAUSE_S, SENTENCE_PAUSE_S, WORD_PAUSE_S, Sentence
@@ -45,6 +46,11 @@ def split_tortoise(text: str, *, desired: int = 200, longest: int = 300, referen
     said = [piece for piece in pieces if any(c.isalnum() or c in "$£€¥%&@+=" for c in piece)]
     pauses = [*map(_pause_after, said[:-1]), 0.0]
     return [Sentence(piece, pause_s) for piece, pause_s in zip(said, pauses, strict=False)]
+
+
+def split_by_options(text: str, options: Any, *, reference: bool = False) -> list[Sentence]:
+    """The same with ``SpeechOptions``: about two thirds of the longest piece are desired, as published."""
+    return split_tortoise(text, desired=options.longest * 2 // 3, longest=options.longest, reference=reference)
 
 
 def cut(text: str, *, desired: int, longest: int, reference: bool = False) -> list[str]:

@@ -124,6 +124,15 @@ class ModelConfig:
     format: int = FORMAT
 
     @property
+    def family_class(self) -> str:
+        """Full name of the class that knows how the model is spoken with."""
+        own = (self.family, self.front_end, self.cleaner, self.univnet) == ("nano", "shared", "chelys", None)
+        extras = (self.code_rules, self.cvvp, self.hifigan, self.autoregressive_prior, self.diffusion_prior)
+        if own and not any(extras):
+            return "chelys.inference.family.Family"
+        return "chelys.tortoise.speaking.TortoiseFamily"
+
+    @property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change with the weights that voices depend on."""
         parts = [self.hashes.get(f"{name}.safetensors", "") for name in ("autoregressive", "diffusion")]
@@ -177,9 +186,8 @@ class Model:
         Raises:
             ModelError: If the model lacks it, or its file is damaged.
         """
-        assert name in EXTRAS, name
         if name not in self._extras:
-            if not self.has(name):
+            if name not in EXTRAS or not self.has(name):
                 raise ModelError(f"model {self.config.name!r} in {self.folder} has no {name} network")
             self._extras[name] = _load(self.config, name, self.folder / f"{name}.safetensors", self.device, self.dtype)
         return self._extras[name]

@@ -1,0 +1,164 @@
+"""How models of TorToise's kind speak: what they do otherwise than chelys' own.
+
+``compat="reference"`` does what the original did, its faults included: its cached loop embedded sampled code number n
+in the place of number n + 1, unlike its training; nothing kept it from sampling the start code, or the stop at once;
+every piece of a text began with the same seed; candidates ranked by their scores alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chelys.audio.io import read_clips
+from chelys.audio.rates import PUBLISHED_CODE_RATE
+from chelys.errors import VoiceError
+from chelys.inference.decode import DecodingRules
+from chelys.inference.family import Family, Redaction
+from chelys.inference.options import NANO_PRESETS, SpeechOptions
+from chelys.inference.rerank import Judge
+from chelys.inference.voice import Voice
+from chelys.text.split import Sentence
+from chelys.text.tokenizer import Tokenizer
+from chelys.tortoise import redact, splitter
+from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.cvvp import CVVP
+from chelys.tortoise.voices import clip_mels, published_vectors, require_clips
+from chelys.weights.folder import Model
+
+_PUBLISHED = SpeechOptions(
+    temperature=0.8, top_p=0.8, repetition_penalty=2.0, most_codes=500, sampler="ddpm", guidance=2.0,
+    guidance_ramp=True, longest=300, redact=True,
+)  # fmt: skip
+
+#: TorToise v2's, as its author published them; the sixty-four DDIM steps of the paper (Betker 2023, section 4); and
+#: one take that HiFi-GAN renders while it is being sampled.
+PUBLISHED_PRESETS = {
+    "ultra_fast": replace(_PUBLISHED, candidates=16, steps=30, guidance=0.0),
+    "fast": replace(_PUBLISHED, candidates=96, steps=80),
+    "standard": replace(_PUBLISHED, candidates=256, steps=200),
+    "high_quality": replace(_PUBLISHED, candidates=256, steps=400),
+    "paper": replace(_PUBLISHED, candidates=256, steps=64, sampler="ddim"),
+    "streaming": replace(_PUBLISHED, candidates=1, decoder="hifigan"),
+}
+
+
+class TortoiseFamily(Family):
+    """The published models, and others that are trained as they were; see ``Family``."""
+
+    def __init__(self, model: Model, compat: str = "repaired") -> None:
+        super().__init__(model, compat)
+        self.reference = compat == "reference"
+        config = model.config
+        self.published_mels = config.front_end == "published"
+        if self.published_mels:
+            self.clip_rate = self.code_rate = PUBLISHED_CODE_RATE
+        self.draws_voices = config.autoregressive_prior is not None and config.diffusion_prior is not None
+        self._tokenizer: Tokenizer | None = None
+
+    @property
+    def presets(self) -> Mapping[str, SpeechOptions]:
+        return PUBLISHED_PRESETS if self.model.config.family == "tortoise-v2" else NANO_PRESETS
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's; with ``reference`` a copy that cleans texts as the original did."""
+        theirs = self.model.tokenizer
+        if not self.reference:
+            return theirs
+        if self._tokenizer is None or self._tokenizer.core is not theirs.core:
+            self._tokenizer = Tokenizer(theirs.core, theirs.lexicon, cleaner=theirs.cleaner, reference=True)
+        return self._tokenizer
+
+    def split(self, text: str, options: SpeechOptions) -> list[Sentence]:
+        if options.splitting != "tortoise":
+            return super().split(text, options)
+        return splitter.split_by_options(text, options, reference=self.reference)
+
+    def seed_index(self, number: int) -> int:
+        return 0 if self.reference else number
+
+    def redaction(self, aligner: Any = None) -> Redaction:
+        return redact.Redaction(self.tokenizer, aligner, self.model.device, reference=self.reference)
+
+    # ---- voices -------------------------------------------------------------------------------------------------
+
+    def read_clips(self, paths: Sequence[Path]) -> list[np.ndarray]:
+        return read_clips(paths, self.clip_rate, reference=self.reference)
+
+    def conditioning_latents(self, clips: Sequence[np.ndarray], rate: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+        if not self.published_mels:
+            return super().conditioning_latents(clips, rate, seed=seed)
+        networks = self.model.autoregressive, self.model.diffusion
+        return published_vectors(clips, rate, *networks, reference=self.reference, seed=seed)
+
+    def draw_latents(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Those that the original draws: first for the autoregressive decoder, then for the diffusion decoder."""
+        first, second = (self.model.extra(f"{part}_prior").draw(generator) for part in ("autoregressive", "diffusion"))
+        return first, second
+
+    # ---- codes --------------------------------------------------------------------------------------------------
+
+    def _rules(self, options: SpeechOptions) -> CodeRules | None:
+        """Rules of this model's codes; a row is as long as a candidate may be."""
+        rules = self.model.config.code_rules
+        return replace(rules, length=options.most_codes) if rules and options.most_codes else rules
+
+    def decoding(self, options: SpeechOptions) -> DecodingRules:
+        return decoding_rules(self._rules(options), reference=self.reference)
+
+    def row(self, options: SpeechOptions) -> Callable[[Tensor], Tensor] | None:
+        rules = self._rules(options)
+        return rules.padded if rules else None
+
+    def check_voice(self, voice: Voice, options: SpeechOptions) -> None:
+        if options.cvvp:
+            require_clips(voice)
+
+    def judges(self, voice: Voice, options: SpeechOptions) -> list[tuple[float, Judge]]:
+        """CVVP, which hears whether a candidate sounds like the clips, where the options give it a weight.
+
+        Raises:
+            VoiceError: If the voice carries no clips.
+            ModelError: If the model lacks CVVP.
+        """
+        if not options.cvvp:
+            return []
+        weight = self.model.autoregressive.code_head.weight
+        clips = clip_mels(voice, reference=self.reference).to(weight.device, weight.dtype)
+        return cvvp_judges(self.model.extra("cvvp"), clips, options.cvvp)
+
+    def finished_first(self) -> bool:
+        return not self.reference
+
+    def trimmed(self, codes: Tensor, options: SpeechOptions) -> Tensor:
+        rules = self._rules(options)
+        return rules.rendered(codes) if rules else codes
+
+
+def decoding_rules(rules: CodeRules | None, *, reference: bool = False) -> DecodingRules:
+    """How codes under these rules are sampled; with ``reference`` as the original sampled them."""
+    quirks = DecodingRules(constrained=False, position_offset=1) if reference else DecodingRules()
+    return replace(quirks, max_codes=rules.length, sampled_before=rules.penalised_from_start) if rules else quirks
+
+
+def cvvp_judges(cvvp: CVVP | None, clips: Sequence[Tensor] | Tensor, weight: float) -> list[tuple[float, Judge]]:
+    """What scores codes ``(b, m)`` by the mean of their likeness to clips, which are mels ``(bands, s)``.
+
+    Raises:
+        VoiceError: If it has a weight, but nothing to listen to.
+    """
+    if not weight:
+        return []
+    if cvvp is None or len(clips) == 0:
+        raise VoiceError(
+            f"cvvp is {weight}, but there are no clips of the voice to compare with: give clips, or set cvvp to 0"
+        )
+    points = torch.cat([cvvp.encode_clip(mel[None]) for mel in clips])  # (clips, d)
+    return [(weight, lambda codes: cvvp.similarity(points, cvvp.encode_speech(codes)).mean(0))]

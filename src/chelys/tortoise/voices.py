@@ -1,0 +1,211 @@
+"""Voices of the published system: what its networks hear in clips, and the files that the original keeps.
+
+Each decoder has a front end of its own (``chelys.tortoise.mel``). The original listens to six seconds of each clip
+drawn at random and to the first four; here all of a clip is heard in pieces of those lengths, unless asked for the
+original (``reference``).
+
+The original's voices are folders of clips, and ``.pth`` files with the two vectors of a voice. A ``.pth`` is read
+without executing anything of it. The original also writes one of another kind into its voice folders, a list of the
+waveforms of the clips; it is refused here, and nothing is ever written into a voice folder.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from chelys.audio.io import CLIP_SUFFIXES
+from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE
+from chelys.errors import VoiceError
+from chelys.inference.voice import Voice
+from chelys.inference.voice_vectors import resampled
+from chelys.models.autoregressive import Autoregressive
+from chelys.models.diffusion import Diffusion
+from chelys.tortoise.mel import CODE_CLIP_SAMPLES, DIFFUSION_CLIP_SAMPLES, code_mel, diffusion_mel
+from chelys.weights.folder import ModelConfig
+
+_REMEDY = "give clips of the speaker, or a .pth with the two vectors of a voice"
+
+
+def latents_file(path: Path) -> Path | None:
+    """The ``.pth`` that speaks for a path: the file itself, or the only one of a folder without clips; else None."""
+    if path.suffix == ".pth" and path.is_file():
+        return path
+    try:
+        files = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
+    except OSError:  # whoever looks for clips in it will say why
+        return None
+    latents = [file for file in files if file.suffix == ".pth"]
+    clips = any(file.suffix.lower() in CLIP_SUFFIXES for file in files)
+    return latents[0] if len(latents) == 1 and not clips else None
+
+
+def read_latents(path: Path, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The two vectors in a ``.pth`` of the original.
+
+    Args:
+        path: A tuple of two tensors, ``(1, d)`` and ``(1, 2 d')``, written by ``torch.save``.
+        sizes: Wanted, d and 2 d'.
+
+    Returns:
+        ``(d,)`` and ``(2 d',)``, float32.
+
+    Raises:
+        VoiceError: If there is no such file, it is damaged, would run code, holds something else, or does not fit.
+    """
+    if not path.is_file():
+        raise VoiceError(f"no voice file at {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that torch has doubts about; the answer below is enough
+            held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a dozen kinds; whichever it was, nothing of the file has been executed
+        raise VoiceError(
+            f"{path} is damaged, no file of torch.save, or holds more than tensors, which is not opened: {_REMEDY}"
+        ) from error
+    if isinstance(held, list) and held and all(isinstance(wave, Tensor) for wave in held):
+        raise VoiceError(f"{path} holds waveforms, not the vectors of a voice: give the clips that they are copies of")
+    if not (isinstance(held, tuple) and len(held) == 2 and all(map(_is_row, held))):
+        raise VoiceError(f"{path} is no voice, which is a tuple of two tensors (1, n) of finite numbers: {_REMEDY}")
+    found = tuple(row.shape[1] for row in held)
+    if found != sizes:
+        raise VoiceError(
+            f"{path} holds vectors of {found[0]} and {found[1]} numbers, the model has {sizes[0]} and {sizes[1]}: "
+            "it was made for another model, make the voice anew from clips"
+        )
+    return held[0][0].float(), held[1][0].float()
+
+
+def _is_row(held: Any) -> bool:
+    if not (isinstance(held, Tensor) and held.layout == torch.strided and held.is_floating_point()):
+        return False
+    return held.ndim == 2 and held.shape[0] == 1 and bool(held.isfinite().all())
+
+
+def read_voice(path: str | Path, config: ModelConfig) -> Voice:
+    """A voice of the original that is a pair of vectors, for a model whose weights are the original's.
+
+    Args:
+        path: A ``.pth`` with a tuple of two tensors, or a voice folder with nothing else in it.
+        config: Of the model.
+
+    Raises:
+        VoiceError: If there is no such file, it holds something else, or its vectors are not of the model's sizes.
+    """
+    path = Path(path)
+    file = latents_file(path) or path
+    vectors = read_latents(file, (config.autoregressive.dim, 2 * config.diffusion.dim))
+    return Voice(*vectors, config.fingerprint, about={"name": path.stem, "sources": [file.name]})
+
+
+def voice_at(path: Path, config: ModelConfig) -> Voice | None:
+    """The same where a path is such a voice; None where it is not."""
+    return read_voice(path, config) if latents_file(path) else None
+
+
+# ---- clips ------------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def published_vectors(
+    clips: Sequence[np.ndarray],
+    rate: int,
+    autoregressive: Autoregressive,
+    diffusion: Diffusion,
+    *,
+    reference: bool = False,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Vectors of waves, by the two front ends of the published system.
+
+    Args:
+        clips: Waves ``(n,)`` float32 at ``rate``.
+        rate: Hz; at 22.05 kHz the autoregressive decoder hears them unchanged, as it did in the original.
+        autoregressive: Decoder whose conditioning encoder listens.
+        diffusion: Decoder whose contextual embedder listens.
+        reference: Hear of each clip what the original heard.
+        seed: Of its random choice.
+
+    Returns:
+        ``(d,)`` and ``(2 d',)``.
+    """
+    parameter = next(autoregressive.parameters())
+    code_mels = published_code_mels(clips, rate, reference=reference, seed=seed).to(parameter)
+    heard = torch.cat([autoregressive.condition(mel) for mel in code_mels.split(1)]).mean(0)
+    pieces: list[Tensor] = []
+    for clip in clips:
+        wave = resampled(clip.clip(-1, 1), rate, OUTPUT_RATE)
+        pieces += covering(wave[:DIFFUSION_CLIP_SAMPLES] if reference else wave, DIFFUSION_CLIP_SAMPLES)
+    rendered = diffusion.voice([diffusion_mel(piece[None]).to(parameter) for piece in pieces])[0]
+    return heard, rendered
+
+
+def published_code_mels(clips: Sequence[np.ndarray], rate: int, *, reference: bool = False, seed: int = 0) -> Tensor:
+    """What the published autoregressive decoder and CVVP hear of waves ``(n,)``: ``(c, 80, 517)``.
+
+    A clip shorter than six seconds is followed by silence. Of a longer one the original takes six seconds at random
+    (and the same as it, for a given seed); the default is as many pieces as it takes to hear all of it.
+    """
+    generator = random.Random(seed)  # Python's, as in the original
+    pieces: list[Tensor] = []
+    for clip in clips:
+        wave = resampled(clip.clip(-1, 1), rate, PUBLISHED_CODE_RATE)
+        gap = len(wave) - CODE_CLIP_SAMPLES
+        if reference and gap > 0:
+            start = generator.randint(0, gap)
+            wave = wave[start : start + CODE_CLIP_SAMPLES]
+        pieces += covering(wave, CODE_CLIP_SAMPLES)
+    return code_mel(torch.stack(pieces))
+
+
+def covering(wave: Tensor, length: int) -> list[Tensor]:
+    """As few pieces ``(length,)`` as cover a wave ``(n,)``, evenly spread; a shorter wave is followed by silence."""
+    if len(wave) <= length:
+        return [F.pad(wave, (0, length - len(wave)))]
+    starts = torch.linspace(0, len(wave) - length, -(-len(wave) // length), dtype=torch.float64).round().int().tolist()
+    return [wave[start : start + length] for start in starts]
+
+
+@torch.inference_mode()
+def clip_mels(voice: Voice, *, reference: bool = False, seed: int = 0) -> Tensor:
+    """What CVVP compares takes with: the clips that a voice carries, through the published 80-band front end.
+
+    These are the first twelve seconds of what the voice was made of, at 16 bits.
+
+    Args:
+        voice: With clips.
+        reference: Hear of each clip what the original heard.
+        seed: Of its random choice.
+
+    Returns:
+        ``(c, 80, 517)``, one for each six seconds or less of a clip.
+
+    Raises:
+        VoiceError: If the voice carries no clips.
+    """
+    if not voice.clips:
+        raise VoiceError(
+            f"voice {voice.name!r} carries no clips for CVVP to hear: make it anew from recordings, or set cvvp to 0"
+        )
+    return published_code_mels(voice.waves, OUTPUT_RATE, reference=reference, seed=seed)
+
+
+def require_clips(voice: Voice) -> None:
+    """Refuse a voice that CVVP cannot listen to.
+
+    Raises:
+        VoiceError: If it carries no clips.
+    """
+    if not voice.clips:
+        raise VoiceError(
+            f"voice {voice.name!r} carries no clips for CVVP to listen to: make it anew from recordings, "
+            "or set cvvp to 0"
+        )
