@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from chelys import registry
 from chelys.audio.mel import PUBLISHED_MEL_RANGE, MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping, to_mapping
@@ -129,8 +130,8 @@ class ModelConfig:
         own = (self.family, self.front_end, self.cleaner, self.univnet) == ("nano", "shared", "chelys", None)
         extras = (self.code_rules, self.cvvp, self.hifigan, self.autoregressive_prior, self.diffusion_prior)
         if own and not any(extras):
-            return "chelys.inference.family.Family"
-        return "chelys.tortoise.speaking.TortoiseFamily"
+            return registry.SPEAKERS["nano"]
+        return registry.SPEAKERS["tortoise-v2"]
 
     @property
     def fingerprint(self) -> str:
