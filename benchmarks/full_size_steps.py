@@ -32,7 +32,7 @@ from chelys.data.features import extract
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
-from chelys.text.tokenizer import make_tortoise_tokenizer
+from chelys.tortoise.tokenizer import make_tortoise_tokenizer
 from chelys.training.loop import Trainer, load_step
 from chelys.training.run import RUNS
 

@@ -46,9 +46,9 @@ def invent(folder: Path) -> None:
     """A model folder of the published sizes, with noise for weights."""
     import torch
 
-    from chelys.text.tokenizer import make_tortoise_tokenizer
     from chelys.tortoise.convert import file_of
     from chelys.tortoise.sizes import PUBLISHED
+    from chelys.tortoise.tokenizer import make_tortoise_tokenizer
     from chelys.weights.folder import published_config, skeleton, write_config
     from chelys.weights.tensor_file import write_tensors
 

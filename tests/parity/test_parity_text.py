@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from chelys.text.tokenizer import Tokenizer, make_tortoise_tokenizer
+from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise.cleaner import basic, clean
 from chelys.tortoise.splitter import cut, split_tortoise
+from chelys.tortoise.tokenizer import TortoiseTokenizer, make_tortoise_tokenizer
 
 HERE = Path(__file__).parent
 
@@ -40,7 +41,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         return made
     folder = tmp_path_factory.mktemp("model")
     made.save(folder)
-    return Tokenizer.load(folder, cleaner="tortoise", reference=True)
+    return TortoiseTokenizer(Tokenizer.load(folder, cleaner="tortoise").core, reference=True)
 
 
 @pytest.mark.parametrize("case", TEXTS, ids=shown)

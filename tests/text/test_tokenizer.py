@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
-from chelys.errors import ConfigError, ModelError, TextError
+from chelys.errors import ModelError, TextError
 from chelys.text.lexicon import Lexicon
 from chelys.text.tokenizer import (
     PUNCTUATION,
@@ -23,7 +23,6 @@ from chelys.text.tokenizer import (
     UNKNOWN,
     Tokenizer,
     make_tokenizer,
-    make_tortoise_tokenizer,
 )
 
 WORDS = {"the": "ðə", "canoe": "kənˈu", "hello": "həlˈO", "up": "ˌʌp", "NATO": "nˈATO", "us": "ˌʌs", "US": "jˌuˈɛs"}
@@ -194,61 +193,3 @@ def test_a_tokenizer_without_a_stop_is_refused(tokenizer: Tokenizer, tmp_path: P
     path.write_text(json.dumps(description))
     with pytest.raises(ModelError, match=r"\[STOP\]"):
         Tokenizer.load(tmp_path)
-
-
-def test_published_tokenizer_reads_repaired_text_by_default() -> None:
-    tokenizer = make_tortoise_tokenizer()
-    encoding = tokenizer.analyse("[sadly,] It is £5 😀_")
-    assert encoding.symbols == "[sadly,] it is five pounds _"
-    assert encoding.ids == tokenizer.encode_normalized("[sadly,] it is five pounds _")
-    assert encoding.ids.count(tokenizer.core.token_to_id(UNKNOWN)) == 3  # brackets, and what has no piece
-    assert encoding.dropped == "😀_"  # but brackets are read on purpose
-    assert tokenizer.decode(encoding.ids) == "sadly, it is five pounds "
-    assert tokenizer.encode("$5") == make_tortoise_tokenizer(reference=True).encode("$5")
-
-
-def test_the_cleaner_is_chosen_on_loading(tmp_path: Path) -> None:
-    make_tortoise_tokenizer().save(tmp_path)
-    symbols = {
-        (cleaner, reference): Tokenizer.load(tmp_path, cleaner=cleaner, reference=reference).analyse("Mr.X £2").symbols
-        for cleaner in ("chelys", "tortoise", "basic")
-        for reference in (False, True)
-    }
-    assert symbols == {
-        ("chelys", False): "mister x two pounds",
-        ("chelys", True): "mister x two pounds",
-        ("tortoise", False): "mister x two pounds",
-        ("tortoise", True): "misterx pstwo",
-        ("basic", False): "mr.x £2",
-        ("basic", True): "mr.x £2",
-    }
-
-
-def test_an_unknown_or_unfitting_cleaner_is_refused(tokenizer: Tokenizer) -> None:
-    with pytest.raises(ConfigError, match="^cleaner is 'english'; choose from chelys, tortoise, basic$"):
-        make_tortoise_tokenizer(cleaner="english")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="lexicon"):
-        Tokenizer(tokenizer.core, tokenizer.lexicon, cleaner="tortoise")
-
-
-@pytest.mark.parametrize("cleaner", ["tortoise", "basic"])
-@pytest.mark.parametrize("text", ["", " \n", "?!", "[]", "😀", "_", "\ud800", "\x00"])
-def test_published_tokenizer_refuses_what_has_no_word(cleaner: str, text: str) -> None:
-    with pytest.raises(TextError) as caught:
-        make_tortoise_tokenizer(cleaner=cleaner).encode(text)  # type: ignore[arg-type]
-    assert "\n" not in str(caught.value) and str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize("cleaner", ["tortoise", "basic"])
-def test_the_original_refuses_nothing(cleaner: str) -> None:
-    tokenizer = make_tortoise_tokenizer(cleaner=cleaner, reference=True)  # type: ignore[arg-type]
-    assert tokenizer.encode("") == []
-    assert tokenizer.encode(" ") == [2]
-    assert tokenizer.encode("[]") == [1, 1]
-    assert tokenizer.encode("a\ud800") in ([14], [14, 1])
-    assert len(tokenizer.encode("z" * 10_000)) == 10_000
-
-
-def test_a_published_tokenizer_can_be_sent_to_a_worker() -> None:
-    tokenizer = make_tortoise_tokenizer(reference=True)
-    assert pickle.loads(pickle.dumps(tokenizer)).analyse("Mr.X £2") == tokenizer.analyse("Mr.X £2")

@@ -19,10 +19,10 @@ from chelys.errors import AudioError, ModelError, TextError, UserError, VoiceErr
 from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Candidate
 from chelys.inference.synthesizer import Synthesizer
-from chelys.text.tokenizer import make_tortoise_tokenizer
 from chelys.tortoise import api_models, convert
 from chelys.tortoise.api import TextToSpeech, get_voices, load_audio, load_voice, load_voices
 from chelys.tortoise.speaking import PUBLISHED_PRESETS
+from chelys.tortoise.tokenizer import make_tortoise_tokenizer
 
 QUICK = {"num_autoregressive_samples": 2, "diffusion_iterations": 2, "cond_free": False, "use_deterministic_seed": 7}
 TEXT = "Hello there."

@@ -8,7 +8,7 @@ import pytest
 
 from chelys.errors import ConfigError
 from chelys.text.tokenizer import Tokenizer
-from chelys.tortoise.train_tokenizer import train_tokenizer
+from chelys.tortoise.tokenizer import train_tokenizer
 
 TEXTS = ["The tortoise crossed the road.", "Dr. Smith has 12 tortoises; they cross it.", "The road, the tortoise!"]
 

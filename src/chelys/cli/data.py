@@ -163,7 +163,7 @@ def bpe(
 ) -> None:
     """Learn it."""
     from chelys.data.manifest import read_manifest
-    from chelys.tortoise.train_tokenizer import train_tokenizer
+    from chelys.tortoise.tokenizer import train_tokenizer
 
     texts = (utterance.text for manifest in manifests for utterance in read_manifest(manifest))
     with _folder(out):

@@ -12,25 +12,22 @@ a word that no lexicon has.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from string import ascii_lowercase
-from typing import Literal, get_args
+from typing import Literal
 
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
+from chelys import registry
+from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, ModelError
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
-from chelys.text.normalize import check_speakable, normalize, nothing_spoken, refuse_blank
-from chelys.tortoise.cleaner import basic, clean
-from chelys.tortoise.merges import MARKS, MERGES
-from chelys.tortoise.transliterate import reading
+from chelys.text.normalize import check_speakable, normalize
 
-#: Who writes a text as it is spoken: `normalize`, or one of published TorToise's two cleaners.
+#: Who writes a text as it is spoken: `normalize`, or one that `registry.CLEANERS` knows.
 Cleaner = Literal["chelys", "tortoise", "basic"]
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -82,40 +79,21 @@ class Tokenizer:
     Args:
         core: Symbols <-> ids.
         lexicon: Words <-> phonemes; None where the core reads spelling.
-        cleaner: What is done to raw text first. ``tortoise`` and ``basic`` need a core that reads spelling.
-        reference: Clean exactly as the original, with its faults, and refuse no text.
-
-    Raises:
-        ConfigError: If there is no such cleaner, or it cannot go with a lexicon.
     """
 
-    def __init__(
-        self,
-        core: tokenizers.Tokenizer,
-        lexicon: Lexicon | None = None,
-        *,
-        cleaner: Cleaner = "chelys",
-        reference: bool = False,
-    ) -> None:
-        if cleaner not in get_args(Cleaner):
-            raise ConfigError(f"cleaner is {cleaner!r}; choose from {', '.join(get_args(Cleaner))}")
-        if lexicon is not None and cleaner != "chelys":
-            raise ConfigError(f"cleaner is {cleaner!r}, but the model has a lexicon: only 'chelys' goes with one")
+    def __init__(self, core: tokenizers.Tokenizer, lexicon: Lexicon | None = None) -> None:
         self.core = core
         self.lexicon = lexicon
-        self.cleaner = cleaner
-        self.reference = reference
         self._names_space = core.token_to_id(SPACE) is not None
         self._sounds: dict[str, str] = {}  # a plain dictionary, so that a tokenizer can be sent to a worker
 
     @classmethod
-    def load(cls, folder: Path, *, cleaner: Cleaner = "chelys", reference: bool = False) -> Tokenizer:
+    def load(cls, folder: Path, *, cleaner: str = "chelys") -> Tokenizer:
         """Read ``tokenizer.json`` and, where there is one, ``lexicon.txt.gz``.
 
         Args:
             folder: A model folder.
-            cleaner: See the class; the model's configuration knows it.
-            reference: See the class.
+            cleaner: What is done to raw text first; the model's configuration knows it.
 
         Raises:
             ModelError: If a file is missing or damaged; it is named.
@@ -134,7 +112,7 @@ class Tokenizer:
                 raise ModelError(f"{path} has no {token} token: fetch or convert the model folder again")
         lexicon = folder / LEXICON_FILE
         words = Lexicon.load(lexicon) if lexicon.exists() else None
-        return cls(core, words, cleaner=cleaner, reference=reference)
+        return tokenizer_with(cleaner, core, words)
 
     def save(self, folder: Path) -> None:
         """Write the files that `load` reads."""
@@ -170,8 +148,6 @@ class Tokenizer:
 
     def analyse(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> Encoding:
         """As `encode`, with what was dropped and what the ids stand for."""
-        if self.cleaner != "chelys":
-            return self._analyse_published(text)
         normalized = normalize(text)
         symbols = self.symbols(normalized.text, spelled=spelled)
         return Encoding(self._ids(symbols), normalized.dropped, symbols)
@@ -182,10 +158,7 @@ class Tokenizer:
         Raises:
             TextError: If nothing of it can be spoken, or a word is too long.
         """
-        if self.cleaner == "chelys":
-            check_speakable(text)
-        else:
-            self.encode(text)  # other scripts are transliterated before it is seen what can be said
+        check_speakable(text)
 
     def clean(self, text: str) -> str:
         """What is said for a raw text, in letters.
@@ -193,20 +166,7 @@ class Tokenizer:
         Raises:
             TextError: If nothing of the text can be spoken.
         """
-        if self.cleaner == "chelys":
-            return normalize(text).text
-        return clean(text, reference=self.reference) if self.cleaner == "tortoise" else basic(text)
-
-    def _analyse_published(self, text: str) -> Encoding:
-        """The cleaned text as it is: what the core does not know goes in as unknown, brackets among it."""
-        cleaned = self.clean(text)
-        if not self.reference:
-            refuse_blank(text)
-            if not any(c in cleaned for c in ascii_lowercase):
-                raise nothing_spoken(text)
-        silent = [c for c in text if self.cleaner == "tortoise" and _is_visible(c) and not reading(c)]
-        unknown = [c for c in cleaned if not c.isspace() and c not in "[]" and self.core.token_to_id(c) is None]
-        return Encoding(self._ids(cleaned), "".join(dict.fromkeys(silent + unknown)), cleaned)
+        return normalize(text).text
 
     def encode_normalized(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> list[int]:
         """Ids of text that `normalize` wrote (or the cleaner, where there is another)."""
@@ -257,6 +217,22 @@ class Tokenizer:
         return " ".join(names) + ("z" if plural and "z" in self.lexicon.phonemes else "")
 
 
+def tokenizer_with(cleaner: str, core: tokenizers.Tokenizer, lexicon: Lexicon | None = None) -> Tokenizer:
+    """The tokenizer that works with a cleaner.
+
+    Raises:
+        ConfigError: If there is no such cleaner, or it cannot go with a lexicon.
+    """
+    if cleaner == "chelys":
+        return Tokenizer(core, lexicon)
+    if cleaner not in registry.CLEANERS:
+        raise ConfigError(f"cleaner is {cleaner!r}; choose from {', '.join(('chelys', *registry.CLEANERS))}")
+    if lexicon is not None:
+        raise ConfigError(f"cleaner is {cleaner!r}, but the model has a lexicon: only 'chelys' goes with one")
+    made: Tokenizer = registry.find(registry.CLEANERS[cleaner])(core, cleaner=cleaner)
+    return made
+
+
 def make_tokenizer(lexicon: Lexicon) -> Tokenizer:
     """The tokenizer of nano: one id a symbol.
 
@@ -275,24 +251,8 @@ def make_tokenizer(lexicon: Lexicon) -> Tokenizer:
     return Tokenizer(core, lexicon)
 
 
-def make_tortoise_tokenizer(*, cleaner: Cleaner = "tortoise", reference: bool = False) -> Tokenizer:
-    """The tokenizer of published TorToise (Betker 2022): 255 pieces of spelling, by byte-pair encoding.
-
-    Ids: 0 stop, 1 unknown, 2 space, 3 to 13 punctuation, 14 to 39 letters, then the merges by rank.
-    """
-    merges = [(left, right) for left, right in (merge.split("+") for merge in MERGES.split())]
-    pieces = [STOP, UNKNOWN, SPACE, *MARKS, *ascii_lowercase, *("".join(merge) for merge in merges)]
-    vocabulary = {piece: id_ for id_, piece in enumerate(pieces)}
-    core = tokenizers.Tokenizer(models.BPE(vocabulary, merges, unk_token=UNKNOWN, fuse_unk=False))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.add_special_tokens([STOP, UNKNOWN, SPACE])
-    return Tokenizer(core, cleaner=cleaner, reference=reference)
-
-
-def _is_visible(character: str) -> bool:
-    """Whether one would see the character and miss it; not so for spaces, controls and marks on other letters."""
-    return not character.isascii() and unicodedata.category(character)[0] not in "CMZ"
-
-
 def _spell(word: str) -> str:
     return word.lower().translate(_TO_SPELLED)
+
+
+__getattr__ = renamed_names(__name__, {"make_tortoise_tokenizer": "chelys.tortoise.tokenizer.make_tortoise_tokenizer"})

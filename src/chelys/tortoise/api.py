@@ -33,10 +33,10 @@ from chelys.audio.rates import PUBLISHED_CODE_RATE
 from chelys.errors import UserError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.voice import Voice
-from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise.api_models import resolve_model
 from chelys.tortoise.api_voices import Latents, get_voices, load_audio, load_voice, load_voices
 from chelys.tortoise.speaking import PUBLISHED_PRESETS
+from chelys.tortoise.tokenizer import TortoiseTokenizer
 
 __all__ = ["TextToSpeech", "get_voices", "load_audio", "load_voice", "load_voices", "pick_best_batch_size_for_gpu"]
 
@@ -291,8 +291,8 @@ class TextToSpeech:
         most = model.config.autoregressive.text_tokens
         if core.get_vocab_size() > most:
             raise UserError(f"the tokenizer {file} has {core.get_vocab_size()} ids, the model only {most}")
-        cleaner = "basic" if basic else model.tokenizer.cleaner
-        model.tokenizer = Tokenizer(core, cleaner=cleaner, reference=model.tokenizer.reference)
+        assert isinstance(model.tokenizer, TortoiseTokenizer)
+        model.tokenizer = TortoiseTokenizer(core, cleaner="basic" if basic else model.tokenizer.cleaner)
 
 
 def _latents(voice: Voice) -> tuple[Tensor, Tensor]:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from chelys.errors import ModelError
-from chelys.text.tokenizer import make_tortoise_tokenizer
 from chelys.tortoise.code_rules import CodeRules
 from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.sizes import PUBLISHED, infer_config
 from chelys.tortoise.state_dicts import OUR_LENGTH, from_tortoise
+from chelys.tortoise.tokenizer import make_tortoise_tokenizer
 from chelys.weights.checkpoint import read_checkpoint
 from chelys.weights.checks import require_disk
 from chelys.weights.folder import (

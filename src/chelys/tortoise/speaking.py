@@ -29,6 +29,7 @@ from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise import redact, splitter
 from chelys.tortoise.code_rules import CodeRules
 from chelys.tortoise.cvvp import CVVP
+from chelys.tortoise.tokenizer import TortoiseTokenizer
 from chelys.tortoise.voices import clip_mels, published_vectors, require_clips
 from chelys.weights.folder import Model
 
@@ -70,10 +71,10 @@ class TortoiseFamily(Family):
     def tokenizer(self) -> Tokenizer:
         """The model's; with ``reference`` a copy that cleans texts as the original did."""
         theirs = self.model.tokenizer
-        if not self.reference:
+        if not self.reference or not isinstance(theirs, TortoiseTokenizer):
             return theirs
         if self._tokenizer is None or self._tokenizer.core is not theirs.core:
-            self._tokenizer = Tokenizer(theirs.core, theirs.lexicon, cleaner=theirs.cleaner, reference=True)
+            self._tokenizer = TortoiseTokenizer(theirs.core, cleaner=theirs.cleaner, reference=True)
         return self._tokenizer
 
     def split(self, text: str, options: SpeechOptions) -> list[Sentence]:

@@ -22,7 +22,8 @@ from chelys.data.dataset import Clip
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.data.sampler import is_held_out
 from chelys.text.lexicon import Lexicon
-from chelys.text.tokenizer import make_tokenizer, make_tortoise_tokenizer
+from chelys.text.tokenizer import make_tokenizer
+from chelys.tortoise.tokenizer import make_tortoise_tokenizer
 
 #: Characters spoken in a second: 17 in the corpus of nano, whose teacher is quick.
 CHARACTERS_A_SECOND = 16
