@@ -31,10 +31,9 @@ import soxr
 
 from chelys.config import from_mapping
 from chelys.data.prepare.engine import Local
-from chelys.data.prepare.ledger import Clip, read_ledger
-from chelys.data.prepare.pipeline import prepare
+from chelys.data.prepare.metadata import ClipMetadata, read_clips
+from chelys.data.prepare.pipeline import STAGES, PrepareSettings, prepare
 from chelys.data.prepare.report import write_report
-from chelys.data.prepare.settings import STAGES, PrepareSettings
 from chelys.data.prepare.stream import open_stream
 
 sys.path.append(str(Path(__file__).parents[1] / "tools" / "clip_classifier"))
@@ -78,7 +77,7 @@ def recover(arguments: argparse.Namespace) -> dict[str, Any]:
     heard: dict[str, list[str]] = {name: [] for name in names}
     kept: dict[str, list[str]] = {name: [] for name in names}
     reasons: dict[str, set[str]] = {name: set() for name in names}
-    for clip in read_ledger(out):
+    for clip in read_clips(out):
         name = clip.source.removesuffix(".g722")
         heard[name].append(clip.text or "")
         reasons[name].update(clip.reasons)
@@ -166,8 +165,8 @@ def find(arguments: argparse.Namespace) -> dict[str, Any]:
     with Local(arguments.workers) as engine:
         stages = ("segment", "measure", "filter")  # no repeats are dropped: most prompts come several times
         prepare(raw, out, from_mapping(PrepareSettings, arguments.settings), only=stages, engine=engine)
-    clips: dict[str, list[Clip]] = {}
-    for clip in read_ledger(out):
+    clips: dict[str, list[ClipMetadata]] = {}
+    for clip in read_clips(out):
         clips.setdefault(clip.source, []).append(clip)
     table: dict[str, dict[str, float]] = {}
     for kind in sorted({p.kind for p in placed}):
@@ -182,13 +181,13 @@ def find(arguments: argparse.Namespace) -> dict[str, Any]:
             "hours": arguments.files * arguments.hours, "table": table}  # fmt: skip
 
 
-def kept_share(placed: Placed, clips: list[Clip]) -> float:
+def kept_share(placed: Placed, clips: list[ClipMetadata]) -> float:
     """Share of something that lies in kept clips."""
     inside = sum(max(0.0, min(c.end, placed.end) - max(c.start, placed.start)) for c in clips if c.kept)
     return inside / (placed.end - placed.start)
 
 
-def explain(placed: list[Placed], clips: dict[str, list[Clip]]) -> None:
+def explain(placed: list[Placed], clips: dict[str, list[ClipMetadata]]) -> None:
     """Why clean prompts were missed, and what let spoilt ones pass."""
     for p in placed:
         share = kept_share(p, clips.get(p.file, []))

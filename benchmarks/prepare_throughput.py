@@ -24,8 +24,7 @@ import soundfile as sf
 
 from chelys.config import from_mapping
 from chelys.data.prepare.engine import Local
-from chelys.data.prepare.pipeline import prepare
-from chelys.data.prepare.settings import PrepareSettings
+from chelys.data.prepare.pipeline import PrepareSettings, prepare
 
 RATE = 44_100
 STAGES = ("segment", "measure", "filter", "deduplicate", "similar", "pack")
@@ -63,7 +62,7 @@ def make(path: Path, hours: float) -> None:
 def run(raw: Path, out: Path, detector: str, answer: Any) -> None:
     """Prepare, in a process of its own whose memory nobody else has used."""
     rules = raw / "rules.yaml"
-    rules.write_text("seconds: {least: 0.6, most: 20}\n")  # everything goes the whole way
+    rules.write_text("seconds: {min: 0.6, max: 20}\n")  # everything goes the whole way
     settings = from_mapping(PrepareSettings, {"segment": {"detector": detector}, "rules": str(rules)})
     started = time.perf_counter()
     with Local(1) as engine:

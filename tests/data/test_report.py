@@ -17,11 +17,8 @@ import soundfile as sf
 from typer.testing import CliRunner
 
 from chelys.cli.main import app
-from chelys.data.prepare.account import gather
-from chelys.data.prepare.data_card import plain
-from chelys.data.prepare.drawing import histogram
 from chelys.data.prepare.references import find_reference, read_references, spoken_words, word_errors
-from chelys.data.prepare.report import write_report
+from chelys.data.prepare.report import histogram, plain, summarize, write_report
 from chelys.errors import ManifestError
 
 EVIL = "<script>alert('x')</script>&\"|`*\n# [b](http://evil.example)"
@@ -67,8 +64,8 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(out: Path) -> Callable[..., None]:
-    """Write a ledger of so many clips of 2 s, every fourth of them dropped; the first is changed as asked."""
+def metadata(out: Path) -> Callable[..., None]:
+    """Write a metadata of so many clips of 2 s, every fourth of them dropped; the first is changed as asked."""
 
     def write(clips: int = 40, recordings: tuple[dict[str, Any], ...] = (), **changes: Any) -> None:
         rows = []
@@ -85,14 +82,14 @@ def ledger(out: Path) -> Callable[..., None]:
             )  # fmt: skip
         rows[0] |= changes
         read = [{"source": row["source"], "seconds": 5.0, "status": "read"} for row in rows]
-        for name, entries in (("ledger", rows), ("recordings", [*read, *recordings])):
+        for name, entries in (("clips", rows), ("recordings", [*read, *recordings])):
             (out / f"{name}.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
     return write
 
 
-def test_figures(out: Path, ledger: Callable[..., None]) -> None:
-    ledger(recordings=({"source": "x.m4a", "status": "unreadable", "reason": "empty (0 bytes)"},))
+def test_figures(out: Path, metadata: Callable[..., None]) -> None:
+    metadata(recordings=({"source": "x.m4a", "status": "unreadable", "reason": "empty (0 bytes)"},))
     report = write_report(out)
     page = Page(report.page)
     figures = dict(re.findall(r"<dt>([\w ]+)</dt><dd>([\d.]+)</dd>", report.page.read_text()))
@@ -111,8 +108,8 @@ def test_figures(out: Path, ledger: Callable[..., None]) -> None:
     assert f"with a mean confidence of {confidence:.2f}" in card
 
 
-def test_clips_to_listen_to_are_in_the_page(out: Path, ledger: Callable[..., None]) -> None:
-    ledger()
+def test_clips_to_listen_to_are_in_the_page(out: Path, metadata: Callable[..., None]) -> None:
+    metadata()
     page = Page(write_report(out, clips=5, seed=1).page)
     assert page.tags.count("audio") == 5
     for pointer in page.pointers:
@@ -122,25 +119,25 @@ def test_clips_to_listen_to_are_in_the_page(out: Path, ledger: Callable[..., Non
         assert rate == 24_000 and len(wave) == pytest.approx(2 * rate, rel=0.1) and wave.std() > 0.05
 
 
-def test_the_drawing_is_of_the_seed_and_of_kept_clips_alone(out: Path, ledger: Callable[..., None]) -> None:
-    ledger()
+def test_the_drawing_is_of_the_seed_and_of_kept_clips_alone(out: Path, metadata: Callable[..., None]) -> None:
+    metadata()
 
     def drawn(seed: int) -> list[str]:
-        return [clip.id for clip in gather(out, clips=8, seed=seed).sample]
+        return [clip.id for clip in summarize(out, clips=8, seed=seed).sample]
 
     assert drawn(1) == drawn(1) != drawn(2) and len(set(drawn(1))) == 8
     assert all(int(name[4:]) % 4 != 3 for seed in range(5) for name in drawn(seed))
     before = drawn(1)
-    lines = (out / "ledger.jsonl").read_text().splitlines(keepends=True)
-    (out / "ledger.jsonl").write_text("".join(reversed(lines)))
+    lines = (out / "clips.jsonl").read_text().splitlines(keepends=True)
+    (out / "clips.jsonl").write_text("".join(reversed(lines)))
     assert drawn(1) == before
-    doubtful = gather(out, clips=3).doubtful
+    doubtful = summarize(out, clips=3).doubtful
     assert [clip.id for clip in doubtful] == ["clip000", "clip001", "clip002"], "the least confident first"
 
 
-def test_nothing_comes_from_elsewhere_and_nothing_is_taken_for_html(out: Path, ledger: Callable[..., None]) -> None:
+def test_nothing_comes_from_elsewhere_and_nothing_is_taken_for_html(out: Path, metadata: Callable[..., None]) -> None:
     names = {key: EVIL for key in ("source", "licence", "speaker", "text")}
-    ledger(1, recordings=({"source": EVIL, "status": "unreadable", "reason": EVIL},), **names)
+    metadata(1, recordings=({"source": EVIL, "status": "unreadable", "reason": EVIL},), measured={EVIL: 3.0}, **names)
     (out / "refs.txt").write_text("001: nothing\n" + json.dumps({}) + "\n")
     (out / "refs.jsonl").write_text(json.dumps({"source": EVIL, "text": EVIL + " given"}) + "\n")
     report = write_report(out, references=out / "refs.jsonl")
@@ -158,22 +155,22 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_taken_for_html(out: Path, l
     assert plain("a|b\n# c") == "a\\|b \\# c"
 
 
-def test_sound_that_cannot_be_had(out: Path, ledger: Callable[..., None], tmp_path: Path) -> None:
+def test_sound_that_cannot_be_had(out: Path, metadata: Callable[..., None], tmp_path: Path) -> None:
     sf.write(tmp_path / "secret.flac", np.zeros(24_000), 24_000)
     for audio, says in (("../secret.flac", "outside"), ("audio/gone.flac", "cannot be read"), (None, "none")):
-        ledger(1, audio=audio)
+        metadata(1, audio=audio)
         page = Page(write_report(out).page)
         assert "audio" not in page.tags and any(row[0] == says for row in page.rows)
 
 
-def test_an_odd_rate_is_no_obstacle(out: Path, ledger: Callable[..., None]) -> None:
+def test_an_odd_rate_is_no_obstacle(out: Path, metadata: Callable[..., None]) -> None:
     sf.write(out / "audio" / "a.flac", np.zeros(50_000), 10_000)
-    ledger(1)
+    metadata(1)
     assert Page(write_report(out).page).pointers[0].startswith("data:audio/wav")
 
 
-def test_word_errors_against_references(out: Path, ledger: Callable[..., None]) -> None:
-    ledger(8)  # clips 3 and 7 are dropped
+def test_word_errors_against_references(out: Path, metadata: Callable[..., None]) -> None:
+    metadata(8)  # clips 3 and 7 are dropped
     (out / "refs.txt").write_text(
         "; a comment\n000: It costs zero dollars.\ntape/001:It cost one dollar!\n003: It costs three dollars\n"
         "007.mp3\tQuite another thing.\nnobody: Nothing.\n"
@@ -183,10 +180,10 @@ def test_word_errors_against_references(out: Path, ledger: Callable[..., None]) 
     )
     with (out / "refs.txt").open("a") as file:
         file.write("silent: Three words here\n")
-    found = write_report(out, references=out / "refs.txt").account.comparison
+    found = write_report(out, references=out / "refs.txt").summary.errors
     assert found is not None
     assert (found.kept.recordings, found.kept.words, found.kept.wrong) == (2, 8, 2)
-    assert (found.heard.recordings, found.heard.words, found.heard.wrong) == (4, 15, 6)
+    assert (found.transcribed.recordings, found.transcribed.words, found.transcribed.wrong) == (4, 15, 6)
     assert (found.all.recordings, found.all.words, found.all.wrong) == (5, 18, 9)
     assert [one.source for one in found.worst] == ["tape/001.mp3"]
     page = Page(out / "report.html")
@@ -250,8 +247,8 @@ def test_names_with_dots(tmp_path: Path) -> None:
     assert find_reference("take.v2.wav", references) == "Two." and find_reference("take.v1.wav", references) == "One."
 
 
-def test_references_that_cannot_be_used(out: Path, ledger: Callable[..., None]) -> None:
-    ledger(4)
+def test_references_that_cannot_be_used(out: Path, metadata: Callable[..., None]) -> None:
+    metadata(4)
     (out / "none.txt").write_text("; nothing\n\nno separator\n")
     with pytest.raises(ManifestError, match="holds no transcript"):
         write_report(out, references=out / "none.txt")
@@ -263,15 +260,15 @@ def test_references_that_cannot_be_used(out: Path, ledger: Callable[..., None]) 
     assert not (out / "report.html").exists()
 
 
-def test_no_ledger(out: Path) -> None:
+def test_no_metadata(out: Path) -> None:
     with pytest.raises(ManifestError, match="make it with 'chelys data prepare RAW"):
         write_report(out)
 
 
-def test_nothing_kept_and_nothing_found(out: Path, ledger: Callable[..., None]) -> None:
-    ledger(1, kept=False, reasons=["too short"], text=None, confidence=None, audio=None)
+def test_nothing_kept_and_nothing_found(out: Path, metadata: Callable[..., None]) -> None:
+    metadata(1, kept=False, reasons=["too short"], text=None, confidence=None, audio=None)
     assert "0.00 hours of speech in 0 clips" in write_report(out).card.read_text()
-    for name in ("ledger", "recordings"):
+    for name in ("clips", "recordings"):
         (out / f"{name}.jsonl").write_text("")
     report = write_report(out)
     assert "None was." in Page(report.page).text and "not transcribed" in report.card.read_text()
@@ -279,19 +276,16 @@ def test_nothing_kept_and_nothing_found(out: Path, ledger: Callable[..., None]) 
 
 def test_a_histogram_counts_everything() -> None:
     kept, dropped = np.concatenate([np.full(500, 1.0), [1e9]]), np.full(100, 3.0)
-    drawn = histogram("snr <dB>", kept, dropped, "dB")
-    heights = {
-        name: [float(h) for h in re.findall(rf'class="{name}"[^>]* height="([\d.]+)"', drawn)]
-        for name in ("kept", "dropped")
-    }  # fmt: skip
-    assert sum(heights["dropped"]) / sum(heights["kept"]) == pytest.approx(100 / 501, rel=0.05)
-    assert "snr &lt;dB&gt; (dB)" in drawn and "<dB>" not in drawn
-    assert "svg" in histogram("empty", np.zeros(0), np.zeros(0))
-    assert 'height="120.0"' in histogram("same", np.full(3, 2.0), np.zeros(0))
+    found = histogram("snr", kept, dropped, "dB")
+    heights = {name: sum(bar[3] for bar in found["bars"] if bar[0] == name) for name in ("kept", "dropped")}
+    assert heights["dropped"] / heights["kept"] == pytest.approx(100 / 501, rel=0.05)
+    assert found["label"] == "snr (dB)" and [text for *_, text in found["ticks"]] == ["1", "2", "3"]
+    assert not histogram("empty", np.zeros(0), np.zeros(0))["bars"]
+    assert [bar[3] for bar in histogram("same", np.full(3, 2.0), np.zeros(0))["bars"]] == [120.0]
 
 
-def test_the_verb(out: Path, ledger: Callable[..., None]) -> None:
-    ledger(4)
+def test_the_verb(out: Path, metadata: Callable[..., None]) -> None:
+    metadata(4)
     (out / "refs.txt").write_text("000: It costs zero dollars\n")
     result = CliRunner().invoke(app, ["data", "report", str(out), "--references", str(out / "refs.txt")])
     assert result.exit_code == 0

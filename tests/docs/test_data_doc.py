@@ -61,9 +61,9 @@ def test_the_page(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert printed[0].startswith("24 of 24 clips kept") and "report.html" in printed[0]
     assert "0 of 2 clips are good" not in printed[-2] and "of 2 clips are good" in printed[-2]
     assert (folder / "corpus" / "report.html").is_file() and (folder / "corpus" / "data_card.md").is_file()
-    lines = [json.loads(line) for line in (folder / "corpus" / "ledger.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "corpus" / "clips.jsonl").read_text().splitlines()]
     assert {line["licence"] for line in lines} == {"CC BY 4.0"} and {line["speaker"] for line in lines} == {"Jane Doe"}
-    table = page.read_text(encoding="utf8").split("## The ledger")[1].split("##")[0]
+    table = page.read_text(encoding="utf8").split("## Metadata of the clips")[1].split("##")[0]
     assert not [key for key in lines[0] if f"`{key}`" not in table], "a key that the page does not explain"
     assert (folder / "runs" / "autoregressive" / "autoregressive.safetensors").is_file()
     (program,) = (block.text for block in blocks(page) if block.language == "python")

@@ -152,3 +152,17 @@ def test_k_means_finds_clusters() -> None:
             break
     found = codebook.vectors[codebook.nearest(centres)]
     torch.testing.assert_close(found, x.view(3, 30, 2).mean(1))
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_clips_of_any_lengths_get_the_codes_that_they_get_alone(blocks: int) -> None:
+    torch.manual_seed(0)
+    dvae = DVAE(DVAEConfig(bands=8, tokens=64, code_width=4, hidden=16, residual_blocks=blocks)).eval()
+    for parameter in dvae.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    mels = [torch.randn(8, frames) for frames in (400, 131, 64, 65, 63, 3, 1, 0, 400, 202, 128, 40)]
+    with torch.inference_mode():
+        for mel, found in zip(mels, dvae.encode_clips(mels), strict=True):
+            expected = dvae.encode(mel[None])[0] if mel.shape[1] else torch.zeros(0)
+            assert found.tolist() == expected.tolist()
+        assert dvae.encode_clips([]) == []

@@ -16,8 +16,7 @@ import toy_corpus
 
 from chelys.config import from_mapping
 from chelys.data.prepare.engine import Local
-from chelys.data.prepare.pipeline import prepare
-from chelys.data.prepare.settings import PrepareSettings
+from chelys.data.prepare.pipeline import PrepareSettings, prepare
 from chelys.data.shard_features import ShardFeatures
 from chelys.training.run import RUNS, run_stage, trained_dvae
 
@@ -38,7 +37,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six tapes of four hummed utterances each, which chelys' own rules would not keep."""
     folder = tmp_path_factory.mktemp("tapes")
     (folder / "raw").mkdir()
-    (folder / "rules.yaml").write_text("seconds: {least: 0.6}\n")
+    (folder / "rules.yaml").write_text("seconds: {min: 0.6}\n")
     rng = np.random.default_rng(4)
     for tape in range(6):
         parts = [np.zeros(12_000, np.float32)]

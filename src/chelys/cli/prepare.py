@@ -53,8 +53,8 @@ def prepare(
 ) -> None:
     """Hand it over to the pipeline."""
     from chelys.config import from_mapping, read_config_file
+    from chelys.data.prepare.pipeline import PrepareSettings
     from chelys.data.prepare.pipeline import prepare as run
-    from chelys.data.prepare.settings import PrepareSettings
 
     values = read_settings(config, overrides or [], read_config_file)
     if rules is not None:
@@ -90,7 +90,7 @@ def read_settings(config: Path | None, overrides: list[str], read: Any) -> dict[
 @contextmanager
 def _engine(name: EngineName, workers: int | None, address: str | None) -> Iterator[Engine]:
     if name is EngineName.ray:
-        from chelys.data.prepare.ray_engine import Ray
+        from chelys.data.prepare.engine import Ray
 
         with Ray(address, workers) as cluster:
             yield cluster

@@ -25,7 +25,7 @@ def report(
     from chelys.data.prepare.report import write_report
 
     made = write_report(out, references=references, clips=clips, seed=seed)
-    if found := made.account.comparison:
+    if found := made.summary.errors:
         tell(f"word error rate {found.kept.rate:.3f} of kept clips, {found.all.rate:.3f} of all recordings", error=True)
     tell(str(made.page))
     tell(str(made.card))

@@ -11,7 +11,7 @@ b batch, f bands, s mel frames, m codes (s / 4), w width of a code vector.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -209,6 +209,39 @@ class DVAE(nn.Module):
     def encode(self, mel: Tensor) -> Tensor:
         """``(b, f, s) -> (b, m)``, m = s / 4 rounded up."""
         return self.codebook.nearest(self.encoder(mel).transpose(1, 2))
+
+    def encode_clips(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """Codes of clips of any lengths, in few passes; each clip gets the codes that it gets alone.
+
+        Padding a clip changes its last codes, because convolutions see the padding. So clips are encoded padded, and
+        their ends once more without padding, in batches of one length.
+
+        Args:
+            mels: ``(f, s)`` each.
+
+        Returns:
+            Codes ``(m,)`` of each clip, m = s / 4 rounded up.
+        """
+        step = 2**self.config.strides
+        margin = 2 * self.config.residual_blocks + 2  # codes that feel the end of a clip
+        tail = 2 * margin * step
+        starts = [max(0, -(-mel.shape[1] // step) * step - tail) for mel in mels]
+        codes: list[Tensor] = [mel.new_empty(0, dtype=torch.long) for mel in mels]
+        long = [i for i, start in enumerate(starts) if start]
+        if long:
+            frames = max(mels[i].shape[1] for i in long)
+            padded = torch.stack([F.pad(mels[i], (0, frames - mels[i].shape[1])) for i in long])
+            for i, found in zip(long, self.encode(padded), strict=True):
+                codes[i] = found[: starts[i] // step + margin]
+        ends: dict[int, list[int]] = {}
+        for i, (mel, start) in enumerate(zip(mels, starts, strict=True)):
+            if mel.shape[1]:
+                ends.setdefault(mel.shape[1] - start, []).append(i)
+        for some in ends.values():
+            batch = torch.stack([mels[i][:, starts[i] :] for i in some])
+            for i, found in zip(some, self.encode(batch), strict=True):
+                codes[i] = torch.cat([codes[i], found[margin:] if starts[i] else found])
+        return codes
 
     def decode(self, codes: Tensor) -> Tensor:
         """``(b, m) -> (b, f, 4m)``."""

@@ -11,7 +11,7 @@ import pytest
 import soundfile as sf
 
 from chelys.config import from_mapping
-from chelys.data.prepare.settings import PrepareSettings
+from chelys.data.prepare.pipeline import PrepareSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 

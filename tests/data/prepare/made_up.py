@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from chelys.data.prepare.align import Align
-from chelys.data.prepare.transcribe import Candidate, Heard, Word
+from chelys.data.prepare.transcribe import Align, Candidate, Transcription, Word
 from chelys.data.prepare.work import Item, Row, Store
 
 RATE = 24_000
@@ -48,10 +47,10 @@ class Listener:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
-    def transcribe(self, clips: list[np.ndarray]) -> list[Heard]:
+    def transcribe(self, clips: list[np.ndarray]) -> list[Transcription]:
         self._note("transcribe", len(clips))
         return [
-            Heard([Candidate(f"said for {len(c)} samples", 0.9), Candidate(f"sad for {len(c)}", 0.4)], 0.1)
+            Transcription([Candidate(f"said for {len(c)} samples", 0.9), Candidate(f"sad for {len(c)}", 0.4)], 0.1)
             for c in clips
         ]
 
@@ -69,7 +68,7 @@ class Listener:
 class Sleepy(Listener):
     """Slow enough to be killed at its work."""
 
-    def transcribe(self, clips: list[np.ndarray]) -> list[Heard]:
+    def transcribe(self, clips: list[np.ndarray]) -> list[Transcription]:
         time.sleep(0.05)
         return super().transcribe(clips)
 
@@ -77,7 +76,7 @@ class Sleepy(Listener):
 class Deaf(Listener):
     """Ends its process when it hears anything."""
 
-    def transcribe(self, clips: list[np.ndarray]) -> list[Heard]:
+    def transcribe(self, clips: list[np.ndarray]) -> list[Transcription]:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 

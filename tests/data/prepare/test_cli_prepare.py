@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from chelys.cli.main import OneLineErrors
 from chelys.cli.prepare import EXAMPLE, HELP, prepare
-from chelys.data.prepare.ledger import read_ledger
+from chelys.data.prepare.metadata import read_clips
 
 SETTINGS = """
 segment: {detector: energy}
@@ -40,9 +40,9 @@ def test_from_a_file_with_changes(invoke: Any, raw: Path, tmp_path: Path) -> Non
     result = invoke(raw, out, "pack.clips=2", *common, "--licence", "CC0")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("6 of 6 clips kept, 0.00 h, of 2 recordings (0 unreadable)")
-    assert {c.licence for c in read_ledger(out)} == {"CC0"}
+    assert {c.licence for c in read_clips(out)} == {"CC0"}
     before = tree(out)
-    (tmp_path / "rules.yaml").write_text("seconds: {least: 100}\n")
+    (tmp_path / "rules.yaml").write_text("seconds: {min: 100}\n")
     result = invoke(raw, out, *common, "--rules", tmp_path / "rules.yaml", "--only", "filter", "--licence", "CC0")
     assert result.exit_code == 0 and result.stdout.startswith("0 of 6 clips kept")
     assert tree(out)["shards/index.jsonl"] == before["shards/index.jsonl"]
@@ -60,7 +60,7 @@ def test_failures_are_told(invoke: Any, raw: Path, tmp_path: Path) -> None:
     [
         (("missing", "out"), "there is no folder missing: give the folder that holds the recordings"),
         (("raw", "out", "--only", "cook"), "there is no stage 'cook': choose of segment"),
-        (("raw", "out", "segment.cut.pauze=1"), "segment.cut.pauze"),
+        (("raw", "out", "segment.segmenter.pauze=1"), "segment.segmenter.pauze"),
         (("raw", "out", "faster"), "'faster' is not KEY=VALUE"),
         (("raw", "out", "transcribe.candidates=9"), "transcribe.candidates is 9"),
         (("raw", "out", "--rules", "none.yaml"), "cannot read none.yaml"),

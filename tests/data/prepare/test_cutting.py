@@ -7,13 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from chelys.data.prepare.cutting import NO_PAUSE, TOO_SHORT, Cut, CutSettings, Cutter
-from chelys.data.prepare.voice_activity import FRAME_SECONDS
+from chelys.data.prepare.segment import FRAME_SECONDS, NO_PAUSE, TOO_SHORT, Piece, Segmenter, SegmenterSettings
 
 
-def cuts(probabilities: list[float], settings: CutSettings | None = None) -> list[Cut]:
-    cutter = Cutter(settings or CutSettings())
-    return [*cutter.hear(probabilities), *cutter.end()]
+def cuts(probabilities: list[float], settings: SegmenterSettings | None = None) -> list[Piece]:
+    segmenter = Segmenter(settings or SegmenterSettings())
+    return [*segmenter.add(probabilities), *segmenter.end()]
 
 
 def frames(*spans: tuple[float, float]) -> list[float]:
@@ -66,11 +65,11 @@ def test_a_short_word_before_a_long_stretch_is_not_taken_along() -> None:
 
 
 def test_what_is_said_when_a_damaged_recording_ends_is_left_out() -> None:
-    cutter = Cutter(CutSettings())
-    found = [*cutter.hear(frames((0, 1), (1, 2), (0, 1), (1, 2))), *cutter.end(damaged=True)]
+    segmenter = Segmenter(SegmenterSettings())
+    found = [*segmenter.add(frames((0, 1), (1, 2), (0, 1), (1, 2))), *segmenter.end(damaged=True)]
     assert [c.end < 4 for c in found] == [True]
-    cutter = Cutter(CutSettings())
-    assert [*cutter.hear(frames((0, 1), (1, 2), (0, 0.2), (1, 2))), *cutter.end(damaged=True)] == []
+    segmenter = Segmenter(SegmenterSettings())
+    assert [*segmenter.add(frames((0, 1), (1, 2), (0, 0.2), (1, 2))), *segmenter.end(damaged=True)] == []
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -78,13 +77,13 @@ def test_never_in_a_word(seed: int) -> None:
     rng = np.random.default_rng(seed)
     spans = [(float(i % 2), float(rng.choice([0.05, 0.2, 0.4, 0.7, 3, 9, 26]))) for i in range(60)]
     heard = frames(*spans, (0, 1))
-    settings = CutSettings()
+    settings = SegmenterSettings()
     found = cuts(heard, settings)
     speech = np.asarray(heard) > 0.5
     kept = [c for c in found if c.reason is None]
     assert kept
     for cut in kept:
-        assert settings.least <= cut.end - cut.start <= settings.most + 1e-9
+        assert settings.min_seconds <= cut.end - cut.start <= settings.max_seconds + 1e-9
         first, last = round(cut.start / FRAME_SECONDS, 6), round(cut.end / FRAME_SECONDS, 6)
         assert not speech[int(first)] and not speech[int(last - 1e-6)]
     for before, after in pairwise(found):
@@ -96,7 +95,7 @@ def test_never_in_a_word(seed: int) -> None:
 
 
 def test_what_must_be_remembered_does_not_grow() -> None:
-    cutter = Cutter(CutSettings())
+    segmenter = Segmenter(SegmenterSettings())
     for _ in range(40):  # an hour and a half of music that stutters without ever pausing
-        list(cutter.hear(frames((1, 5), (0, 0.1)) * 30))
-    assert len(cutter._group) < 200
+        list(segmenter.add(frames((1, 5), (0, 0.1)) * 30))
+    assert len(segmenter._group) < 200

@@ -12,10 +12,9 @@ import pytest
 import soundfile as sf
 from made_up import speech
 
-from chelys.data.prepare.blocks import Draft
 from chelys.data.prepare.deduplicate import DeduplicateSettings, Repeats, differing, fingerprint
-from chelys.data.prepare.ledger import Clip
-from chelys.data.prepare.work import Store
+from chelys.data.prepare.metadata import ClipMetadata
+from chelys.data.prepare.work import ClipRecord, Store
 
 CLIPS = [speech(1.0 + 0.5 * i, 60 + i) for i in range(6)]
 
@@ -26,18 +25,18 @@ def through(audio: np.ndarray, kind: str) -> np.ndarray:
     return sf.read(io.BytesIO(file.getvalue()), dtype="float32")[0]
 
 
-def as_draft(audio: np.ndarray, name: str, out: Path, text: str = "", speaker: str | None = None) -> Draft:
+def as_record(audio: np.ndarray, name: str, out: Path, text: str = "", speaker: str | None = None) -> ClipRecord:
     sf.write(out / f"{name}.flac", audio, made_up.RATE)
-    clip = Clip(name, "a.wav", 0, 1, 1, audio=f"{name}.flac", text=text, speaker=speaker)
+    clip = ClipMetadata(name, "a.wav", 0, 1, 1, audio=f"{name}.flac", text=text, speaker=speaker)
     row = {"fingerprint": fingerprint(audio, made_up.RATE).tobytes().hex()}
-    return Draft(clip, (0, len(audio)), {"deduplicate": row})
+    return ClipRecord(clip, (0, len(audio)), {"deduplicate": row})
 
 
 @pytest.mark.parametrize("change", ["mp3", "quieter", "later", "shorter"])
 def test_copies_are_found(change: str, tmp_path: Path) -> None:
     repeats = Repeats(DeduplicateSettings(), Store(tmp_path))
     for i, audio in enumerate(CLIPS):
-        assert repeats.of(as_draft(audio, f"clip{i}", tmp_path)) is None
+        assert repeats.of(as_record(audio, f"clip{i}", tmp_path)) is None
     for i, audio in enumerate(CLIPS):
         copy = {
             "mp3": lambda a: through(a, "MP3"),
@@ -45,7 +44,7 @@ def test_copies_are_found(change: str, tmp_path: Path) -> None:
             "later": lambda a: np.concatenate([np.zeros(777, np.float32), a]),
             "shorter": lambda a: a[1500:-700],
         }[change](audio)
-        assert repeats.of(as_draft(copy, f"copy{i}", tmp_path)) == (f"clip{i}", "same audio")
+        assert repeats.of(as_record(copy, f"copy{i}", tmp_path)) == (f"clip{i}", "same audio")
 
 
 def test_other_clips_differ() -> None:
@@ -57,10 +56,10 @@ def test_other_clips_differ() -> None:
 def test_the_same_words_are_kept_once_for_each_speaker(tmp_path: Path) -> None:
     repeats = Repeats(DeduplicateSettings(), Store(tmp_path))
     said = [("Thank you.", "Ann"), ("thank you", "Ann"), ("Thank you!", "Bob"), ("", "Ann"), ("", "Ann")]
-    found = [repeats.of(as_draft(CLIPS[i], f"c{i}", tmp_path, *words)) for i, words in enumerate(said)]
+    found = [repeats.of(as_record(CLIPS[i], f"c{i}", tmp_path, *words)) for i, words in enumerate(said)]
     assert found == [None, ("c0", "same text"), None, None, None]
 
 
 def test_the_same_words_may_be_kept_as_often_as_one_likes(tmp_path: Path) -> None:
     repeats = Repeats(DeduplicateSettings(same_text=None), Store(tmp_path))
-    assert [repeats.of(as_draft(CLIPS[i], f"c{i}", tmp_path, "Yes.", "Ann")) for i in range(3)] == [None] * 3
+    assert [repeats.of(as_record(CLIPS[i], f"c{i}", tmp_path, "Yes.", "Ann")) for i in range(3)] == [None] * 3

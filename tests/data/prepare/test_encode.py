@@ -18,11 +18,10 @@ from toy_corpus import MEL_RANGE, ToyCorpus
 
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import MEL_24K
+from chelys.data.prepare.encode import load_encoder
 from chelys.data.prepare.engine import Local
-from chelys.data.prepare.ledger import read_ledger
-from chelys.data.prepare.pipeline import prepare
-from chelys.data.prepare.settings import PrepareSettings
-from chelys.data.prepare.vqvae import load_encoder
+from chelys.data.prepare.metadata import read_clips
+from chelys.data.prepare.pipeline import PrepareSettings, prepare
 from chelys.errors import ConfigError, ModelError
 
 Settings = Callable[..., PrepareSettings]
@@ -50,7 +49,7 @@ def test_shards_hold_the_codes_of_the_clips(
         with tarfile.open(shard) as tar:
             found |= {m.name.split(".")[0]: np.load(io.BytesIO(tar.extractfile(m).read()))  # type: ignore[union-attr]
                       for m in tar if m.name.endswith(".npy")}  # fmt: skip
-    clips = list(read_ledger(out))
+    clips = list(read_clips(out))
     assert set(found) == {c.id for c in clips} and len(np.unique(np.concatenate(list(found.values())))) > 3
     for clip in clips:
         audio, _ = sf.read(out / (clip.audio or ""), dtype="float32",

@@ -18,8 +18,7 @@ from made_up import talk, tree
 
 import chelys
 from chelys.data.prepare.engine import Local
-from chelys.data.prepare.pipeline import prepare
-from chelys.data.prepare.settings import PrepareSettings
+from chelys.data.prepare.pipeline import PrepareSettings, prepare
 
 #: Prepares, and tells of each piece of work that is done.
 CHILD = """
@@ -27,8 +26,7 @@ import sys
 from pathlib import Path
 from chelys.config import from_mapping
 from chelys.data.prepare.engine import Local
-from chelys.data.prepare.pipeline import prepare
-from chelys.data.prepare.settings import PrepareSettings
+from chelys.data.prepare.pipeline import PrepareSettings, prepare
 
 if __name__ == "__main__":
     settings = from_mapping(PrepareSettings, {

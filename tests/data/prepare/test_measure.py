@@ -14,15 +14,20 @@ import soundfile as sf
 from made_up import pause, speech
 
 from chelys.data.prepare import acoustics
-from chelys.data.prepare.blocks import Draft
 from chelys.data.prepare.classifier import ClipClassifier
 from chelys.data.prepare.engine import Local
-from chelys.data.prepare.ledger import Clip, read_ledger
-from chelys.data.prepare.measure import MeasureSettings, digest_of
-from chelys.data.prepare.pipeline import prepare
-from chelys.data.prepare.rules import Limits, judge, read_rules
-from chelys.data.prepare.settings import PrepareSettings
-from chelys.data.prepare.similar import SimilarSettings, find_similar
+from chelys.data.prepare.measure import (
+    Bounds,
+    MeasureSettings,
+    SimilarSettings,
+    apply_rules,
+    classifier_digest,
+    find_similar,
+    read_rules,
+)
+from chelys.data.prepare.metadata import ClipMetadata, read_clips
+from chelys.data.prepare.pipeline import PrepareSettings, prepare
+from chelys.data.prepare.work import ClipRecord
 from chelys.models.clip_classifier import CLASSES
 
 RATE = made_up.RATE
@@ -89,17 +94,17 @@ def test_music_has_no_gaps() -> None:
 def test_what_is_hardly_sound_breaks_nothing(audio: np.ndarray) -> None:
     found = acoustics.measure(audio.astype(np.float32), RATE)
     assert all(v is None or np.isfinite(v) for v in found.values())
-    assert np.isfinite(acoustics.embed(audio.astype(np.float32), RATE)).all()
+    assert np.isfinite(acoustics.speaker_embedding(audio.astype(np.float32), RATE)).all()
 
 
 def test_own_rules_keep_the_good_and_name_the_fault() -> None:
     rules = read_rules()
-    clip = Clip("a", "a.wav", 0, 3, 3, measured={"snr_db": 40.0, "music": 0.0, "clipping": 0.0001})
-    assert judge(clip, rules) == []
+    clip = ClipMetadata("a", "a.wav", 0, 3, 3, measured={"snr_db": 40.0, "music": 0.0, "clipping": 0.0001})
+    assert apply_rules(clip, rules) == []
     clip.measured |= {"snr_db": 3.0, "music": 0.95, "overlap": None}
-    assert judge(clip, rules) == ["snr_db below 18", "music above 0.9"]
+    assert apply_rules(clip, rules) == ["snr_db below 18", "music above 0.9"]
     clip.measured, clip.text, clip.confidence = {}, "?!", 0.9
-    assert judge(clip, rules) == ["no words", "characters_per_second below 2"]
+    assert apply_rules(clip, rules) == ["no words", "characters_per_second below 2"]
 
 
 def test_every_own_rule_is_of_something_that_is_measured() -> None:
@@ -108,17 +113,17 @@ def test_every_own_rule_is_of_something_that_is_measured() -> None:
 
 
 def test_a_limit_may_be_one_sided() -> None:
-    clip = Clip("a", "a", 0, 2, 2)
-    assert judge(clip, {"seconds": Limits(least=3)}) == ["seconds below 3"]
-    assert judge(clip, {"seconds": Limits(most=1.5)}) == ["seconds above 1.5"]
-    assert judge(clip, {"seconds": Limits(2, 2)}) == []
+    clip = ClipMetadata("a", "a", 0, 2, 2)
+    assert apply_rules(clip, {"seconds": Bounds(min=3)}) == ["seconds below 3"]
+    assert apply_rules(clip, {"seconds": Bounds(max=1.5)}) == ["seconds above 1.5"]
+    assert apply_rules(clip, {"seconds": Bounds(2, 2)}) == []
 
 
 def test_a_classifier_takes_the_place_of_the_rough_measures(
     raw: Path, tmp_path: Path, settings: Callable[..., PrepareSettings]
 ) -> None:
     prepare(raw, tmp_path / "out", settings(measure={"classifier": "made_up:classifier"}), engine=Local(0))
-    for clip in read_ledger(tmp_path / "out"):
+    for clip in read_clips(tmp_path / "out"):
         assert clip.measured["overlap"] == 0.97 and clip.measured["noise"] == 0.25
         assert clip.reasons == ["overlap above 0.95"]
 
@@ -130,7 +135,7 @@ def test_chelys_own_classifier_listens_unless_another_is_named(
     assert own is not None and PrepareSettings().measure == MeasureSettings()
     out = tmp_path / "out"
     prepare(raw, out, settings(measure={"classifier": own}), only=("segment", "measure"), engine=Local(0))
-    classifier, clips = ClipClassifier.load(), list(read_ledger(out))
+    classifier, clips = ClipClassifier.load(), list(read_clips(out))
     for clip in clips[::3]:
         first, last = (round(seconds * RATE) for seconds in (clip.audio_start, clip.audio_end))
         audio, rate = sf.read(out / (clip.audio or ""), start=first, stop=last, dtype="float32")
@@ -145,15 +150,19 @@ def test_other_weights_in_the_same_place_are_other_work(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     shutil.copytree(shipped, folder)
     named = MeasureSettings(model=str(folder))
-    assert digest_of(named) == digest_of(MeasureSettings()) != ""
+    assert classifier_digest(named) == classifier_digest(MeasureSettings()) != ""
     weights = folder / "classifier.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    assert digest_of(named) not in ("", digest_of(MeasureSettings()))
-    assert digest_of(MeasureSettings(classifier=None)) == "" == digest_of(MeasureSettings("made_up:classifier"))
+    assert classifier_digest(named) not in ("", classifier_digest(MeasureSettings()))
+    assert (
+        classifier_digest(MeasureSettings(classifier=None))
+        == ""
+        == classifier_digest(MeasureSettings("made_up:classifier"))
+    )
 
 
-def draft(name: str, vector: list[float], speaker: str | None = "s", source: str = "a") -> Draft:
-    return Draft(Clip(name, source, 0, 1, 1, speaker=speaker), rows={"measure": {"embedding": vector}})
+def draft(name: str, vector: list[float], speaker: str | None = "s", source: str = "a") -> ClipRecord:
+    return ClipRecord(ClipMetadata(name, source, 0, 1, 1, speaker=speaker), rows={"measure": {"embedding": vector}})
 
 
 def test_similar_are_the_nearest_of_the_same_speaker() -> None:
@@ -171,5 +180,5 @@ def test_voices_that_are_alike_have_like_vectors() -> None:
     low, high = (
         np.float32(0.1) * np.sin(2 * np.pi * f * np.arange(RATE) / RATE).astype(np.float32) for f in (200, 2000)
     )
-    portraits = [acoustics.embed(x, RATE) for x in (low, 0.5 * low, high)]
-    assert portraits[0] @ portraits[1] > 0.95 > portraits[0] @ portraits[2]
+    embeddings = [acoustics.speaker_embedding(x, RATE) for x in (low, 0.5 * low, high)]
+    assert embeddings[0] @ embeddings[1] > 0.95 > embeddings[0] @ embeddings[2]

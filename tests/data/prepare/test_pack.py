@@ -17,9 +17,8 @@ from made_up import talk
 
 from chelys.data.prepare import pack
 from chelys.data.prepare.engine import Local
-from chelys.data.prepare.ledger import read_ledger
-from chelys.data.prepare.pipeline import prepare
-from chelys.data.prepare.settings import PrepareSettings
+from chelys.data.prepare.metadata import read_clips
+from chelys.data.prepare.pipeline import PrepareSettings, prepare
 
 Settings = Callable[..., PrepareSettings]
 
@@ -32,7 +31,7 @@ def members(shard: Path) -> dict[str, bytes]:
 def test_what_is_in_a_shard(raw: Path, tmp_path: Path, settings: Settings) -> None:
     out = tmp_path / "out"
     prepare(raw, out, settings(pack={"clips": 100}), engine=Local(0))
-    clips = {c.id: c for c in read_ledger(out)}
+    clips = {c.id: c for c in read_clips(out)}
     files = members(out / "shards" / "000000.tar")
     assert list(files) == [f"{name}.{kind}" for name in clips for kind in ("flac", "json")]
     for name, clip in clips.items():

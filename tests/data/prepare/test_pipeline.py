@@ -17,31 +17,33 @@ from made_up import pause, speech, talk, tree
 
 from chelys.data.manifest import read_manifest
 from chelys.data.prepare.engine import Local
-from chelys.data.prepare.folder import lock, prepare_folder
-from chelys.data.prepare.ledger import read_ledger, read_recordings
-from chelys.data.prepare.pipeline import Summary, prepare
-from chelys.data.prepare.settings import PrepareSettings
+from chelys.data.prepare.metadata import read_clips, read_recordings
+from chelys.data.prepare.pipeline import PrepareSettings, PrepareSummary, prepare
 from chelys.data.prepare.work import Store
 from chelys.errors import AudioError, ConfigError, OutputError
+from chelys.files import file_lock
 
 Settings = Callable[..., PrepareSettings]
+Run = Callable[..., PrepareSummary]
 
 
 @pytest.fixture
-def run(tmp_path: Path, raw: Path, settings: Settings) -> Callable[..., Summary]:
+def run(tmp_path: Path, raw: Path, settings: Settings) -> Run:
     """Prepare ``raw`` into ``out``, in this process; keywords change the settings."""
 
-    def go(out: str = "out", only: tuple[str, ...] = (), engine: Local | None = None, **changes: dict) -> Summary:
+    def go(
+        out: str = "out", only: tuple[str, ...] = (), engine: Local | None = None, **changes: dict
+    ) -> PrepareSummary:
         return prepare(raw, tmp_path / out, settings(**changes), only=only, engine=engine or Local(0))
 
     return go
 
 
-def test_everything(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_everything(run: Run, tmp_path: Path) -> None:
     summary = run()
     out = tmp_path / "out"
     assert (summary.recordings, summary.unreadable, summary.clips, summary.kept) == (2, 0, 6, 6)
-    clips = list(read_ledger(out))
+    clips = list(read_clips(out))
     assert [c.source for c in clips] == ["deeper/two.flac"] * 3 + ["one.wav"] * 3
     assert [c.start for c in clips[:3]] == sorted(c.start for c in clips[:3])
     for clip in clips:
@@ -60,7 +62,7 @@ def test_everything(run: Callable[..., Summary], tmp_path: Path) -> None:
     assert sum(entry["clips"] for entry in index) == 6
 
 
-def test_a_second_run_does_nothing(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_a_second_run_does_nothing(run: Run, tmp_path: Path) -> None:
     run()
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.is_file() and p.name != "lock"}
     first = run()
@@ -69,7 +71,7 @@ def test_a_second_run_does_nothing(run: Callable[..., Summary], tmp_path: Path) 
     assert first == run()
 
 
-def test_a_new_recording_costs_only_itself(run: Callable[..., Summary], raw: Path, tmp_path: Path) -> None:
+def test_a_new_recording_costs_only_itself(run: Run, raw: Path, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     calls.mkdir()
     run(transcribe={"model": str(calls)})
@@ -81,42 +83,42 @@ def test_a_new_recording_costs_only_itself(run: Callable[..., Summary], raw: Pat
     assert all(p.stat().st_ino == inode for p, inode in kept.items() if p.exists() and "pack" not in p.parts)
 
 
-def test_a_setting_changes_only_what_depends_on_it(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_a_setting_changes_only_what_depends_on_it(run: Run, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     calls.mkdir()
     rules = tmp_path / "rules.yaml"
-    rules.write_text("loudness_db: {least: -90}\n")
+    rules.write_text("loudness_db: {min: -90}\n")
     run(transcribe={"model": str(calls)})
     (calls / "calls").unlink()
     run(transcribe={"model": str(calls)}, rules=str(rules), pack={"clips": 2})
     assert not (calls / "calls").exists()
-    rules.write_text("seconds: {most: 2.2}\nconfidence: {least: 0.95}\n")
+    rules.write_text("seconds: {max: 2.2}\nconfidence: {min: 0.95}\n")
     assert run(transcribe={"model": str(calls)}, rules=str(rules)).kept == 0
-    reasons = [c.reasons for c in read_ledger(tmp_path / "out")]
+    reasons = [c.reasons for c in read_clips(tmp_path / "out")]
     assert reasons == [["confidence below 0.95"], ["seconds above 2.2"], ["confidence below 0.95"]] * 1 + [
         ["confidence below 0.95"], ["seconds above 2.2"], ["confidence below 0.95"]
     ]  # fmt: skip
 
 
-def test_stage_by_stage_is_the_same(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_stage_by_stage_is_the_same(run: Run, tmp_path: Path) -> None:
     run()
     for stage in ("segment", "measure", "filter", "transcribe", "align", "deduplicate", "similar", "pack"):
         run(out="slowly", only=(stage,))
     assert tree(tmp_path / "slowly") == tree(tmp_path / "out")
 
 
-def test_processes_make_the_same(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_processes_make_the_same(run: Run, tmp_path: Path) -> None:
     run()
     with Local(2) as engine:
         run(out="by many", engine=engine)
     assert tree(tmp_path / "by many") == tree(tmp_path / "out")
 
 
-def test_what_is_said_of_recordings(run: Callable[..., Summary], raw: Path, tmp_path: Path) -> None:
+def test_what_is_said_of_recordings(run: Run, raw: Path, tmp_path: Path) -> None:
     (raw / "about.yaml").write_text("licence: CC0\nspeaker: Ada\n")
     (raw / "deeper" / "about.yaml").write_text("files:\n  two.flac: {speaker: Bob}\n")
     run(about={"licence": "unused"})
-    clips = {c.source: c for c in read_ledger(tmp_path / "out")}
+    clips = {c.source: c for c in read_clips(tmp_path / "out")}
     assert (clips["one.wav"].licence, clips["one.wav"].speaker) == ("CC0", "Ada")
     assert (clips["deeper/two.flac"].licence, clips["deeper/two.flac"].speaker) == ("CC0", "Bob")
     assert {u.speaker for u in read_manifest(tmp_path / "out" / "manifest.jsonl")} == {"Ada", "Bob"}
@@ -125,14 +127,12 @@ def test_what_is_said_of_recordings(run: Callable[..., Summary], raw: Path, tmp_
         run()
 
 
-def test_repeats_are_dropped_with_a_word_on_what_they_repeat(
-    run: Callable[..., Summary], raw: Path, tmp_path: Path
-) -> None:
+def test_repeats_are_dropped_with_a_word_on_what_they_repeat(run: Run, raw: Path, tmp_path: Path) -> None:
     shutil.copy(raw / "one.wav", raw / "same bytes.wav")
     audio, rate = sf.read(raw / "deeper" / "two.flac")
     sf.write(raw / "same sound.mp3", np.concatenate([np.zeros(1234), 0.7 * audio]), rate)
     assert run().kept == 6
-    clips = {c.id: c for c in read_ledger(tmp_path / "out")}
+    clips = {c.id: c for c in read_clips(tmp_path / "out")}
     repeats = [c for c in clips.values() if c.same_as]
     assert [c.source for c in repeats] == ["same bytes.wav"] * 3 + ["same sound.mp3"] * 3
     assert {c.reasons[0] for c in repeats} == {"same audio"}
@@ -181,7 +181,7 @@ def zoo(raw: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_bad_input_is_counted_and_listed(run: Callable[..., Summary], zoo: dict[str, str], tmp_path: Path) -> None:
+def test_bad_input_is_counted_and_listed(run: Run, zoo: dict[str, str], tmp_path: Path) -> None:
     summary = run()
     recordings = {r.source: r for r in read_recordings(tmp_path / "out")}
     assert set(recordings) == {"one.wav", "deeper/two.flac", *zoo}
@@ -191,32 +191,32 @@ def test_bad_input_is_counted_and_listed(run: Callable[..., Summary], zoo: dict[
     unreadable = {name for name, r in recordings.items() if r.status == "unreadable"}
     assert unreadable == {"empty.mp3", "corrupt.flac", "text.ogg", "out.wav", "nowhere.wav", "folder out", "pipe.wav"}
     assert summary.unreadable == 7 and summary.recordings == len(recordings)
-    kept = {c.source for c in read_ledger(tmp_path / "out") if c.kept}
+    kept = {c.source for c in read_clips(tmp_path / "out") if c.kept}
     assert kept == {
         "one.wav",
         "deeper/two.flac",
         "cut.wav",
         *(n for n, said in zoo.items() if not said and n != "silence.wav"),
     }
-    for name in ("ledger", "recordings", "manifest"):
+    for name in ("clips", "recordings", "manifest"):
         (tmp_path / "out" / f"{name}.jsonl").read_text(encoding="utf8")
     assert run() == summary
 
 
-def test_music_alone_is_dropped(run: Callable[..., Summary], raw: Path, tmp_path: Path) -> None:
+def test_music_alone_is_dropped(run: Run, raw: Path, tmp_path: Path) -> None:
     t = np.arange(12 * 24_000) / 24_000
     chords = [sum(np.sin(2 * np.pi * f * t + k) for k, f in enumerate(c)) for c in ((220, 277, 330), (196, 247, 294))]
     sf.write(raw / "music.wav", np.concatenate([pause(1), *(0.1 * c for c in chords), pause(1)]), 24_000)
     run()
-    music = [c for c in read_ledger(tmp_path / "out") if c.source == "music.wav"]
+    music = [c for c in read_clips(tmp_path / "out") if c.source == "music.wav"]
     assert music and not any(c.kept for c in music)
 
 
-def test_a_worker_that_dies_in_mid_stage(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_a_worker_that_dies_in_mid_stage(run: Run, tmp_path: Path) -> None:
     with Local(1) as engine:
         summary = run(engine=engine, transcribe={"transcriber": "made_up:Deaf"})
     assert summary.kept == 0 and summary.failed == {"the worker was killed, twice": 2}
-    assert {tuple(c.reasons) for c in read_ledger(tmp_path / "out")} == {
+    assert {tuple(c.reasons) for c in read_clips(tmp_path / "out")} == {
         ("transcribe failed: the worker was killed, twice",)
     }
     assert run().kept == 6
@@ -224,7 +224,7 @@ def test_a_worker_that_dies_in_mid_stage(run: Callable[..., Summary], tmp_path: 
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
 
 
-def test_a_full_disk(run: Callable[..., Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(only=("segment", "measure", "transcribe"))
     whole, written = Store.growing, 0
 
@@ -246,48 +246,42 @@ def test_a_full_disk(run: Callable[..., Summary], tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_output_that_is_read_only(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_an_output_that_is_read_only(run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir(mode=0o555)
     with pytest.raises(OutputError, match="cannot write to .*out: Permission denied; choose another folder"):
         run()
 
 
-def test_a_file_system_that_is_read_only(
-    run: Callable[..., Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_that_is_read_only(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("chelys.data.prepare.folder.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("chelys.data.prepare.work.tempfile.TemporaryFile", refuse)
     with pytest.raises(OutputError, match="cannot write to .*out: Read-only file system; choose another folder"):
         run()
 
 
-def test_a_disk_that_is_full_at_the_end(
-    run: Callable[..., Summary], raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_at_the_end(run: Run, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     before = tree(tmp_path / "out")
     (raw / "about.yaml").write_text("licence: CC0\n")
     with monkeypatch.context() as full:
-        full.setattr(
-            "chelys.data.prepare.ledger.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left"))
-        )
+        full.setattr("chelys.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
         with pytest.raises(OutputError, match="No space left; what is done is kept: make room, and run it again"):
             run()
     assert tree(tmp_path / "out") == before
     run()
-    assert {c.licence for c in read_ledger(tmp_path / "out")} == {"CC0"}
+    assert {c.licence for c in read_clips(tmp_path / "out")} == {"CC0"}
 
 
-def test_an_output_that_is_a_file(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_an_output_that_is_a_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match="cannot write to"):
         run()
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_a_recording_that_may_not_be_read(run: Callable[..., Summary], raw: Path, tmp_path: Path) -> None:
+def test_a_recording_that_may_not_be_read(run: Run, raw: Path, tmp_path: Path) -> None:
     (raw / "one.wav").chmod(0)
     if os.access(raw / "one.wav", os.R_OK):
         pytest.skip("root may read anything")
@@ -297,21 +291,22 @@ def test_a_recording_that_may_not_be_read(run: Callable[..., Summary], raw: Path
     assert run().unreadable == 0
 
 
-def test_two_at_once(run: Callable[..., Summary], tmp_path: Path) -> None:
-    prepare_folder(tmp_path / "out")
-    with lock(tmp_path / "out"), pytest.raises(OutputError, match="another preparation is writing to"):
+def test_two_at_once(run: Run, tmp_path: Path) -> None:
+    store = Store(tmp_path / "out")
+    store.make()
+    with file_lock(store.lock, "busy"), pytest.raises(OutputError, match="another preparation is writing to"):
         run()
 
 
 def test_no_recordings_and_no_folder(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "none").mkdir()
-    assert prepare(tmp_path / "none", tmp_path / "out", settings(), engine=Local(0)) == Summary()
+    assert prepare(tmp_path / "none", tmp_path / "out", settings(), engine=Local(0)) == PrepareSummary()
     with pytest.raises(AudioError, match="there is no folder .*missing"):
         prepare(tmp_path / "missing", tmp_path / "out2", settings(), engine=Local(0))
     assert not (tmp_path / "out2").exists()
 
 
-def test_wrong_settings(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_wrong_settings(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no stage 'fly': choose of segment, measure"):
         run(only=("fly",))
     with pytest.raises(ConfigError, match="there is no 'nobody:Nothing'"):
@@ -319,7 +314,7 @@ def test_wrong_settings(run: Callable[..., Summary], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="encode.model is missing"):
         run(only=("encode",))
     (tmp_path / "rules.yaml").write_text("snr_db: 12\n")
-    with pytest.raises(ConfigError, match="rules.yaml: snr_db: write {least: NUMBER, most: NUMBER}"):
+    with pytest.raises(ConfigError, match="rules.yaml: snr_db: write {min: NUMBER, max: NUMBER}"):
         run(rules=str(tmp_path / "rules.yaml"))
     assert not (tmp_path / "out").exists()
 
@@ -330,8 +325,8 @@ def test_the_output_may_lie_within_the_recordings(raw: Path, settings: Settings)
     assert first.recordings == 2
 
 
-def test_speech_that_reaches_both_ends(raw: Path, run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_speech_that_reaches_both_ends(raw: Path, run: Run, tmp_path: Path) -> None:
     sf.write(raw / "trimmed.wav", speech(2.0, 77), made_up.RATE)
     run()
-    (clip,) = (c for c in read_ledger(tmp_path / "out") if c.source == "trimmed.wav")
+    (clip,) = (c for c in read_clips(tmp_path / "out") if c.source == "trimmed.wav")
     assert clip.end <= 2.0 and clip.seconds > 1.5

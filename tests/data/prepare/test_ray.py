@@ -11,8 +11,7 @@ import pytest
 from made_up import tree
 
 from chelys.data.prepare.engine import Local
-from chelys.data.prepare.pipeline import prepare
-from chelys.data.prepare.settings import PrepareSettings
+from chelys.data.prepare.pipeline import PrepareSettings, prepare
 from chelys.errors import MissingExtra
 
 Settings = Callable[..., PrepareSettings]
@@ -21,7 +20,7 @@ Settings = Callable[..., PrepareSettings]
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     pytest.importorskip("ray")
-    from chelys.data.prepare.ray_engine import Ray
+    from chelys.data.prepare.engine import Ray
 
     here = str(Path(made_up.__file__).parent)
     source = str(Path(__file__).parents[3] / "src")
@@ -51,7 +50,7 @@ def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    from chelys.data.prepare.ray_engine import Ray
+    from chelys.data.prepare.engine import Ray
 
     with pytest.raises(MissingExtra, match=r"pip install 'chelys\[cluster\]'"):
         Ray()

@@ -79,10 +79,10 @@ def test_what_is_remembered_of_a_long_recording_does_not_grow(tmp_path: Path, mo
     most = 0
 
     class Watched(segment._Run):
-        def _hear(self, *arguments: np.ndarray, **options: bool):  # type: ignore[no-untyped-def]
+        def _detect(self, *arguments: np.ndarray, **options: int):  # type: ignore[no-untyped-def]
             nonlocal most
-            yield from super()._hear(*arguments, **options)
-            most = max(most, len(self._kept))
+            yield from super()._detect(*arguments, **options)
+            most = max(most, len(self._buffer))
 
     monkeypatch.setattr(segment, "_Run", Watched)
     _, *clips = cut(tmp_path / "a.flac", tmp_path)
@@ -97,11 +97,11 @@ def test_an_unknown_detector() -> None:
 
 def test_silero_goes_on_from_block_to_block() -> None:
     pytest.importorskip("onnxruntime")
-    pytest.importorskip("faster_whisper")
-    from chelys.data.prepare.voice_activity import FRAME, detector
+    pytest.importorskip("silero_vad")
+    from chelys.data.prepare.segment import FRAME, make_detector
 
     audio = speech(4.096, rate=16_000)
-    whole, pieces = detector("silero"), detector("silero")
+    whole, pieces = make_detector("silero"), make_detector("silero")
     expected = whole(audio)
     found = [pieces(audio[i : i + 8 * FRAME]) for i in range(0, len(audio), 8 * FRAME)]
     assert len(expected) == 128 and expected.std() > 0

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import soxr
 
-from chelys.data.prepare.transcribe import TranscribeSettings, Word
-from chelys.data.prepare.whisper import FasterWhisper, _join_punctuation
+from chelys.data.prepare.transcribe import FasterWhisper, TranscribeSettings, Word, _join_punctuation
 from chelys.errors import ConfigError, MissingExtra
 
 
@@ -22,12 +21,12 @@ def test_punctuation_goes_with_the_words() -> None:
 
 
 def test_candidates_come_out_of_the_beam() -> None:
-    with pytest.raises(ConfigError, match="candidates is 6: it must be 1 to transcribe.beam, 5"):
+    with pytest.raises(ConfigError, match="candidates is 6: it must be 1 to transcribe.beam_size, 5"):
         TranscribeSettings(candidates=6)
 
 
 def test_whisper_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chelys.data.prepare.whisper.find_spec", lambda name: None)
+    monkeypatch.setattr("chelys.data.prepare.transcribe.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"faster-whisper is not installed: pip install 'chelys\[prepare\]'"):
         FasterWhisper.check(TranscribeSettings())
 

@@ -1,5 +1,4 @@
-"""What is wrong with a clip, by ear: the trained clip classifier, which knows noise, music, overlap of speakers,
-reverberation and telephones."""
+"""The trained clip classifier: noise, music, overlapping speakers, reverberation and telephone sound."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ from chelys.models.clip_classifier import CLASSES, ClipClassifierConfig, ClipCla
 from chelys.weights.tensor_file import load_network
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "classifier.safetensors"
-WINDOW_SECONDS = 4.0  # as long as the longest mixes that it learned from
-LEAST_SECONDS = 1.0  # what is shorter is repeated
+WINDOW_SECONDS = 4.0  # the longest mixes in its training
+MIN_SECONDS = 1.0  # shorter clips are repeated
 
 
 class ClipClassifier:
@@ -57,46 +56,46 @@ class ClipClassifier:
         return cls(network)
 
     def __call__(self, audio: np.ndarray, rate: int) -> dict[str, float]:
-        """`classify` for a clip ``(n,)`` at any rate (Hz): what the stage that measures calls."""
+        """`classify` for a clip ``(n,)`` at any rate (Hz); the measure stage calls this."""
         if rate != OUTPUT_RATE:
             audio = soxr.resample(audio, rate, OUTPUT_RATE)
         return self.classify(audio)
 
-    def classify(self, wave: np.ndarray) -> dict[str, float]:
-        """How likely a clip is of each class.
+    def classify(self, waveform: np.ndarray) -> dict[str, float]:
+        """Probability of each class for a clip.
 
-        The clip is heard in windows of at most four seconds; a fault counts with the mean of the windows that have
-        most of it, one half of all, so that music under a part of a clip is not thinned out by the rest.
+        The clip is split into windows of at most four seconds. The value of a fault is its mean over the half of the
+        windows that have most of it, so that music under a part of a clip is not averaged away.
 
         Args:
-            wave: ``(n,)`` at 24 kHz, of any level.
+            waveform: ``(n,)`` at 24 kHz, of any level.
 
         Returns:
             Class -> probability, in the order of CLASSES. Faults do not exclude one another; ``clean`` is 1 minus the
-            likeliest of them.
+            most likely of them.
 
         Raises:
             AudioError: If there are no samples, or some are not finite.
         """
-        if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
-            raise AudioError(f"a clip must be one channel of finite samples, not an array of shape {wave.shape}")
-        least = int(LEAST_SECONDS * OUTPUT_RATE)
-        if len(wave) < least:
-            wave = np.tile(wave, -(-least // len(wave)))[:least]
-        windows = self.network.probabilities(torch.from_numpy(_windows(wave.astype(np.float32))))
+        if waveform.ndim != 1 or not len(waveform) or not np.isfinite(waveform).all():
+            raise AudioError(f"a clip must be one channel of finite samples, not an array of shape {waveform.shape}")
+        shortest = int(MIN_SECONDS * OUTPUT_RATE)
+        if len(waveform) < shortest:
+            waveform = np.tile(waveform, -(-shortest // len(waveform)))[:shortest]
+        windows = self.network.probabilities(torch.from_numpy(_windows(waveform.astype(np.float32))))
         loudest = windows.sort(0, descending=True).values[: (len(windows) + 1) // 2]
         faults = loudest.mean(0).tolist()
         return dict(zip(CLASSES, (1 - max(faults), *faults), strict=True))
 
 
 def load_classifier(model: Path | None = None) -> ClipClassifier:
-    """`ClipClassifier.load` for a configuration: ``chelys.data.prepare.classifier:load_classifier``."""
+    """`ClipClassifier.load`, as ``measure.classifier`` names it."""
     return ClipClassifier.load(model)
 
 
-def _windows(wave: np.ndarray) -> np.ndarray:
-    """Equal windows ``(b, n)`` that cover a wave, overlapping where they must."""
-    length = min(len(wave), int(WINDOW_SECONDS * OUTPUT_RATE))
-    count = -(-len(wave) // length)
-    starts = np.linspace(0, len(wave) - length, count).astype(int)
-    return np.stack([wave[start : start + length] for start in starts])
+def _windows(waveform: np.ndarray) -> np.ndarray:
+    """Equal windows ``(b, n)`` that cover a waveform, overlapping where they must."""
+    length = min(len(waveform), int(WINDOW_SECONDS * OUTPUT_RATE))
+    count = -(-len(waveform) // length)
+    starts = np.linspace(0, len(waveform) - length, count).astype(int)
+    return np.stack([waveform[start : start + length] for start in starts])

@@ -1,4 +1,4 @@
-"""Clips that repeat others: the same recording once more, in whatever file format, or the same words again.
+"""Clips that repeat others: the same recording again, in whatever file format, or the same words again.
 
 The fingerprint is that of Haitsma and Kalker ("A highly robust audio fingerprinting system", ISMIR 2002): for every
 12.5 ms, 32 bits that say whether the energy differences between neighbouring bands rise or fall. Copies through codecs
@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import soxr
 
-from chelys.data.prepare.blocks import Draft, sound, sounds
-from chelys.data.prepare.work import Item, Row, Store
+from chelys.data.prepare.work import ClipRecord, ClipStage, Item, NoSettings, Row, Store, read_block, read_span
 
 SAME_AUDIO = "same audio"
 SAME_TEXT = "same text"
@@ -27,16 +25,19 @@ _RATE = 8_000  # Hz
 _FRAME, _HOP = 2_048, 100  # samples: 256 ms every 12.5 ms, so that a shift of half a hop hardly matters
 _LOWEST, _HIGHEST = 200.0, 3_000.0  # Hz, within the reach of the narrowest codecs
 _SHIFTS = 24  # words to either side that a copy may begin earlier or later, 0.3 s
+_SKETCH = 32  # words of a clip's sketch
+_SHARED = 2  # of them; copies by MP3, shifted, share as many in 99 of 100 cases, other clips never in 16,000
+_COMMON = 1000  # clips that have a word in their sketches; a word of more says nothing
 
 
 @dataclass(frozen=True)
 class DeduplicateSettings:
-    """What counts as the same.
+    """What counts as a repeat.
 
     Attributes:
         differing_bits: Share of the bits of two fingerprints; below it they are of the same sound.
         longer: Share by which the longer of two copies may be longer.
-        same_text: How many clips of a speaker may say the same; None for any number.
+        same_text: How many clips of a speaker may have the same text; None for any number.
     """
 
     differing_bits: float = 0.18
@@ -45,35 +46,16 @@ class DeduplicateSettings:
 
 
 @dataclass(frozen=True)
-class NoSettings:
-    """A fingerprint has nothing to set."""
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """The stage: the fingerprint of each clip that is kept so far. Comparing them is ``find_repeats``."""
+class Fingerprint(ClipStage):
+    """The stage: the fingerprint of each clip that is kept so far. ``find_repeats`` compares them."""
 
     settings: NoSettings = NoSettings()
     name: str = "deduplicate"
     version: int = 1
 
-    def check(self) -> None:
-        """See ``Stage``."""
-
-    def wants(self, draft: Draft) -> bool:
-        """Clips that are not dropped."""
-        return not draft.clip.reasons
-
-    def asks(self, draft: Draft) -> Any:
-        """Nothing but the sound."""
-        return None
-
     def work(self, item: Item, store: Store) -> list[Row]:
         """Fingerprint a block."""
-        return [{"fingerprint": fingerprint(audio, rate).tobytes().hex()} for audio, rate in sounds(item, store)]
-
-    def merge(self, draft: Draft) -> None:
-        """The ledger does not show it."""
+        return [{"fingerprint": fingerprint(audio, rate).tobytes().hex()} for audio, rate in read_block(item, store)]
 
 
 def fingerprint(audio: np.ndarray, rate: int) -> np.ndarray:
@@ -88,28 +70,22 @@ def fingerprint(audio: np.ndarray, rate: int) -> np.ndarray:
 
 
 def differing(one: np.ndarray, other: np.ndarray) -> float:
-    """Share of the bits in which two fingerprints differ, laid over each other as well as they fit."""
+    """Share of the bits in which two fingerprints differ at their best shift."""
     best = 1.0
     for shift in range(-_SHIFTS, _SHIFTS + 1):
         a, b = (one[shift:], other) if shift >= 0 else (one, other[-shift:])
         length = min(len(a), len(b))
-        if length < max(1, min(len(one), len(other)) // 2):
-            continue
-        bits = np.unpackbits((a[:length] ^ b[:length]).view(np.uint8)).mean()
-        best = min(best, float(bits))
+        if length >= max(1, min(len(one), len(other)) // 2):
+            best = min(best, float(np.unpackbits((a[:length] ^ b[:length]).view(np.uint8)).mean()))
     return best
 
 
 class Repeats:
-    """Tells of each clip, handed over in the ledger's order, whether one before said or sounded the same.
+    """Tells of each clip, in order, whether one before has the same sound or text.
 
     Fingerprints are looked up by a sketch, the words with the smallest digests, which copies have in common; only
     sketches stay in memory. Two clips that share enough of it are compared in full.
     """
-
-    _SKETCH = 32  # words
-    _SHARED = 2  # of them; copies by MP3, shifted, have them in 99 of 100 cases, other clips never in 16,000
-    _COMMON = 1000  # clips that have a word in their sketches; a word of more says nothing
 
     def __init__(self, settings: DeduplicateSettings, store: Store) -> None:
         self.settings, self.store = settings, store
@@ -117,46 +93,45 @@ class Repeats:
         self._by_word: dict[int, list[int]] = defaultdict(list)
         self._texts: dict[tuple[str, str], list[str]] = defaultdict(list)
 
-    def of(self, draft: Draft) -> tuple[str, str] | None:
+    def of(self, record: ClipRecord) -> tuple[str, str] | None:
         """Id of the clip that this one repeats, and the reason to drop it; None if it is new."""
-        clip, row = draft.clip, draft.rows.get("deduplicate")
-        if row is None or clip.audio is None:  # the stage has not come to this clip
+        clip, row = record.clip, record.rows.get("deduplicate")
+        if row is None or clip.audio is None:  # not fingerprinted yet
             return None
         words = np.frombuffer(bytes.fromhex(row["fingerprint"]), "<u4")
         if first := self._same_audio(words):
             return first, SAME_AUDIO
-        said = (clip.speaker or clip.source, "".join(c for c in (clip.text or "").casefold() if c.isalnum()))
-        before = self._texts[said] if said[1] else []
+        text = (clip.speaker or clip.source, "".join(c for c in (clip.text or "").casefold() if c.isalnum()))
+        before = self._texts[text] if text[1] else []
         if self.settings.same_text is not None and len(before) >= self.settings.same_text:
             return before[0], SAME_TEXT
-        for word in self._sketch(words):
-            if len(self._by_word[word]) < self._COMMON:
+        for word in _sketch(words):
+            if len(self._by_word[word]) < _COMMON:
                 self._by_word[word].append(len(self._clips))
-        self._clips.append((clip.id, clip.audio, draft.span))
+        self._clips.append((clip.id, clip.audio, record.span))
         before.append(clip.id)
         return None
 
     def _same_audio(self, words: np.ndarray) -> str | None:
-        shared = Counter(i for word in self._sketch(words) for i in self._by_word.get(word, ()))
-        for i in sorted(i for i, count in shared.items() if count >= min(self._SHARED, len(words))):
+        shared = Counter(i for word in _sketch(words) for i in self._by_word.get(word, ()))
+        for i in sorted(i for i, count in shared.items() if count >= min(_SHARED, len(words))):
             name, audio, span = self._clips[i]
-            other = fingerprint(*sound(self.store, audio, span))
+            other = fingerprint(*read_span(self.store, audio, span))
             short, long = sorted((len(words), len(other)))
             if long - short <= max(_SHIFTS, self.settings.longer * long):
                 if differing(words, other) < self.settings.differing_bits:
                     return name
         return None
 
-    def _sketch(self, words: np.ndarray) -> list[int]:
-        mixed = np.unique(words.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(16))
-        return mixed[: self._SKETCH].tolist()
+
+def _sketch(words: np.ndarray) -> list[int]:
+    mixed = np.unique(words.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(16))
+    return mixed[:_SKETCH].tolist()
 
 
-def find_repeats(drafts: Iterable[Draft], settings: DeduplicateSettings, store: Store) -> dict[str, tuple[str, str]]:
-    """Id of each clip that repeats another -> the other's id and the reason; of kept clips in the ledger's order."""
+def find_repeats(
+    records: Iterable[ClipRecord], settings: DeduplicateSettings, store: Store
+) -> dict[str, tuple[str, str]]:
+    """Id of each clip that repeats another -> the other's id and the reason; takes kept clips in order."""
     repeats = Repeats(settings, store)
-    found = {}
-    for draft in drafts:
-        if (repeated := repeats.of(draft)) is not None:
-            found[draft.clip.id] = repeated
-    return found
+    return {record.clip.id: found for record in records if (found := repeats.of(record)) is not None}

@@ -1,63 +1,157 @@
-"""Clips to codes by a VQ-VAE."""
+"""Clips to codes, by the VQ-VAE of a training run or of a model folder."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soxr
 
-from chelys.data.prepare.blocks import Draft, sounds
-from chelys.data.prepare.named import named
-from chelys.data.prepare.work import Item, Row, Store
+from chelys.data.prepare.work import ClipStage, Item, Row, Store, find_object, read_block
+from chelys.errors import ModelError
 
-#: Sound ``(n,)`` and its rate, Hz -> codes ``(m,)``.
-Encoder = Callable[[np.ndarray, int], np.ndarray]
+_WEIGHTS, _CONFIG = "dvae.safetensors", "config.json"
+
+#: Sound ``(n,)`` and its rate (Hz) -> codes ``(m,)``. It may have ``encode_clips``, which takes and gives lists, and
+#: ``to(device)``.
+ClipEncoder = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """Who encodes.
+    """The encoder.
 
     Attributes:
-        encoder: ``package.module:function`` that makes an ``Encoder`` of ``model``.
+        encoder: ``package.module:function`` that makes a ``ClipEncoder`` of ``model``.
         model: Run folder of the dvae stage, or a model folder; None leaves the stage out.
-        digest: Of its weights, so that other weights in the same place are other work.
+        digest: Of its weights, so that other weights in the same place give other work; found automatically.
     """
 
-    encoder: str = "chelys.data.prepare.vqvae:load_encoder"
+    encoder: str = "chelys.data.prepare.encode:load_encoder"
     model: str | None = None
     digest: str = ""
 
 
 @dataclass(frozen=True)
-class Encode:
-    """The stage."""
+class Encode(ClipStage):
+    """The stage; ``device`` does not change its keys."""
 
     settings: EncodeSettings = EncodeSettings()
     name: str = "encode"
     version: int = 1
+    device: str = "cpu"
 
     def check(self) -> None:
         """See ``Stage``."""
-        self._encoder()
-
-    def wants(self, draft: Draft) -> bool:
-        """Clips that are not dropped."""
-        return not draft.clip.reasons
-
-    def asks(self, draft: Draft) -> Any:
-        """Nothing but the sound."""
-        return None
+        _load(self.settings.encoder, self.settings.model, "cpu")
 
     def work(self, item: Item, store: Store) -> list[Row]:
         """Encode a block."""
-        encoder = self._encoder()
-        return [{"codes": encoder(audio, rate).tolist()} for audio, rate in sounds(item, store)]
+        encoder = _load(self.settings.encoder, self.settings.model, self.device)
+        clips = list(read_block(item, store))
+        if hasattr(encoder, "encode_clips"):
+            codes = encoder.encode_clips([audio for audio, _ in clips], clips[0][1])
+        else:
+            codes = [encoder(audio, rate) for audio, rate in clips]
+        return [{"codes": one.tolist()} for one in codes]
 
-    def merge(self, draft: Draft) -> None:
-        """The ledger does not show them; the shards do."""
 
-    def _encoder(self) -> Encoder:
-        return named(self.settings.encoder)(self.settings.model)
+@lru_cache(1)
+def _load(encoder: str, model: str | None, device: str) -> Any:
+    made = find_object(encoder)(model)
+    return made.to(device) if hasattr(made, "to") and device != "cpu" else made
+
+
+class VQVAEEncoder:
+    """A VQ-VAE with its mel; codes are of whole code lengths, the rest at the end of a clip is left out.
+
+    Args:
+        folder: Of a run, or of a model.
+
+    Raises:
+        ModelError: If the folder holds no VQ-VAE, or a damaged one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from chelys.audio.mel import MelRange
+        from chelys.audio.rates import MEL_22K, MEL_24K
+        from chelys.config import from_mapping
+        from chelys.models.dvae import DVAE, DVAEConfig
+        from chelys.weights.tensor_file import load_network
+
+        path = folder / _CONFIG
+        try:
+            config: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
+            sizes = config["network"] if "network" in config else config["dvae"]  # of a run, of a model
+            bounds = config["mel_range"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{path} does not describe a VQ-VAE ({error})") from error
+        self.network = DVAE(from_mapping(DVAEConfig, sizes, where=str(path)))
+        load_network(folder / _WEIGHTS, self.network)
+        self.network.eval()
+        self.mel_range = from_mapping(MelRange, bounds, where=str(path))
+        self.published = self.network.config.bands == MEL_22K.bands
+        self.rate = (MEL_22K if self.published else MEL_24K).sample_rate
+        self.device = "cpu"
+
+    def to(self, device: str) -> VQVAEEncoder:
+        """Move the network."""
+        self.network.to(device)
+        self.device = device
+        return self
+
+    def __call__(self, audio: np.ndarray, rate: int) -> np.ndarray:
+        """See ``ClipEncoder``."""
+        return self.encode_clips([audio], rate)[0]
+
+    def encode_clips(self, clips: list[np.ndarray], rate: int) -> list[np.ndarray]:
+        """Codes of several clips ``(n,)`` of one rate (Hz), in a batch."""
+        import torch
+
+        with torch.inference_mode():
+            mels = [self._mel(soxr.resample(clip, rate, self.rate) if rate != self.rate else clip) for clip in clips]
+            return [codes.cpu().numpy() for codes in self.network.encode_clips(mels)]
+
+    def _mel(self, waveform: np.ndarray) -> Any:
+        import torch
+
+        from chelys.audio.mel import log_mel
+        from chelys.audio.rates import FRAMES_PER_CODE, MEL_24K, SAMPLES_PER_CODE
+
+        codes = len(waveform) // SAMPLES_PER_CODE
+        if codes < 1:
+            return torch.zeros(self.network.config.bands, 0, device=self.device)
+        samples = torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None]
+        if self.published:
+            from chelys.tortoise.mel import code_mel
+
+            mel = code_mel(samples)
+        else:
+            mel = self.mel_range.normalize(log_mel(samples, MEL_24K))
+        return mel[0, :, : codes * FRAMES_PER_CODE].to(self.device)
+
+
+def load_encoder(model: str) -> VQVAEEncoder:
+    """The default encoder: that of a run folder of the dvae stage, or of a model."""
+    return VQVAEEncoder(_folder(model))
+
+
+def encoder_digest(model: str) -> str:
+    """SHA-256 of the weights."""
+    from chelys.weights.tensor_file import sha256
+
+    return sha256(_folder(model) / _WEIGHTS)
+
+
+def _folder(model: str) -> Path:
+    from chelys.weights.catalog import find_model
+
+    folder = find_model(model)
+    if not (folder / _WEIGHTS).is_file() or not (folder / _CONFIG).is_file():
+        raise ModelError(f"{folder} has no VQ-VAE: name the run folder of the dvae stage, or a model that has one")
+    return folder

@@ -1,7 +1,7 @@
-"""Who does the work: processes on this machine.
+"""Engines: they map a stage over items, by processes on this machine or by a Ray cluster (extra ``cluster``).
 
-An engine maps a stage over items. A worker that dies (killed, out of memory, crashed in a decoder) takes nobody with
-it: what was being worked on is tried again, alone, and what kills two workers that way is listed as failed.
+A worker that dies (killed, out of memory, crashed in a decoder) takes no other work with it: the items in progress are
+tried again, each alone, and an item that kills two workers is listed as failed. Workers do not outlive a killed parent.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 from chelys.data.prepare.work import Item, Stage, Store, key
+from chelys.errors import ConfigError, MissingExtra
 
 log = logging.getLogger(__name__)
 
 NO_SPACE = "no space left on the disk"
-_LITTLE = 1 << 20  # bytes
+_LOW_SPACE = 1 << 20  # bytes
+_RAY_BATCH = 10_000  # items handed to Ray at a time, so that the plan of a large corpus is never in memory as a whole
 
 #: Called with (items done, items found so far or None).
 Progress = Callable[[int, int | None], None]
@@ -37,37 +39,28 @@ class Engine(Protocol):
     def run(
         self, stage: Stage, items: Iterable[Item], store: Store, progress: Progress | None = None
     ) -> dict[str, str]:
-        """Map the stage over the items.
-
-        Args:
-            stage: What to do.
-            items: To what; those done before are passed over.
-            store: Where results go.
-            progress: Told how far it is.
-
-        Returns:
-            Key of each item that failed -> why.
-        """
+        """Map the stage over the items that are not done; returns the key of each failed item -> the reason."""
         ...
 
 
-def perform(stage: Stage, item: Item, store: Store) -> str | None:
-    """Do one item and keep its rows.
+def available_cores() -> int:
+    """Cores that this process may use."""
+    with suppress(AttributeError):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
-    Returns:
-        None, or why it failed.
-    """
+
+def perform(stage: Stage, item: Item, store: Store) -> str | None:
+    """Do one item and keep its rows; returns None, or the reason why it failed."""
     name = key(stage, item)
     if store.has(stage.name, name):
         return None
     try:
         store.write(stage.name, name, stage.work(item, store))
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return NO_SPACE
-        return f"{error.strerror or error}"
-    except Exception as error:  # whatever a strange file makes a library do: listed, and the others go on
-        if shutil.disk_usage(store.out).free < _LITTLE:  # libsndfile does not say what it failed for
+        return NO_SPACE if error.errno == errno.ENOSPC else f"{error.strerror or error}"
+    except Exception as error:  # a strange file can make a library raise anything: list it, go on with the others
+        if shutil.disk_usage(store.out).free < _LOW_SPACE:  # libsndfile does not say why it failed
             return NO_SPACE
         log.debug("%s failed", stage.name, exc_info=True)
         return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -84,11 +77,26 @@ def missing(stage: Stage, items: Iterable[Item], store: Store) -> Iterator[tuple
             yield name, item
 
 
+class _Tally:
+    """Counts finished items and collects failures."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.failed: dict[str, str] = {}
+        self.done, self.progress = 0, progress
+
+    def add(self, name: str, reason: str | None) -> None:
+        self.done += 1
+        if reason:
+            self.failed[name] = reason
+        if self.progress:
+            self.progress(self.done, None)
+
+
 class Local:
     """Processes on this machine.
 
     Args:
-        workers: How many; 0 works in this very process.
+        workers: How many; 0 works in this process.
     """
 
     def __init__(self, workers: int) -> None:
@@ -105,44 +113,40 @@ class Local:
         self, stage: Stage, items: Iterable[Item], store: Store, progress: Progress | None = None
     ) -> dict[str, str]:
         """See ``Engine``."""
-        failed: dict[str, str] = {}
-        done = 0
-
-        def note(name: str, reason: str | None) -> None:
-            nonlocal done
-            done += 1
-            if reason is not None:
-                failed[name] = reason
-            if progress:
-                progress(done, None)
-
-        if self.workers == 0:
-            for name, item in missing(stage, items, store):
-                note(name, perform(stage, item, store))
-            return failed
-        suspects: list[tuple[str, Item]] = []
+        tally = _Tally(progress)
         todo = missing(stage, items, store)
+        if self.workers == 0:
+            for name, item in todo:
+                tally.add(name, perform(stage, item, store))
+            return tally.failed
+        suspects: list[tuple[str, Item]] = []
         running: dict[Future[str | None], tuple[str, Item]] = {}
         while True:
             broken = False
             for name, item in islice(todo, self.workers - len(running)):
                 try:
                     running[self._workers(self.workers).submit(perform, stage, item, store)] = name, item
-                except BrokenProcessPool:  # a worker died while nobody looked
+                except BrokenProcessPool:  # a worker died between two items
                     suspects.append((name, item))
                     broken = True
             if not running and not broken:
                 break
-            broken = self._reap(running, note, suspects) or broken
+            for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                task = running.pop(future)
+                try:
+                    tally.add(task[0], future.result())
+                except BrokenProcessPool:
+                    suspects.append(task)
+                    broken = True
             if broken:
                 suspects += running.values()
                 running.clear()
                 self._end()
-        for name, item in suspects:  # each alone: the dead worker may have been the neighbour's
-            note(name, self._alone(stage, item, store))
+        for name, item in suspects:  # each alone: the dead worker may have been another item's
+            tally.add(name, self._alone(stage, item, store))
         if suspects:
             self._end()
-        return failed
+        return tally.failed
 
     def _alone(self, stage: Stage, item: Item, store: Store) -> str | None:
         for _ in range(2):
@@ -152,26 +156,9 @@ class Local:
                 self._end()
         return "the worker was killed, twice"
 
-    @staticmethod
-    def _reap(
-        running: dict[Future[str | None], tuple[str, Item]],
-        note: Callable[[str, str | None], None],
-        suspects: list[tuple[str, Item]],
-    ) -> bool:
-        """Take what is done out of ``running``; whether the pool broke."""
-        broken = False
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            task = running.pop(future)
-            try:
-                note(task[0], future.result())
-            except BrokenProcessPool:
-                suspects.append(task)
-                broken = True
-        return broken
-
     def _workers(self, count: int) -> ProcessPoolExecutor:
         if self._pool is None:
-            # Fresh interpreters: a fork would inherit the threads' locks of whatever library runs in this one.
+            # Fresh interpreters: a fork would inherit the locks of threads that libraries run in this process.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
         return self._pool
@@ -181,7 +168,7 @@ class Local:
             return
         workers = list((getattr(self._pool, "_processes", None) or {}).values())
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:  # what is being worked on in an interrupted run is done again, not waited for
+        for worker in workers:  # an interrupted run does not wait for items in progress: they are done again
             with suppress(OSError, ValueError):
                 worker.terminate()
         for worker in workers:
@@ -191,7 +178,7 @@ class Local:
 
 
 def _start_worker() -> None:
-    """An interrupt is the main process's to answer, and a worker does not outlive it."""
+    """Leave interrupts to the main process, use one thread, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
     parent = multiprocessing.parent_process()
@@ -202,3 +189,57 @@ def _start_worker() -> None:
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
     parent.join()
     os._exit(1)
+
+
+class Ray:
+    """A Ray cluster, with the same results as ``Local``; Ray itself repeats the work of a lost machine.
+
+    OUT and RAW must be where all machines see them under the same names.
+
+    Args:
+        address: Of the cluster, as ``ray.init`` takes it; None starts one on this machine, or uses the one that the
+            environment names.
+        workers: Items worked on at a time; None leaves that to Ray.
+    """
+
+    def __init__(self, address: str | None = None, workers: int | None = None) -> None:
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise MissingExtra("cluster", error) from error
+        self.workers = workers
+        self._started = not ray.is_initialized()
+        if self._started:
+            try:
+                ray.init(address=address, num_cpus=workers if address is None else None, log_to_driver=False,
+                         include_dashboard=False, configure_logging=False)  # fmt: skip
+            except (ConnectionError, ValueError) as error:
+                raise ConfigError(f"cannot reach the Ray cluster {address!r} ({error})") from error
+        ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def __enter__(self) -> Ray:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._started:
+            import ray
+
+            ray.shutdown()
+
+    def run(
+        self, stage: Stage, items: Iterable[Item], store: Store, progress: Progress | None = None
+    ) -> dict[str, str]:
+        """See ``Engine``."""
+        import ray.data
+
+        def work(row: dict[str, Any]) -> dict[str, Any]:
+            return {"key": row["item"][0], "failed": perform(stage, row["item"][1], store) or ""}
+
+        tally = _Tally(progress)
+        todo = missing(stage, items, store)
+        while part := list(islice(todo, _RAY_BATCH)):
+            data = ray.data.from_items([{"item": task} for task in part], override_num_blocks=len(part))
+            for row in data.map(work, concurrency=self.workers).iter_rows():
+                tally.add(row["key"], row["failed"] or None)
+        return tally.failed

@@ -1,9 +1,9 @@
 """Kept clips to WebDataset shards: tar files in which each clip is a few files of one name.
 
-``ID.flac`` and ``ID.json`` (the ledger's line), and ``ID.codes.npy`` where clips were encoded. The bytes depend on the
+``ID.flac`` and ``ID.json`` (the clip's metadata), and ``ID.codes.npy`` where clips are encoded. The bytes depend on the
 clips alone: no times, no owners. ``shards/index.jsonl`` lists the shards in order, with what is in them.
 
-Where one shard ends and the next begins depends on the clips' names, not on their count, so that new recordings change
+Where one shard ends and the next begins depends on the clips' ids, not on their count, so that new recordings change
 the shards they fall into and leave the others as they are.
 """
 
@@ -18,14 +18,14 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import soundfile as sf
 
-from chelys.data.prepare.blocks import Draft
-from chelys.data.prepare.ledger import write_lines
-from chelys.data.prepare.work import Item, Row, Store, key
+from chelys.data.prepare.work import ClipRecord, Item, Row, Stage, Store, key
+from chelys.files import remove_partial_files, write_json_lines
 
 INDEX = "index.jsonl"
 
@@ -36,7 +36,7 @@ class PackSettings:
 
     Attributes:
         clips: In a shard, about; between half and twice as many.
-        contents: ``flac``, ``codes`` (of clips that were encoded) or ``both``.
+        contents: ``flac``, ``codes`` (of clips that are encoded) or ``both``.
     """
 
     clips: int = 1000
@@ -44,25 +44,22 @@ class PackSettings:
 
 
 @dataclass(frozen=True)
-class Pack:
+class Pack(Stage):
     """The stage: one shard an item."""
 
     settings: PackSettings = PackSettings()
     name: str = "pack"
     version: int = 1
 
-    def check(self) -> None:
-        """See ``Stage``."""
-
-    def items(self, drafts: Iterable[Draft]) -> Iterator[Item]:
-        """Shards of the kept clips, in the ledger's order."""
+    def items(self, records: Iterable[ClipRecord]) -> Iterator[Item]:
+        """Shards of the kept clips, in order."""
         members: list[Row] = []
-        for draft in drafts:
-            member: Row = {"clip": _described(draft), "audio": draft.clip.audio, "span": list(draft.span)}
-            if "encode" in draft.rows and self.settings.contents != "flac":
-                member["codes"] = draft.rows["encode"]["codes"]
+        for record in records:
+            member: Row = {"clip": _description(record), "audio": record.clip.audio, "span": list(record.span)}
+            if "encode" in record.rows and self.settings.contents != "flac":
+                member["codes"] = record.rows["encode"]["codes"]
             members.append(member)
-            if self._is_last(draft.clip.id, len(members)):
+            if self._is_last(record.clip.id, len(members)):
                 yield Item({"members": members})
                 members = []
         if members:
@@ -72,35 +69,32 @@ class Pack:
         wanted = max(1, self.settings.clips)
         if count >= 2 * wanted:
             return True
-        drawn = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
-        return 2 * count >= wanted and drawn % max(1, wanted // 2) == 0
+        number = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+        return 2 * count >= wanted and number % max(1, wanted // 2) == 0
 
-    def shard(self, name: str, store: Store) -> str:
-        """Path of the tar of an item."""
-        return str(store.rows_path(self.name, name).with_suffix(".tar"))
+    def shard(self, name: str, store: Store) -> Path:
+        """The tar of an item."""
+        return store.rows_path(self.name, name).with_suffix(".tar")
 
     def work(self, item: Item, store: Store) -> list[Row]:
         """Write one shard."""
-        from pathlib import Path
-
-        path = Path(self.shard(key(self, item), store))
-        seconds = 0.0
+        path = self.shard(key(self, item), store)
+        members = item.content["members"]
         with store.growing(path) as partial, tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for member in item.content["members"]:
+            for member in members:
                 name = member["clip"]["id"]
-                seconds += member["clip"]["seconds"]
                 if self.settings.contents != "codes":
                     _add(tar, f"{name}.flac", _flac(member, store))
                 if "codes" in member:
                     _add(tar, f"{name}.codes.npy", _npy(member["codes"]))
                 _add(tar, f"{name}.json", (json.dumps(member["clip"], ensure_ascii=True) + "\n").encode())
-        size = path.stat().st_size
-        return [{"clips": len(item.content["members"]), "seconds": round(seconds, 3), "bytes": size}]
+        seconds = sum(member["clip"]["seconds"] for member in members)
+        return [{"clips": len(members), "seconds": round(seconds, 3), "bytes": path.stat().st_size}]
 
 
-def _described(draft: Draft) -> Row:
-    """What a clip's JSON file says; only ids of clips, so that it holds wherever the shard goes."""
-    entry = asdict(draft.clip)
+def _description(record: ClipRecord) -> Row:
+    """Metadata for the clip's JSON file; without paths, so that it holds wherever the shard goes."""
+    entry = asdict(record.clip)
     for field in ("audio", "audio_start", "audio_end", "kept", "reasons", "same_as"):
         del entry[field]
     return entry
@@ -130,7 +124,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def publish(stage: Pack, names: list[str], store: Store) -> None:
-    """Give the finished shards their place, ``shards/000000.tar`` and so on; those that left it go.
+    """Link the finished shards to ``shards/000000.tar`` and so on, and delete those that are not used any more.
 
     Args:
         stage: That made them.
@@ -139,27 +133,28 @@ def publish(stage: Pack, names: list[str], store: Store) -> None:
     """
     folder = store.out / "shards"
     folder.mkdir(exist_ok=True)
+    remove_partial_files(folder)
     entries = []
     for i, name in enumerate(names):
         made, shown = stage.shard(name, store), folder / f"{i:06d}.tar"
         rows = store.read(stage.name, name)
         assert rows is not None
-        if not (shown.exists() and os.path.samefile(made, shown)):
-            partial = folder / f".{shown.name}.part"
-            partial.unlink(missing_ok=True)
-            try:
-                os.link(made, partial)  # the same bytes under a second name
-            except OSError:  # a file system without links
-                if shown.exists() and _digest(shown) == _digest(made):
-                    entries.append({"shard": shown.name, **rows[0]})
-                    continue
-                shutil.copyfile(made, partial)
-            partial.replace(shown)
         entries.append({"shard": shown.name, **rows[0]})
-    write_lines(folder / INDEX, entries)
-    wanted = {entry["shard"] for entry in entries} | {INDEX}
+        if shown.exists() and os.path.samefile(made, shown):
+            continue
+        partial = folder / f".{shown.name}.part"
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(made, partial)  # the same bytes under a second name
+        except OSError:  # a file system without links
+            if shown.exists() and _digest(shown) == _digest(made):
+                continue
+            shutil.copyfile(made, partial)
+        partial.replace(shown)
+    write_json_lines(folder / INDEX, entries, keep_identical=True)
+    wanted = {entry["shard"] for entry in entries}
     for path in folder.iterdir():
-        if path.name not in wanted and (path.suffix in (".tar", ".part")):
+        if path.name not in wanted and path.suffix in (".tar", ".part"):
             path.unlink()
     for path in (store.out / "work" / stage.name).rglob("*.tar"):
         if path.stem not in names:
@@ -168,9 +163,9 @@ def publish(stage: Pack, names: list[str], store: Store) -> None:
                 path.with_suffix(".jsonl").unlink()
 
 
-def _digest(path: str | os.PathLike[str]) -> str:
-    with open(path, "rb") as file:
-        whole = hashlib.sha256()
+def _digest(path: Path) -> bytes:
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             whole.update(chunk)
-    return whole.hexdigest()
+    return whole.digest()

@@ -1,8 +1,8 @@
-"""The order of the stages, and how what they made becomes the ledger.
+"""All settings, the order of the stages, and how their results become metadata.
 
-``prepare`` does what is missing, stage after stage, and then writes the ledger, the manifest, the statistics and the
-shards from what there is. Nothing of the second part depends on who did the first, when, or in how many attempts: it
-reads the recordings in the order of their names and the clips in the order of time.
+``prepare`` does what is missing, stage after stage, and then writes metadata, manifest, statistics and shards from what
+there is. The second part does not depend on who did the first, when, or in how many attempts: it reads the recordings
+in the order of their names and the clips in the order of time.
 """
 
 from __future__ import annotations
@@ -15,44 +15,72 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from chelys.data.prepare.align import Align
-from chelys.data.prepare.blocks import BlockStage, Draft, blocks
-from chelys.data.prepare.deduplicate import Fingerprint, find_repeats
-from chelys.data.prepare.encode import Encode
-from chelys.data.prepare.engine import Engine, Local
-from chelys.data.prepare.folder import lock, prepare_folder
-from chelys.data.prepare.ledger import (
-    LEDGER,
+from chelys.data.prepare.deduplicate import DeduplicateSettings, Fingerprint, find_repeats
+from chelys.data.prepare.encode import Encode, EncodeSettings, encoder_digest
+from chelys.data.prepare.engine import Engine, Local, available_cores
+from chelys.data.prepare.measure import (
+    Measure,
+    MeasureSettings,
+    SimilarSettings,
+    apply_rules,
+    classifier_digest,
+    find_similar,
+    read_rules,
+)
+from chelys.data.prepare.metadata import (
+    CLIPS,
     MANIFEST,
     RECORDINGS,
     STATISTICS,
-    Clip,
-    Recording,
-    read_ledger,
-    write_lines,
-    write_text,
+    ClipMetadata,
+    RecordingMetadata,
+    Statistics,
+    read_clips,
 )
-from chelys.data.prepare.measure import Measure, digest_of
-from chelys.data.prepare.pack import Pack, publish
-from chelys.data.prepare.recordings import Abouts, Found, Scan, find
-from chelys.data.prepare.rules import judge, read_rules
-from chelys.data.prepare.segment import Segment
-from chelys.data.prepare.settings import STAGES, PrepareSettings
-from chelys.data.prepare.similar import find_similar
-from chelys.data.prepare.statistics import Statistics
-from chelys.data.prepare.transcribe import Transcribe
-from chelys.data.prepare.work import Item, Row, Stage, Store, digest, key
+from chelys.data.prepare.pack import Pack, PackSettings, publish
+from chelys.data.prepare.recordings import About, Abouts, Scan, SourceFile, find_recordings
+from chelys.data.prepare.segment import Segment, SegmentSettings
+from chelys.data.prepare.transcribe import Align, Transcribe, TranscribeSettings
+from chelys.data.prepare.work import ClipRecord, ClipStage, Item, Row, Stage, Store, blocks, digest, key
+from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, OutputError
+from chelys.files import file_lock, remove_partial_files, write_json_lines, write_text
 
 log = logging.getLogger(__name__)
+__getattr__ = renamed_names(__name__, {"Summary": f"{__name__}.PrepareSummary"})
+
+#: In the order in which they are done.
+STAGES = ("segment", "measure", "filter", "transcribe", "align", "deduplicate", "similar", "encode", "pack")
 
 #: Called with (stage, items done, items in all or None).
 StageProgress = Callable[[str, int, int | None], None]
 
 
+@dataclass(frozen=True)
+class PrepareSettings:
+    """Settings of a preparation; those of a stage are documented with it.
+
+    Attributes:
+        about: Licence and speaker of recordings of which no ``about.yaml`` says anything.
+        rules: YAML file of the rules that drop clips; None for chelys' own.
+        device: Of the VQ-VAE: ``cpu``, ``cuda``, ``mps`` ... (``transcribe.device`` is the transcriber's).
+    """
+
+    about: About = field(default_factory=About)
+    rules: str | None = None
+    device: str = "cpu"
+    segment: SegmentSettings = field(default_factory=SegmentSettings)
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
+    transcribe: TranscribeSettings = field(default_factory=TranscribeSettings)
+    deduplicate: DeduplicateSettings = field(default_factory=DeduplicateSettings)
+    similar: SimilarSettings = field(default_factory=SimilarSettings)
+    encode: EncodeSettings = field(default_factory=EncodeSettings)
+    pack: PackSettings = field(default_factory=PackSettings)
+
+
 @dataclass
-class Summary:
-    """What a preparation came to.
+class PrepareSummary:
+    """Result of a preparation.
 
     Attributes:
         recordings: Files found.
@@ -60,7 +88,7 @@ class Summary:
         clips: Found in the others.
         kept: Of them.
         hours: Of the kept ones.
-        failed: Items of work that failed, by reason; the next run tries them again.
+        failed: Reason -> number of items that failed; the next run tries them again.
     """
 
     recordings: int = 0
@@ -79,19 +107,16 @@ def prepare(
     only: Iterable[str] = (),
     engine: Engine | None = None,
     progress: StageProgress | None = None,
-) -> Summary:
-    """Prepare a folder of recordings, or go on with it.
+) -> PrepareSummary:
+    """Prepare a folder of recordings, or continue.
 
     Args:
         raw: Folder of recordings.
-        out: Folder to write; what is done in it is not done again.
+        out: Folder to write; finished work in it is not done again.
         settings: What to do.
-        only: Names of the stages to do now; default all. The ledger shows what there is afterwards.
-        engine: Who does the work; default one process.
-        progress: Told how far it is.
-
-    Returns:
-        What it came to.
+        only: Names of the stages to do now; default all. The metadata shows what there is afterwards.
+        engine: Default: a process for each core.
+        progress: Called as work gets done.
 
     Raises:
         UserError: If RAW is missing, OUT cannot be written, a setting is wrong or a package missing.
@@ -100,18 +125,21 @@ def prepare(
     chosen = list(only) or [stage for stage in STAGES if stage != "encode" or settings.encode.model]
     if wrong := [stage for stage in chosen if stage not in STAGES]:
         raise ConfigError(f"there is no stage {wrong[0]!r}: choose of {', '.join(STAGES)}")
-    found = find(raw, out)
+    found = find_recordings(raw, out)
     out = out.absolute()
-    run = _Run(raw.absolute(), Store(out), settings, set(chosen))
+    store = Store(out)
+    run = _Run(raw.absolute(), store, settings, set(chosen))
     run.check()
-    prepare_folder(out)
-    with lock(out):
-        run.store.clear_partial()
+    store.make()
+    busy = f"another preparation is writing to {out}: wait for it, or choose another folder"
+    with file_lock(store.lock, busy):
+        store.clear_partial()
+        remove_partial_files(out)
         try:
             if engine is not None:
                 run.work(found, engine, progress)
             else:
-                with Local(1) as own:
+                with Local(available_cores()) as own:
                     run.work(found, own, progress)
             return run.write(found)
         except OSError as error:
@@ -119,28 +147,28 @@ def prepare(
                 f"cannot write to {out}: {error.strerror or error}; what is done is kept: make room, and run it again"
             ) from error
         finally:
-            run.store.clear_partial()
+            store.clear_partial()
 
 
 class _Run:
-    """One preparation on its way."""
+    """One preparation in progress."""
 
     def __init__(self, raw: Path, store: Store, settings: PrepareSettings, chosen: set[str]) -> None:
         self.raw, self.store, self.settings, self.chosen = raw, store, settings, chosen
         self.rules = read_rules(Path(settings.rules) if settings.rules else None)
         self.abouts = Abouts(raw, settings.about)
         self.scan, self.segment, self.pack = Scan(), Segment(settings.segment), Pack(settings.pack)
-        encode = replace(settings.encode, digest=_digest_of(settings.encode.model))
-        self.stages: list[BlockStage] = [
-            Measure(replace(settings.measure, digest=digest_of(settings.measure))),
+        self.stages: list[ClipStage] = [
+            Measure(replace(settings.measure, digest=classifier_digest(settings.measure))),
             Transcribe(settings.transcribe),
             Align(settings.transcribe),
             Fingerprint(),
-            *([Encode(encode)] if settings.encode.model else []),
         ]
-        if "encode" in chosen and not settings.encode.model:
+        if model := settings.encode.model:
+            self.stages.append(Encode(replace(settings.encode, digest=encoder_digest(model)), device=settings.device))
+        elif "encode" in chosen:
             raise ConfigError("encode.model is missing: name the run folder of a VQ-VAE, or a model that has one")
-        if settings.pack.contents != "flac" and not settings.encode.model:
+        elif settings.pack.contents != "flac":
             raise ConfigError(
                 f"pack.contents is {settings.pack.contents!r}, but encode.model is missing: name a VQ-VAE"
             )
@@ -149,22 +177,22 @@ class _Run:
         self._similar: dict[str, list[str]] | None = None
 
     def check(self) -> None:
-        """Whether the chosen stages can run."""
+        """Check that the chosen stages can run."""
         for stage in (self.segment, *self.stages, self.pack):
             if stage.name in self.chosen:
                 stage.check()
 
     # ---- what is missing --------------------------------------------------------------------------------------------
 
-    def work(self, found: list[Found], engine: Engine, progress: StageProgress | None) -> None:
-        """Do all chosen stages but the packing."""
+    def work(self, found: list[SourceFile], engine: Engine, progress: StageProgress | None) -> None:
+        """Do all chosen stages."""
 
         def do(stage: Stage, items: Iterable[Item]) -> None:
-            told = None if progress is None else lambda done, total: progress(stage.name, done, total)
-            failed = engine.run(stage, items, self.store, told)
+            update = None if progress is None else lambda done, total: progress(stage.name, done, total)
+            failed = engine.run(stage, items, self.store, update)
             self.failed.update(failed)
             for reason, count in Counter(failed.values()).items():
-                log.warning("%s: %d of its items failed: %s", stage.name, count, reason)
+                log.warning("%s: %d items failed: %s", stage.name, count, reason)
 
         readable = [one for one in found if one.refused is None]
         do(self.scan, (self.scan.item(self.raw, one) for one in readable))
@@ -172,12 +200,12 @@ class _Run:
             do(self.segment, (item for one in readable if (item := self._segment_item(one)) is not None))
         for i, stage in enumerate(self.stages):
             if stage.name in self.chosen:
-                recordings = (self._drafts(one, i)[1] for one in readable)
-                do(stage, (item for drafts in recordings for item, _ in blocks(stage, drafts)))
+                recordings = (self._records(one, i)[1] for one in readable)
+                do(stage, (item for records in recordings for item, _ in blocks(stage, records)))
         if "pack" in self.chosen:
-            do(self.pack, self.pack.items(draft for draft in self.drafts(found) if draft.clip.kept))
+            do(self.pack, self.pack.items(self._kept(found)))
 
-    def _segment_item(self, found: Found) -> Item | None:
+    def _segment_item(self, found: SourceFile) -> Item | None:
         rows = self._rows(self.scan, self.scan.item(self.raw, found))
         return self.segment.item(self.raw, found.source, rows[0]["sha256"]) if rows else None
 
@@ -186,108 +214,113 @@ class _Run:
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
-    def _drafts(
-        self, found: Found, until: int | None = None, keep: Collection[str] = ()
-    ) -> tuple[Recording, list[Draft]]:
-        """A recording and its clips, as the stages before ``until`` left them; of the rows of some, all is kept."""
+    def _records(
+        self, found: SourceFile, until: int | None = None, keep: Collection[str] = ()
+    ) -> tuple[RecordingMetadata, list[ClipRecord]]:
+        """A recording and its clips after the stages before ``until``, with the rows of the stages in ``keep``."""
         about = self.abouts.of(found.source)
-        recording = Recording(found.source, licence=about.licence)
+        recording = RecordingMetadata(found.source, licence=about.licence)
+
+        def unreadable(reason: str) -> tuple[RecordingMetadata, list[ClipRecord]]:
+            return replace(recording, status="unreadable", reason=reason), []
+
         if found.refused is not None:
-            return replace(recording, status="unreadable", reason=found.refused), []
+            return unreadable(found.refused)
         item = self._segment_item(found)
         if item is None:
-            reason = self.failed.get(key(self.scan, self.scan.item(self.raw, found)), "not read yet")
-            return replace(recording, status="unreadable", reason=reason), []
+            return unreadable(self.failed.get(key(self.scan, self.scan.item(self.raw, found)), "not read yet"))
         recording.sha256 = item.content["sha256"]
         rows = self._rows(self.segment, item)
         if rows is None:
-            reason = self.failed.get(key(self.segment, item), "not cut yet")
-            return replace(recording, status="unreadable", reason=reason), []
-        head, cuts = rows[0], rows[1:]
+            return unreadable(self.failed.get(key(self.segment, item), "not cut yet"))
+        head, pieces = rows[0], rows[1:]
         recording = replace(recording, status=head["status"], reason=head["reason"], seconds=round(head["seconds"], 3))
-        drafts = [self._draft(recording, head["audio"], cut, about.speaker) for cut in cuts]
+        records = [self._record(recording, head["audio"], piece, about.speaker) for piece in pieces]
         for stage in self.stages[:until]:
-            self._merge(stage, drafts)
-            if stage.name not in keep:  # codes and fingerprints of ten hours need not lie in memory
-                for draft in drafts:
-                    draft.rows.pop(stage.name, None)
-        return recording, drafts
+            self._merge(stage, records)
+            if stage.name not in keep:  # codes and fingerprints of ten hours need not be in memory
+                for record in records:
+                    record.rows.pop(stage.name, None)
+        return recording, records
 
-    def _draft(self, recording: Recording, audio: str | None, cut: Row, speaker: str | None) -> Draft:
-        name = f"{digest([recording.source, recording.sha256])[:12]}-{round(cut['start'] * 1000):08d}"
-        clip = Clip(name, recording.source, cut["start"], cut["end"], round(cut["end"] - cut["start"], 3),
-                    recording.licence, speaker)  # fmt: skip
-        if cut["reason"] is not None:
-            clip.reasons = [cut["reason"]]
-            return Draft(clip)
-        rate = self.settings.segment.rate
-        span = (cut["audio_start"], cut["audio_end"])
+    def _record(self, recording: RecordingMetadata, audio: str | None, piece: Row, speaker: str | None) -> ClipRecord:
+        start, end = piece["start"], piece["end"]
+        name = f"{digest([recording.source, recording.sha256])[:12]}-{round(start * 1000):08d}"
+        clip = ClipMetadata(name, recording.source, start, end, round(end - start, 3), recording.licence, speaker)
+        if piece["reason"] is not None:
+            clip.reasons = [piece["reason"]]
+            return ClipRecord(clip)
+        rate, span = self.settings.segment.rate, (piece["audio_start"], piece["audio_end"])
         clip.audio, clip.audio_start, clip.audio_end = audio, round(span[0] / rate, 6), round(span[1] / rate, 6)
-        return Draft(clip, span)
+        return ClipRecord(clip, span)
 
-    def _merge(self, stage: BlockStage, drafts: list[Draft]) -> None:
-        """Carry what a stage made of a recording's clips over to them, and judge them anew."""
-        for item, block in blocks(stage, drafts):
+    def _merge(self, stage: ClipStage, records: list[ClipRecord]) -> None:
+        """Copy a stage's results into the metadata of a recording's clips, and apply the rules again."""
+        for item, block in blocks(stage, records):
             name = key(stage, item)
             rows = self.store.read(stage.name, name)
             if rows is None and name in self.failed:
-                for draft in block:
-                    draft.clip.reasons = [f"{stage.name} failed: {self.failed[name]}"]
-            for draft, row in zip(block, rows or [], strict=rows is not None):
-                draft.rows[stage.name] = row
-                stage.merge(draft)
-                draft.clip.reasons = judge(draft.clip, self.rules)
+                for record in block:
+                    record.clip.reasons = [f"{stage.name} failed: {self.failed[name]}"]
+            for record, row in zip(block, rows or [], strict=rows is not None):
+                record.rows[stage.name] = row
+                stage.merge(record)
+                record.clip.reasons = apply_rules(record.clip, self.rules)
 
-    def drafts(self, found: list[Found]) -> Iterator[Draft]:
-        """All clips, in the ledger's order, with what only a look at all of them tells."""
+    def records(self, found: list[SourceFile]) -> Iterator[ClipRecord]:
+        """All clips, in order, complete with what only a look at all of them tells."""
         if self._repeats is None:
             self._repeats = find_repeats(self._good(found, "deduplicate"), self.settings.deduplicate, self.store)
         repeats = self._repeats
-        if self._similar is None:  # only speakers that are named are met in more than one recording
-            named = (d for d in self._good(found, "measure") if d.clip.speaker and d.clip.id not in repeats)
+        if self._similar is None:  # only named speakers occur in more than one recording
+            named = (r for r in self._good(found, "measure") if r.clip.speaker and r.clip.id not in repeats)
             self._similar = find_similar(named, self.settings.similar)
         for one in found:
-            drafts = self._drafts(one, keep=("measure", "encode"))[1]
-            for draft in drafts:
-                if draft.clip.id in repeats:
-                    draft.clip.same_as, reason = repeats[draft.clip.id]
-                    draft.clip.reasons = [reason]
-            unnamed = (d for d in drafts if not d.clip.speaker and not d.clip.reasons)
+            records = self._records(one, keep=("measure", "encode"))[1]
+            for record in records:
+                if record.clip.id in repeats:
+                    record.clip.same_as, reason = repeats[record.clip.id]
+                    record.clip.reasons = [reason]
+            unnamed = (r for r in records if not r.clip.speaker and not r.clip.reasons)
             here = find_similar(unnamed, self.settings.similar)
-            for draft in drafts:
-                draft.clip.similar = here.get(draft.clip.id) or self._similar.get(draft.clip.id, [])
-                draft.clip.kept = not draft.clip.reasons
-            yield from drafts
+            for record in records:
+                record.clip.similar = here.get(record.clip.id) or self._similar.get(record.clip.id, [])
+                record.clip.kept = not record.clip.reasons
+            yield from records
 
-    def _good(self, found: list[Found], keep: str) -> Iterator[Draft]:
+    def _good(self, found: list[SourceFile], keep: str) -> Iterator[ClipRecord]:
         for one in found:
-            yield from (draft for draft in self._drafts(one, keep=(keep,))[1] if not draft.clip.reasons)
+            yield from (record for record in self._records(one, keep=(keep,))[1] if not record.clip.reasons)
 
-    # ---- the account ------------------------------------------------------------------------------------------------
+    def _kept(self, found: list[SourceFile]) -> Iterator[ClipRecord]:
+        return (record for record in self.records(found) if record.clip.kept)
 
-    def write(self, found: list[Found]) -> Summary:
-        """Write the ledger, the manifest, the statistics and the shards."""
-        out = self.store.out
-        statistics = Statistics()
-        write_lines(out / RECORDINGS, (statistics.recording(self._drafts(one, 0)[0]) for one in found))
-        write_lines(out / LEDGER, (asdict(statistics.clip(draft.clip)) for draft in self.drafts(found)))
-        write_lines(out / MANIFEST, _manifest(out))
-        summary = Summary(statistics.recordings, statistics.unreadable, statistics.clips, statistics.kept,
-                          round(statistics.kept_seconds / 3600, 4), dict(Counter(self.failed.values())))  # fmt: skip
-        write_text(out / STATISTICS, json.dumps(statistics.as_row(), indent=2, ensure_ascii=True) + "\n")
+    # ---- output -----------------------------------------------------------------------------------------------------
+
+    def write(self, found: list[SourceFile]) -> PrepareSummary:
+        """Write metadata, manifest, statistics and shards; files that would not change are left alone."""
+        out, statistics = self.store.out, Statistics()
+        recordings = (asdict(statistics.recording(self._records(one, 0)[0])) for one in found)
+        write_json_lines(out / RECORDINGS, recordings, keep_identical=True)
+        clips = (asdict(statistics.clip(record.clip)) for record in self.records(found))
+        write_json_lines(out / CLIPS, clips, keep_identical=True)
+        write_json_lines(out / MANIFEST, _manifest(out), keep_identical=True)
+        write_text(out / STATISTICS, json.dumps(statistics.as_row(), indent=2) + "\n", keep_identical=True)
+        (out / "ledger.jsonl").unlink(missing_ok=True)  # the clips' metadata of the release before
         if "pack" in self.chosen:
-            names = [key(self.pack, item) for item in
-                     self.pack.items(draft for draft in self.drafts(found) if draft.clip.kept)]  # fmt: skip
+            names = [key(self.pack, item) for item in self.pack.items(self._kept(found))]
             if all(self.store.has(self.pack.name, name) for name in names):
                 publish(self.pack, names, self.store)
             else:
-                log.warning("some shards could not be written; those of the run before are left as they are")
-        return summary
+                log.warning("some shards could not be written; those of the run before stay as they are")
+        hours = round(statistics.kept_seconds / 3600, 4)
+        counts = statistics.recordings, statistics.unreadable, statistics.clips, statistics.kept
+        return PrepareSummary(*counts, hours, dict(Counter(self.failed.values())))
 
 
 def _manifest(out: Path) -> Iterator[dict[str, Any]]:
     """Lines of the manifest: ``chelys.data.manifest``, and what else is known of a clip."""
-    for clip in read_ledger(out):
+    for clip in read_clips(out):
         if clip.kept and clip.audio is not None:
             yield {
                 "id": clip.id,
@@ -301,11 +334,3 @@ def _manifest(out: Path) -> Iterator[dict[str, Any]]:
                 "confidence": clip.confidence,
                 "licence": clip.licence,
             }
-
-
-def _digest_of(model: str | None) -> str:
-    if model is None:
-        return ""
-    from chelys.data.prepare.vqvae import digest as digest_of_weights
-
-    return digest_of_weights(model)

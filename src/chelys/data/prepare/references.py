@@ -1,6 +1,6 @@
-"""Given transcripts against those that were made: word error rates.
+"""Reference transcripts against those that were made: word error rates, counted by jiwer.
 
-A file of references is a line for each recording: ``name: text``, ``name|text`` or ``name<TAB>text`` (lines that begin
+A file of references has a line for each recording: ``name: text``, ``name|text`` or ``name<TAB>text`` (lines that begin
 with ``;`` or ``#`` are comments), or JSON with ``source``, ``audio``, ``file_name`` or ``id`` and ``text``. A name
 means the recording of that path in RAW, with or without suffix and folders.
 """
@@ -13,23 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
-from chelys.errors import ManifestError, TextError
+from chelys.errors import ManifestError, MissingExtra, TextError
 from chelys.text.normalize import normalize
 
 _NAMES = ("source", "audio", "file_name", "id")
 
 
 @dataclass(frozen=True)
-class Errors:
-    """Words that were asked for, and how many were got wrong.
-
-    Attributes:
-        recordings: That were compared.
-        words: In their references.
-        wrong: Substituted, left out and put in.
-    """
+class WordErrors:
+    """Number of recordings compared, words in their references, and wrong ones: substituted, deleted, inserted."""
 
     recordings: int = 0
     words: int = 0
@@ -40,22 +32,14 @@ class Errors:
         """Word error rate."""
         return self.wrong / max(1, self.words)
 
-    def plus(self, words: int, wrong: int) -> Errors:
-        """With one recording more."""
-        return Errors(self.recordings + 1, self.words + words, self.wrong + wrong)
+    def plus(self, words: int, wrong: int) -> WordErrors:
+        """With one more recording."""
+        return WordErrors(self.recordings + 1, self.words + words, self.wrong + wrong)
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One recording.
-
-    Attributes:
-        source: The recording.
-        reference: What is said, as given.
-        hypothesis: The transcripts of its clips.
-        words: In the reference.
-        wrong: Of them, and put in.
-    """
+class RecordingErrors:
+    """One recording: its reference, the transcripts of its clips, words in the reference and wrong words."""
 
     source: str
     reference: str
@@ -65,24 +49,24 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What the transcripts are worth.
+class TranscriptErrors:
+    """Quality of the transcripts.
 
     Attributes:
         kept: Of recordings with a kept clip, by their kept clips.
-        heard: Of recordings with any transcript, by all their transcripts.
-        all: Of all recordings with a reference; where there is no transcript, every word is wrong.
-        worst: The kept ones with the most wrong words for their length.
+        transcribed: Of recordings with any transcript, by all their transcripts.
+        all: Of all recordings with a reference; without a transcript every word is wrong.
+        worst: The kept ones with the highest rates.
     """
 
-    kept: Errors
-    heard: Errors
-    all: Errors
-    worst: list[Compared]
+    kept: WordErrors
+    transcribed: WordErrors
+    all: WordErrors
+    worst: list[RecordingErrors]
 
 
 def read_references(path: Path) -> dict[str, str]:
-    """Name, without suffix -> text.
+    """Name without suffix -> text.
 
     Raises:
         ManifestError: If the file cannot be read or holds no transcript.
@@ -118,7 +102,7 @@ def _plain_pair(line: str) -> tuple[str, str]:
 
 
 def _stem(name: str) -> str:
-    """A path without its suffix; a dot within a name that has none is no suffix."""
+    """A path without its suffix; a dot in a name without one does not begin a suffix."""
     path = PurePosixPath(name)
     return str(path.with_suffix("")) if re.fullmatch(r"\.\w{1,5}", path.suffix) else str(path)
 
@@ -130,37 +114,38 @@ def find_reference(source: str, references: Mapping[str, str]) -> str | None:
 
 
 def compare(
-    sources: Iterable[str], kept: Mapping[str, str], heard: Mapping[str, str], references: Mapping[str, str]
-) -> Comparison:
+    sources: Iterable[str], kept: Mapping[str, str], transcribed: Mapping[str, str], references: Mapping[str, str]
+) -> TranscriptErrors:
     """Compare transcripts with references.
 
     Args:
         sources: All recordings.
-        kept: Recording -> transcripts of its kept clips, one after another.
-        heard: Recording -> transcripts of all its clips.
+        kept: Recording -> transcripts of its kept clips, joined.
+        transcribed: Recording -> transcripts of all its clips.
         references: Of ``read_references``.
 
     Raises:
         ManifestError: If no recording has a reference.
+        MissingExtra: If jiwer is not installed.
     """
-    of_kept = of_heard = of_all = Errors()
+    of_kept = of_transcribed = of_all = WordErrors()
     compared = []
     for source in sources:
         reference = find_reference(source, references)
         if reference is None or not (words := len(spoken_words(reference))):
             continue
-        wrong = word_errors(reference, heard.get(source, ""))
+        wrong = word_errors(reference, transcribed.get(source, ""))
         of_all = of_all.plus(words, wrong)
-        if source in heard:
-            of_heard = of_heard.plus(words, wrong)
+        if source in transcribed:
+            of_transcribed = of_transcribed.plus(words, wrong)
         if source in kept:
             wrong = word_errors(reference, kept[source])
             of_kept = of_kept.plus(words, wrong)
-            compared.append(Compared(source, reference, kept[source], words, wrong))
+            compared.append(RecordingErrors(source, reference, kept[source], words, wrong))
     if not of_all.recordings:
         raise ManifestError("none of the references names a recording: names are paths in RAW, with or without suffix")
     compared.sort(key=lambda one: (-one.wrong / one.words, one.source))
-    return Comparison(of_kept, of_heard, of_all, [one for one in compared[:20] if one.wrong])
+    return TranscriptErrors(of_kept, of_transcribed, of_all, [one for one in compared[:20] if one.wrong])
 
 
 def spoken_words(text: str) -> list[str]:
@@ -173,15 +158,10 @@ def spoken_words(text: str) -> list[str]:
 
 
 def word_errors(reference: str, hypothesis: str) -> int:
-    """Fewest words to change, leave out and put in (Levenshtein's distance)."""
-    asked, got = spoken_words(reference), spoken_words(hypothesis)
-    known = {word: number for number, word in enumerate(dict.fromkeys([*asked, *got]))}
-    there = np.array([known[word] for word in got], int)
-    ramp = np.arange(len(got) + 1)
-    row = ramp
-    for number, word in enumerate(asked, 1):
-        changed = row[:-1] + (there != known[word])
-        best = np.minimum(changed, row[1:] + 1)
-        # Words put in: each costs one more than the word before it, a running minimum along the ramp.
-        row = np.minimum.accumulate(np.concatenate([[number], best]) - ramp) + ramp
-    return int(row[-1])
+    """Smallest number of words to substitute, delete and insert."""
+    try:
+        import jiwer
+    except ImportError as error:
+        raise MissingExtra("prepare", error) from error
+    found = jiwer.process_words(" ".join(spoken_words(reference)), " ".join(spoken_words(hypothesis)))
+    return found.substitutions + found.deletions + found.insertions

@@ -1,48 +1,334 @@
-"""The account of a preparation for people: ``report.html`` and ``data_card.md`` in the prepared folder."""
+"""The report of a preparation: ``report.html`` and ``data_card.md``, from one pass over the metadata.
+
+The page is one file without scripts that loads nothing; all names and texts are escaped.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import heapq
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from chelys.data.prepare import data_card, page
-from chelys.data.prepare.account import Account, gather
-from chelys.files import output_file
+import numpy as np
+import soundfile as sf
+
+from chelys.audio.io import to_bytes
+from chelys.data.prepare.metadata import ClipMetadata, RecordingMetadata, Statistics, read_clips, read_recordings
+from chelys.data.prepare.references import TranscriptErrors, compare, read_references
+from chelys.errors import OutputError
+from chelys.files import output_errors, write_bytes
+
+log = logging.getLogger(__name__)
 
 PAGE = "report.html"
 CARD = "data_card.md"
+UNKNOWN = "unknown"
+_SAMPLE = 100_000  # values of a measurement; a histogram of more looks the same
+_LISTED = 200  # unreadable recordings
+_SPEAKERS, _CARD_LINES = 30, 20
+_UNITS = {"seconds": "s", "loudness_db": "dB", "bandwidth_hz": "Hz", "snr_db": "dB", "reverberation_s": "s"}
+_WIDTH, _HEIGHT, _FOOT, _BARS = 320, 120, 18, 40
 
 
 class Report(NamedTuple):
-    """What was written.
-
-    Attributes:
-        page: The page, all in one file.
-        card: The data section of a model card.
-        account: What they say.
-    """
+    """Paths of the page and of the data card, and what they say."""
 
     page: Path
     card: Path
-    account: Account
+    summary: CorpusSummary
+
+
+class Values:
+    """Values of a measurement: all of them, or a uniform sample of very many."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.count = 0
+        self._sum = 0.0
+        self._values: list[float] = []
+        self._rng = np.random.default_rng(seed)
+
+    def add(self, value: float) -> None:
+        """Add one."""
+        self.count += 1
+        self._sum += value
+        if len(self._values) < _SAMPLE:
+            self._values.append(value)
+        elif (place := int(self._rng.integers(self.count))) < _SAMPLE:  # Vitter (1985), algorithm R
+            self._values[place] = value
+
+    @property
+    def mean(self) -> float:
+        """Of all of them."""
+        return self._sum / max(1, self.count)
+
+    def array(self) -> np.ndarray:
+        """The sample, ``(n,)``."""
+        return np.array(self._values)
+
+
+@dataclass
+class CorpusSummary:
+    """What became of the recordings.
+
+    Attributes:
+        statistics: Counts.
+        kept: Measurement -> its values among kept clips; ``seconds`` and ``confidence`` too.
+        dropped: The same of the others.
+        hours_of_speaker: Of kept clips.
+        hours_of_licence: Of kept clips.
+        hours_of_reason: Of dropped clips; a clip counts under each of its reasons.
+        unreadable: Some of the recordings that could not be read.
+        sample: Random kept clips, to listen to.
+        doubtful: Kept clips with the least confident transcripts.
+        words: In the transcripts of kept clips.
+        errors: Against references, if there are some.
+    """
+
+    statistics: Statistics = field(default_factory=Statistics)
+    kept: dict[str, Values] = field(default_factory=dict)
+    dropped: dict[str, Values] = field(default_factory=dict)
+    hours_of_speaker: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    hours_of_licence: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    hours_of_reason: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    unreadable: list[RecordingMetadata] = field(default_factory=list)
+    sample: list[ClipMetadata] = field(default_factory=list)
+    doubtful: list[ClipMetadata] = field(default_factory=list)
+    words: int = 0
+    errors: TranscriptErrors | None = None
+
+    @property
+    def speakers(self) -> int:
+        """How many are named."""
+        return len(self.hours_of_speaker.keys() - {UNKNOWN})
+
+    def count(self, clip: ClipMetadata, seed: int) -> None:
+        """Add a clip."""
+        self.statistics.clip(clip)
+        hours = clip.seconds / 3600
+        if clip.kept:
+            self.hours_of_speaker[clip.speaker or UNKNOWN] += hours
+            self.hours_of_licence[clip.licence or UNKNOWN] += hours
+            self.words += len((clip.text or "").split())
+        else:
+            for reason in clip.reasons:
+                self.hours_of_reason[reason] += hours
+        group = self.kept if clip.kept else self.dropped
+        for name, value in {"seconds": clip.seconds, "confidence": clip.confidence, **clip.measured}.items():
+            if isinstance(value, int | float) and np.isfinite(value):
+                group.setdefault(name, Values(seed)).add(float(value))
+
+
+def summarize(out: Path, *, references: Path | None = None, clips: int = 20, seed: int = 1) -> CorpusSummary:
+    """Read the metadata of a preparation; see ``write_report``.
+
+    Which clips are in the random sample depends on the seed and on their ids, not on their order.
+    """
+    summary = CorpusSummary()
+    given = None if references is None else read_references(references)
+    sources = []
+    for recording in read_recordings(out):
+        summary.statistics.recording(recording)
+        sources.append(recording.source)
+        if recording.status != "read" and len(summary.unreadable) < _LISTED:
+            summary.unreadable.append(recording)
+    texts: dict[str, list[str]] = defaultdict(list)
+    kept: dict[str, list[str]] = defaultdict(list)
+    sample: list[tuple[float, str, ClipMetadata]] = []
+    doubtful: list[tuple[float, str, ClipMetadata]] = []
+    for clip in read_clips(out):
+        summary.count(clip, seed)
+        if given is not None and clip.text:
+            texts[clip.source].append(clip.text)
+            if clip.kept:
+                kept[clip.source].append(clip.text)
+        if clip.kept:
+            number = int.from_bytes(hashlib.sha256(f"{seed}:{clip.id}".encode(errors="replace")).digest()[:8], "big")
+            _keep_smallest(sample, number, clip, clips)
+            if clip.confidence is not None:
+                _keep_smallest(doubtful, clip.confidence, clip, clips)
+    summary.sample, summary.doubtful = (
+        [clip for *_, clip in sorted(heap, key=lambda row: (-row[0], row[1]))] for heap in (sample, doubtful)
+    )
+    if given is not None:
+        joined = ({source: " ".join(parts) for source, parts in found.items()} for found in (kept, texts))
+        summary.errors = compare(sources, *joined, given)
+    return summary
+
+
+def _keep_smallest(heap: list[tuple[float, str, ClipMetadata]], value: float, clip: ClipMetadata, count: int) -> None:
+    row = (-value, clip.id, clip)
+    if len(heap) < count:
+        heapq.heappush(heap, row)
+    elif heap:
+        heapq.heappushpop(heap, row)
 
 
 def write_report(out: Path, *, references: Path | None = None, clips: int = 20, seed: int = 1) -> Report:
-    """Write both.
+    """Write page and card.
 
     Args:
         out: Folder that ``chelys data prepare`` wrote.
-        references: File of given transcripts (see ``references``), to count wrong words by.
-        clips: How many clips to draw at random for the page.
-        seed: Of the drawing.
+        references: File of reference transcripts (see ``references``), to count wrong words by.
+        clips: How many random clips to put into the page.
+        seed: Of the random choice.
 
     Raises:
-        ManifestError: If there is no ledger, or the references name none of its recordings.
+        ManifestError: If there is no metadata, or the references name none of its recordings.
         OutputError: If the folder cannot be written to.
     """
-    account = gather(out, references=references, clips=clips, seed=seed)
-    report = Report(out / PAGE, out / CARD, account)
-    for path, text in ((report.page, page.render(account, out)), (report.card, data_card.render(account, out))):
-        with output_file(path) as file:
-            file.write(text.encode("utf8", "backslashreplace"))  # names of files need not be UTF-8
+    summary = summarize(out, references=references, clips=clips, seed=seed)
+    report = Report(out / PAGE, out / CARD, summary)
+    for path, text in ((report.page, _page(summary, out)), (report.card, _card(summary, out))):
+        with output_errors(path):
+            write_bytes(path, text.encode("utf8", "backslashreplace"))  # names of files need not be UTF-8
     return report
+
+
+def _render(template: str, **values: Any) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("chelys.data.prepare", ""),
+        autoescape=template.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters["plain"] = plain
+    return environment.get_template(template).render(**values)
+
+
+def _page(summary: CorpusSummary, out: Path) -> str:
+    counts, errors, hours = summary.statistics, summary.errors, summary.hours_of_reason
+    return _render(
+        "report.html.j2",
+        name=out.resolve().name,
+        summary=summary,
+        figures={
+            "hours recorded": f"{counts.recorded_seconds / 3600:.2f}",
+            "hours kept": f"{counts.kept_seconds / 3600:.2f}",
+            "recordings": counts.recordings,
+            "unreadable": counts.unreadable,
+            "clips": counts.clips,
+            "clips kept": counts.kept,
+            "named speakers": summary.speakers,
+            "words": summary.words,
+        },
+        errors=errors and [
+            (what, e.recordings, e.words, e.wrong, f"{e.rate:.3f}")
+            for what, e in (
+                ("kept clips", errors.kept),
+                ("all transcripts", errors.transcribed),
+                ("all recordings; without a transcript every word is wrong", errors.all),
+            )
+        ],
+        worst=errors and [
+            (one.source, one.reference[:500], one.hypothesis[:500], f"{one.wrong}/{one.words}") for one in errors.worst
+        ],
+        reasons=[(r, count, f"{hours.get(r, 0.0):.2f}") for r, count in counts.reasons.most_common()],
+        histograms=[
+            histogram(_label(name), *(group.get(name, Values()).array() for group in (summary.kept, summary.dropped)),
+                      _UNITS.get(name, ""))
+            for name in dict.fromkeys([*summary.kept, *summary.dropped])
+        ],
+        licences=_ranked(summary.hours_of_licence, _SPEAKERS),
+        speakers=_ranked(summary.hours_of_speaker, _SPEAKERS),
+        player=lambda clip: _sound(clip, out),
+        unreadable=[(r.source, r.reason or "") for r in summary.unreadable],
+        more_unreadable=counts.unreadable - len(summary.unreadable),
+    )  # fmt: skip
+
+
+def _card(summary: CorpusSummary, out: Path) -> str:
+    confidence = summary.kept.get("confidence")
+    text = _render(
+        "data_card.md.j2",
+        name=out.resolve().name,
+        summary=summary,
+        counts=summary.statistics,
+        licences=_ranked(summary.hours_of_licence, _CARD_LINES),
+        speakers=_ranked(summary.hours_of_speaker, _CARD_LINES),
+        reasons=summary.hours_of_reason and _ranked(summary.hours_of_reason, _CARD_LINES),
+        confidence=None if confidence is None else confidence.mean,
+        found=summary.errors,
+    )
+    return text.rstrip() + "\n"
+
+
+def _ranked(hours: Mapping[str, float], most: int) -> tuple[list[tuple[str, str]], tuple[int, float] | None]:
+    """The largest with their hours, and number and hours of the rest."""
+    ranked = sorted(hours.items(), key=lambda pair: (-pair[1], pair[0]))
+    rest = ranked[most:]
+    shown = [(name, f"{value:.2f}") for name, value in ranked[:most]]
+    return shown, (len(rest), sum(value for _, value in rest)) if rest else None
+
+
+def _label(name: str) -> str:
+    return re.sub(r"_(db|hz|s)$", "", name).replace("_", " ")
+
+
+def histogram(title: str, kept: np.ndarray, dropped: np.ndarray, unit: str = "") -> dict[str, Any]:
+    """Bars of two groups, dropped above kept, for the page; the outermost 0.5 % of each side is put at the edge.
+
+    Args:
+        title: Of the picture.
+        kept: Values, ``(n,)``.
+        dropped: Values of the other group.
+        unit: Of the values.
+    """
+    values = np.concatenate([kept, dropped])
+    low, high = (float(edge) for edge in np.percentile(values, [0.5, 99.5])) if len(values) else (0.0, 1.0)
+    if high <= low:
+        low, high = low - 0.5, low + 0.5
+    edges = np.linspace(low, high, _BARS + 1)
+    groups = {"kept": kept, "dropped": dropped}
+    counts = {name: np.histogram(np.clip(group, low, high), edges)[0] for name, group in groups.items()}
+    most = max(1, int(sum(counts.values()).max()))
+    bars = []
+    for place in range(_BARS):
+        top = float(_HEIGHT)
+        for name, group in counts.items():
+            height = group[place] / most * _HEIGHT
+            top -= height
+            if height:
+                bars.append((name, place * _WIDTH / _BARS, top, height))
+    ticks = [
+        (x, anchor, f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}")
+        for x, anchor, value in ((0, "start", low), (_WIDTH / 2, "middle", (low + high) / 2), (_WIDTH, "end", high))
+    ]
+    return {"label": f"{title} ({unit})" if unit else title, "bars": bars, "ticks": ticks, "bar": _WIDTH / _BARS - 1,
+            "width": _WIDTH, "height": _HEIGHT, "foot": _FOOT}  # fmt: skip
+
+
+def _sound(clip: ClipMetadata, out: Path) -> str:
+    """The clip's sound as a data URL, so that the page can be sent by itself; or why there is none."""
+    try:
+        if clip.audio is None:
+            return "none"
+        path = (out / clip.audio).resolve()
+        if not path.is_relative_to(out.resolve()):  # metadata from elsewhere must not show files of this machine
+            return "outside"
+        with sf.SoundFile(path) as file:
+            rate = file.samplerate
+            file.seek(round(clip.audio_start * rate))
+            samples = file.read(round((clip.audio_end - clip.audio_start) * rate), dtype="float32", always_2d=True)
+        waveform = np.ascontiguousarray(samples.mean(axis=1))
+        try:
+            kind, data = "mpeg", to_bytes(waveform, rate, "mp3")
+        except OutputError:  # MP3 knows nine rates
+            kind, data = "wav", to_bytes(waveform, rate, "wav")
+    except (sf.SoundFileError, OSError, ValueError) as error:
+        log.warning("no sound of %s in the report: %s", clip.id, error)
+        return "cannot be read"
+    return f"data:audio/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def plain(text: str) -> str:
+    """A name as Markdown shows it: on one line, with its special characters escaped."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|&~$:@-])", r"\\\1", " ".join(text.split()))

@@ -1,29 +1,34 @@
-"""What is said, by a transcriber: faster-whisper, or any object with the same two methods."""
+"""Transcripts and word times: faster-whisper (extra ``prepare``), or any object with the same two methods.
+
+A clip is never longer than Whisper's window of 30 s, so each is read in one pass: several hypotheses of one beam
+search, in batches, without the window loop and random retries of the package's own ``transcribe``.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import soxr
 
-from chelys.data.prepare.blocks import Draft, sounds
-from chelys.data.prepare.named import named
-from chelys.data.prepare.work import Item, Row, Store
-from chelys.errors import ConfigError
+from chelys.data.prepare.work import ClipRecord, ClipStage, Item, Row, Store, find_object, read_block
+from chelys.deprecation import renamed_names
+from chelys.errors import ConfigError, MissingExtra
 
 RATE = 16_000  # Hz
+__getattr__ = renamed_names(__name__, {"Heard": f"{__name__}.Transcription"})
+_BATCH = 8  # clips; more are no faster on a CPU
+_WINDOW = 3000  # frames of 10 ms
+_OPENING, _CLOSING = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # goes with the next word, and with the one before
 
 
 class Candidate(NamedTuple):
-    """One way to read a clip.
-
-    Attributes:
-        text: The words.
-        confidence: 0 to 1.
-    """
+    """One transcript of a clip, and its confidence, 0 to 1."""
 
     text: str
     confidence: float
@@ -37,8 +42,8 @@ class Word(NamedTuple):
     end: float
 
 
-class Heard(NamedTuple):
-    """What was made of a clip.
+class Transcription(NamedTuple):
+    """What a transcriber makes of a clip.
 
     Attributes:
         candidates: Best first; may be empty.
@@ -50,10 +55,10 @@ class Heard(NamedTuple):
 
 
 class Transcriber(Protocol):
-    """Writes down speech. The same clips in the same order always give the same."""
+    """Transcribes speech; deterministic."""
 
-    def transcribe(self, clips: list[np.ndarray]) -> list[Heard]:
-        """Write down clips ``(n,)`` at 16 kHz."""
+    def transcribe(self, clips: list[np.ndarray]) -> list[Transcription]:
+        """Transcribe clips ``(n,)`` at 16 kHz."""
         ...
 
     def align(self, clips: list[np.ndarray], texts: list[str]) -> list[list[Word]]:
@@ -63,88 +68,216 @@ class Transcriber(Protocol):
 
 @dataclass(frozen=True)
 class TranscribeSettings:
-    """Who writes down, and how.
+    """The transcriber and its options.
 
     Attributes:
         transcriber: ``package.module:function`` that makes a ``Transcriber`` of these settings.
         model: Name of a published Whisper model, or the folder of a converted one.
         language: Code of the language; None lets the model guess, clip by clip.
-        candidates: How many to keep.
-        beam: Width of the search.
-        compute: Number format of the weights, as CTranslate2 calls it.
+        candidates: How many transcripts to keep.
+        beam_size: Of the search.
+        compute_type: Number format of the weights, as CTranslate2 calls it.
         device: ``cpu``, ``cuda`` or ``auto``.
     """
 
-    transcriber: str = "chelys.data.prepare.whisper:FasterWhisper"
+    RENAMED: ClassVar[dict[str, str | None]] = {"beam": "beam_size", "compute": "compute_type"}
+
+    transcriber: str = "chelys.data.prepare.transcribe:FasterWhisper"
     model: str = "base"
     language: str | None = "en"
     candidates: int = 3
-    beam: int = 5
-    compute: str = "int8"
+    beam_size: int = 5
+    compute_type: str = "int8"
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.candidates <= self.beam:
+        if not 1 <= self.candidates <= self.beam_size:
             raise ConfigError(
-                f"transcribe.candidates is {self.candidates}: it must be 1 to transcribe.beam, {self.beam}"
+                f"transcribe.candidates is {self.candidates}: it must be 1 to transcribe.beam_size, {self.beam_size}"
             )
 
 
 @lru_cache(1)
-def transcriber(settings: TranscribeSettings) -> Transcriber:
+def load_transcriber(settings: TranscribeSettings) -> Transcriber:
     """The transcriber of this process, loaded once."""
-    return named(settings.transcriber)(settings)
-
-
-def check(settings: TranscribeSettings) -> None:
-    """Find out cheaply whether the transcriber can be had, if it can tell.
-
-    Raises:
-        UserError: If not.
-    """
-    make = named(settings.transcriber)
-    if hasattr(make, "check"):
-        make.check(settings)
-
-
-def heard_at_16k(item: Item, store: Store) -> list[np.ndarray]:
-    """Sound of a block's clips, as a transcriber listens."""
-    return [soxr.resample(audio, rate, RATE) if rate != RATE else audio for audio, rate in sounds(item, store)]
+    return find_object(settings.transcriber)(settings)
 
 
 @dataclass(frozen=True)
-class Transcribe:
-    """The stage; it writes down only what keeps the rules so far."""
-
+class _TranscriberStage(ClipStage):
     settings: TranscribeSettings = TranscribeSettings()
+
+    def check(self) -> None:
+        """See ``Stage``; a transcriber may have a cheap ``check`` of its own."""
+        make = find_object(self.settings.transcriber)
+        if hasattr(make, "check"):
+            make.check(self.settings)
+
+    def _clips(self, item: Item, store: Store) -> list[np.ndarray]:
+        return [soxr.resample(a, rate, RATE) if rate != RATE else a for a, rate in read_block(item, store)]
+
+
+@dataclass(frozen=True)
+class Transcribe(_TranscriberStage):
+    """The stage that finds the words, only of clips that pass the rules so far."""
+
     name: str = "transcribe"
     version: int = 1
 
-    def check(self) -> None:
-        """See ``Stage``."""
-        check(self.settings)
-
-    def wants(self, draft: Draft) -> bool:
-        """Clips that are not dropped already."""
-        return not draft.clip.reasons
-
-    def asks(self, draft: Draft) -> Any:
-        """Nothing but the sound."""
-        return None
-
     def work(self, item: Item, store: Store) -> list[Row]:
-        """Write down a block."""
+        """Transcribe a block."""
         rows = []
-        for heard in transcriber(self.settings).transcribe(heard_at_16k(item, store)):
-            candidates = [{"text": c.text.strip(), "confidence": round(c.confidence, 4)} for c in heard.candidates]
-            no_speech = None if heard.no_speech is None else round(heard.no_speech, 4)
+        for found in load_transcriber(self.settings).transcribe(self._clips(item, store)):
+            candidates = [{"text": c.text.strip(), "confidence": round(c.confidence, 4)} for c in found.candidates]
+            no_speech = None if found.no_speech is None else round(found.no_speech, 4)
             rows.append({"candidates": candidates, "no_speech": no_speech})
         return rows
 
-    def merge(self, draft: Draft) -> None:
-        """See ``BlockStage``."""
-        row, clip = draft.rows[self.name], draft.clip
+    def merge(self, record: ClipRecord) -> None:
+        """See ``ClipStage``."""
+        row, clip = record.rows[self.name], record.clip
         clip.candidates = row["candidates"]
         clip.text = clip.candidates[0]["text"] if clip.candidates else ""
         clip.confidence = clip.candidates[0]["confidence"] if clip.candidates else 0.0
         clip.measured["no_speech"] = row["no_speech"]
+
+
+@dataclass(frozen=True)
+class Align(_TranscriberStage):
+    """The stage that finds the time of each word of the best transcript, by the transcriber's own attention."""
+
+    name: str = "align"
+    version: int = 1
+
+    def wants(self, record: ClipRecord) -> bool:
+        """See ``ClipStage``."""
+        return bool(record.clip.text) and not record.clip.reasons
+
+    def depends_on(self, record: ClipRecord) -> Any:
+        """The words."""
+        return record.clip.text
+
+    def work(self, item: Item, store: Store) -> list[Row]:
+        """Align a block."""
+        found = load_transcriber(self.settings).align(self._clips(item, store), item.content["asked"])
+        return [{"words": [[w.word, round(w.start, 2), round(w.end, 2)] for w in words]} for words in found]
+
+    def merge(self, record: ClipRecord) -> None:
+        """See ``ClipStage``."""
+        record.clip.words = record.rows[self.name]["words"]
+
+
+# ---- faster-whisper -------------------------------------------------------------------------------------------------
+
+
+class FasterWhisper:
+    """See ``Transcriber``."""
+
+    def __init__(self, settings: TranscribeSettings) -> None:
+        self.check(settings)
+        from faster_whisper import WhisperModel
+
+        self.settings = settings
+        try:
+            self.model = WhisperModel(settings.model, device=settings.device, compute_type=settings.compute_type)
+        except Exception as error:  # of the file system, of CTranslate2
+            raise _unusable(settings, error) from error
+
+    @staticmethod
+    def check(settings: TranscribeSettings) -> None:
+        """Make sure that package and model are there; a published model is downloaded if missing.
+
+        Raises:
+            MissingExtra: If the package is not installed.
+            ConfigError: If there is no such model.
+        """
+        if find_spec("faster_whisper") is None:
+            raise MissingExtra("prepare", ImportError("faster-whisper", name="faster-whisper"))
+        if (folder := Path(settings.model)).is_dir():
+            if not (folder / "model.bin").is_file():
+                raise _unusable(settings, FileNotFoundError("it has no model.bin"))
+            return
+        from faster_whisper.utils import download_model
+
+        try:
+            download_model(settings.model)
+        except Exception as error:  # of the hub, of the network
+            raise _unusable(settings, error) from error
+
+    def transcribe(self, clips: list[np.ndarray]) -> list[Transcription]:
+        """See ``Transcriber``."""
+        batches = (clips[first : first + _BATCH] for first in range(0, len(clips), _BATCH))
+        return [found for batch in batches for found in self._transcribe(batch)]
+
+    def _transcribe(self, clips: list[np.ndarray]) -> list[Transcription]:
+        encoded = self._encode(clips)
+        tokenizers = self._tokenizers(encoded, len(clips))
+        results = self.model.model.generate(
+            encoded,
+            [[*tokenizer.sot_sequence, tokenizer.no_timestamps] for tokenizer in tokenizers],
+            beam_size=self.settings.beam_size,
+            num_hypotheses=self.settings.candidates,
+            return_scores=True,
+            return_no_speech_prob=True,
+        )
+        found = []
+        for result, tokenizer in zip(results, tokenizers, strict=True):
+            candidates: dict[str, Candidate] = {}
+            for tokens, score in zip(result.sequences_ids, result.scores, strict=True):
+                text = tokenizer.decode(tokens).strip()  # hypotheses may differ in tokens that are not shown
+                candidates.setdefault(text, Candidate(text, min(1.0, math.exp(score))))  # the score is a mean of tokens
+            found.append(Transcription(list(candidates.values()), result.no_speech_prob))
+        return found
+
+    def align(self, clips: list[np.ndarray], texts: list[str]) -> list[list[Word]]:
+        """See ``Transcriber``."""
+        out = []
+        for clip, text in zip(clips, texts, strict=True):
+            encoded = self._encode([clip])  # one at a time: the words of a batch must be of one language and length
+            (tokenizer,) = self._tokenizers(encoded, 1)
+            frames = min(_WINDOW, max(2, len(clip) // 160))
+            (words,) = self.model.find_alignment(tokenizer, [tokenizer.encode(" " + text.strip())], encoded, frames)
+            out.append(_join_punctuation([Word(w["word"], float(w["start"]), float(w["end"])) for w in words]))
+        return out
+
+    def _encode(self, clips: list[np.ndarray]) -> Any:
+        # The extractor's padding gives one frame too many.
+        mels = [self.model.feature_extractor(clip)[:, :-1][:, :_WINDOW] for clip in clips]
+        return self.model.encode(np.stack([np.pad(mel, ((0, 0), (0, _WINDOW - mel.shape[1]))) for mel in mels]))
+
+    def _tokenizers(self, encoded: Any, count: int) -> list[Any]:
+        from faster_whisper.tokenizer import Tokenizer
+
+        multilingual = self.model.model.is_multilingual
+        if self.settings.language is not None or not multilingual:
+            languages = [self.settings.language or "en"] * count
+        else:
+            languages = [guesses[0][0].strip("<|>") for guesses in self.model.model.detect_language(encoded)]
+        return [Tokenizer(self.model.hf_tokenizer, multilingual, "transcribe", language) for language in languages]
+
+
+def _unusable(settings: TranscribeSettings, error: Exception) -> ConfigError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return ConfigError(
+        f"cannot load the Whisper model {settings.model!r} ({reason}): name a published one, or the folder of a"
+        " converted one, with transcribe.model"
+    )
+
+
+def _join_punctuation(words: list[Word]) -> list[Word]:
+    """Attach punctuation to the word before, or to the next one if it opens a bracket or a quotation."""
+    out: list[Word] = []
+    opening = ""
+    for word, start, end in words:
+        bare = word.strip()
+        if not bare:
+            continue
+        begins = word.startswith(" ") or not out  # a quotation mark looks the same at both ends
+        if begins and all(character in _OPENING for character in bare):
+            opening += bare
+        elif out and all(character in _CLOSING for character in bare):
+            out[-1] = out[-1]._replace(word=out[-1].word + bare)
+        else:
+            out.append(Word(opening + bare, start, end))
+            opening = ""
+    return out
