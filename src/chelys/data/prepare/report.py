@@ -157,8 +157,8 @@ def summarize(out: Path, *, references: Path | None = None, clips: int = 20, see
         [clip for *_, clip in sorted(heap, key=lambda row: (-row[0], row[1]))] for heap in (sample, doubtful)
     )
     if given is not None:
-        joined = ({source: " ".join(parts) for source, parts in found.items()} for found in (kept, texts))
-        summary.errors = compare(sources, *joined, given)
+        of_kept, of_all = ({source: " ".join(parts) for source, parts in found.items()} for found in (kept, texts))
+        summary.errors = compare(sources, of_kept, of_all, given)
     return summary
 
 
@@ -233,7 +233,7 @@ def _page(summary: CorpusSummary, out: Path) -> str:
         ],
         reasons=[(r, count, f"{hours.get(r, 0.0):.2f}") for r, count in counts.reasons.most_common()],
         histograms=[
-            histogram(_label(name), *(group.get(name, Values()).array() for group in (summary.kept, summary.dropped)),
+            histogram(_label(name), _array(summary.kept, name), _array(summary.dropped, name),
                       _UNITS.get(name, ""))
             for name in dict.fromkeys([*summary.kept, *summary.dropped])
         ],
@@ -269,6 +269,10 @@ def _ranked(hours: Mapping[str, float], most: int) -> tuple[list[tuple[str, str]
     return shown, (len(rest), sum(value for _, value in rest)) if rest else None
 
 
+def _array(group: Mapping[str, Values], name: str) -> np.ndarray:
+    return group[name].array() if name in group else np.zeros(0)
+
+
 def _label(name: str) -> str:
     return re.sub(r"_(db|hz|s)$", "", name).replace("_", " ")
 
@@ -289,7 +293,7 @@ def histogram(title: str, kept: np.ndarray, dropped: np.ndarray, unit: str = "")
     edges = np.linspace(low, high, _BARS + 1)
     groups = {"kept": kept, "dropped": dropped}
     counts = {name: np.histogram(np.clip(group, low, high), edges)[0] for name, group in groups.items()}
-    most = max(1, int(sum(counts.values()).max()))
+    most = max(1, int((counts["kept"] + counts["dropped"]).max()))
     bars = []
     for place in range(_BARS):
         top = float(_HEIGHT)
