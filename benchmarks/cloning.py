@@ -25,7 +25,7 @@ from speak_sentences import spoken
 
 import chelys
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.data.prepare.stream import open_stream
+from chelys.audio.stream import open_audio
 from chelys.inference.synthesizer import Synthesizer
 
 HERE = Path(__file__).parent
@@ -43,12 +43,12 @@ def named(argument: str) -> tuple[str, Path]:
 def beginning(path: Path) -> np.ndarray:
     """The first six seconds of a recording, ``(n,)`` at 24 kHz."""
     pieces: list[np.ndarray] = []
-    with open_stream(path) as stream:
+    with open_audio(path) as stream:
         for block in stream.blocks():
             pieces.append(block)
-            if sum(map(len, pieces)) >= SECONDS * stream.rate:
+            if sum(map(len, pieces)) >= SECONDS * stream.sample_rate:
                 break
-        audio = soxr.resample(np.concatenate(pieces), stream.rate, OUTPUT_RATE)
+        audio = soxr.resample(np.concatenate(pieces), stream.sample_rate, OUTPUT_RATE)
     return audio[: int(SECONDS * OUTPUT_RATE)]
 
 

@@ -29,12 +29,12 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from chelys.audio.stream import open_audio
 from chelys.config import from_mapping
 from chelys.data.prepare.engine import Local
 from chelys.data.prepare.metadata import ClipMetadata, read_clips
 from chelys.data.prepare.pipeline import STAGES, PrepareSettings, prepare
 from chelys.data.prepare.report import write_report
-from chelys.data.prepare.stream import open_stream
 
 sys.path.append(str(Path(__file__).parents[1] / "tools" / "clip_classifier"))
 
@@ -113,8 +113,8 @@ class Placed(NamedTuple):
 
 def load(path: Path) -> np.ndarray:
     """A prompt, its own silence cut off, at ``RATE``; ``(n,)``."""
-    with open_stream(path) as stream:
-        audio = soxr.resample(np.concatenate(list(stream.blocks())), stream.rate, RATE)
+    with open_audio(path) as stream:
+        audio = soxr.resample(np.concatenate(list(stream.blocks())), stream.sample_rate, RATE)
     levels = np.abs(audio) > 0.01 * np.abs(audio).max()
     first, last = np.flatnonzero(levels)[[0, -1]]
     return audio[first : last + 1].astype(np.float32)

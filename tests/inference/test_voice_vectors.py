@@ -13,7 +13,7 @@ from torch import Tensor
 
 from chelys.audio.mel import PUBLISHED_MEL_RANGE
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.audio.resample import resample
+from chelys.audio.resample import sinc_resample
 from chelys.errors import VoiceError
 from chelys.inference.voice import Voice, make_voice
 from chelys.inference.voice_vectors import at_rate, leveled, pieces_of, shared_vectors
@@ -88,7 +88,7 @@ def test_reference_vectors_are_those_of_the_original(networks: tuple[Autoregress
     heard = [padded(clips[0][first:], SIX_SECONDS), padded(clips[1], SIX_SECONDS), padded(clips[2][last:], SIX_SECONDS)]
     vectors = [decoder.condition(code_mel(wave)) for wave in heard]
     torch.testing.assert_close(voice.autoregressive, sum(vectors)[0] / 3)
-    waves = [resample(torch.from_numpy(clip)[None], RATE, 24_000)[0].numpy() for clip in clips]
+    waves = [sinc_resample(torch.from_numpy(clip)[None], RATE, 24_000)[0].numpy() for clip in clips]
     mels = [diffusion_mel(padded(wave, FOUR_SECONDS)) for wave in waves]
     assert [mel.shape for mel in mels] == [(1, 100, 401)] * 3
     embedded = torch.cat([renderer.contextual_embedder(mel) for mel in mels], dim=2)
@@ -163,7 +163,7 @@ def test_a_voice_carries_its_clips_at_24_khz_and_16_bits(make: Any) -> None:
     voice = make(clip, speech(10.0, 1))
     assert [len(kept) for kept in voice.clips] == [3 * OUTPUT_RATE, 9 * OUTPUT_RATE]
     assert all(kept.dtype == np.int16 for kept in voice.clips) and voice.info["seconds"] == 13.0
-    expected = resample(torch.from_numpy(clip)[None], RATE, OUTPUT_RATE)[0].numpy()
+    expected = sinc_resample(torch.from_numpy(clip)[None], RATE, OUTPUT_RATE)[0].numpy()
     np.testing.assert_allclose(voice.waves[0], expected.clip(-1, 1), atol=2 / 32767)
     assert make(clip, kept_seconds=0).clips == ()
 
@@ -200,7 +200,7 @@ def test_the_shared_front_end_takes_clips_of_another_rate(networks: tuple[Autore
         return shared_vectors([wave], decoder, networks[1], PUBLISHED_MEL_RANGE)
 
     clip = speech(2.0)
-    wave = resample(torch.from_numpy(clip)[None], RATE, OUTPUT_RATE)[0].numpy()
+    wave = sinc_resample(torch.from_numpy(clip)[None], RATE, OUTPUT_RATE)[0].numpy()
     voices = [
         make_voice([audio], rate, hear(at_rate(audio, rate, OUTPUT_RATE)), **settings)
         for audio, rate in ((clip, RATE), (wave, OUTPUT_RATE))

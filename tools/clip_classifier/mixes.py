@@ -170,13 +170,7 @@ def _is_held_out(utterance: Utterance) -> bool:
 
 def _read(utterance: Utterance) -> np.ndarray:
     """Samples of a clip, ``(n,)`` int16 at 24 kHz."""
-    with sf.SoundFile(utterance.audio) as file:
-        rate = file.samplerate
-        file.seek(round(utterance.start * rate))
-        wave = file.read(-1 if utterance.end is None else round((utterance.end - utterance.start) * rate), "float32")
-    mono = wave if wave.ndim == 1 else wave.mean(1)
-    if rate != OUTPUT_RATE:
-        mono = soxr.resample(mono, rate, OUTPUT_RATE)
+    mono = read(utterance.audio, OUTPUT_RATE, start=utterance.start, end=utterance.end)
     return (np.clip(mono, -1, 1) * 32767).astype(np.int16)
 
 

@@ -1,6 +1,6 @@
-"""Recordings in, speech out: read any sound file as mono at one rate, write whole files or growing streams.
+"""Audio files in and out: whole recordings, or parts of them, as arrays; files written whole, or while they grow.
 
-A file appears under its name only when it is complete: it is written beside it under a passing name first.
+n samples.
 """
 
 from __future__ import annotations
@@ -8,81 +8,152 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile as sf
 import soxr
 
-from chelys.audio.decode import READABLE, decode
-from chelys.audio.output import FORMATS, WholeFile, check_output
-from chelys.audio.wav_stream import WavStream, checked, to_pcm
-from chelys.errors import AudioError, OutputError, VoiceError
+from chelys.audio.stream import AudioStream, Source, open_audio
+from chelys.errors import AudioError, MissingExtra, OutputError, VoiceError
+from chelys.files import atomic_file, output_errors, output_file
 
-__all__ = ["FORMATS", "WavStream", "check_output", "clip_paths", "read", "read_clips"]
-__all__ += ["to_bytes", "to_pcm", "write", "write_stdout"]
+READABLE = "wav, flac, ogg or mp3"
 
 #: What a folder of clips is searched for.
 CLIP_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .m4a .aac".split())
 MIN_CLIP_SECONDS = 0.5
 MIN_CLIP_PEAK = 1e-3
 MIN_CLIP_RMS = 1e-4
+#: Longest recording that is read into memory at once, seconds: 2 GB at 48 kHz.
+MAX_SECONDS = 3 * 3600.0
 
-_SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; a header outside of it is damaged, and resampling it would fill memory
-_BLOCK = 1 << 14  # samples: libvorbis overflows the stack when it is handed minutes at once
+# ---- reading --------------------------------------------------------------------------------------------------------
 
 
-def read(path: str | Path, rate: int, *, reference: bool = False) -> np.ndarray:
-    """A recording as one channel at the wanted rate.
+def decode(
+    source: Source, *, start: float = 0.0, end: float | None = None, max_seconds: float = MAX_SECONDS
+) -> tuple[np.ndarray, int]:
+    """A recording, or a part of it, at its own sample rate.
 
     Args:
-        path: Whatever libsndfile reads (wav, flac, ogg, opus, mp3, aiff ...); with ffmpeg also m4a and its like.
-        rate: Wanted sample rate, Hz.
-        reference: Read as the published system did, which drops all channels of a wav but the first, resamples wavs
-            with a short filter and clips to [-1, 1].
+        source: A file, or the bytes of one.
+        start: Where the part begins, seconds.
+        end: Where it ends, seconds; None is the end of the file.
+        max_seconds: A longer part is refused, as soon as it is seen to be longer.
 
     Returns:
-        Mean of the channels, float32, ``(n,)``, n > 0.
+        Mono, float32, ``(n,)``; the sample rate, Hz.
 
     Raises:
-        AudioError: If there is no such file, it is not audio or damaged, or it holds no usable samples.
+        AudioError: As ``open_audio``, or if the part is damaged or too long.
+        MissingExtra: As ``open_audio``.
+        OSError: As ``open_audio``.
     """
-    source = Path(path)
-    size = _size_of_file(source)
-    if not size:
-        raise AudioError(f"{source} is empty (0 bytes): give a {READABLE} file")
-    published_wav = reference and source.suffix.lower() == ".wav"
-    audio, source_rate = decode(source, first_channel=published_wav)
-    if source_rate not in _SAMPLE_RATES:
-        raise AudioError(f"{source} claims a sample rate of {source_rate} Hz: 1000 to 1000000 Hz can be read")
-    if not np.isfinite(audio).all():
-        raise AudioError(f"{source} holds samples that are not finite numbers (NaN or infinity): export it again")
+    with open_audio(source) as stream:
+        return _read_part(stream, start, end, max_seconds), stream.sample_rate
+
+
+def _read_part(stream: AudioStream, start: float, end: float | None, max_seconds: float) -> np.ndarray:
+    rate = stream.sample_rate
+    first = round(start * rate)
+    limit = first + round(max_seconds * rate)
+    last = limit + 1 if end is None else round(end * rate)
+    samples = stream.read(first, min(max(last, first), limit + 1))
+    if len(samples) > limit - first:
+        raise AudioError(f"lasts more than {max_seconds:g} s: cut it, or give its parts one by one")
+    return samples
+
+
+def read(
+    path: str | Path,
+    rate: int,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    max_seconds: float = MAX_SECONDS,
+    first_channel: bool = False,
+    resampler: Callable[[np.ndarray, int, int], np.ndarray] | None = None,
+) -> np.ndarray:
+    """A user's recording at the wanted sample rate.
+
+    Args:
+        path: A file.
+        rate: Wanted sample rate, Hz.
+        start: See ``decode``.
+        end: See ``decode``.
+        max_seconds: See ``decode``.
+        first_channel: Take the first channel alone in place of a mix of all.
+        resampler: In place of ``resample``.
+
+    Returns:
+        Mono, float32, ``(n,)``, n > 0.
+
+    Raises:
+        AudioError: If there is no such file, it is not audio, damaged or too long, or it holds no samples; one line.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with open_audio(path, first_channel=first_channel) as stream:
+            samples, source_rate = _read_part(stream, start, end, max_seconds), stream.sample_rate
+    except MissingExtra as error:
+        raise AudioError(
+            f"{path} cannot be read without PyAV: pip install 'chelys[media]', or convert it to {READABLE}"
+        ) from error
+    except AudioError as error:
+        raise AudioError(f"{path} {error}: give a {READABLE} file") from error
+    except OSError as error:
+        raise AudioError(f"cannot read {path}: {error.strerror or error}") from error
     if source_rate != rate:
-        audio = (_resample_as_published if published_wav else _resample)(audio, source_rate, rate)
-    if not len(audio):
-        raise AudioError(f"{source} holds no samples: give a recording with sound in it")
-    if reference:
-        audio = np.clip(audio, -1.0, 1.0)
-    return np.ascontiguousarray(audio, dtype=np.float32)
+        samples = (resampler or resample)(samples, source_rate, rate)
+    if not len(samples):
+        raise AudioError(f"{path} holds no samples: give a recording with sound in it")
+    return np.ascontiguousarray(samples, dtype=np.float32)
 
 
-def _resample(audio: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
-    return soxr.resample(audio, source_rate, rate, quality="HQ")
+def duration(path: Path) -> float:
+    """Length of a recording in seconds: by its header where that can be believed, by its samples otherwise.
+
+    Raises:
+        AudioError: As ``open_audio``, or if it is damaged.
+        MissingExtra: As ``open_audio``.
+        OSError: As ``open_audio``.
+    """
+    with open_audio(path) as stream:
+        seconds = stream.frames / stream.sample_rate
+        if 0 < seconds < 24 * 3600:
+            return seconds
+        count = sum(len(block) for block in stream.blocks())
+        if stream.damage and not stream.truncated:
+            raise AudioError(stream.damage)
+        return count / stream.sample_rate
 
 
-def _resample_as_published(audio: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
-    import torch  # here: who only writes or asks for help does not wait a second for it
-
-    from chelys.audio.resample import can_resample, resample
-
-    if not can_resample(source_rate, rate):
-        return _resample(audio, source_rate, rate)
-    return resample(torch.from_numpy(audio)[None], source_rate, rate)[0].numpy()
+def resample(audio: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
+    """Samples ``(n,)`` at another rate."""
+    return audio if source_rate == rate else soxr.resample(audio, source_rate, rate, quality="HQ")
 
 
-def _size_of_file(path: Path) -> int:
+class Resampler:
+    """Blocks at one rate to blocks at another; the same blocks always give the same samples."""
+
+    def __init__(self, source_rate: int, rate: int) -> None:
+        self._stream = soxr.ResampleStream(source_rate, rate, 1) if source_rate != rate else None
+
+    def __call__(self, block: np.ndarray, *, last: bool = False) -> np.ndarray:
+        """The next block ``(n,)``."""
+        return block if self._stream is None else self._stream.resample_chunk(block, last=last)
+
+
+def _check_file(path: Path) -> None:
     try:
         status = path.stat()
     except FileNotFoundError as error:
@@ -95,11 +166,15 @@ def _size_of_file(path: Path) -> int:
         raise AudioError(f"{path} is not a regular file: give a {READABLE} file")
     if not os.access(path, os.R_OK):
         raise AudioError(f"cannot read {path}: permission denied")
-    return status.st_size
+    if not status.st_size:
+        raise AudioError(f"{path} is empty (0 bytes): give a {READABLE} file")
+
+
+# ---- clips of a voice -----------------------------------------------------------------------------------------------
 
 
 def clip_paths(paths: Sequence[str | Path]) -> list[Path]:
-    """The clips that are meant by files and folders, a folder standing for the recordings in it, sorted by name.
+    """The clips that files and folders stand for; of a folder the recordings in it, sorted by name.
 
     Raises:
         VoiceError: If there are none.
@@ -118,13 +193,15 @@ def clip_paths(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def read_clips(paths: Sequence[str | Path], rate: int, *, reference: bool = False) -> list[np.ndarray]:
+def read_clips(
+    paths: Sequence[str | Path], rate: int, *, reader: Callable[[Path, int], np.ndarray] = read
+) -> list[np.ndarray]:
     """Clips to make a voice from.
 
     Args:
         paths: Files, or folders of them.
         rate: Wanted sample rate, Hz.
-        reference: See ``read``.
+        reader: Reads one file at a rate.
 
     Returns:
         One float32 array ``(n,)`` for each clip.
@@ -135,16 +212,80 @@ def read_clips(paths: Sequence[str | Path], rate: int, *, reference: bool = Fals
     """
     clips = []
     for path in clip_paths(paths):
-        audio = read(path, rate, reference=reference)
-        seconds = len(audio) / rate
-        if seconds < MIN_CLIP_SECONDS:
-            raise AudioError(f"{path} lasts {seconds:.2f} s: a voice needs clips of at least {MIN_CLIP_SECONDS} s")
-        if np.abs(audio).max() < MIN_CLIP_PEAK or np.sqrt(np.mean(np.square(audio, dtype=np.float64))) < MIN_CLIP_RMS:
-            raise AudioError(
-                f"{path} is silent: a voice needs clips with a peak of at least {MIN_CLIP_PEAK} of full scale"
-            )
+        audio = reader(path, rate)
+        check_clip(audio, rate, path)
         clips.append(audio)
     return clips
+
+
+def check_clip(audio: np.ndarray, rate: int, name: str | Path) -> None:
+    """Refuse a clip that no voice can be made of.
+
+    Raises:
+        AudioError: If it is shorter than 0.5 s or silent.
+    """
+    seconds = len(audio) / rate
+    if seconds < MIN_CLIP_SECONDS:
+        raise AudioError(f"{name} lasts {seconds:.2f} s: a voice needs clips of at least {MIN_CLIP_SECONDS} s")
+    if np.abs(audio).max() < MIN_CLIP_PEAK or np.sqrt(np.mean(np.square(audio, dtype=np.float64))) < MIN_CLIP_RMS:
+        raise AudioError(f"{name} is silent: a voice needs clips with a peak of at least {MIN_CLIP_PEAK} of full scale")
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+#: Suffix without its dot -> libsndfile's container and coding.
+FORMATS: dict[str, tuple[str, str]] = {
+    "wav": ("WAV", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+}
+_UNKNOWN_SIZE = 0xFFFFFFFF
+_WRITE_BLOCK = 1 << 14  # samples: libvorbis overflows the stack when it is handed minutes at once
+
+
+def check_output(path: str | Path, formats: Sequence[str] = tuple(FORMATS)) -> str:
+    """Find out before any work is done whether a file can be written.
+
+    Args:
+        path: Where to.
+        formats: Those allowed.
+
+    Returns:
+        The format that the suffix names: a key of ``FORMATS``.
+
+    Raises:
+        OutputError: If the suffix is unknown or the place cannot be written to; nothing is left behind.
+    """
+    name = Path(path).suffix.lower().removeprefix(".")
+    choice = f"choose one of {', '.join('.' + known for known in formats)}"
+    try:
+        target = Path(os.path.realpath(path))
+        mode = _mode(target)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise OutputError(f"cannot write {path}: it is a folder; give a file such as {Path(path) / 'speech.wav'}")
+        if not name:
+            raise OutputError(f"cannot write {path}: it has no suffix; {choice}")
+        if name not in formats:
+            why = f"'.{name}' is not for streams" if name in FORMATS else f"unknown suffix '.{name}'"
+            raise OutputError(f"cannot write {path}: {why}; {choice}")
+        if not os.path.isdir(target.parent):
+            raise OutputError(f"cannot write {path}: there is no folder {target.parent}; make it first")
+        if mode is not None and not stat.S_ISREG(mode):  # renaming onto a device would replace the device
+            raise OutputError(f"cannot write {path}: it is not a regular file; use '-' to write to a pipe")
+        if mode is not None and not os.access(target, os.W_OK):
+            raise OutputError(f"cannot write {path}: permission denied; choose another file")
+        with tempfile.TemporaryFile(dir=target.parent):
+            return name
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def write(path: str | Path, audio: np.ndarray, rate: int) -> None:
@@ -159,7 +300,7 @@ def write(path: str | Path, audio: np.ndarray, rate: int) -> None:
         OutputError: If the suffix is unknown or the file cannot be written.
     """
     data = to_bytes(audio, rate, check_output(path))
-    with WholeFile(path) as file:
+    with output_file(path) as file:
         file.write(data)
 
 
@@ -177,18 +318,104 @@ def to_bytes(audio: np.ndarray, rate: int, format: str) -> bytes:
     if format not in FORMATS:
         raise OutputError(f"unknown format {format!r}: choose one of {', '.join(FORMATS)}")
     container, coding = FORMATS[format]
-    samples = to_pcm(audio) if coding == "PCM_16" else np.clip(checked(audio), -1, 1)
+    samples = to_pcm(audio) if coding == "PCM_16" else np.clip(_checked(audio), -1, 1)
     buffer = io.BytesIO()
     try:
         with sf.SoundFile(buffer, "w", samplerate=rate, channels=1, format=container, subtype=coding) as file:
-            for start in range(0, len(samples), _BLOCK):
-                file.write(samples[start : start + _BLOCK])
+            for start in range(0, len(samples), _WRITE_BLOCK):
+                file.write(samples[start : start + _WRITE_BLOCK])
     except sf.SoundFileError as error:
         raise OutputError(f"cannot encode {format} at {rate} Hz: choose wav or flac") from error
     return buffer.getvalue()
+
+
+def to_pcm(audio: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] as int16, the inverse of how 16-bit files are read (1 is 32768); ``(n,)`` to ``(n,)``."""
+    return np.clip(np.rint(_checked(audio) * np.float32(32768)), -32768, 32767).astype("<i2")
+
+
+def _checked(audio: np.ndarray) -> np.ndarray:
+    """The samples as float32; anything but finite numbers ``(n,)`` is a fault of the caller."""
+    samples = np.asarray(audio, dtype=np.float32)
+    if samples.ndim != 1 or not np.isfinite(samples).all():
+        raise ValueError(f"audio to write must be finite and of shape (n,), not {samples.shape}")
+    return samples
 
 
 def write_stdout(audio: np.ndarray, rate: int) -> None:
     """Write a WAV file to standard output; arguments as for ``write``."""
     sys.stdout.buffer.write(to_bytes(audio, rate, "wav"))
     sys.stdout.buffer.flush()
+
+
+class WavStream:
+    """A 16-bit mono WAV that is written while it is being spoken.
+
+    The standard library's ``wave`` cannot write it: on a pipe it fails when it goes back to correct the header.
+
+    Onto a pipe its header says that the length is unknown (sizes 0xFFFFFFFF, which players take as "until the end");
+    in a file the sizes are corrected at the end. A path gets the file only when the ``with`` block ends well.
+
+    Args:
+        target: Path of a ``.wav`` file, or an open binary file, which is left open.
+        rate: Sample rate, Hz.
+
+    Raises:
+        OutputError: From ``with`` and ``write``, if a path cannot be written.
+    """
+
+    def __init__(self, target: str | Path | BinaryIO, rate: int) -> None:
+        self.rate = rate
+        self._path = target if isinstance(target, (str, Path)) else None
+        self._file: Any = target
+        self._bytes = 0
+        if self._path is not None:
+            check_output(self._path, formats=("wav",))
+
+    def __enter__(self) -> WavStream:
+        with ExitStack() as stack, self._errors():
+            if self._path is not None:
+                self._file = stack.enter_context(atomic_file(self._path))
+            self._start = self._file.tell() if self._file.seekable() else None
+            self._send(_wav_header(self.rate, None))
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, audio: np.ndarray) -> None:
+        """Add samples ``(n,)`` in [-1, 1]; they are on their way when this returns."""
+        data = to_pcm(audio).tobytes()
+        with self._errors():
+            self._send(data)
+        self._bytes += len(data)
+
+    @property
+    def seconds(self) -> float:
+        """Length so far."""
+        return self._bytes / 2 / self.rate
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._errors(), self._stack:
+            if self._start is not None:
+                self._file.seek(self._start)
+                self._send(_wav_header(self.rate, self._bytes))
+                self._file.seek(0, os.SEEK_END)
+
+    def _send(self, data: bytes) -> None:
+        self._file.write(data)
+        self._file.flush()
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._path is None else output_errors(self._path)
+
+
+def _wav_header(rate: int, data_bytes: int | None) -> bytes:
+    """The 44 bytes before the samples of a 16-bit mono WAV; None for a length that is not known yet."""
+    data = _UNKNOWN_SIZE if data_bytes is None else min(data_bytes, _UNKNOWN_SIZE)
+    riff = min(data + 36, _UNKNOWN_SIZE)
+    layout = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", riff, b"WAVE") + layout + struct.pack("<4sI", b"data", data)

@@ -21,7 +21,7 @@ ROLLOFF = 0.99  # band edge, of the lower Nyquist frequency
 _MOST_WEIGHTS = 1 << 24  # of a filter; rates without a common measure, such as 44099 and 24000 Hz, would need 2^30
 
 
-def resample(wave: Tensor, source_rate: int, rate: int) -> Tensor:
+def sinc_resample(wave: Tensor, source_rate: int, rate: int) -> Tensor:
     """A wave at another rate.
 
     Args:

@@ -33,9 +33,10 @@ def detect(
         raise UserError(f"unknown --compat {compat!r}: choose {' or '.join(_COMPAT)}")
     from chelys.audio.io import read
     from chelys.audio.rates import OUTPUT_RATE
+    from chelys.tortoise.mel import read_published
 
     reference = compat == "reference"
-    wave = read(file, OUTPUT_RATE, reference=reference)
+    wave = (read_published if reference else read)(file, OUTPUT_RATE)
     from chelys.tortoise import detection
     from chelys.weights.catalog import find_model
     from chelys.weights.placement import place

@@ -6,17 +6,14 @@ n samples.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from chelys.audio.decode import decode, muted_libmpg123
-from chelys.data.prepare.stream import Stream, open_stream
-from chelys.errors import AudioError, MissingExtra
+from chelys.audio.stream import open_audio
+from chelys.errors import AudioError
 
 _LOUD = 0.02  # of the peak: what is quieter at the ends of a clip is taken for silence
 
@@ -71,8 +68,8 @@ def listen(path: Path, pieces: list[Piece], most: float) -> list[Heard]:
     """
     gathered: list[list[np.ndarray]] = [[] for _ in pieces]
     try:
-        with _open(path) as stream:
-            rate = stream.rate
+        with open_audio(path) as stream:
+            rate = stream.sample_rate
             bounds = [_bounds(piece, rate, most) for piece in pieces]
             read, last = 0, max(end for _, end in bounds)
             for block in stream.blocks():
@@ -84,7 +81,7 @@ def listen(path: Path, pieces: list[Piece], most: float) -> list[Heard]:
                     break
             damage = stream.damage
     except AudioError as error:
-        return [Heard(str(error).removeprefix(f"{path} "))] * len(pieces)
+        return [Heard(str(error))] * len(pieces)
     except OSError as error:
         return [Heard(error.strerror or str(error))] * len(pieces)
     heard = []
@@ -103,28 +100,6 @@ def _bounds(piece: Piece, rate: int, most: float) -> tuple[int, int]:
     """First sample of interest and the one after the last."""
     end = piece.start + most + 1
     return round(piece.start * rate), round((end if piece.end is None else min(end, piece.end)) * rate)
-
-
-class _Whole:
-    """A recording that was read at once."""
-
-    def __init__(self, samples: np.ndarray, rate: int) -> None:
-        self.samples, self.rate = samples, rate
-        self.damage: str | None = None
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        yield self.samples
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Stream]:
-    with muted_libmpg123(path), ExitStack() as stack:
-        stream: Stream
-        try:
-            stream = stack.enter_context(open_stream(path))
-        except MissingExtra:  # of PyAV; the program ffmpeg may be there
-            stream = _Whole(*decode(path))
-        yield stream
 
 
 def _measure(samples: np.ndarray, rate: int, fault: str | None) -> Heard:

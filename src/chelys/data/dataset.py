@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import soundfile as sf
-import soxr
 import torch
 
+from chelys.audio.io import resample
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, MelSpec
+from chelys.audio.stream import open_audio
 from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.bad_clips import BadClips
-from chelys.errors import ManifestError
+from chelys.errors import AudioError, ManifestError
 
 FrontEnd = Literal["shared", "codes"]
 MEL_SPECS: dict[FrontEnd, MelSpec] = {"shared": MEL_24K, "codes": MEL_22K}
@@ -121,20 +121,18 @@ def read_wave(clip: Clip, first: int, frames: int) -> torch.Tensor:
     """
     wanted = frames * HOP
     try:
-        with sf.SoundFile(clip.audio) as file:
-            rate = file.samplerate
+        with open_audio(clip.audio) as stream:
+            rate = stream.sample_rate
             start = round(clip.start * rate) + first * HOP * rate // OUTPUT_RATE
-            file.seek(min(start, file.frames))
-            wave = file.read(-(-wanted * rate // OUTPUT_RATE), dtype="float32", always_2d=True).mean(1)
-    except (sf.SoundFileError, OSError) as error:
+            wave = stream.read(start, start + -(-wanted * rate // OUTPUT_RATE))
+    except (AudioError, OSError) as error:
         raise ManifestError(f"{clip.audio} cannot be read ({error}); lay out the features anew") from error
     return fitted(wave, rate, wanted)
 
 
 def fitted(wave: np.ndarray, rate: int, wanted: int) -> torch.Tensor:
     """So many samples ``(wanted,)`` at 24 kHz of a wave ``(n,)`` at another rate; silence beyond its end."""
-    if rate != OUTPUT_RATE:
-        wave = soxr.resample(wave, rate, OUTPUT_RATE)
+    wave = resample(wave, rate, OUTPUT_RATE)
     padded = np.zeros(wanted, np.float32)
     padded[: min(wanted, len(wave))] = wave[:wanted]
     return torch.from_numpy(padded)

@@ -11,17 +11,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
-import soxr
 import torch
 
+from chelys.audio.io import decode, resample
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, SAMPLES_PER_CODE
 from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.bad_clips import BadClip, BadClips
 from chelys.data.dataset import MEL_SPECS, Clip, FrontEnd
 from chelys.data.manifest import Utterance, read_manifest
-from chelys.errors import ManifestError
+from chelys.errors import AudioError, ManifestError
 from chelys.files import write_json, write_json_lines
 from chelys.tortoise.mel import code_mel
 
@@ -101,15 +100,11 @@ def _mel(utterance: Utterance, front_end: FrontEnd) -> np.ndarray | BadClip:
     torch.set_num_threads(1)
     spec = MEL_SPECS[front_end]
     try:
-        wave, rate = _read_piece(utterance)
-    except (sf.SoundFileError, OSError) as error:
+        mono, rate = decode(utterance.audio, start=utterance.start, end=utterance.end)
+    except (AudioError, OSError) as error:
         reason = "corrupt" if Path(utterance.audio).is_file() else "missing"
         return BadClip(utterance.id, reason, f"{utterance.audio}: {error}" if reason == "corrupt" else utterance.audio)
-    mono = wave.mean(1)
-    if not np.isfinite(mono).all():
-        return BadClip(utterance.id, "corrupt", f"{utterance.audio}: samples that are no numbers")
-    if rate != spec.sample_rate:
-        mono = soxr.resample(mono, rate, spec.sample_rate)
+    mono = resample(mono, rate, spec.sample_rate)
     codes = len(mono) // SAMPLES_PER_CODE
     if codes < 2:
         return BadClip(utterance.id, "too short", f"{len(mono) / spec.sample_rate:.3f} s")
@@ -119,13 +114,3 @@ def _mel(utterance: Utterance, front_end: FrontEnd) -> np.ndarray | BadClip:
     made = code_mel(samples) if front_end == "codes" else log_mel(samples, spec)
     mel = made[0, :, : codes * FRAMES_PER_CODE]
     return mel.T.contiguous().numpy().astype(np.float16)
-
-
-def _read_piece(utterance: Utterance) -> tuple[np.ndarray, int]:
-    """``(n, channels)`` float32 and its rate; of a long recording nothing beside the clip is read."""
-    with sf.SoundFile(utterance.audio) as file:
-        first = min(round(utterance.start * file.samplerate), file.frames)
-        count = -1 if utterance.end is None else max(0, round(utterance.end * file.samplerate) - first)
-        if first:
-            file.seek(first)
-        return file.read(count, dtype="float32", always_2d=True), file.samplerate

@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-import soundfile as sf
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from chelys.audio.io import decode
 from chelys.data.shard_index import ShardIndex, read_json, split_name
 from chelys.errors import ConfigError, ManifestError
 
@@ -212,9 +212,9 @@ class Reader:
             if about is None:
                 raise ManifestError(f"{where}: no sample lies there any more; the shard has changed")
             flac, npy = (files.get(name) if name in self.wanted else None for name in ("flac", "codes.npy"))
-            audio, rate = (None, 0) if flac is None else _decode(flac)
+            audio, rate = (None, 0) if flac is None else decode(flac)
             codes = None if npy is None else np.load(io.BytesIO(npy), allow_pickle=False)
-        except (OSError, ValueError, EOFError, tarfile.TarError, sf.SoundFileError) as error:
+        except (OSError, ValueError, EOFError, tarfile.TarError) as error:
             if isinstance(error, ManifestError):
                 raise
             raise ManifestError(f"{where}: {' '.join(str(error).split())}") from error
@@ -243,11 +243,6 @@ def _unpack(data: bytes) -> dict[str, bytes]:
             if member.isreg() and not member.issparse():
                 files[split_name(member.name)[1]] = data[member.offset_data : member.offset_data + member.size]
     return files
-
-
-def _decode(flac: bytes) -> tuple[np.ndarray, int]:
-    audio, rate = sf.read(io.BytesIO(flac), dtype="float32", always_2d=True)
-    return audio[:, 0] if audio.shape[1] == 1 else audio.mean(1), rate
 
 
 #: What a worker makes of a sample before it is handed over.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from chelys.audio.mel import MelRange, log_mel
 from chelys.audio.rates import MEL_24K
-from chelys.audio.resample import resample
+from chelys.audio.resample import sinc_resample
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
 
@@ -41,7 +41,7 @@ def at_rate(clip: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
 def resampled(clip: np.ndarray, rate: int, wanted: int) -> Tensor:
     """The same as a tensor ``(n,)``; never the clip itself."""
-    return resample(torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))[None], rate, wanted)[0]
+    return sinc_resample(torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))[None], rate, wanted)[0]
 
 
 def pieces_of(mel: Tensor) -> list[Tensor]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chelys.audio.io import read_clips
+from chelys.audio.io import read, read_clips
 from chelys.audio.rates import PUBLISHED_CODE_RATE
 from chelys.errors import VoiceError
 from chelys.inference.decode import DecodingRules
@@ -29,6 +29,7 @@ from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise import redact, splitter
 from chelys.tortoise.code_rules import CodeRules
 from chelys.tortoise.cvvp import CVVP
+from chelys.tortoise.mel import read_published
 from chelys.tortoise.tokenizer import TortoiseTokenizer
 from chelys.tortoise.voices import clip_mels, published_vectors, require_clips
 from chelys.weights.folder import Model
@@ -91,7 +92,7 @@ class TortoiseFamily(Family):
     # ---- voices -------------------------------------------------------------------------------------------------
 
     def read_clips(self, paths: Sequence[Path]) -> list[np.ndarray]:
-        return read_clips(paths, self.clip_rate, reference=self.reference)
+        return read_clips(paths, self.clip_rate, reader=read_published if self.reference else read)
 
     def conditioning_latents(self, clips: Sequence[np.ndarray], rate: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
         if not self.published_mels:

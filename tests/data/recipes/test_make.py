@@ -12,9 +12,10 @@ import pytest
 import soundfile as sf
 from typer.testing import CliRunner
 
+from chelys.audio.io import duration
 from chelys.cli.main import app
 from chelys.data.manifest import read_manifest
-from chelys.data.recipes.make import make_manifest, seconds_of
+from chelys.data.recipes.make import make_manifest
 from chelys.errors import AudioError, ManifestError
 
 
@@ -69,10 +70,10 @@ def test_paths_hold_through_links_to_folders(clips: None, corpus: Path, tmp_path
 
 def test_seconds_are_measured_where_the_header_lies(put: Callable[..., Path]) -> None:
     for name in ("a.wav", "a.flac", "a.ogg"):
-        assert seconds_of(put(name, 1.5)) == pytest.approx(1.5)
-    assert seconds_of(put("a.mp3", 1.5, 44_100)) == pytest.approx(1.5, abs=0.1)
+        assert duration(put(name, 1.5)) == pytest.approx(1.5)
+    assert duration(put("a.mp3", 1.5, 44_100)) == pytest.approx(1.5, abs=0.1)
     with pytest.raises(AudioError):
-        seconds_of(put("words.flac", "words"))
+        duration(put("words.flac", "words"))
 
 
 def test_the_verb(clips: None, corpus: Path, put: Callable[..., Path], tmp_path: Path) -> None:

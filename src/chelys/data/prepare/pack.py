@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import soundfile as sf
 
+from chelys.audio.io import to_bytes
+from chelys.audio.stream import open_audio
 from chelys.data.prepare.work import ClipRecord, Item, Row, Stage, Store, key
 from chelys.files import remove_partial_files, write_json_lines
 
@@ -102,12 +103,8 @@ def _description(record: ClipRecord) -> Row:
 
 def _flac(member: Row, store: Store) -> bytes:
     first, last = member["span"]
-    with sf.SoundFile(store.out / member["audio"]) as file:
-        file.seek(first)
-        samples = file.read(last - first, dtype="int16")
-        buffer = io.BytesIO()
-        sf.write(buffer, samples, file.samplerate, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
+    with open_audio(store.out / member["audio"]) as stream:
+        return to_bytes(stream.read(first, last), stream.sample_rate, "flac")
 
 
 def _npy(codes: list[int]) -> bytes:

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile as sf
 
-from chelys.audio.io import to_bytes
+from chelys.audio.io import decode, to_bytes
 from chelys.data.prepare.metadata import ClipMetadata, RecordingMetadata, Statistics, read_clips, read_recordings
 from chelys.data.prepare.references import TranscriptErrors, compare, read_references
 from chelys.errors import OutputError
@@ -318,16 +317,12 @@ def _sound(clip: ClipMetadata, out: Path) -> str:
         path = (out / clip.audio).resolve()
         if not path.is_relative_to(out.resolve()):  # metadata from elsewhere must not show files of this machine
             return "outside"
-        with sf.SoundFile(path) as file:
-            rate = file.samplerate
-            file.seek(round(clip.audio_start * rate))
-            samples = file.read(round((clip.audio_end - clip.audio_start) * rate), dtype="float32", always_2d=True)
-        waveform = np.ascontiguousarray(samples.mean(axis=1))
+        waveform, rate = decode(path, start=clip.audio_start, end=clip.audio_end)
         try:
             kind, data = "mpeg", to_bytes(waveform, rate, "mp3")
         except OutputError:  # MP3 knows nine rates
             kind, data = "wav", to_bytes(waveform, rate, "wav")
-    except (sf.SoundFileError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         log.warning("no sound of %s in the report: %s", clip.id, error)
         return "cannot be read"
     return f"data:audio/{kind};base64,{base64.b64encode(data).decode()}"

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import soundfile as sf
 
-from chelys.data.prepare.stream import Resampler, Stream, open_stream
+from chelys.audio.io import Resampler
+from chelys.audio.stream import AudioStream, open_audio
 from chelys.data.prepare.work import Item, Row, Stage, Store, key
 from chelys.errors import AudioError, ConfigError, MissingExtra
 
@@ -301,7 +302,7 @@ class Segment(Stage):
         path, name = Path(item.place["raw"], item.place["source"]), key(self, item)
         audio = f"audio/{name[:2]}/{name}.flac"
         try:
-            with open_stream(path) as stream, store.growing(store.out / audio) as partial:
+            with open_audio(path) as stream, store.growing(store.out / audio) as partial:
                 run = _Run(self.settings, stream)
                 with sf.SoundFile(partial, "w", self.settings.rate, 1, "PCM_16", format="FLAC") as file:
                     rows = list(run.clips(file))
@@ -311,7 +312,8 @@ class Segment(Stage):
             raise  # it may be installed by the next run
         except AudioError as error:
             return [_unreadable(str(error))]
-        head: Row = {"status": "read", "reason": stream.damage, "seconds": run.read / stream.rate, "audio": audio}
+        seconds = run.read / stream.sample_rate
+        head: Row = {"status": "read", "reason": stream.damage, "seconds": seconds, "audio": audio}
         return [head, *rows]
 
 
@@ -322,13 +324,13 @@ def _unreadable(reason: str) -> Row:
 class _Run:
     """One recording in progress: its samples go to the detector at 16 kHz, and to the clips at their rate."""
 
-    def __init__(self, settings: SegmentSettings, stream: Stream) -> None:
+    def __init__(self, settings: SegmentSettings, stream: AudioStream) -> None:
         self.settings, self.stream = settings, stream
         self.read = 0  # samples of the recording
         self.detector: VoiceActivity = make_detector(settings.detector)
         self.segmenter = Segmenter(settings.segmenter)
-        self._to_detector = Resampler(stream.rate, VAD_RATE)
-        self._to_clips = Resampler(stream.rate, settings.rate)
+        self._to_detector = Resampler(stream.sample_rate, VAD_RATE)
+        self._to_clips = Resampler(stream.sample_rate, settings.rate)
         self._waiting = np.zeros(0, np.float32)  # for the detector
         self._buffer = np.zeros(0, np.float32)  # what may become a clip
         self._buffer_start = 0  # where the buffer begins in the recording, samples at the clips' rate

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile as sf
 
+from chelys.audio.stream import open_audio
 from chelys.data.prepare.metadata import ClipMetadata
 from chelys.deprecation import warn_renamed
 from chelys.errors import ConfigError, OutputError
@@ -124,10 +124,9 @@ def blocks(stage: ClipStage, records: list[ClipRecord]) -> Iterator[tuple[Item, 
 
 def read_block(item: Item, store: Store) -> Iterator[tuple[np.ndarray, int]]:
     """Sound of each clip of a block, float32 ``(n,)``, and its rate (Hz)."""
-    with sf.SoundFile(store.out / item.content["audio"]) as file:
+    with open_audio(store.out / item.content["audio"]) as stream:
         for first, last in item.content["spans"]:
-            file.seek(first)
-            yield file.read(last - first, dtype="float32"), file.samplerate
+            yield stream.read(first, last), stream.sample_rate
 
 
 def read_span(store: Store, audio: str, span: tuple[int, int]) -> tuple[np.ndarray, int]:

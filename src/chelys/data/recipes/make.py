@@ -10,15 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import soundfile as sf
-
-from chelys.audio.decode import decode, muted_libmpg123
+from chelys.audio.io import duration
 from chelys.data.manifest import write_manifest
 from chelys.data.recipes import common_voice, folder, hifitts, libritts, ljspeech, vctk
 from chelys.data.recipes.layout import Faults, Found, Recorded
-from chelys.errors import AudioError, ManifestError
+from chelys.errors import ManifestError, UserError
 
-_LONGEST_S = 1e6  # a header that claims eleven days does not know the length
 _AT_ONCE = 4096
 _THREADS = 8  # they wait for disks, most of the time
 
@@ -166,28 +163,10 @@ def _examine(clip: Found, inside: Path) -> float | tuple[str, str]:
     if clip.seconds is not None:
         return clip.seconds
     try:
-        seconds = seconds_of(path)
-    except AudioError as error:
+        seconds = duration(path)
+    except (UserError, OSError) as error:  # also that PyAV is needed
         return "unreadable audio", str(error)
     return seconds if seconds > 0 else ("unreadable audio", "the file holds no samples")
-
-
-def seconds_of(path: Path) -> float:
-    """Length of a recording: by its header where that can be believed, by its samples otherwise.
-
-    Raises:
-        AudioError: If it is not audio, or damaged.
-    """
-    try:
-        name = str(path) if os.name == "nt" else os.fsencode(path)
-        with muted_libmpg123(path), sf.SoundFile(name) as file:
-            seconds = file.frames / file.samplerate
-        if seconds < _LONGEST_S:
-            return seconds
-    except (sf.SoundFileError, TypeError, OSError):
-        pass  # m4a and its like
-    samples, rate = decode(path)
-    return len(samples) / rate
 
 
 def _written(audio: Path, root: Path) -> str:

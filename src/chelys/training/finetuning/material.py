@@ -232,9 +232,7 @@ def trimmed(wave: np.ndarray) -> np.ndarray:
 
 
 def _read_piece(utterance: Utterance) -> np.ndarray:
-    wave = read(utterance.audio, OUTPUT_RATE)
-    end = len(wave) if utterance.end is None else round(utterance.end * OUTPUT_RATE)
-    return wave[round(utterance.start * OUTPUT_RATE) : end]
+    return read(utterance.audio, OUTPUT_RATE, start=utterance.start, end=utterance.end)
 
 
 def _held_out(count: int, kept: int, seed: int) -> set[int]:
