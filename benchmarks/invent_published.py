@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from chelys.tortoise.convert import OPTIONAL, REQUIRED
+from chelys.tortoise.model import published_skeleton
 from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.sizes import PUBLISHED
 from chelys.tortoise.state_dicts import to_tortoise
-from chelys.weights.folder import skeleton
 
 MASK = 1012  # positions that the causal masks of older files cover
 
@@ -27,7 +27,7 @@ MASK = 1012  # positions that the causal masks of older files cover
 def invent(network: str, generator: torch.Generator) -> dict[str, Tensor]:
     """Weights of one network under their published names."""
     normed = {"weight_norm": True} if TABLES[network].weight_norm else {}
-    shapes = to_tortoise(network, skeleton(network, PUBLISHED[network], **normed).state_dict())
+    shapes = to_tortoise(network, published_skeleton(network, PUBLISHED[network], **normed).state_dict())
     constants = TABLES[network].constants()
     state = {}
     for name, like in shapes.items():

@@ -21,7 +21,7 @@ MEASURE = """
 import json, re, sys
 from pathlib import Path
 import torch
-from chelys.weights.folder import EXTRAS, load_model
+from chelys.weights.folder import load_model
 from chelys.weights.placement import place
 
 def memory():
@@ -32,7 +32,7 @@ device, dtype = place(sys.argv[2], sys.argv[3])
 before = memory()
 model = load_model(Path(sys.argv[1]), device=device, dtype=dtype)
 networks = [model.autoregressive, model.clvp, model.diffusion, model.vocoder]
-networks += [model.extra(name) for name in EXTRAS if model.has(name)]
+networks += [model.extra(name) for name in model.config.EXTRAS if model.has(name)]
 loaded = memory()
 tensors = [tensor for network in networks for tensor in network.state_dict().values()]
 size = sum(tensor.nbytes for tensor in tensors)
@@ -47,9 +47,10 @@ def invent(folder: Path) -> None:
     import torch
 
     from chelys.tortoise.convert import file_of
+    from chelys.tortoise.model import published_config, published_skeleton
     from chelys.tortoise.sizes import PUBLISHED
     from chelys.tortoise.tokenizer import make_tortoise_tokenizer
-    from chelys.weights.folder import published_config, skeleton, write_config
+    from chelys.weights.folder import write_config
     from chelys.weights.tensor_file import write_tensors
 
     hashes = {}
@@ -57,7 +58,7 @@ def invent(folder: Path) -> None:
     for network, sizes in PUBLISHED.items():
         if network == "dvae":
             continue
-        shapes = skeleton(network, sizes).state_dict()
+        shapes = published_skeleton(network, sizes).state_dict()
         noise = {name: torch.empty(like.shape).normal_(std=0.02, generator=generator) for name, like in shapes.items()}
         hashes[file_of(network)] = write_tensors(folder / file_of(network), noise, network=network, dtype=torch.float32)
     make_tortoise_tokenizer().save(folder)

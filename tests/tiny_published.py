@@ -17,11 +17,11 @@ from chelys.models.dvae import DVAEConfig
 from chelys.tortoise.cvvp import CVVPConfig
 from chelys.tortoise.detector import DetectorConfig
 from chelys.tortoise.hifigan import HiFiGANConfig
+from chelys.tortoise.model import TortoiseConfig
 from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.state_dicts import to_tortoise
 from chelys.tortoise.univnet import UnivNetConfig
 from chelys.tortoise.voice_prior import VoicePriorConfig
-from chelys.weights.folder import NETWORKS
 
 CODES = 300
 
@@ -51,7 +51,7 @@ def published(network: str, seed: int = 0) -> dict[str, Tensor]:
     normed = {"weight_norm": True} if TABLES[network].weight_norm else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = NETWORKS[network](SIZES[network], **normed)
+        model = TortoiseConfig.NETWORKS[network](SIZES[network], **normed)
     toy.stir(model, torch.Generator().manual_seed(seed))
     return {name: tensor.detach().clone() for name, tensor in to_tortoise(network, model.state_dict()).items()}
 

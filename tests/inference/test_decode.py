@@ -14,7 +14,7 @@ from chelys.inference.decode import DecodingRules, Prompt, Take, code_limit, dec
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer, take_generator
 from chelys.models.autoregressive import Autoregressive
-from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.speaking import decoding_rules
 
 GREEDY = SpeechOptions(temperature=0.0)
@@ -282,10 +282,10 @@ def test_a_stream_samples_no_further_than_it_is_asked(
 def test_b10_latents_of_the_calm_end_need_no_more_than_the_codes_before(
     tts: Synthesizer, decoder: Autoregressive
 ) -> None:
-    rules = CodeRules(silence=9, calm=3, tail=(4, 5), length=60, penalised_from_start=())
+    rules = SilenceTrimming(silence=9, max_silence=3, tail=(4, 5), length=60, sampled_before=())
     given = prompt(tts, SENTENCE, 30)
     codes = decode(decoder, [given], GREEDY, generators(1), rules=decoding_rules(rules))[0].codes
-    row, kept = rules.padded(codes), rules.rendered(codes)
+    row, kept = rules.padded(codes), rules.trimmed(codes)
     assert len(kept) < len(row)
     whole, cut = (decoder.latents(given.conditioning[None], given.text[None], c[None]) for c in (row, kept))
     torch.testing.assert_close(whole[:, : len(kept)], cut, rtol=1e-5, atol=1e-5)

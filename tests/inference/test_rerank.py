@@ -16,12 +16,12 @@ from chelys.inference.decode import Take
 from chelys.inference.rerank import ROWS, ranked, score
 from chelys.inference.synthesizer import Synthesizer
 from chelys.models.clvp import CLVP, CLVPConfig
-from chelys.tortoise.code_rules import CodeRules
 from chelys.tortoise.cvvp import CVVP, CVVPConfig
+from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.speaking import cvvp_judges
 
 TEXT = torch.tensor([5, 9, 12, 7])
-RULES = CodeRules(silence=9, calm=3, tail=(4, 5), length=12)
+RULES = SilenceTrimming(silence=9, max_silence=3, tail=(4, 5), length=12)
 
 
 def takes(*stopped: bool) -> list[Take]:

@@ -272,7 +272,7 @@ def test_a_model_says_how_much_its_clones_borrow(
 ) -> None:
     folder = toy_copy()
     settings = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**settings, "borrowed": 0.5}))
+    (folder / "config.json").write_text(json.dumps({**settings, "speaker_blend": 0.5}))
     lending = Synthesizer.from_folder(folder)
     low, mine = lending.resolve_voice("low"), lending.voice([clip()], name="me")
     torch.testing.assert_close(mine.reader, (low.autoregressive + mine.autoregressive) / 2)

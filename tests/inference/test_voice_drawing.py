@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +19,7 @@ from chelys.inference.voice import Voice
 from chelys.inference.voice_drawing import draw_voice, drawn_seed
 from chelys.tortoise.speaking import TortoiseFamily
 from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
-from chelys.weights.folder import save_model
+from chelys.weights.folder import make_config, save_model
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def priors() -> dict[str, VoicePrior]:
 def published(priors: dict[str, VoicePrior]) -> Any:
     """A model with priors, of which it keeps no more than what drawing asks for."""
     settings: dict[str, Any] = {name: prior.config for name, prior in priors.items()}
-    config = SimpleNamespace(name="toy-v2", fingerprint="abc", front_end="published", **settings)
+    config = SimpleNamespace(name="toy-v2", fingerprint="abc", mel_spec="published", text_stops=0, **settings)
     model: Any = SimpleNamespace(config=config, extra=priors.__getitem__, folder=Path("nowhere"))
     return TortoiseFamily(model)
 
@@ -62,7 +61,7 @@ def test_priors_are_fed_as_the_original_feeds_them(published: Any, priors: dict[
 
 def test_a_model_folder_with_priors(priors: dict[str, VoicePrior], published: Any, tmp_path: Path) -> None:
     sizes = {name: prior.config for name, prior in priors.items()}
-    config = replace(toy.config("toy-v2"), **sizes)
+    config = make_config({**vars(toy.config("toy-v2")), **sizes})
     saved = save_model(tmp_path / "model", config, toy.networks(config) | priors, toy.tokenizer(), dtype=torch.float32)
     synthesizer = Synthesizer.from_folder(tmp_path / "model")
     voice = draw_voice(synthesizer.family, 7)

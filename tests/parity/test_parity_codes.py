@@ -13,7 +13,7 @@ import torch
 
 from chelys.audio.mel import PUBLISHED_MEL_RANGE
 from chelys.audio.rates import HOP, PUBLISHED_CODE_RATE, mel_frames
-from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.silence_trimming import SilenceTrimming
 
 FOLDER = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent)
 CASES = json.loads((FOLDER / "codes_cases.json").read_text(encoding="utf8"))
@@ -22,13 +22,13 @@ CASES = json.loads((FOLDER / "codes_cases.json").read_text(encoding="utf8"))
 @pytest.mark.parametrize("case", CASES["code_cases"], ids=lambda case: str(len(case["codes"])))
 def test_clean_rows_and_where_they_are_cut(case: dict[str, Any]) -> None:
     row, stop = case["codes"], case["stop_token"]
-    rules = replace(CodeRules(), length=len(row))
+    rules = replace(SilenceTrimming(), length=len(row))
     said = row[: row.index(stop)] if stop in row else row
     cleaned = rules.padded(torch.tensor(said, dtype=torch.long))
     assert cleaned.tolist() == case["fixed"]
     end = len(row) if case["latents_cut_at"] is None else case["latents_cut_at"]
-    assert rules.calm_end(cleaned) == end
-    assert rules.rendered(torch.tensor(said, dtype=torch.long)).tolist() == case["fixed"][:end]
+    assert rules.end(cleaned) == end
+    assert rules.trimmed(torch.tensor(said, dtype=torch.long)).tolist() == case["fixed"][:end]
 
 
 @pytest.mark.parametrize("case", CASES["length_cases"], ids=lambda case: str(case["latent_frames"]))

@@ -9,7 +9,7 @@ import torch
 
 from chelys.inference.decode import DecodingRules, Prompt, decode, decode_naively, decode_stream
 from chelys.inference.options import SpeechOptions
-from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.speaking import decoding_rules
 from chelys.tortoise.state_dicts import from_tortoise
 
@@ -32,7 +32,7 @@ def ours(theirs, build):
 
 @pytest.fixture
 def rules(ours) -> DecodingRules:
-    rules = CodeRules(length=ours.config.code_positions, penalised_from_start=(1, ours.config.start_code))
+    rules = SilenceTrimming(length=ours.config.code_positions, sampled_before=(1, ours.config.start_code))
     return decoding_rules(rules, reference=True)
 
 

@@ -24,12 +24,13 @@ import torch
 import chelys
 from chelys.errors import ModelError, OutputError
 from chelys.tortoise import convert
+from chelys.tortoise.checkpoint import read_checkpoint
 from chelys.tortoise.convert import OPTIONAL, REQUIRED, file_of, find_checkpoints
 from chelys.tortoise.export import export
+from chelys.tortoise.model import TortoiseConfig
 from chelys.tortoise.name_tables import TABLES
 from chelys.weights import checks
-from chelys.weights.checkpoint import read_checkpoint
-from chelys.weights.folder import EXTRAS, load_model, read_config
+from chelys.weights.folder import load_model, read_config
 from chelys.weights.tensor_file import read_head, sha256
 
 NETWORKS = (*REQUIRED, *OPTIONAL)
@@ -72,12 +73,12 @@ def test_what_is_converted_loads(converted: Path) -> None:
     for network, sizes in tiny_published.SIZES.items():
         assert getattr(model.config, network) == sizes
     config = model.config
-    assert (config.family, config.front_end, config.cleaner, config.text_stops) == (
+    assert (config.family, config.mel_spec, config.cleaner, config.text_stops) == (
         "tortoise-v2", "published", "tortoise", 1,
     )  # fmt: skip
-    assert config.code_rules is not None and config.code_rules.penalised_from_start == (1, tiny_published.CODES)
+    assert config.silence_trimming is not None and config.silence_trimming.sampled_before == (1, tiny_published.CODES)
     assert model.tokenizer.vocabulary_size == 255 and config.mel_range.bounds == pytest.approx((-1.0, 1.0))
-    for name in EXTRAS:
+    for name in TortoiseConfig.EXTRAS:
         assert model.has(name) and model.extra(name) is model.extra(name)
         assert not any(p.requires_grad or p.is_meta for p in model.extra(name).parameters())
 
@@ -155,7 +156,7 @@ def test_optional_networks_may_be_missing(tiny_copy: Callable[[], Path], tmp_pat
     for network in OPTIONAL:
         (source / TABLES[network].file).unlink()
     model = load_model_of(source, tmp_path / "model")
-    for name in EXTRAS:
+    for name in TortoiseConfig.EXTRAS:
         assert not model.has(name)
         with pytest.raises(ModelError, match=f"model 'tortoise-v2' in .* has no {name} network"):
             model.extra(name)

@@ -9,10 +9,10 @@ import pytest
 import tiny_published
 import torch
 
+from chelys.tortoise.model import published_skeleton
 from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.sizes import PUBLISHED, infer_config
 from chelys.tortoise.state_dicts import to_tortoise
-from chelys.weights.folder import skeleton
 
 
 @pytest.mark.parametrize("network", TABLES)
@@ -22,7 +22,7 @@ def test_small_ones(network: str) -> None:
 
 @pytest.mark.parametrize("network", TABLES)
 def test_the_published_ones(network: str) -> None:
-    model = skeleton(network, PUBLISHED[network], weight_norm=TABLES[network].weight_norm)
+    model = published_skeleton(network, PUBLISHED[network], weight_norm=TABLES[network].weight_norm)
     assert infer_config(network, to_tortoise(network, model.state_dict())) == PUBLISHED[network]
 
 
@@ -34,7 +34,7 @@ def test_a_folded_vocoder_shows_the_same() -> None:
 
 def test_towers_of_two_sizes() -> None:
     sizes = replace(tiny_published.SIZES["clvp"], speech_dim=128, speech_depth=2, speech_heads=2)
-    published = to_tortoise("clvp", skeleton("clvp", sizes).state_dict())
+    published = to_tortoise("clvp", published_skeleton("clvp", sizes).state_dict())
     assert infer_config("clvp", published) == sizes
 
 

@@ -18,10 +18,11 @@ from chelys.cli.main import app
 from chelys.config import from_mapping, to_mapping
 from chelys.errors import ConfigError
 from chelys.inference.synthesizer import Synthesizer
+from chelys.tortoise.model import TortoiseConfig
 from chelys.training.pack import FURTHER, NEEDED, PackConfig, pack
 from chelys.training.run import RUNS
 from chelys.training.trained import load_trained
-from chelys.weights.folder import EXTRAS, load_model
+from chelys.weights.folder import load_model
 
 UNIVNET = {"channels": 8, "predictor_channels": 8, "noise_dim": 8, "predictor_blocks": 1}
 
@@ -59,7 +60,7 @@ def config(trained: Callable[..., Path], toy: ToyCorpus) -> Callable[..., PackCo
 
 
 def test_the_places_of_a_folder_are_those_of_the_stages() -> None:
-    assert set(FURTHER) == set(EXTRAS)
+    assert set(FURTHER) == set(TortoiseConfig.EXTRAS)
     assert set(RUNS) == {*NEEDED, *FURTHER}
 
 
@@ -136,13 +137,13 @@ def test_a_needed_run_is_missing(config, tmp_path) -> None:
 
 
 def test_the_verb_packs_and_what_it_packed_speaks(config, tmp_path) -> None:
-    made = config("autoregressive_prior", "diffusion_prior", voices={"ada": "ada", "bea": "bob"}, borrowed=0.25)
+    made = config("autoregressive_prior", "diffusion_prior", voices={"ada": "ada", "bea": "bob"}, speaker_blend=0.25)
     path = tmp_path / "model.yaml"
     path.write_text(json.dumps(to_mapping(made)))
     run = CliRunner().invoke(app, ["pack", "--config", str(path), "--out", str(tmp_path / "model")])
     assert run.exit_code == 0, run.output
     synthesizer = Synthesizer.from_folder(tmp_path / "model")
-    assert synthesizer.model.config.borrowed == 0.25
+    assert synthesizer.model.config.speaker_blend == 0.25
     assert all(voice.reading is None for voice in synthesizer.voices.values())
     for voice in ("ada", "random:3"):
         assert len(synthesizer.speak("Calm moon.", voice=voice, preset="ultra_fast", seed=1).audio) > 0

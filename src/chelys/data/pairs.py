@@ -21,7 +21,6 @@ from chelys.data.dataset import Clip, Codes, Features
 from chelys.data.sampler import LengthBucketSampler, is_held_out
 from chelys.data.shard_features import open_codes, open_features
 from chelys.errors import TextError
-from chelys.text.normalize import check_speakable
 from chelys.text.tokenizer import Cleaner, Tokenizer
 
 #: Nobody speaks faster; the slack is for short clips.
@@ -113,10 +112,10 @@ class Pairs:
         if len(text) > MOST_CHARACTERS_A_SECOND * seconds + SLACK:
             return "text too long for its clip", f"{len(text)} characters in {seconds:.1f} s"
         try:
-            if self.tokenizer.cleaner == "chelys":
-                check_speakable(text)  # a fraction of the time that it takes to read the text
+            if self.tokenizer.quick_check:
+                self.tokenizer.check(text)
             # few characters are read as more than two ids
-            if self.tokenizer.cleaner != "chelys" or len(text) > config.longest_text / 2:
+            if not self.tokenizer.quick_check or len(text) > config.longest_text / 2:
                 ids = len(self.tokenizer.encode(text, spelled=(lambda _: True) if config.spelled else None))
                 if ids > config.longest_text:
                     return "text too long", f"{ids} ids; pairs.longest_text is {config.longest_text}"

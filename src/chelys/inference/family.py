@@ -77,12 +77,14 @@ class Family:
         presets: Name to options.
         clip_rate: Sample rate (Hz) at which clips for a voice are read.
         code_rate: Sample rate (Hz) of the mels that the codes stand for.
+        text_stops: Stop ids behind a text before any network reads it; the decoder adds its own besides.
         draws_voices: Whether the model has networks that draw random voices.
     """
 
     clip_rate: int = OUTPUT_RATE
     code_rate: int = OUTPUT_RATE
     draws_voices: bool = False
+    text_stops: int = 0
 
     def __init__(self, model: Model, compat: str = "repaired") -> None:
         if compat not in ("repaired", "reference"):
@@ -194,5 +196,5 @@ class Family:
 
 def family_of(model: Model, compat: str = "repaired") -> Family:
     """How a model is spoken with."""
-    made: Family = registry.find(model.config.family_class)(model, compat)
+    made: Family = registry.find(model.config.SPEAKER)(model, compat)
     return made

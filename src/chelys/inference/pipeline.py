@@ -42,7 +42,7 @@ class Pipeline:
 
     def ids(self, ids: list[int]) -> Tensor:
         """Ids of a text ``(t,)``, with the stops that this family of models wants behind them."""
-        stops = [self.model.config.autoregressive.stop_text] * self.model.config.text_stops
+        stops = [self.model.config.autoregressive.stop_text] * self.family.text_stops
         return torch.tensor(ids + stops, device=self.device)
 
     def prompt(self, ids: Tensor, voice: Voice, options: SpeechOptions) -> Prompt:

@@ -61,7 +61,7 @@ class Voices:
         model = self.model
         latents = self.family.conditioning_latents(clips, rate, seed=seed)
         voice = make_voice(clips, rate, latents, model=model.config.fingerprint, about=about, kept_seconds=kept_seconds)
-        share = model.config.borrowed if borrowed is None else borrowed
+        share = model.config.speaker_blend if borrowed is None else borrowed
         if not share:
             return voice
         if not self._files:

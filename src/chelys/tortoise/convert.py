@@ -19,25 +19,24 @@ import torch
 from torch import Tensor, nn
 
 from chelys.errors import ModelError
-from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.checkpoint import read_checkpoint
+from chelys.tortoise.journal import Journal, claimed
+from chelys.tortoise.model import TortoiseConfig, published_config, published_skeleton
 from chelys.tortoise.name_tables import TABLES
+from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.sizes import PUBLISHED, infer_config
-from chelys.tortoise.state_dicts import OUR_LENGTH, from_tortoise
+from chelys.tortoise.state_dicts import from_tortoise
 from chelys.tortoise.tokenizer import make_tortoise_tokenizer
-from chelys.weights.checkpoint import read_checkpoint
 from chelys.weights.checks import require_disk
 from chelys.weights.folder import (
     CONFIG_FILE,
     ModelConfig,
     contradiction,
-    published_config,
     read_config,
-    skeleton,
     write_config,
 )
-from chelys.weights.journal import Journal, claimed
 from chelys.weights.placement import as_dtype
-from chelys.weights.tensor_file import read_head, sha256, write_tensors
+from chelys.weights.tensor_file import OUR_LENGTH, read_head, sha256, write_tensors
 
 REQUIRED = ("autoregressive", "clvp", "diffusion", "univnet")
 OPTIONAL = ("cvvp", "hifigan", "autoregressive_prior", "diffusion_prior", "detector", "dvae")
@@ -182,7 +181,7 @@ def _open(network: str, path: Path, dtype: torch.dtype, weight_norm: WeightNorm)
     faults = []
     for sizes in dict.fromkeys((infer_config(network, state), PUBLISHED[network])):
         try:
-            model = skeleton(network, sizes, **options)
+            model = published_skeleton(network, sizes, **options)
             # small ones as they are, for folding on the meta device would import the compiler
             shown = state if TABLES[network].weight_norm else {name: value.to("meta") for name, value in state.items()}
             wanted = from_tortoise(network, shown, model)
@@ -205,14 +204,14 @@ def _faults(message: str) -> int:
     return sum(int(n) for n in re.findall(r"and (\d+) more", message)) + (10**6 if "no network" in message else 0)
 
 
-def _config(parts: list[_Part], origin: str) -> ModelConfig:
+def _config(parts: list[_Part], origin: str) -> TortoiseConfig:
     sizes = {network: None for network in OPTIONAL} | {part.network: part.sizes for part in parts}
     config = published_config(**sizes, origin=origin)
     codes = config.autoregressive.codes
-    rules = CodeRules()
+    rules = SilenceTrimming()
     if codes != PUBLISHED["autoregressive"].codes:  # another code book has its silence elsewhere, or its start
         fit = max(rules.silence, *rules.tail) < codes
-        config = replace(config, code_rules=replace(rules, penalised_from_start=(1, codes)) if fit else None)
+        config = replace(config, silence_trimming=replace(rules, sampled_before=(1, codes)) if fit else None)
     fault = contradiction(config)
     if fault:
         files = [str(part.path) for part in parts if f"{part.network}." in fault.replace("vocoder", "univnet.")]

@@ -34,7 +34,7 @@ def load_detector(folder: Path, *, device: str = "cpu") -> Detector:
     """
     config = read_config(folder)
     file = folder / "detector.safetensors"
-    if config.detector is None or not file.is_file():
+    if getattr(config, "detector", None) is None or not file.is_file():
         raise ModelError(
             f"model {config.name!r} has no detector: name one converted from TorToise v2 with its classifier.pth"
         )

@@ -11,11 +11,12 @@ from torch import Tensor
 from chelys.errors import ModelError
 from chelys.files import atomic_file
 from chelys.tortoise.convert import OPTIONAL, REQUIRED, Meter, Progress, file_of
+from chelys.tortoise.journal import claimed
+from chelys.tortoise.model import published_skeleton
 from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.state_dicts import to_tortoise
 from chelys.weights.checks import require_disk
-from chelys.weights.folder import ModelConfig, read_config, skeleton
-from chelys.weights.journal import claimed
+from chelys.weights.folder import ModelConfig, read_config
 from chelys.weights.placement import as_dtype
 from chelys.weights.tensor_file import read_head, read_tensors, sha256
 
@@ -74,13 +75,13 @@ def export(source: Path, target: Path, *, dtype: str = "float32", progress: Prog
 
 def _names(config: ModelConfig, network: str, source: Path) -> dict[str, tuple[int, ...]]:
     """Published names and shapes that a network of the model will have."""
-    sizes = getattr(config, network)
+    sizes = getattr(config, network, None)
     if sizes is None:
         raise ModelError(
             f"{source} has no {network}: only a model of TorToise v2's kind can be written as it was published"
         )
     try:
-        model = skeleton(network, sizes, weight_norm=True) if TABLES[network].weight_norm else skeleton(network, sizes)
+        model = published_skeleton(network, sizes, weight_norm=TABLES[network].weight_norm)
         published = to_tortoise(network, model.state_dict())
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,9 +27,10 @@ from chelys.inference.voice import Voice
 from chelys.text.split import Sentence
 from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise import redact, splitter
-from chelys.tortoise.code_rules import CodeRules
 from chelys.tortoise.cvvp import CVVP
 from chelys.tortoise.mel import read_published
+from chelys.tortoise.model import TortoiseConfig
+from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.tokenizer import TortoiseTokenizer
 from chelys.tortoise.voices import clip_mels, published_vectors, require_clips
 from chelys.weights.folder import Model
@@ -57,8 +58,9 @@ class TortoiseFamily(Family):
     def __init__(self, model: Model, compat: str = "repaired") -> None:
         super().__init__(model, compat)
         self.reference = compat == "reference"
-        config = model.config
-        self.published_mels = config.front_end == "published"
+        self.config = config = cast(TortoiseConfig, model.config)
+        self.text_stops = config.text_stops
+        self.published_mels = config.mel_spec == "published"
         if self.published_mels:
             self.clip_rate = self.code_rate = PUBLISHED_CODE_RATE
         self.draws_voices = config.autoregressive_prior is not None and config.diffusion_prior is not None
@@ -66,7 +68,7 @@ class TortoiseFamily(Family):
 
     @property
     def presets(self) -> Mapping[str, SpeechOptions]:
-        return PUBLISHED_PRESETS if self.model.config.family == "tortoise-v2" else NANO_PRESETS
+        return PUBLISHED_PRESETS if self.config.family == "tortoise-v2" else NANO_PRESETS
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -107,9 +109,9 @@ class TortoiseFamily(Family):
 
     # ---- codes --------------------------------------------------------------------------------------------------
 
-    def _rules(self, options: SpeechOptions) -> CodeRules | None:
+    def _rules(self, options: SpeechOptions) -> SilenceTrimming | None:
         """Rules of this model's codes; a row is as long as a candidate may be."""
-        rules = self.model.config.code_rules
+        rules = self.config.silence_trimming
         return replace(rules, length=options.most_codes) if rules and options.most_codes else rules
 
     def decoding(self, options: SpeechOptions) -> DecodingRules:
@@ -141,13 +143,13 @@ class TortoiseFamily(Family):
 
     def trimmed(self, codes: Tensor, options: SpeechOptions) -> Tensor:
         rules = self._rules(options)
-        return rules.rendered(codes) if rules else codes
+        return rules.trimmed(codes) if rules else codes
 
 
-def decoding_rules(rules: CodeRules | None, *, reference: bool = False) -> DecodingRules:
+def decoding_rules(rules: SilenceTrimming | None, *, reference: bool = False) -> DecodingRules:
     """How codes under these rules are sampled; with ``reference`` as the original sampled them."""
     quirks = DecodingRules(constrained=False, position_offset=1) if reference else DecodingRules()
-    return replace(quirks, max_codes=rules.length, sampled_before=rules.penalised_from_start) if rules else quirks
+    return replace(quirks, max_codes=rules.length, sampled_before=rules.sampled_before) if rules else quirks
 
 
 def cvvp_judges(cvvp: CVVP | None, clips: Sequence[Tensor] | Tensor, weight: float) -> list[tuple[float, Judge]]:

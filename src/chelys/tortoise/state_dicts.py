@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from chelys.errors import ModelError
 from chelys.tortoise.name_tables import TABLES, NameTable
+from chelys.weights.tensor_file import OUR_DIRECTION, OUR_LENGTH, fold
 
 LARGEST_COUNT = 40  # of {i} and {j}; the deepest published network has 30 layers
 DIRECTION, LENGTH = "weight_v", "weight_g"  # how the published files split a kernel under weight norm
-OUR_DIRECTION, OUR_LENGTH = "parametrizations.weight.original1", "parametrizations.weight.original0"
 
 LEAVES = {"weight", "bias", DIRECTION, LENGTH}  # what may lie in a module that a pair names
 
@@ -91,12 +91,6 @@ def to_tortoise(network: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor
             )
         published[theirs] = _turned(table, name, tensor).contiguous()
     return published
-
-
-def fold(length: Tensor, direction: Tensor) -> Tensor:
-    """The kernel that weight norm holds as length and direction; the norm is over all axes but the first."""
-    axes = tuple(range(1, direction.dim()))
-    return length * direction / torch.linalg.vector_norm(direction, dim=axes, keepdim=True)
 
 
 def _layers(table: NameTable, ours: Iterable[str]) -> tuple[tuple[str, int], ...]:

@@ -51,6 +51,8 @@ class TortoiseTokenizer(Tokenizer):
         ConfigError: If there is no such cleaner, or a lexicon.
     """
 
+    quick_check = False
+
     def __init__(
         self, core: tokenizers.Tokenizer, lexicon: Lexicon | None = None, *, cleaner: str = "tortoise",
         reference: bool = False,

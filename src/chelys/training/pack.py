@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -21,14 +21,14 @@ from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.models.dvae import DVAE, DVAEConfig
 from chelys.models.vocos import Vocos, VocosConfig
 from chelys.text.tokenizer import Tokenizer
-from chelys.tortoise.code_rules import CodeRules
 from chelys.tortoise.cvvp import CVVP, CVVPConfig
 from chelys.tortoise.detector import Detector, DetectorConfig
 from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig
+from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.univnet import UnivNet, UnivNetConfig
 from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.training.run import RUNS, load_trained
-from chelys.weights.folder import ModelConfig, contradiction, save_model
+from chelys.weights.folder import ModelConfig, contradiction, make_config, save_model
 
 #: Stages without which nothing speaks, or nothing could be trained on.
 NEEDED = ("dvae", "autoregressive", "clvp", "diffusion", "vocoder")
@@ -58,15 +58,15 @@ class PackConfig:
         features: Feature folder that the built-in voices' clips come from.
         mel_range: Log-mels that become -1 and 1.
         default_voice: Built-in voice that speaks when none is named.
-        borrowed: Its share in how voices read that users make of clips; built-in ones read for themselves.
+        speaker_blend: Its share in what voices that users make of clips are sampled with; not in built-in ones.
         voices: Built-in voice to speaker of the corpus.
         clips: Clips of each voice.
         kept_seconds: How much of its clips a voice file carries, so that other models can use the voice.
         family: Whose presets the model is spoken with.
-        front_end: ``published`` where the codes have a front end of their own, as in the tortoise-v2 recipes.
+        mel_spec: ``published`` where the codes have a front end of their own, as in the tortoise-v2 recipes.
         cleaner: What made words of the texts in training.
         text_stops: Stop ids behind a text before any network reads it; the published model has one.
-        code_rules: What is done to codes before they are read again.
+        silence_trimming: What is done to codes before they are read again.
         license: Of the weights (SPDX).
     """
 
@@ -76,16 +76,22 @@ class PackConfig:
     features: Path
     mel_range: MelRange
     default_voice: str
-    borrowed: float = 0.0
+    speaker_blend: float = 0.0
     voices: dict[str, str] = field(default_factory=dict)
     clips: int = 3
     kept_seconds: float = 3.0
     family: Literal["nano", "tortoise-v2"] = "nano"
-    front_end: Literal["shared", "published"] = "shared"
+    mel_spec: Literal["shared", "published"] = "shared"
     cleaner: Literal["chelys", "tortoise", "basic"] = "chelys"
     text_stops: int = 0
-    code_rules: CodeRules | None = None
+    silence_trimming: SilenceTrimming | None = None
     license: str = "Apache-2.0"
+
+    RENAMED: ClassVar[dict[str, str | None]] = {
+        "borrowed": "speaker_blend",
+        "front_end": "mel_spec",
+        "code_rules": "silence_trimming",
+    }
 
 
 def pack(config: PackConfig, out: Path) -> ModelConfig:
@@ -102,18 +108,20 @@ def pack(config: PackConfig, out: Path) -> ModelConfig:
     for stage in stages:
         _check_run(config, stage, settings[stage])
     made = {stage: _network(config, stage, settings[stage]) for stage in stages}
-    model = ModelConfig(
-        name=config.name,
-        mel_range=config.mel_range,
-        family=config.family,
-        front_end=config.front_end,
-        cleaner=config.cleaner,
-        text_stops=config.text_stops,
-        code_rules=config.code_rules,
-        default_voice=config.default_voice,
-        borrowed=config.borrowed,
-        license=config.license,
-        **{field: sizes for field, sizes, _ in made.values()},
+    model = make_config(
+        {
+            "name": config.name,
+            "mel_range": config.mel_range,
+            "family": config.family,
+            "mel_spec": config.mel_spec,
+            "cleaner": config.cleaner,
+            "text_stops": config.text_stops,
+            "silence_trimming": config.silence_trimming,
+            "default_voice": config.default_voice,
+            "speaker_blend": config.speaker_blend,
+            "license": config.license,
+            **{field: sizes for field, sizes, _ in made.values()},
+        }
     )
     if fault := contradiction(model):
         raise ConfigError(f"these runs do not go together: {fault}")
@@ -148,7 +156,7 @@ def _settings(config: PackConfig, stage: str) -> dict[str, Any]:
 
 def _check_run(config: PackConfig, stage: str, settings: dict[str, Any]) -> None:
     """Refuse what would load without a word, and speak nonsense: other mels, or codes where latents are given."""
-    heard = MelRange(-1.0, 1.0) if config.front_end == "published" else config.mel_range
+    heard = MelRange(-1.0, 1.0) if config.mel_spec == "published" else config.mel_range
     wanted = {"autoregressive": heard, "diffusion": config.mel_range, "vocoder": config.mel_range}.get(stage)
     if stage == "vocoder" and settings.get("univnet"):
         wanted = None  # it reads mels as they are

@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from chelys import registry
-from chelys.audio.mel import PUBLISHED_MEL_RANGE, MelRange
+from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping, to_mapping
 from chelys.errors import ConfigError, ModelError
@@ -30,43 +30,26 @@ from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.models.dvae import DVAE, DVAEConfig
 from chelys.models.vocos import Vocos, VocosConfig
 from chelys.text.tokenizer import LEXICON_FILE, TOKENIZER_FILE, Tokenizer
-from chelys.tortoise.code_rules import CodeRules
-from chelys.tortoise.cvvp import CVVP, CVVPConfig
-from chelys.tortoise.detector import Detector, DetectorConfig
-from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig
-from chelys.tortoise.sizes import PUBLISHED
-from chelys.tortoise.univnet import UnivNet, UnivNetConfig
-from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.weights.checks import require_memory
 from chelys.weights.tensor_file import load_network, sha256, write_tensors
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
-Vocoder = Vocos | UnivNet
-
-#: Field of the configuration to the network it describes.
-NETWORKS: dict[str, type[nn.Module]] = {
-    "autoregressive": Autoregressive,
-    "clvp": CLVP,
-    "diffusion": Diffusion,
-    "univnet": UnivNet,
-    "vocos": Vocos,
-    "dvae": DVAE,
-    "cvvp": CVVP,
-    "hifigan": HiFiGAN,
-    "autoregressive_prior": VoicePrior,
-    "diffusion_prior": VoicePrior,
-    "detector": Detector,
-}
-#: Networks that a model may lack, see `Model.extra`.
-EXTRAS = ("cvvp", "hifigan", "autoregressive_prior", "diffusion_prior", "detector")
 #: Recorded on saving, needed by training alone.
 NOT_FOR_SPEAKING = frozenset({"dvae.safetensors"})
+#: Keys of TorToise's models with what they hold where they mean nothing; folders of chelys 0.1 have them in any case.
+_EMPTY_KEYS: dict[str, Any] = {
+    **dict.fromkeys(("univnet", "cvvp", "hifigan", "autoregressive_prior", "diffusion_prior", "detector")),
+    **dict.fromkeys(("code_rules", "silence_trimming")),
+    **dict.fromkeys(("front_end", "mel_spec"), "shared"),
+    "cleaner": "chelys",
+    "text_stops": 0,
+}
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``config.json``: what the networks are.
+    """``config.json``: what the networks are. Other families of models derive from this class.
 
     Attributes:
         name: Of the model.
@@ -75,22 +58,10 @@ class ModelConfig:
         clvp: Sizes of CLVP.
         diffusion: Sizes of the diffusion decoder.
         vocos: Sizes of the Fourier-head vocoder, if that is the vocoder.
-        univnet: Sizes of UnivNet, if that is.
         dvae: Sizes of the VQ-VAE; only training needs it, and a folder may lack it.
-        cvvp: Sizes of CVVP; this and the four below are of networks that a model may lack.
-        hifigan: Of the decoder that streams.
-        autoregressive_prior: Of what draws random voices for the autoregressive decoder.
-        diffusion_prior: The same for the diffusion decoder.
-        detector: Of what tells whether the model made a wave.
-        family: Whose presets the model is spoken with.
-        front_end: Mels of the voices: ``shared``, one at 24 kHz with 100 bands for all networks; or ``published``,
-            22.05 kHz and 80 bands, each divided by its norm, for the autoregressive decoder and CVVP, and 24 kHz and
-            100 bands, clipped and not normalised, for the diffusion decoder.
-        cleaner: What makes words of a text: chelys' own, or one of the published two.
-        text_stops: Stop ids behind a text before any network reads it; the decoder adds its own besides.
-        code_rules: What is done to codes before they are read again; None leaves them.
+        family: Whose presets the model is spoken with; a family in ``registry.FAMILIES`` has a class of its own.
         default_voice: Built-in voice that speaks when none is named.
-        borrowed: Its share in how a voice that is made of clips reads, 0 to 1.
+        speaker_blend: Its share in what a voice that is made of clips is sampled with, 0 to 1.
         license: Of the weights (SPDX).
         hashes: File name to SHA-256.
         origin: Where the weights were fetched from, if they were.
@@ -104,34 +75,31 @@ class ModelConfig:
     clvp: CLVPConfig
     diffusion: DiffusionConfig
     vocos: VocosConfig | None = None
-    univnet: UnivNetConfig | None = None
     dvae: DVAEConfig | None = None
-    cvvp: CVVPConfig | None = None
-    hifigan: HiFiGANConfig | None = None
-    autoregressive_prior: VoicePriorConfig | None = None
-    diffusion_prior: VoicePriorConfig | None = None
-    detector: DetectorConfig | None = None
-    family: Literal["nano", "tortoise-v2"] = "nano"
-    front_end: Literal["shared", "published"] = "shared"
-    cleaner: Literal["chelys", "tortoise", "basic"] = "chelys"
-    text_stops: int = 0
-    code_rules: CodeRules | None = None
+    family: str = "nano"
     default_voice: str = ""
-    borrowed: float = 0.0
+    speaker_blend: float = 0.0
     license: str = "Apache-2.0"
     hashes: dict[str, str] = field(default_factory=dict)
     origin: str = ""
     source_hashes: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
-    @property
-    def family_class(self) -> str:
-        """Full name of the class that knows how the model is spoken with."""
-        own = (self.family, self.front_end, self.cleaner, self.univnet) == ("nano", "shared", "chelys", None)
-        extras = (self.code_rules, self.cvvp, self.hifigan, self.autoregressive_prior, self.diffusion_prior)
-        if own and not any(extras):
-            return registry.SPEAKERS["nano"]
-        return registry.SPEAKERS["tortoise-v2"]
+    RENAMED: ClassVar[dict[str, str | None]] = {"borrowed": "speaker_blend"}
+    #: Field to the network it describes.
+    NETWORKS: ClassVar[Mapping[str, type[nn.Module]]] = {
+        "autoregressive": Autoregressive,
+        "clvp": CLVP,
+        "diffusion": Diffusion,
+        "vocos": Vocos,
+        "dvae": DVAE,
+    }
+    #: Fields of which one names the vocoder.
+    VOCODERS: ClassVar[tuple[str, ...]] = ("vocos",)
+    #: Networks that a model may lack, see `Model.extra`.
+    EXTRAS: ClassVar[tuple[str, ...]] = ()
+    #: Full name of the class that knows how the model is spoken with.
+    SPEAKER: ClassVar[str] = registry.SPEAKERS["nano"]
 
     @property
     def fingerprint(self) -> str:
@@ -139,24 +107,59 @@ class ModelConfig:
         parts = [self.hashes.get(f"{name}.safetensors", "") for name in ("autoregressive", "diffusion")]
         return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
+    @property
+    def vocoders(self) -> list[str]:
+        """Those of VOCODERS that are named; just one in a model that is whole."""
+        return [name for name in self.VOCODERS if getattr(self, name) is not None]
 
-def published_config(**changes: Any) -> ModelConfig:
-    """TorToise v2 as it was published, every optional network included.
+    @property
+    def vocoder_bands(self) -> int:
+        """Mel bands that the vocoder reads."""
+        bands: int = getattr(self, self.vocoders[0]).bands
+        return bands
 
-    Args:
-        changes: Fields that differ.
+    def rules(self) -> dict[str, bool]:
+        """What must hold for the networks to work together, and whether it does."""
+        decoder, clvp, diffusion = self.autoregressive, self.clvp, self.diffusion
+        return {
+            "mel_range.low must lie below mel_range.high": self.mel_range.low < self.mel_range.high,
+            "autoregressive.dim must be a multiple of its heads": _divides(decoder.heads, decoder.dim),
+            "diffusion.dim must be a multiple of its heads": _divides(diffusion.heads, diffusion.dim),
+            f"diffusion.patch must divide {FRAMES_PER_CODE}": _divides(diffusion.patch, FRAMES_PER_CODE),
+            "diffusion.latent_dim must be autoregressive.dim": diffusion.latent_dim == decoder.dim,
+            "diffusion.bands must be those of the vocoder": diffusion.bands == self.vocoder_bands,
+            "clvp.speech_tokens must be at least autoregressive.codes": clvp.speech_tokens >= decoder.codes,
+        }
+
+    def load_tokenizer(self, folder: Path) -> Tokenizer:
+        """What reads texts for the model."""
+        return Tokenizer.load(folder)
+
+
+def make_config(values: Mapping[str, Any]) -> ModelConfig:
+    """A configuration of the class that has all these fields."""
+    cls, kept = _sorted_out(values)
+    return cls(**kept)
+
+
+def _sorted_out(values: Mapping[str, Any]) -> tuple[type[ModelConfig], dict[str, Any]]:
+    """The class that some values of ``config.json`` are for, and those of them that it knows or must refuse.
+
+    It is the family's; or that of another family whose networks a model of chelys' own has besides.
     """
-    values: dict[str, Any] = {
-        "name": "tortoise-v2",
-        "mel_range": PUBLISHED_MEL_RANGE,
-        **PUBLISHED,
-        "family": "tortoise-v2",
-        "front_end": "published",
-        "cleaner": "tortoise",
-        "text_stops": 1,
-        "code_rules": CodeRules(),
-    }
-    return ModelConfig(**values | changes)
+    family = values.get("family", "nano")
+    if isinstance(family, str) and family in registry.FAMILIES:
+        found: type[ModelConfig] = registry.find(registry.FAMILIES[family])
+        return found, dict(values)
+    kept = {key: value for key, value in values.items() if key not in _EMPTY_KEYS or value != _EMPTY_KEYS[key]}
+    if kept.keys() <= _keys(ModelConfig):
+        return ModelConfig, kept
+    others: list[type[ModelConfig]] = [registry.find(path) for path in registry.FAMILIES.values()]
+    return next((other for other in others if kept.keys() <= _keys(other)), ModelConfig), kept
+
+
+def _keys(cls: type[ModelConfig]) -> set[str]:
+    return {field.name for field in fields(cls)} | cls.RENAMED.keys()
 
 
 @dataclass
@@ -169,26 +172,26 @@ class Model:
     autoregressive: Autoregressive
     clvp: CLVP
     diffusion: Diffusion
-    vocoder: Vocoder
+    vocoder: Any
     device: str | torch.device = "cpu"
     dtype: torch.dtype = torch.float32
     _extras: dict[str, nn.Module] = field(default_factory=dict, repr=False)
 
     def has(self, name: str) -> bool:
-        """Whether the model has one of EXTRAS."""
-        return getattr(self.config, name) is not None and (self.folder / f"{name}.safetensors").is_file()
+        """Whether the model has one of the networks in ``config.EXTRAS``."""
+        return getattr(self.config, name, None) is not None and (self.folder / f"{name}.safetensors").is_file()
 
     def extra(self, name: str) -> Any:
         """A network that most speech does without; it is loaded when it is first asked for.
 
         Args:
-            name: One of EXTRAS.
+            name: One of ``config.EXTRAS``.
 
         Raises:
             ModelError: If the model lacks it, or its file is damaged.
         """
         if name not in self._extras:
-            if name not in EXTRAS or not self.has(name):
+            if name not in self.config.EXTRAS or not self.has(name):
                 raise ModelError(f"model {self.config.name!r} in {self.folder} has no {name} network")
             self._extras[name] = _load(self.config, name, self.folder / f"{name}.safetensors", self.device, self.dtype)
         return self._extras[name]
@@ -255,15 +258,15 @@ def read_config(folder: Path) -> ModelConfig:
         values = json.loads(path.read_text(encoding="utf8"))
         if not isinstance(values, dict):
             raise ModelError(f"{path} holds no keys; get the model again")
-        config = from_mapping(ModelConfig, values, where=str(path))
+        config = from_mapping(*_sorted_out(values), where=str(path))
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error}); get the model again") from error
     except ConfigError as error:
         raise ModelError(str(error)) from error
     if config.format != FORMAT:
         raise ModelError(f"{path} has format {config.format}, this version of chelys reads {FORMAT}")
-    if (config.vocos is None) == (config.univnet is None):
-        raise ModelError(f"{path} must name one vocoder, vocos or univnet")
+    if len(config.vocoders) != 1:
+        raise ModelError(f"{path} must name one vocoder: {' or '.join(config.VOCODERS)}")
     fault = contradiction(config)
     if fault:
         raise ModelError(f"{path} contradicts itself: {fault}")
@@ -272,29 +275,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 def contradiction(config: ModelConfig) -> str:
     """First way in which the networks could not work together that no file of weights would show; else nothing."""
-    decoder, clvp, diffusion = config.autoregressive, config.clvp, config.diffusion
-    bands = config.vocos.bands if config.vocos else config.univnet.mel_bands  # type: ignore[union-attr]
-    cvvp, hifigan, rules = config.cvvp, config.hifigan, config.code_rules
-    priors = config.autoregressive_prior, config.diffusion_prior
-    kept = {
-        "mel_range.low must lie below mel_range.high": config.mel_range.low < config.mel_range.high,
-        "autoregressive.dim must be a multiple of its heads": _divides(decoder.heads, decoder.dim),
-        "diffusion.dim must be a multiple of its heads": _divides(diffusion.heads, diffusion.dim),
-        f"diffusion.patch must divide {FRAMES_PER_CODE}": _divides(diffusion.patch, FRAMES_PER_CODE),
-        "diffusion.latent_dim must be autoregressive.dim": diffusion.latent_dim == decoder.dim,
-        "diffusion.bands must be those of the vocoder": diffusion.bands == bands,
-        "clvp.speech_tokens must be at least autoregressive.codes": clvp.speech_tokens >= decoder.codes,
-        "text_stops must not be negative": config.text_stops >= 0,
-        "code_rules must name codes below autoregressive.codes": rules is None
-        or all(0 <= code < decoder.codes for code in (rules.silence, *rules.tail)),
-        "cvvp.speech_tokens must be at least autoregressive.codes": not cvvp or cvvp.speech_tokens >= decoder.codes,
-        "cvvp.bands must be autoregressive.bands": not cvvp or cvvp.bands == decoder.bands,
-        "hifigan.latent_dim must be autoregressive.dim": not hifigan or hifigan.latent_dim == decoder.dim,
-        "hifigan.voice_dim must be autoregressive.dim": not hifigan or hifigan.voice_dim == decoder.dim,
-        "autoregressive_prior.dim must be autoregressive.dim": not priors[0] or priors[0].dim == decoder.dim,
-        "diffusion_prior.dim must be twice diffusion.dim": not priors[1] or priors[1].dim == 2 * diffusion.dim,
-    }
-    return next((rule for rule, holds in kept.items() if not holds), "")
+    return next((rule for rule, holds in config.rules().items() if not holds), "")
 
 
 def _divides(divisor: int, number: int) -> bool:
@@ -314,11 +295,11 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
             the model; the file is named.
     """
     config = read_config(folder)
-    spared = NOT_FOR_SPEAKING | {f"{name}.safetensors" for name in EXTRAS}
+    spared = NOT_FOR_SPEAKING | {f"{name}.safetensors" for name in config.EXTRAS}
     for name in sorted(config.hashes.keys() - spared):
         if not (folder / name).is_file():
             raise ModelError(f"{folder} lacks {name}; get the model again")
-    tokenizer = Tokenizer.load(folder, cleaner=config.cleaner)
+    tokenizer = config.load_tokenizer(folder)
     if tokenizer.lexicon is not None and not tokenizer.lexicon:
         raise ModelError(f"{folder / LEXICON_FILE} holds no words; get the model again")
     text_tokens = min(config.autoregressive.text_tokens, config.clvp.text_tokens)
@@ -326,12 +307,14 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
         raise ModelError(
             f"{folder}: {TOKENIZER_FILE} has {tokenizer.vocabulary_size} ids, {CONFIG_FILE} only {text_tokens}"
         )
-    fields = ("autoregressive", "clvp", "diffusion", "vocos" if config.vocos else "univnet")
-    files = {field: folder / f"{'vocoder' if field in ('vocos', 'univnet') else field}.safetensors" for field in fields}
+    names = ("autoregressive", "clvp", "diffusion", "vocoder")
+    files = {name: folder / f"{name}.safetensors" for name in names}
     require_memory(folder, files.values(), device, dtype)
-    loaded = {field: _load(config, field, file, device, dtype) for field, file in files.items()}
-    vocoder = loaded.pop(fields[-1])
-    return Model(config, folder, tokenizer, vocoder=vocoder, device=device, dtype=dtype, **loaded)  # type: ignore[arg-type]
+    loaded = {
+        name: _load(config, config.vocoders[0] if name == "vocoder" else name, file, device, dtype)
+        for name, file in files.items()
+    }
+    return Model(config, folder, tokenizer, device=device, dtype=dtype, **loaded)  # type: ignore[arg-type]
 
 
 def _load(config: ModelConfig, field: str, file: Path, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
@@ -350,27 +333,27 @@ def build(config: ModelConfig, field: str) -> nn.Module:
 
     Args:
         config: The model.
-        field: A key of NETWORKS.
+        field: A key of ``config.NETWORKS``.
     """
     if field == "vocos":
         with torch.random.fork_rng(devices=[]):  # it starts from random weights, being too full of buffers for meta
             return Vocos(config.vocos, config.mel_range)  # type: ignore[arg-type]
-    return skeleton(field, getattr(config, field))
+    return skeleton(config.NETWORKS[field], getattr(config, field))
 
 
-def skeleton(field: str, sizes: Any, *, weight_norm: bool = False) -> nn.Module:
+def skeleton(network: type[nn.Module], sizes: Any, *, weight_norm: bool = False) -> nn.Module:
     """A network that says what tensors it has; it holds none that mean anything.
 
     Args:
-        field: A key of NETWORKS, ``vocos`` excepted.
+        network: Any but Vocos.
         sizes: Its configuration.
         weight_norm: Let it hold its kernels as direction and length; small networks alone can.
     """
     if weight_norm:  # which computes, and would import the compiler on the meta device
         with torch.random.fork_rng(devices=[]):
-            return NETWORKS[field](sizes, weight_norm=True)
+            return network(sizes, weight_norm=True)
     with torch.device("meta"), _Unfilled():
-        return NETWORKS[field](sizes)
+        return network(sizes)
 
 
 class _Unfilled(TorchFunctionMode):

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from chelys.errors import ModelError
 from chelys.files import atomic_file
-from chelys.tortoise.state_dicts import OUR_DIRECTION, OUR_LENGTH, fold
 
 #: How the format calls a dtype, in the order in which `safetensors` lays tensors into a file.
 KINDS = {
@@ -31,6 +30,8 @@ KINDS = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+#: What torch calls the two parts of a kernel under weight norm.
+OUR_DIRECTION, OUR_LENGTH = "parametrizations.weight.original1", "parametrizations.weight.original0"
 _NAMES = {dtype: name for name, dtype in KINDS.items()}
 _BLOCK = 1 << 22
 
@@ -218,6 +219,12 @@ def load_network(
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path} cannot be loaded ({reason})") from error
     network.load_state_dict(state, assign=True)
+
+
+def fold(length: Tensor, direction: Tensor) -> Tensor:
+    """The kernel that weight norm holds as length and direction; the norm is over all axes but the first."""
+    axes = tuple(range(1, direction.dim()))
+    return length * direction / torch.linalg.vector_norm(direction, dim=axes, keepdim=True)
 
 
 def _mismatch(given: Mapping[str, Entry], wanted: Mapping[str, Tensor]) -> str:

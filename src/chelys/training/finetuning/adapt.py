@@ -78,7 +78,7 @@ def check_model(model: Model) -> None:
             f"model {model.config.name!r} has no VQ-VAE (dvae.safetensors), without which recordings cannot be turned "
             "into codes; the published TorToise came without: adapt nano or a model trained with chelys"
         )
-    if model.config.front_end != "shared":
+    if getattr(model.config, "mel_spec", "shared") != "shared":
         raise ModelError(f"model {model.config.name!r} has two front ends; chelys finetune adapts models with one")
 
 

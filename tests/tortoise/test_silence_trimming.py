@@ -10,9 +10,9 @@ import torch
 from chelys.config import from_mapping, to_mapping
 from chelys.models.autoregressive import AutoregressiveConfig
 from chelys.models.clvp import CLVPConfig
-from chelys.tortoise.code_rules import CodeRules
+from chelys.tortoise.silence_trimming import SilenceTrimming
 
-RULES = CodeRules(silence=9, calm=3, tail=(4, 5), length=12)
+RULES = SilenceTrimming(silence=9, max_silence=3, tail=(4, 5), length=12)
 
 
 def codes(*values: int) -> torch.Tensor:
@@ -54,22 +54,22 @@ def test_a_take_that_is_too_long_is_a_fault_of_the_caller() -> None:
     ],
 )
 def test_three_silences_in_a_row_are_calm_and_the_fourth_is_the_end(row: list[int], end: int) -> None:
-    assert RULES.calm_end(codes(*row)) == end
+    assert RULES.end(codes(*row)) == end
 
 
 def test_what_is_rendered_is_the_speech_and_the_calm_after_it() -> None:
-    assert RULES.rendered(codes(1, 2, 3)).tolist() == [1, 2, 3, 9, 9, 9]
-    assert RULES.rendered(codes(*[1] * 8)).tolist() == [1] * 8 + [9, 9, 4, 5]  # too little silence before the tail
+    assert RULES.trimmed(codes(1, 2, 3)).tolist() == [1, 2, 3, 9, 9, 9]
+    assert RULES.trimmed(codes(*[1] * 8)).tolist() == [1] * 8 + [9, 9, 4, 5]  # too little silence before the tail
 
 
 def test_published_numbers_fit_the_published_networks() -> None:
-    rules, decoder = CodeRules(), AutoregressiveConfig.tortoise_v2()
-    named = (rules.silence, *rules.tail, *rules.penalised_from_start[:1])
+    rules, decoder = SilenceTrimming(), AutoregressiveConfig.tortoise_v2()
+    named = (rules.silence, *rules.tail, *rules.sampled_before[:1])
     assert max(named) < min(decoder.codes, CLVPConfig.tortoise_v2().speech_tokens)
-    assert rules.penalised_from_start[1] == decoder.start_code
+    assert rules.sampled_before[1] == decoder.start_code
     assert rules.length < decoder.code_positions
 
 
 def test_a_config_file_keeps_them() -> None:
-    changed = replace(RULES, penalised_from_start=(1, 2, 3))
-    assert from_mapping(CodeRules, to_mapping(changed), where="config.json") == changed
+    changed = replace(RULES, sampled_before=(1, 2, 3))
+    assert from_mapping(SilenceTrimming, to_mapping(changed), where="config.json") == changed

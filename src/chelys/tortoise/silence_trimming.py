@@ -10,29 +10,32 @@ m codes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class CodeRules:
+class SilenceTrimming:
     """Rules of the published codes; the defaults are the published numbers.
 
     Attributes:
         silence: The code of silence.
-        calm: Codes of silence in a row that are rendered; what follows them is cut off.
+        max_silence: Codes of silence in a row that are rendered; what follows them is cut off.
         tail: What every row ends with, wherever the speech ended.
         length: Codes of a row, which is also the most that a take may have.
-        penalised_from_start: Codes that the repetition penalty counts as said before anything is. The original stood
+        sampled_before: Codes that the repetition penalty counts as said before anything is. The original stood
             for voice and text by as many ones and by the start code, which is how the published figures came about.
     """
 
+    RENAMED: ClassVar[dict[str, str | None]] = {"calm": "max_silence", "penalised_from_start": "sampled_before"}
+
     silence: int = 83
-    calm: int = 8
+    max_silence: int = 8
     tail: tuple[int, ...] = (45, 45, 248)
     length: int = 500
-    penalised_from_start: tuple[int, ...] = (1, 8192)
+    sampled_before: tuple[int, ...] = (1, 8192)
 
     def padded(self, codes: Tensor) -> Tensor:
         """The row that CLVP, CVVP and the latent pass read.
@@ -52,16 +55,16 @@ class CodeRules:
         row[self.length - len(self.tail) :] = torch.tensor(self.tail, dtype=codes.dtype, device=codes.device)
         return row
 
-    def calm_end(self, codes: Tensor) -> int:
+    def end(self, codes: Tensor) -> int:
         """How many of the codes ``(m,)`` are rendered: all before the first silence that is one too many in a row."""
-        calm = 0
+        run = 0
         for place, code in enumerate(codes.tolist()):
-            calm = calm + 1 if code == self.silence else 0
-            if calm > self.calm:
+            run = run + 1 if code == self.silence else 0
+            if run > self.max_silence:
                 return place
         return len(codes)
 
-    def rendered(self, codes: Tensor) -> Tensor:
-        """What of a take ``(m,)`` is rendered: its row up to the calm. Latents look back only, so none needs more."""
+    def trimmed(self, codes: Tensor) -> Tensor:
+        """What of a take ``(m,)`` is rendered: its row up to that silence; latents look back only."""
         row = self.padded(codes)
-        return row[: self.calm_end(row)]
+        return row[: self.end(row)]
