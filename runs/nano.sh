@@ -7,7 +7,7 @@
 # smallest  the same road in a few minutes, with a corpus of a hundred clips; what comes out babbles
 #
 # Every step goes on where it stopped: run the same line again after an interruption.
-# Needs: pip install -e '.[train,corpus-fast]', and for full Debian's wordnet-base.
+# Needs: pip install -e '.[train,corpus]', and for full also 'onnx>=1.16' 'openvino>=2025.0' and Debian's wordnet-base.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 setting=${1:-full}
@@ -39,7 +39,7 @@ chelys data tokenizer "$lexicon" --out "$out/text"
 chelys data make synthetic --out "$out/corpus/hibari" --clips "$clips" --teacher hibari "${said[@]}"
 manifests=("$out/corpus/hibari/train.jsonl")
 if [ "$blends" -gt 0 ]; then
-  blend() { chelys data make synthetic --out "$out/corpus/$1" --clips "$2" --teacher kokoro-bf16 --seed 2 "${@:3}"; }
+  blend() { python tools/kokoro_bfloat16.py data make synthetic --out "$out/corpus/$1" --clips "$2" --teacher kokoro-bf16 --seed 2 "${@:3}"; }
   blend kokoro "$blends"
   blend chosen "$chosen" --first 24000 --voices s04,s12,s21,s24,s27,s10,s23,s05
   blend crowd "$crowd" --first 30000 --voices s64-s319

@@ -25,14 +25,22 @@ import soundfile as sf
 
 from chelys.data.manifest import read_manifest
 from chelys.data.recipes import synthetic
-from chelys.data.recipes.synthetic import SyntheticRecipe, clip_text, level, make, trim, wordnet_sentences
-from chelys.data.recipes.teachers import (
+from chelys.data.recipes.synthetic import (
     DISTINCT_SPEAKERS,
     HELD_OUT_SPEAKERS,
     KOKORO_SPEAKERS,
     SIZES,
+    TEACHERS,
     HibariTeacher,
-    kokoro_cast,
+    SyntheticRecipe,
+    check_installed,
+    clip_text,
+    kokoro_speakers,
+    level,
+    make,
+    parse_voices,
+    trim,
+    wordnet_sentences,
 )
 from chelys.errors import MissingExtra, UserError
 
@@ -163,15 +171,15 @@ def test_a_sentence_without_letters_is_said_as_it_is() -> None:
 
 
 def test_cast_is_the_same_every_time_and_everyone_differs() -> None:
-    cast = kokoro_cast()
-    assert list(cast) == [f"s{i:02d}" for i in range(KOKORO_SPEAKERS)] and set(cast) >= HELD_OUT_SPEAKERS
-    for name, weights in kokoro_cast().items():
-        assert np.array_equal(weights, cast[name])
+    speakers = kokoro_speakers()
+    assert list(speakers) == [f"s{i:02d}" for i in range(KOKORO_SPEAKERS)] and set(speakers) >= HELD_OUT_SPEAKERS
+    for name, weights in kokoro_speakers().items():
+        assert np.array_equal(weights, speakers[name])
         assert weights.sum() == pytest.approx(1)
-    voices = np.stack(list(cast.values()))
+    voices = np.stack(list(speakers.values()))
     apart = np.abs(voices[:, None] - voices[None]).sum(2) + 9 * np.eye(KOKORO_SPEAKERS)
     assert apart[:DISTINCT_SPEAKERS, :DISTINCT_SPEAKERS].min() > 0.3
-    kept_out = [list(cast).index(name) for name in HELD_OUT_SPEAKERS]
+    kept_out = [list(speakers).index(name) for name in HELD_OUT_SPEAKERS]
     assert apart[DISTINCT_SPEAKERS:, kept_out].min() > 0.5
     assert np.array_equal(voices[:5], np.eye(5))
 
@@ -215,6 +223,28 @@ def test_level(gain: float) -> None:
     assert np.sqrt(np.mean(level(audio) ** 2)) == pytest.approx(0.08, rel=0.01)
     audio[5] = 60 * gain  # a click must not clip
     assert np.abs(level(audio)).max() == pytest.approx(0.95, rel=0.01)
+
+
+def test_voices_by_name_and_in_spans() -> None:
+    assert parse_voices("hibari", "") == ()
+    assert parse_voices("hibari", "heart, wren") == ("heart", "wren")
+    crowd = parse_voices("kokoro", "s04,s64-s319")
+    assert crowd[:2] == ("s04", "s64") and len(crowd) == 257 and crowd[-1] == "s319"
+    for names in ("s320", "s10-s999", "heart"):
+        with pytest.raises(UserError, match=r"kokoro has no voice '.*': choose from s00, s01 .. s319"):
+            parse_voices("kokoro", names)
+    with pytest.raises(UserError, match="unknown teacher 'parrot'"):
+        parse_voices("parrot", "polly")
+    if "kokoro-bf16" not in TEACHERS:  # the tests of the tools add it
+        with pytest.raises(UserError, match="tools/kokoro_bfloat16.py"):
+            parse_voices("kokoro-bf16", "s04")
+
+
+def test_what_a_teacher_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hibari", ModuleType("hibari"))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r"onnxruntime is not installed: pip install 'chelys\[corpus\]'"):
+        check_installed("kokoro")
 
 
 # ---- making it ------------------------------------------------------------------------------------------------------
@@ -269,7 +299,7 @@ def test_a_broken_off_corpus_goes_on_and_finished_blocks_stay(wordnet: Path, tmp
     stamps = {p: p.stat().st_mtime_ns for p in recipe.out.rglob("*.flac")}
     torn = next(p for p in stamps if p.stem == "0000010")
     torn.write_bytes(b"torn")
-    torn.with_suffix(".part").write_bytes(b"half a clip")
+    torn.with_name(".chelys-0.part").write_bytes(b"half a clip")
     make(recipe, workers=2)
     assert files(recipe.out) == whole
     for path, stamp in stamps.items():
@@ -376,7 +406,7 @@ def test_sentences_of_a_file(tmp_path: Path) -> None:
 
 
 def test_unknown_teacher(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown teacher 'parrot': choose from hibari, kokoro, kokoro-bf16"):
+    with pytest.raises(UserError, match="unknown teacher 'parrot': choose from hibari, kokoro"):
         make(SyntheticRecipe(tmp_path / "corpus", clips=8, teacher="parrot"))
 
 

@@ -16,6 +16,9 @@ from chelys.errors import ModelError, UserError
 
 ModelOption = Annotated[str, typer.Option("--model", help="Name or folder of the model.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or mps.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes; default: the cores of this machine.")
+]
 CompatOption = Annotated[
     str, typer.Option("--compat", help="'reference' does what the original TorToise did, its faults included.")
 ]

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli import prepare, recipes, report
-from chelys.cli.console import counting, progress_bar, tell
+from chelys.cli import prepare, recipes
+from chelys.cli.console import WorkersOption, counting, progress_bar, tell
 from chelys.errors import OutputError
 
 app = typer.Typer(
@@ -24,15 +24,7 @@ app.add_typer(make_app, name="make")
 app.command("prepare", help=prepare.HELP, epilog=prepare.EXAMPLE)(prepare.prepare)
 app.command("recipe", help=recipes.RECIPE_HELP, epilog=recipes.RECIPE_EXAMPLE)(recipes.recipe)
 app.command("check", help=recipes.CHECK_HELP, epilog=recipes.CHECK_EXAMPLE)(recipes.check)
-app.command("report", help=report.HELP, epilog=report.EXAMPLE)(report.report)
-
-
-class Teacher(str, Enum):
-    """Who speaks the synthetic corpus."""
-
-    hibari = "hibari"
-    kokoro = "kokoro"
-    kokoro_bf16 = "kokoro-bf16"
+app.command("report", help=prepare.REPORT_HELP, epilog=prepare.REPORT_EXAMPLE)(prepare.report)
 
 
 class Spelling(str, Enum):
@@ -52,22 +44,17 @@ class FrontEnd(str, Enum):
 
 @make_app.command(
     "synthetic",
-    help="Let a teacher speak a corpus; an interrupted run goes on where it stopped.",
+    help="Let a teacher speak a corpus; an interrupted run continues where it stopped.",
     epilog="Example: chelys data make synthetic --out corpus --clips 2000",
 )
 def make_synthetic(
     out: Annotated[Path, typer.Option("--out", help="Folder of the corpus.")],
     clips: Annotated[int, typer.Option("--clips", min=1, help="How many clips, about 3.6 s each.")],
-    text: Annotated[
-        Path | None, typer.Option("--text", help="What to say, a sentence a line; default: WordNet's sentences.")
-    ] = None,
+    text: Annotated[Path | None, typer.Option("--text", help="Sentences, one a line; default: WordNet's.")] = None,
     teacher: Annotated[
-        Teacher,
-        typer.Option(
-            "--teacher", help="hibari: one voice, fast; kokoro: 320, slow; kokoro-bf16: 3 times as fast as that."
-        ),
-    ] = Teacher.hibari,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
+        str, typer.Option("--teacher", help="hibari: one voice in nine sizes, fast; kokoro: 320 voices, slow.")
+    ] = "hibari",
+    workers: WorkersOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same corpus.")] = 1,
     voices: Annotated[
         str,
@@ -82,12 +69,11 @@ def make_synthetic(
     ] = 0,
 ) -> None:
     """Make the corpus, or what is missing of it."""
-    from chelys.data.recipes.synthetic import SyntheticRecipe, make
-    from chelys.data.recipes.teachers import named_voices
+    from chelys.data.recipes.synthetic import SyntheticRecipe, make, parse_voices
 
     recipe = SyntheticRecipe(
-        out=out, clips=clips, teacher=teacher.value, seed=seed, text=text, first=first,
-        voices=named_voices(teacher.value, voices),
+        out=out, clips=clips, teacher=teacher, seed=seed, text=text, first=first,
+        voices=parse_voices(teacher, voices),
     )  # fmt: skip
     with _folder(out), progress_bar() as update:
         manifest = make(recipe, workers=workers, progress=counting(update, "blocks"))

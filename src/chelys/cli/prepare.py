@@ -1,8 +1,7 @@
-"""``chelys data prepare``: from a folder of recordings to training shards."""
+"""``chelys data prepare`` and ``chelys data report``: recordings to training shards, and a report of them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -11,29 +10,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chelys.cli.console import progress_bar, tell
+from chelys.cli.console import WorkersOption, progress_bar, tell
 from chelys.errors import ConfigError
 
 if TYPE_CHECKING:
     from chelys.data.prepare.engine import Engine
 
-HELP = "Cut, measure, filter, transcribe and pack recordings; an interrupted run goes on where it stopped."
+HELP = "Cut, measure, filter, transcribe and pack recordings; an interrupted run continues where it stopped."
 EXAMPLE = "Example: chelys data prepare recordings corpus transcribe.model=small --only segment --only measure"
 
 
 class EngineName(str, Enum):
-    """Who does the work."""
+    """What does the work."""
 
     local = "local"
     ray = "ray"
 
 
 def prepare(
-    raw: Annotated[Path, typer.Argument(metavar="RAW", help="Folder of recordings; what lies deeper is found too.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; what is done in it is not done again.")],
+    raw: Annotated[Path, typer.Argument(metavar="RAW", help="Folder of recordings; subfolders are searched too.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; finished work in it is not repeated.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Settings, laid over the file, for example segment.cut.pause=0.4."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings, applied after the file: segment.segmenter.min_silence=0.4"),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")] = None,
     rules: Annotated[Path | None, typer.Option("--rules", help="YAML file of the rules that drop clips.")] = None,
@@ -43,27 +42,31 @@ def prepare(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="A stage to do; may be given several times. Default: all.")
     ] = None,
-    engine: Annotated[
-        EngineName, typer.Option("--engine", help="local: processes here; ray: a cluster.")
-    ] = EngineName.local,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes; default one for each core.")
+    device: Annotated[
+        str | None, typer.Option("--device", help="Of the transcriber and the VQ-VAE: cpu, cuda. Default: see docs.")
     ] = None,
+    engine: Annotated[
+        EngineName, typer.Option("--engine", help="local: processes on this machine; ray: a cluster.")
+    ] = EngineName.local,
+    workers: WorkersOption = None,
     address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster.")] = None,
 ) -> None:
-    """Hand it over to the pipeline."""
-    from chelys.config import from_mapping, read_config_file
+    """Run the pipeline."""
+    from chelys.config import from_mapping
     from chelys.data.prepare.pipeline import PrepareSettings
     from chelys.data.prepare.pipeline import prepare as run
 
-    values = read_settings(config, overrides or [], read_config_file)
+    values = _read_settings(config, overrides or [])
     if rules is not None:
         values["rules"] = str(rules)
     if licence is not None:
         values.setdefault("about", {})["licence"] = licence
+    if device is not None:
+        values["device"] = device
+        values.setdefault("transcribe", {})["device"] = device.partition(":")[0]
     settings = from_mapping(PrepareSettings, values, where=str(config or "settings"))
-    with progress_bar() as update, _engine(engine, workers, address) as who:
-        summary = run(raw, out, settings, only=only or (), engine=who, progress=update)
+    with progress_bar() as update, _engine(engine, workers, address) as chosen:
+        summary = run(raw, out, settings, only=only or (), engine=chosen, progress=update)
     tell(
         f"{summary.kept} of {summary.clips} clips kept, {summary.hours:.2f} h, of {summary.recordings} recordings"
         f" ({summary.unreadable} unreadable): {out / 'manifest.jsonl'}"
@@ -72,30 +75,52 @@ def prepare(
         tell(f"failed, to be tried again by the next run: {count} times {reason}", error=True)
 
 
-def read_settings(config: Path | None, overrides: list[str], read: Any) -> dict[str, Any]:
-    """A settings file with overrides laid over it; the file may be missing from the command line."""
+def _read_settings(config: Path | None, overrides: list[str]) -> dict[str, Any]:
+    """A settings file with overrides applied; there need not be a file."""
+    import tempfile
+
+    from chelys.config import read_config_file
+
     for override in overrides:
         if "=" not in override:
             raise ConfigError(f"{override!r} is not KEY=VALUE: write for example transcribe.model=small")
     if config is not None:
-        return read(config, overrides)
-    import tempfile
-
+        return read_config_file(config, overrides)
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder) / "settings.yaml"
         empty.write_text("{}")
-        return read(empty, overrides)
+        return read_config_file(empty, overrides)
 
 
 @contextmanager
 def _engine(name: EngineName, workers: int | None, address: str | None) -> Iterator[Engine]:
-    if name is EngineName.ray:
-        from chelys.data.prepare.engine import Ray
+    from chelys.data.prepare.engine import Local, Ray, available_cores
 
+    if name is EngineName.ray:
         with Ray(address, workers) as cluster:
             yield cluster
-        return
-    from chelys.data.prepare.engine import Local
+    else:
+        with Local(workers or available_cores()) as local:
+            yield local
 
-    with Local(workers or os.cpu_count() or 1) as local:
-        yield local
+
+REPORT_HELP = "Show what became of recordings: one HTML page (report.html) and the data section of a model card."
+REPORT_EXAMPLE = "Example: chelys data report corpus --references transcripts.txt"
+
+
+def report(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder that 'chelys data prepare' wrote.")],
+    references: Annotated[
+        Path | None, typer.Option("--references", help="Reference transcripts, a line 'name: text' each, or JSONL.")
+    ] = None,
+    clips: Annotated[int, typer.Option("--clips", min=0, help="How many random clips to put into the page.")] = 20,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same clips.")] = 1,
+) -> None:
+    """Write both."""
+    from chelys.data.prepare.report import write_report
+
+    made = write_report(out, references=references, clips=clips, seed=seed)
+    if found := made.summary.errors:
+        tell(f"word error rate {found.kept.rate:.3f} of kept clips, {found.all.rate:.3f} of all recordings", error=True)
+    tell(str(made.page))
+    tell(str(made.card))

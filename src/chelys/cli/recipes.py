@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli.console import counting, progress_bar, tell
+from chelys.cli.console import WorkersOption, counting, progress_bar, tell
 from chelys.errors import UserError
 
 RECIPE_HELP = (
@@ -19,26 +19,26 @@ RECIPE_EXAMPLE = "Example: chelys data recipe ljspeech LJSpeech-1.1 lj/manifest.
 
 def recipe(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus.")],
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Its folder; of synthetic, a file of sentences.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Its folder; for synthetic, a file of sentences.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Manifest to write (*.jsonl), or a folder for it.")],
     licence: Annotated[str | None, typer.Option("--licence", help="Of a folder of clips, to be noted.")] = None,
 ) -> None:
-    """Write it, and say what was left out."""
-    from chelys.data.recipes.make import LAYOUTS, make_manifest, retold
+    """Write it, and print what was left out."""
+    from chelys.data.recipes.corpora import CORPORA, make_manifest
 
     if name == "synthetic":
         _speak(source, out)
         return
-    if name not in LAYOUTS:
-        raise UserError(f"unknown recipe {name!r}: choose from {', '.join(LAYOUTS)}, synthetic")
+    if name not in CORPORA:
+        raise UserError(f"unknown recipe {name!r}: choose from {', '.join(CORPORA)}, synthetic")
     with progress_bar() as update:
         made = make_manifest(name, source, out, licence=licence, progress=counting(update, "clips"))
-    tell(retold(made, source), error=True)
+    tell(made.line(source), error=True)
     tell(str(made.manifest))
 
 
 def _speak(source: Path, out: Path) -> None:
-    """Let hibari speak each sentence of a file; 'chelys data make synthetic' has more to choose from."""
+    """Let hibari speak each sentence of a file; 'chelys data make synthetic' has more options."""
     from chelys.data.recipes.synthetic import SyntheticRecipe, make, read_sentences
 
     clips = len(read_sentences(source))
@@ -60,19 +60,20 @@ def check(
         Path | None, typer.Option("--list", help="Where to list the bad clips; default: MANIFEST's name, .bad.jsonl.")
     ] = None,
     allow: Annotated[
-        list[str] | None, typer.Option("--allow", help="A kind of fault to overlook, such as 'repeated text'.")
+        list[str] | None, typer.Option("--allow", help="A kind of fault to ignore, such as 'repeated text'.")
     ] = None,
     shortest: Annotated[float, typer.Option("--shortest", help="Seconds of the shortest clip.")] = 0.6,
     longest: Annotated[float, typer.Option("--longest", help="Seconds of the longest clip.")] = 20.0,
     rate: Annotated[int, typer.Option("--rate", help="Lowest sample rate, Hz.")] = 22_050,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
+    workers: WorkersOption = None,
 ) -> None:
     """Check it."""
     from chelys.data.check import KINDS, Limits, check
+    from chelys.data.prepare.engine import available_cores
 
     limits = Limits(shortest=shortest, longest=longest, rate=rate, allowed=frozenset(allow or ()))
     with progress_bar() as update:
-        checked = check(manifest, limits, workers=workers, progress=counting(update, "files"))
+        checked = check(manifest, limits, workers=workers or available_cores(), progress=counting(update, "files"))
     listed = bad or manifest.with_suffix(".bad.jsonl")
     checked.write_bad(listed)
     for kind, count in checked.counts().items():

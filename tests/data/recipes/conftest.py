@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from chelys.data.recipes.make import Made, make_manifest
+from chelys.data.recipes.corpora import ManifestSummary, make_manifest
 
 
 class Outcome(NamedTuple):
@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
         faults: The list of what was left out.
     """
 
-    made: Made
+    made: ManifestSummary
     lines: list[dict[str, Any]]
     faults: list[dict[str, str]]
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from chelys.audio.io import duration
 from chelys.cli.main import app
 from chelys.data.manifest import read_manifest
-from chelys.data.recipes.make import make_manifest
+from chelys.data.recipes.corpora import make_manifest
 from chelys.errors import AudioError, ManifestError
 
 

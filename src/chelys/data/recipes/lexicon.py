@@ -1,8 +1,8 @@
-"""Compiles the lexicon of nano: WordNet's words and misaki's, each as hibari says it.
+"""The lexicon of nano: WordNet's words and misaki's, each as hibari pronounces it: ``chelys data lexicon``.
 
-A word gets the form that it has most often in running text, because many words sound otherwise in a
-sentence than alone ("the", "to", "have") or by their part of speech ("record", "live"). Words that the
-sentences lack get the form that they have alone.
+A word gets the form that is most frequent in running text, because many words sound different in a sentence than alone
+("the", "to", "have") or by their part of speech ("record", "live"). Words that are in no sentence get the form that
+they have alone.
 """
 
 from __future__ import annotations
@@ -29,25 +29,22 @@ Phonemes: hibari-tts (Apache-2.0, Maureese Williams), the form most frequent in 
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
 _PHONEMES = re.compile(r"[ˈˌ\w]+")
 
-#: Acronyms that look like a word are kept when WordNet has them this often ("AIDS"), the others would
-#: only turn emphasis ("AND") into letters.
-_LEAST_ACRONYM = 5
+#: Acronyms that look like a word are kept if WordNet has them this often ("AIDS"); the others would only turn emphasis
+#: ("AND") into letters.
+_MIN_ACRONYM = 5
 _ALWAYS_ACRONYMS = ("AM", "PM", "US", "UK", "IT", "TV", "ID", "OK")
 
 
 def make_lexicon(
-    out: Path, wordnet: Path = WORDNET, *, least: int = 1, progress: Callable[[int, int], None] | None = None
+    out: Path, wordnet: Path = WORDNET, *, min_count: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> Lexicon:
     """Compile the lexicon and write it.
 
     Args:
         out: The file, ``lexicon.txt.gz``.
         wordnet: Folder of WordNet's data files.
-        least: How often a word that misaki's dictionary lacks must occur in WordNet.
+        min_count: How often a word that misaki's dictionary lacks must occur in WordNet.
         progress: Called with (words and sentences done, all of them).
-
-    Returns:
-        What was written.
 
     Raises:
         UserError: If WordNet is missing.
@@ -61,7 +58,7 @@ def make_lexicon(
     surfaces = _surfaces(wordnet)
     gold = _gold_words()
     g2p = Hibari().g2p
-    words = {key for key, forms in surfaces.items() if key.lower() in gold or forms.total() >= least} | set(gold)
+    words = {key for key, forms in surfaces.items() if key.lower() in gold or forms.total() >= min_count} | set(gold)
     words |= set(_ALWAYS_ACRONYMS)
     words = {word for word in words if len(word) <= LONGEST_WORD and not _only_emphasis(word, surfaces, words)}
 
@@ -103,7 +100,7 @@ def _only_emphasis(word: str, surfaces: dict[str, Counter[str]], words: set[str]
         word.isupper()
         and word.lower() in words
         and word not in _ALWAYS_ACRONYMS
-        and (word not in surfaces or surfaces[word].total() < _LEAST_ACRONYM)
+        and (word not in surfaces or surfaces[word].total() < _MIN_ACRONYM)
     )
 
 

