@@ -87,7 +87,7 @@ def test_a_users_error_of_the_trainer_is_one_line(refused: Callable[..., str], m
     [
         (["data", "make", "synthetic", "--out", "c"], "Missing option '--clips'"),
         (["data", "make", "synthetic", "--out", "c", "--clips", "0"], "Invalid value for '--clips'"),
-        (["data", "make", "synthetic", "--out", "c", "--clips", "9", "--teacher", "x"], "'--teacher'"),
+        (["data", "make", "synthetic", "--out", "c", "--clips", "9", "--teacher", "x"], "unknown teacher 'x'"),
         (["data", "make", "synthetic", "--out", "file/c", "--clips", "9"], "cannot make the folder file/c"),
         (["data", "lexicon", "--out", "folder"], "it is a folder"),
         (["data", "features", "--out", "f"], "Missing argument"),
