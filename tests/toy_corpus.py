@@ -188,4 +188,4 @@ def clip(id_: str = "a", *, speaker: str = "ada", first: int = 0, frames: int = 
 
 
 def _ids(*, held_out: bool):
-    return (id_ for id_ in (f"toy-{n:04d}" for n in count()) if is_held_out(clip(id_)) == held_out)
+    return (id_ for id_ in (f"toy-{n:04d}" for n in count()) if is_held_out(id_) == held_out)

@@ -86,7 +86,7 @@ def measure_dvae(folder: Path) -> Measured:
     features, network = stage.features, stage.network
     errors: dict[str, float] = {}
     counts = torch.zeros(run.network.tokens)
-    for clip in spaced(filter(is_held_out, features.clips), MOST_CONTRASTED):
+    for clip in spaced(features.split(features.clips)[1], MOST_CONTRASTED):
         mel = run.mel_range.normalize(features.mel(clip))[None]
         out = network(mel)
         errors[clip.id] = float((out.mel - mel).abs().mean())
@@ -110,7 +110,7 @@ def measure_positions(folder: Path) -> Measured:
     trained = json.loads((folder / "config.json").read_text(encoding="utf8"))["pairs"]["longest"]
     _, stage = loaded(folder, LONGEST)
     pairs: Pairs = stage.pairs
-    unseen = [c for c in pairs.train + pairs.test if c.codes > trained or is_held_out(c)]
+    unseen = [c for c in (*pairs.train, *pairs.test) if c.codes > trained or is_held_out(c.id)]
     sets: dict[str, list[tuple[Clip, ...]]] = {
         "trained lengths": [(c,) for c in spaced((c for c in unseen if c.codes <= trained), MOST_CLIPS)],
         "longer clips": [(c,) for c in spaced((c for c in unseen if c.codes > trained), MOST_CLIPS)],

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy_corpus import clip
 
-from chelys.data.sampler import LengthBucketSampler, is_held_out
+from chelys.data.sampler import LengthBucketSampler, held_out, is_held_out
 from chelys.errors import ManifestError
 
 LENGTHS = np.random.default_rng(0).integers(10, 200, 120)
@@ -67,10 +66,22 @@ def test_nothing_to_train_on_is_said_and_not_waited_for(lengths: list[int], weig
         LengthBucketSampler(lengths, 10, seed=0, weights=weights)
 
 
-def test_held_out_is_a_matter_of_the_name() -> None:
+def test_held_out_is_a_matter_of_the_name_in_a_large_corpus() -> None:
     names = [f"hibari-{i:07d}" for i in range(20_000)]
-    held_out = {n for n in names if is_held_out(clip(n))}
-    assert 140 < len(held_out) < 260
-    assert held_out == {n for n in names if is_held_out(clip(n, speaker="bob", first=9, frames=77))}
-    assert {n for n in names if is_held_out(clip(n), one_in=2)} > held_out
-    assert is_held_out(clip("hibari-0000189")) == ("hibari-0000189" in held_out)
+    chosen = held_out(names)
+    assert 140 < chosen.sum() < 260
+    assert chosen.tolist() == [is_held_out(name) for name in names]
+    assert held_out(names[::-1]).tolist() == chosen[::-1].tolist()
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(1, 0), (9, 0), (10, 1), (30, 3), (80, 8), (500, 8)])
+def test_small_corpora_have_held_out_clips_too(count: int, wanted: int) -> None:
+    for corpus in range(40):
+        names = [f"LJ{corpus:03d}-{i:04d}" for i in range(count)]
+        chosen = held_out(names)
+        by_name = sum(map(is_held_out, names))
+        assert chosen.sum() == max(wanted, by_name)
+        assert all(chosen[i] for i, name in enumerate(names) if is_held_out(name))
+        order = np.random.default_rng(corpus).permutation(count)
+        assert held_out([names[i] for i in order]).tolist() == chosen[order].tolist(), "a matter of the names alone"
+    assert not held_out([f"x{i}" for i in range(40)], least=0).any()

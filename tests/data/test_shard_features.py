@@ -19,7 +19,7 @@ import toy_corpus
 from chelys.data.dataset import Codes, Features
 from chelys.data.manifest import read_manifest
 from chelys.data.pairs import PairConfig, Pairs
-from chelys.data.shard_features import ShardCodes, ShardFeatures, open_codes, open_features
+from chelys.data.shards import ShardCodes, ShardFeatures, open_codes, open_features
 from chelys.errors import ManifestError
 from chelys.text.tokenizer import Tokenizer
 

@@ -104,7 +104,7 @@ def test_some_clips_of_each_kind_are_held_out_and_the_voice_is_made_of_the_other
     model: Model, material: Material
 ) -> None:
     clips = Features(material.features).clips
-    kept = {kind: [c for c in clips if is_held_out(c) and (c.speaker == "voice") == (kind == "voice")]
+    kept = {kind: [c for c in clips if is_held_out(c.id) and (c.speaker == "voice") == (kind == "voice")]
             for kind in ("voice", "base")}  # fmt: skip
     assert len(kept["voice"]) == len(kept["base"]) == 4
     assert {Path(c.audio) for c in clips if c.speaker == "voice"} - {Path(c.audio) for c in kept["voice"]} == set(

@@ -275,7 +275,7 @@ def test_a_crop_has_the_pitch_of_its_voice(tmp_path: Path) -> None:
     crop, pitch = stage._heard(stage.train_clips[2], 30, 24)
     torch.testing.assert_close(pitch[8:16], whole[38:46], rtol=0.01, atol=0)
     assert torch.equal(crop, wave[30 * 256 : 54 * 256]) and torch.equal(
-        crop, stage.features.wave(stage.train_clips[2], 30, 24)
+        crop, stage.features.waveform(stage.train_clips[2], 30, 24)
     )
 
 

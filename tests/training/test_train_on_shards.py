@@ -17,7 +17,7 @@ import toy_corpus
 from chelys.config import from_mapping
 from chelys.data.prepare.engine import Local
 from chelys.data.prepare.pipeline import PrepareSettings, prepare
-from chelys.data.shard_features import ShardFeatures
+from chelys.data.shards import ShardFeatures
 from chelys.training.run import RUNS, run_stage, trained_dvae
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "prepare"))
@@ -98,8 +98,8 @@ def test_a_vocoder_hears_the_sound_in_the_shards(packed: Path, values: Values, t
     line = kept[clip.id]
     whole, rate = sf.read(packed / line["audio"], dtype="float32")
     first = round(line["start"] * rate) + 8 * 256
-    assert np.array_equal(features.wave(clip, 8, 20).numpy(), whole[first : first + 20 * 256])
-    beyond = features.wave(clip, clip.frames - 4, 40).numpy()
+    assert np.array_equal(features.waveform(clip, 8, 20).numpy(), whole[first : first + 20 * 256])
+    beyond = features.waveform(clip, clip.frames - 4, 40).numpy()
     assert beyond.shape == (40 * 256,) and not beyond[20 * 256 :].any() and beyond[: 4 * 256].any()
 
 

@@ -1,46 +1,67 @@
-"""Log-mels of a corpus, laid out once so that training reads them without touching audio.
+"""Corpora as training reads them: map-style datasets of clips, over memory-mapped features or over shards.
+
+`ClipDataset` is the interface: a table of clips, and for each clip its log-mel, waveform and pitch. `Features` reads a
+feature folder; `chelys.data.shards.ShardFeatures` reads clips where they lie in tar files. `Codes` and `ShardCodes`
+are the same for speech codes. All of them can be pickled and handed to worker processes.
 
 A feature folder holds ``mel.f16`` (all frames of all clips one after another, ``(frames, bands)`` float16),
 ``index.jsonl`` (a line for each clip: the manifest's entry, its first frame and its number of frames),
-``statistics.json`` and, where some could not be used, ``bad_clips.jsonl``. Clips are cut to whole codes, so that 4
-frames are always one code. A manifest of another corpus can be added by naming both.
+``statistics.json``, ``pitch.npy`` where a vocoder needs it and, where some clips cannot be used, ``bad_clips.jsonl``.
+Clips are cut to whole codes: 4 frames are always one code.
 
-There are two front ends: ``shared``, 24 kHz and 100 bands, which nano's networks share and the published diffusion
-decoder and vocoder hear; and ``codes``, 22.05 kHz and 80 bands, each divided by its norm, which the published VQ-VAE,
-autoregressive decoder and CVVP hear. A corpus for the published sizes is laid out in both.
+There are two front ends: ``shared``, 24 kHz and 100 bands, for nano's networks and the published diffusion decoder and
+vocoder; and ``codes``, 22.05 kHz and 80 bands, each divided by its norm, for the published VQ-VAE, autoregressive
+decoder and CVVP. A corpus for the published sizes is laid out in both.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 
 from chelys.audio.io import resample
+from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, MelSpec
 from chelys.audio.stream import open_audio
 from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.bad_clips import BadClips
+from chelys.data.sampler import MIN_HELD_OUT, held_out
 from chelys.errors import AudioError, ManifestError
+
+log = logging.getLogger(__name__)
 
 FrontEnd = Literal["shared", "codes"]
 MEL_SPECS: dict[FrontEnd, MelSpec] = {"shared": MEL_24K, "codes": MEL_22K}
 
 
+def mel_of(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
+    """Log-mel ``(b, f, 1 + n // 256)`` of waveforms ``(b, n)`` at the front end's rate."""
+    if front_end == "codes":
+        from chelys.tortoise.mel import code_mel
+
+        return code_mel(waveform)
+    return log_mel(waveform, MEL_SPECS[front_end])
+
+
 @dataclass(frozen=True)
 class Clip:
-    """One clip of a feature folder.
+    """One clip of a dataset.
 
     Attributes:
         id: Of the manifest.
-        audio: Absolute path of the recording.
-        text: What is said.
-        speaker: Who says it.
-        first: Its first frame in ``mel.f16``.
+        audio: Absolute path of the recording, or of the shard.
+        text: Transcript.
+        speaker: Name of the speaker.
+        first: Its first frame in ``mel.f16``; in shards its number. Larger than that of the clip before.
         frames: How many; a multiple of 4.
         start: Where the clip begins in the recording (seconds).
     """
@@ -59,15 +80,203 @@ class Clip:
         return self.frames // FRAMES_PER_CODE
 
 
-class Features:
-    """A feature folder, memory-mapped.
+class TextColumn:
+    """Strings in one block of bytes, found by number.
+
+    Millions of Python strings would be copied into each worker process, page by page, as their reference counts
+    change; these bytes are shared.
+    """
+
+    def __init__(self, data: np.ndarray, ends: np.ndarray, numbers: np.ndarray | None = None) -> None:
+        self.data, self.ends, self.numbers = data, ends, numbers
+
+    @classmethod
+    def of(cls, texts: Iterable[str], *, repeated: bool = False) -> TextColumn:
+        """Pack strings; ``repeated`` ones are kept once."""
+        data, ends, seen, numbers = bytearray(), [0], dict[str, int](), []
+        for text in texts:
+            if not repeated or text not in seen:
+                data += text.encode("utf8", "surrogatepass")
+                ends.append(len(data))
+            if repeated:
+                numbers.append(seen.setdefault(text, len(seen)))
+        return cls(
+            np.frombuffer(bytes(data), np.uint8), np.array(ends), np.array(numbers, np.int32) if repeated else None
+        )
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1 if self.numbers is None else len(self.numbers)
+
+    def __getitem__(self, row: int) -> str:
+        return self.value(row if self.numbers is None else int(self.numbers[row]))
+
+    def value(self, number: int) -> str:
+        """A string by its own number."""
+        return self.data[self.ends[number] : self.ends[number + 1]].tobytes().decode("utf8", "surrogatepass")
+
+
+class ClipTable(Sequence[Clip]):
+    """Clips in columns, some 50 bytes and its text each; a part of a table shares them.
 
     Attributes:
-        front_end: Of its mels.
-        clips: In order.
-        statistics: Mean and standard deviation of the mels, hours.
-        bad_clips: Clips of the manifests that are not here; whoever finds one that cannot be used adds it.
+        rows: Of the whole table that this one is a part of.
     """
+
+    def __init__(
+        self,
+        texts: dict[str, TextColumn],
+        first: np.ndarray,
+        frames: np.ndarray,
+        start: np.ndarray,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self._texts, self._first, self._frames, self._start = texts, first, frames, start
+        self.rows = np.arange(len(first)) if rows is None else rows
+
+    @classmethod
+    def of(cls, clips: Iterable[Clip]) -> ClipTable:
+        """A table of clips."""
+        clips = list(clips)
+        return cls(
+            {
+                "id": TextColumn.of(clip.id for clip in clips),
+                "audio": TextColumn.of((clip.audio for clip in clips), repeated=True),
+                "text": TextColumn.of(clip.text for clip in clips),
+                "speaker": TextColumn.of((clip.speaker for clip in clips), repeated=True),
+            },
+            np.array([clip.first for clip in clips], np.int64),
+            np.array([clip.frames for clip in clips], np.int64),
+            np.array([clip.start for clip in clips], np.float64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> ClipTable: ...
+
+    def __getitem__(self, index: int | slice) -> Clip | ClipTable:
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        row = int(self.rows[index])
+        texts = self._texts
+        return Clip(
+            texts["id"][row], texts["audio"][row], texts["text"][row], texts["speaker"][row],
+            int(self._first[row]), int(self._frames[row]), float(self._start[row]),
+        )  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClipTable) and len(self) == len(other) and all(map(Clip.__eq__, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def take(self, which: np.ndarray) -> ClipTable:
+        """Some of the clips: indices, or True for each that is wanted."""
+        return ClipTable(self._texts, self._first, self._frames, self._start, self.rows[which])
+
+    def ids(self) -> Iterator[str]:
+        """Id of each."""
+        return (self._texts["id"][int(row)] for row in self.rows)
+
+    @property
+    def first(self) -> np.ndarray:
+        """First frame of each."""
+        return self._first[self.rows]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Frames of each."""
+        return self._frames[self.rows]
+
+    @property
+    def codes(self) -> np.ndarray:
+        """Codes of each."""
+        return self._frames[self.rows] // FRAMES_PER_CODE
+
+    def per_speaker(self) -> dict[str, np.ndarray]:
+        """Speaker -> indices of their clips, in order."""
+        return self._grouped("speaker")
+
+    def per_recording(self) -> dict[str, np.ndarray]:
+        """Path of a recording -> indices of its clips, in order."""
+        return self._grouped("audio")
+
+    def _grouped(self, key: str) -> dict[str, np.ndarray]:
+        column = self._texts[key]
+        assert column.numbers is not None
+        numbers = column.numbers[self.rows]
+        order = np.argsort(numbers, kind="stable")
+        names, starts = np.unique(numbers[order], return_index=True)
+        parts = np.split(order, starts[1:])
+        return {column.value(int(name)): part for name, part in zip(names, parts, strict=len(names) > 0)}
+
+
+class ClipDataset(ABC):
+    """Clips, and what training wants of each.
+
+    Attributes:
+        folder: Where they lie.
+        front_end: Of the mels.
+        clips: In order.
+        statistics: Mean and standard deviation of the mels where they are known, hours.
+        bad_clips: Clips that are left out; whoever finds one that cannot be used adds it.
+    """
+
+    folder: Path
+    front_end: FrontEnd
+    clips: ClipTable
+    statistics: dict[str, float]
+    bad_clips: BadClips
+
+    @property
+    def spec(self) -> MelSpec:
+        """Rate and bands of its mels."""
+        return MEL_SPECS[self.front_end]
+
+    @abstractmethod
+    def mel(self, clip: Clip, start: int = 0, frames: int | None = None) -> torch.Tensor:
+        """Log-mel ``(f, s)`` float32 of a clip, or of ``frames`` frames from ``start`` on."""
+
+    @abstractmethod
+    def waveform(self, clip: Clip, first: int, frames: int) -> torch.Tensor:
+        """Samples of a clip at 24 kHz, ``(256 frames,)``, from mel frame ``first`` on; silence beyond its end."""
+
+    def split(self, clips: ClipTable) -> tuple[ClipTable, ClipTable]:
+        """Clips to train on, and clips held out for evaluation.
+
+        Which ones are held out is decided over all clips of the dataset, so that all stages agree.
+        """
+        kept = self._held_out[clips.rows]
+        if len(clips) and not kept.any():
+            log.warning("%s: no clip is held out, so there is no evaluation: use a larger corpus", self.folder)
+        return clips.take(~kept), clips.take(kept)
+
+    @cached_property
+    def _held_out(self) -> np.ndarray:
+        return held_out(self.clips.ids(), least=int(self.statistics.get("min_held_out", MIN_HELD_OUT)))
+
+    def at_least(self, frames: int) -> ClipTable:
+        """Clips of so many frames or more; the others are noted as bad."""
+        enough = self.clips.frames >= frames
+        for clip in self.clips.take(~enough):
+            self.bad_clips.add(clip.id, "too short", f"{clip.frames} mel frames; a crop has {frames}")
+        return self.clips.take(enough)
+
+    def with_audio(self, clips: ClipTable) -> ClipTable:
+        """Clips whose recordings are still there; the others are noted as bad."""
+        there = np.ones(len(clips), bool)
+        for audio, rows in clips.per_recording().items():
+            there[rows] = Path(audio).is_file()
+        for clip in clips.take(~there):
+            self.bad_clips.add(clip.id, "missing", clip.audio)
+        return clips.take(there)
+
+
+class Features(ClipDataset):
+    """A feature folder, memory-mapped."""
 
     def __init__(self, folder: Path) -> None:
         if not (folder / "statistics.json").is_file():  # the last file of a folder that is complete
@@ -76,45 +285,33 @@ class Features:
             )
         self.folder = folder
         with (folder / "index.jsonl").open(encoding="utf8") as lines:
-            self.clips = [Clip(**json.loads(line)) for line in lines]
-        self.statistics: dict[str, float] = json.loads((folder / "statistics.json").read_text())
-        self.front_end: FrontEnd = "codes" if self.statistics.get("bands") == MEL_22K.bands else "shared"
-        self.frames: np.ndarray = np.memmap(folder / "mel.f16", dtype=np.float16, mode="r").reshape(-1, self.spec.bands)
+            self.clips = ClipTable.of(Clip(**json.loads(line)) for line in lines)
+        self.statistics = json.loads((folder / "statistics.json").read_text())
+        self.front_end = "codes" if self.statistics.get("bands") == MEL_22K.bands else "shared"
         self.bad_clips = BadClips.read(folder / BAD_CLIPS_FILE)
+        self.frames = self._map()
 
-    @property
-    def spec(self) -> MelSpec:
-        """Rate and bands of its mels."""
-        return MEL_SPECS[self.front_end]
+    def _map(self) -> np.ndarray:
+        return np.memmap(self.folder / "mel.f16", dtype=np.float16, mode="r").reshape(-1, self.spec.bands)
 
-    def at_least(self, frames: int) -> list[Clip]:
-        """Clips of so many frames or more; the others are noted as bad."""
-        for clip in self.clips:
-            if clip.frames < frames:
-                self.bad_clips.add(clip.id, "too short", f"{clip.frames} mel frames; a crop has {frames}")
-        return [clip for clip in self.clips if clip.frames >= frames]
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "frames"}  # not its contents
 
-    def with_audio(self, clips: list[Clip]) -> list[Clip]:
-        """Clips whose recordings are still there; the others are noted as bad."""
-        there = {audio: Path(audio).is_file() for audio in {clip.audio for clip in clips}}
-        for clip in clips:
-            if not there[clip.audio]:
-                self.bad_clips.add(clip.id, "missing", clip.audio)
-        return [clip for clip in clips if there[clip.audio]]
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.frames = self._map()
 
     def mel(self, clip: Clip, start: int = 0, frames: int | None = None) -> torch.Tensor:
-        """Log-mel ``(f, s)`` float32 of a clip, or of ``frames`` frames from ``start`` on."""
         length = clip.frames - start if frames is None else frames
         piece = self.frames[clip.first + start : clip.first + start + length]
         return torch.from_numpy(piece.astype(np.float32)).T
 
-    def wave(self, clip: Clip, first: int, frames: int) -> torch.Tensor:
-        """Samples of a clip at 24 kHz, ``(256 frames,)``, from mel frame ``first`` on; silence beyond its end."""
-        return read_wave(clip, first, frames)
+    def waveform(self, clip: Clip, first: int, frames: int) -> torch.Tensor:
+        return read_waveform(clip, first, frames)
 
 
-def read_wave(clip: Clip, first: int, frames: int) -> torch.Tensor:
-    """`Features.wave` of a clip whose recording is a file.
+def read_waveform(clip: Clip, first: int, frames: int) -> torch.Tensor:
+    """`ClipDataset.waveform` of a clip whose recording is a file.
 
     Raises:
         ManifestError: If the recording cannot be read.
@@ -124,17 +321,17 @@ def read_wave(clip: Clip, first: int, frames: int) -> torch.Tensor:
         with open_audio(clip.audio) as stream:
             rate = stream.sample_rate
             start = round(clip.start * rate) + first * HOP * rate // OUTPUT_RATE
-            wave = stream.read(start, start + -(-wanted * rate // OUTPUT_RATE))
+            waveform = stream.read(start, start + -(-wanted * rate // OUTPUT_RATE))
     except (AudioError, OSError) as error:
         raise ManifestError(f"{clip.audio} cannot be read ({error}); lay out the features anew") from error
-    return fitted(wave, rate, wanted)
+    return fitted(waveform, rate, wanted)
 
 
-def fitted(wave: np.ndarray, rate: int, wanted: int) -> torch.Tensor:
-    """So many samples ``(wanted,)`` at 24 kHz of a wave ``(n,)`` at another rate; silence beyond its end."""
-    wave = resample(wave, rate, OUTPUT_RATE)
+def fitted(waveform: np.ndarray, rate: int, wanted: int) -> torch.Tensor:
+    """So many samples ``(wanted,)`` at 24 kHz of a waveform ``(n,)`` at another rate; silence beyond its end."""
+    waveform = resample(waveform, rate, OUTPUT_RATE)
     padded = np.zeros(wanted, np.float32)
-    padded[: min(wanted, len(wave))] = wave[:wanted]
+    padded[: min(wanted, len(waveform))] = waveform[:wanted]
     return torch.from_numpy(padded)
 
 
@@ -146,6 +343,13 @@ class Codes:
             raise ManifestError(f"no codes at {path}: write them with 'chelys data codes'")
         self.path = path
         self.all: np.ndarray = np.load(path, mmap_mode="r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path = state["path"]
+        self.all = np.load(self.path, mmap_mode="r")
 
     def largest(self) -> int:
         """The largest code of all."""

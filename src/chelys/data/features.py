@@ -14,15 +14,13 @@ import numpy as np
 import torch
 
 from chelys.audio.io import decode, resample
-from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, SAMPLES_PER_CODE
 from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.bad_clips import BadClip, BadClips
-from chelys.data.dataset import MEL_SPECS, Clip, FrontEnd
+from chelys.data.dataset import MEL_SPECS, Clip, FrontEnd, mel_of
 from chelys.data.manifest import Utterance, read_manifest
 from chelys.errors import AudioError, ManifestError
 from chelys.files import write_json, write_json_lines
-from chelys.tortoise.mel import code_mel
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +109,5 @@ def _mel(utterance: Utterance, front_end: FrontEnd) -> np.ndarray | BadClip:
     if np.abs(mono).max() < SILENCE:
         return BadClip(utterance.id, "silent", f"no sample above {SILENCE:g}")
     samples = torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))[None]
-    made = code_mel(samples) if front_end == "codes" else log_mel(samples, spec)
-    mel = made[0, :, : codes * FRAMES_PER_CODE]
+    mel = mel_of(samples, front_end)[0, :, : codes * FRAMES_PER_CODE]
     return mel.T.contiguous().numpy().astype(np.float16)

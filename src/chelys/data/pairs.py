@@ -5,8 +5,7 @@ A batch is a ``Batch``; b rows, t text ids, m codes, f bands, s mel frames, r fr
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +16,9 @@ from torch import Tensor
 
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import HOP, MEL_24K
-from chelys.data.dataset import Clip, Codes, Features
-from chelys.data.sampler import LengthBucketSampler, is_held_out
-from chelys.data.shard_features import open_codes, open_features
+from chelys.data.dataset import Clip, ClipDataset, ClipTable, Codes
+from chelys.data.sampler import LengthBucketSampler
+from chelys.data.shards import open_codes, open_features
 from chelys.errors import TextError
 from chelys.text.tokenizer import Cleaner, Tokenizer
 
@@ -73,7 +72,7 @@ class Pairs:
 
     def __init__(
         self,
-        features: Features,
+        features: ClipDataset,
         codes: Codes,
         tokenizer: Tokenizer,
         mel_range: MelRange,
@@ -86,16 +85,12 @@ class Pairs:
         self.features, self.codes, self.tokenizer = features, codes, tokenizer
         self.mel_range, self.config, self.seed = mel_range, config, seed
         self.bad_clips = features.bad_clips
-        usable = [c for c in features.clips if self._is_usable(c)]
-        self.train = [c for c in usable if not is_held_out(c)]
-        self.test = [c for c in usable if is_held_out(c)]
+        usable = np.fromiter((self._is_usable(clip) for clip in features.clips), bool, len(features.clips))
+        self.train, self.test = features.split(features.clips.take(usable))
         weights = speaker_weights(self.train, config.voices)
-        self.buckets = LengthBucketSampler([c.codes for c in self.train], config.budget, seed, weights)
-        self.by_speaker: dict[str, list[Clip]] = defaultdict(list)
-        self._place: dict[str, int] = {}  # of each training clip among its speaker's
-        for clip in self.train:
-            self._place[clip.id] = len(self.by_speaker[clip.speaker])
-            self.by_speaker[clip.speaker].append(clip)
+        self.sampler = LengthBucketSampler(self.train.codes, config.budget, seed, weights)
+        #: Of each speaker: indices of their training clips, and the first frames of those.
+        self.by_speaker = {name: (rows, self.train.take(rows).first) for name, rows in self.train.per_speaker().items()}
 
     def _is_usable(self, clip: Clip) -> bool:
         """Whether a clip can be trained on; if not, it is noted."""
@@ -132,10 +127,10 @@ class Pairs:
 
     def clips(self, step: int) -> list[Clip]:
         """The clips of a step's batch, row by row."""
-        return [self.train[i] for i in self.buckets.at(step)]
+        return [self.train[i] for i in self.sampler.at(step)]
 
     def collate(
-        self, clips: list[Clip], rng: np.random.Generator | list[np.random.Generator], *, spelled: float = 0.0
+        self, clips: Sequence[Clip], rng: np.random.Generator | list[np.random.Generator], *, spelled: float = 0.0
     ) -> Batch:
         """Batch of the given clips; ``rng``, or one for each row, draws reference clips and spelled words."""
         rngs = rng if isinstance(rng, list) else [rng] * len(clips)
@@ -153,7 +148,7 @@ class Pairs:
     def _text(self, clip: Clip, rng: np.random.Generator, spelled: float) -> list[int]:
         return self.tokenizer.encode(clip.text, spelled=spelling(spelled, rng))
 
-    def _mel(self, clips: list[Clip]) -> Tensor:
+    def _mel(self, clips: Sequence[Clip]) -> Tensor:
         """Mels of clips side by side, ``(b, f, s)``; most stages read codes alone and are spared them."""
         longest = max(c.frames for c in clips) if self.mels else 0
         mel = torch.zeros(len(clips), MEL_24K.bands, longest)
@@ -180,8 +175,7 @@ class Pairs:
 
     def _others(self, clip: Clip, rng: np.random.Generator) -> Iterator[Clip]:
         """Other training clips of the speaker in a drawn order, each once; the clip itself where there are none."""
-        mine = self.by_speaker.get(clip.speaker) or [clip]
-        own = self._place.get(clip.id, len(mine))  # behind all of them, where it is held out
+        mine, own = self._of_speaker(clip)
         count = len(mine) - (own < len(mine))
         if not count:
             yield clip
@@ -191,13 +185,29 @@ class Pairs:
             at = int(rng.integers(count))
             if at not in drawn:
                 drawn.add(at)
-                yield mine[at + (at >= own)]
+                yield self.train[int(mine[at + (at >= own)])]
+
+    def other_clip(self, clip: Clip, rng: np.random.Generator) -> Clip:
+        """Another training clip of the speaker; the clip itself where there is none."""
+        mine, own = self._of_speaker(clip)
+        count = len(mine) - (own < len(mine))
+        at = int(rng.integers(max(1, count)))
+        return self.train[int(mine[at + (at >= own)])] if count else clip
+
+    def _of_speaker(self, clip: Clip) -> tuple[np.ndarray, int]:
+        """Indices of the training clips of a clip's speaker, and its own place there: behind all if it is not there."""
+        mine, first = self.by_speaker.get(clip.speaker, (np.zeros(0, int), np.zeros(0, int)))
+        own = int(np.searchsorted(first, clip.first))
+        return mine, own if own < len(mine) and first[own] == clip.first else len(mine)
 
 
-def speaker_weights(clips: list[Clip], voices: dict[str, float] | None) -> list[float]:
+def speaker_weights(clips: ClipTable, voices: dict[str, float] | None) -> np.ndarray:
     """How often each clip comes, against once: by its speaker's name; ``other`` stands for those not named."""
     shares = voices or {}
-    return [shares.get(clip.speaker, shares.get("other", 1.0)) for clip in clips]
+    weights = np.full(len(clips), shares.get("other", 1.0))
+    for name, rows in clips.per_speaker().items() if voices else ():
+        weights[rows] = shares.get(name, shares.get("other", 1.0))
+    return weights
 
 
 def spelling(share: float, rng: np.random.Generator) -> Callable[[str], bool] | None:

@@ -1,74 +1,307 @@
-"""Batches straight from shards: shuffled, bucketed by length, shared out among processes, resumable anywhere.
+"""Clips and codes in WebDataset shards, read where they lie.
 
-Which samples make which batch is one sequence without end, a function of the seed and the shards alone: epoch after
-epoch every sample once. Batch ``k`` of it goes to rank ``k mod ranks`` and there to the workers in turn. So no sample
-is lost or read twice, whatever the numbers of ranks and workers, every rank has as many batches as the others, and the
-place in the sequence (an epoch, and a batch in it) is all that a checkpoint needs; it may be gone on from with other
-numbers of ranks and workers.
+A shard is a tar file in which the files of one sample stand together and share a name up to its first dot:
+``ID.flac`` or ``ID.codes.npy`` or both, and ``ID.json`` (with ``id``, ``text``, ``speaker``, ``seconds`` ...). An index
+finds each sample without the tar's own table, so that shards are a map-style dataset like a feature folder. It lies
+beside the shards, ``offsets.json`` and ``offsets-*.npz``; shards that were added or changed are indexed anew, the
+others are not opened. In a folder that cannot be written to, the index is made again at each start.
 
-An epoch takes the shards in a new order, a few at a time; their samples are mixed and sorted into buckets, and read
-where they lie in the tar. So memory and open files stay the same however many shards there are.
+Log-mels are computed from the sound when they are asked for, in a thousandth of the time that the sound lasts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
+import os
 import tarfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+import torch
 
-from chelys.audio.io import decode
-from chelys.data.shard_index import ShardIndex, read_json, split_name
-from chelys.errors import ConfigError, ManifestError
+from chelys.audio.io import decode, resample
+from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, SAMPLES_PER_CODE
+from chelys.data.bad_clips import BadClips
+from chelys.data.dataset import (
+    MEL_SPECS,
+    Clip,
+    ClipDataset,
+    ClipTable,
+    Codes,
+    Features,
+    FrontEnd,
+    TextColumn,
+    fitted,
+    mel_of,
+)
+from chelys.data.loader import usable_cores
+from chelys.errors import ManifestError, OutputError
+from chelys.files import output_file
 
 log = logging.getLogger(__name__)
 
-_OPEN_FILES = 32
-#: What a sample may hold, by suffix.
-CONTENTS = frozenset({"flac", "codes.npy"})
+#: A sample: where its first header begins, how many bytes its files take (headers included), its seconds, how many
+#: codes it has and the largest of them.
+ENTRY = np.dtype([("offset", "<i8"), ("size", "<i8"), ("seconds", "<f8"), ("codes", "<i4"), ("largest", "<i4")])
+#: Text columns of an index; those of speakers and shards repeat themselves.
+_TEXTS = ("id", "text", "speaker")
+
+_BLOCK = 512  # bytes; what tar counts in
+_MAX_FILE = 1 << 24  # bytes of a description or of codes; more is neither
+_OPEN_FILES = 64
+_CACHED = 64  # samples: those of a batch are asked for more than once
+_MARGIN = 2  # frames to either side that a window reaches into
+_ROUNDING = 0.001  # seconds are written to the millisecond; a code that may not be whole is left out
 
 
-@dataclass(frozen=True)
-class ShardConfig:
-    """What makes a batch.
-
-    Attributes:
-        seconds: Of speech in a batch, padding included.
-        longest: Seconds of the longest sample used.
-        window: Shards that are mixed at a time.
-        held_out: One sample in so many is kept for evaluation, by its name alone; 0 keeps none.
-    """
-
-    seconds: float = 90.0
-    longest: float = 20.0
-    window: int = 8
-    held_out: int = 100
-
-    def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.longest <= 0:
-            raise ConfigError(f"seconds is {self.seconds:g} and longest {self.longest:g}; both must be more than 0")
-        if self.window < 1 or self.held_out < 0:
-            raise ConfigError(f"window is {self.window}, held_out {self.held_out}; at least 1 and 0 are needed")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A place in the sequence of batches; a position beyond the epoch's end means as far into the next one.
+class Shard(NamedTuple):
+    """A shard and what is known of it.
 
     Attributes:
-        epoch: From 0.
-        position: Batches of the epoch before it.
+        name: Of the file.
+        size: Bytes; with the time it tells whether it is the one that was indexed.
+        modified: Nanoseconds.
+        first: Its first sample's number among all samples.
+        samples: How many.
+        left_out: Fault -> samples that cannot be used for it.
     """
 
-    epoch: int = 0
-    position: int = 0
+    name: str
+    size: int
+    modified: int
+    first: int
+    samples: int
+    left_out: dict[str, int]
+
+
+class ShardIndex:
+    """The samples of a folder of shards, in the order of the shards' names.
+
+    Attributes:
+        folder: Of the shards.
+        shards: In order.
+        entries: A row of ENTRY for each sample.
+        texts: Column ``id``, ``text`` and ``speaker``.
+    """
+
+    def __init__(self, folder: Path, shards: list[Shard], entries: np.ndarray, texts: dict[str, TextColumn]) -> None:
+        self.folder, self.shards, self.entries, self.texts = folder, shards, entries, texts
+        self._firsts = np.array([shard.first for shard in shards])
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def shard_of(self, sample: int) -> Shard:
+        """The shard that a sample lies in."""
+        return self.shards[int(np.searchsorted(self._firsts, sample, side="right")) - 1]
+
+    def left_out(self) -> dict[str, int]:
+        """Fault -> how many samples cannot be used for it."""
+        return dict(sum((Counter(shard.left_out) for shard in self.shards), Counter()))
+
+
+class _Row(NamedTuple):
+    """A sample as it was scanned: its ENTRY, and its texts."""
+
+    entry: tuple[int, int, float, int, int]
+    texts: tuple[str, str, str]
+
+
+def holds_shards(path: Path) -> bool:
+    """Whether a path is a folder of shards, or one that ``chelys data prepare`` wrote."""
+    return path.is_dir() and any(next(folder.glob("*.tar"), None) for folder in (path, path / "shards"))
+
+
+def open_shards(folder: Path, *, progress: Callable[[int, int], None] | None = None) -> ShardIndex:
+    """Index a folder of shards, or read the index that is there.
+
+    Args:
+        folder: That ``chelys data prepare`` wrote, or its ``shards``, or any folder of tar files.
+        progress: Called with (shards done, shards in all).
+
+    Raises:
+        ManifestError: If there is no shard, or no sample in any.
+    """
+    if not any(folder.glob("*.tar")) and (folder / "shards").is_dir():
+        folder = folder / "shards"
+    paths = sorted(folder.glob("*.tar"))
+    if not paths:
+        raise ManifestError(f"no shards in {folder}: make them with 'chelys data prepare RAW OUT'")
+    known = _read(folder)
+    old = {(shard.name, shard.size, shard.modified): shard for shard in known.shards}
+    status = [path.stat() for path in paths]
+    identities = [(path.name, s.st_size, s.st_mtime_ns) for path, s in zip(paths, status, strict=True)]
+    index = known
+    if list(old) != identities:
+        unknown = [path for path, identity in zip(paths, identities, strict=True) if identity not in old]
+        scanned = _scan_all(unknown)
+        shards: list[Shard] = []
+        rows: list[_Row] = []
+        for done, identity in enumerate(identities, 1):
+            shard = old.get(identity)
+            part, left_out = (_rows(known, shard), shard.left_out) if shard else next(scanned)
+            shards.append(Shard(*identity, len(rows), len(part), left_out))
+            rows += part
+            if progress:
+                progress(done, len(paths))
+        texts = {
+            name: TextColumn.of((row.texts[i] for row in rows), repeated=name == "speaker")
+            for i, name in enumerate(_TEXTS)
+        }
+        index = ShardIndex(folder, shards, np.array([row.entry for row in rows], ENTRY), texts)
+        _write(index)
+    left = ", ".join(f"{count} {fault}" for fault, count in index.left_out().items())
+    if not len(index):
+        raise ManifestError(f"no usable sample in the shards of {folder}: {left or 'all are empty'}")
+    if left:
+        log.warning("samples of %s that cannot be used: %s", folder, left)
+    return index
+
+
+def _rows(index: ShardIndex, shard: Shard) -> list[_Row]:
+    numbers = range(shard.first, shard.first + shard.samples)
+    columns = [index.texts[name] for name in _TEXTS]
+    return [_Row(index.entries[n].item(), tuple(column[n] for column in columns)) for n in numbers]  # type: ignore[arg-type]
+
+
+def _read(folder: Path) -> ShardIndex:
+    """The index of a folder, empty if there is none that can be used."""
+    try:
+        saved = json.loads((folder / "offsets.json").read_text(encoding="utf8"))
+        shards = [Shard(*row) for row in saved["shards"]]
+        with np.load(folder / Path(saved["entries"]).name, allow_pickle=False) as arrays:
+            entries = arrays["entries"]
+            texts = {
+                name: TextColumn(arrays[f"{name}.data"], arrays[f"{name}.ends"], arrays.get(f"{name}.numbers"))
+                for name in _TEXTS
+            }
+        if entries.dtype == ENTRY and {len(entries), *map(len, texts.values())} == {sum(s.samples for s in shards)}:
+            return ShardIndex(folder, shards, entries, texts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+        pass
+    return ShardIndex(folder, [], np.zeros(0, ENTRY), {name: TextColumn.of([]) for name in _TEXTS})
+
+
+def _write(index: ShardIndex) -> None:
+    """Keep an index beside the shards; several processes may do so at once, and all write the same."""
+    arrays = {"entries": index.entries}
+    for name, column in index.texts.items():
+        arrays |= {f"{name}.data": column.data, f"{name}.ends": column.ends}
+        if column.numbers is not None:
+            arrays[f"{name}.numbers"] = column.numbers
+    digest = hashlib.blake2b(repr(index.shards).encode(), digest_size=8)
+    for array in arrays.values():
+        digest.update(array.tobytes())
+    path = index.folder / f"offsets-{digest.hexdigest()}.npz"
+    try:
+        with output_file(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        with output_file(index.folder / "offsets.json") as file:
+            file.write((json.dumps({"entries": path.name, "shards": index.shards}) + "\n").encode())
+        for old in index.folder.glob("offsets-*.np[yz]"):
+            if old != path:
+                old.unlink(missing_ok=True)
+    except (OutputError, OSError) as error:
+        log.info("the index of %s is not kept: %s", index.folder, error)
+
+
+def _scan_all(paths: list[Path]) -> Iterator[tuple[list[_Row], dict[str, int]]]:
+    if len(paths) < 16 or usable_cores() == 1:
+        yield from map(_scan, paths)
+        return
+    with ProcessPoolExecutor(usable_cores()) as pool:
+        yield from pool.map(_scan, paths)
+
+
+def _scan(path: Path) -> tuple[list[_Row], dict[str, int]]:
+    """Index a shard; one that is damaged counts as far as it can be read."""
+    left_out: Counter[str] = Counter()
+    rows = []
+    for offset, size, found in _groups(path, left_out):
+        about = read_json(found.get("json", b""))
+        if not {"flac", "codes.npy"} & found.keys():
+            left_out["without sound or codes"] += 1
+        elif about is None or (fault := _fault(about)):
+            left_out["without a description that can be read" if about is None else fault] += 1
+        else:
+            codes = _codes_in(found.get("codes.npy"))
+            entry = (offset, size, float(about["seconds"]), len(codes), int(codes.max()) if len(codes) else -1)
+            speaker = str(about.get("speaker") or about.get("source") or "")  # else a recording is taken for one person
+            rows.append(_Row(entry, (about["id"], about.get("text") or "", speaker)))
+    return rows, dict(left_out)
+
+
+def _codes_in(npy: bytes | None) -> np.ndarray:
+    """Codes of a sample, none where they cannot be read: whoever asks for them is told why."""
+    try:
+        codes = np.load(io.BytesIO(npy or b""), allow_pickle=False)
+        return codes if codes.ndim == 1 and codes.dtype.kind in "iu" else np.zeros(0, np.int64)
+    except (OSError, ValueError, EOFError):
+        return np.zeros(0, np.int64)
+
+
+def _fault(about: dict[str, Any]) -> str:
+    if not isinstance(about.get("id"), str) or not isinstance(about.get("text"), str | None):
+        return "without id or text"
+    seconds = about.get("seconds")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < 1e6:
+        return "without seconds"
+    return ""
+
+
+def _groups(path: Path, left_out: Counter[str]) -> Iterator[tuple[int, int, dict[str, bytes]]]:
+    """Samples of a shard: first byte, bytes, files by suffix; of sound nothing is read."""
+    name: str | None = None
+    first = end = 0
+    files: dict[str, bytes] = {}
+    try:
+        with path.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
+            for member in tar:
+                own, suffix = split_name(member.name)
+                if own != name:
+                    if name is not None:
+                        yield first, end - first, files
+                    name, first, files = own, member.offset, {}
+                if not member.isreg() or member.issparse():
+                    continue
+                files[suffix] = b""
+                end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
+                if suffix in ("json", "codes.npy") and member.size <= _MAX_FILE:
+                    raw.seek(member.offset_data)
+                    files[suffix] = raw.read(member.size)
+            whole = raw.seek(0, 2) >= end
+        if name is not None and whole:
+            yield first, end - first, files
+        elif name is not None:
+            left_out["lost where a shard is damaged"] += 1
+    except (tarfile.TarError, EOFError) as error:
+        log.warning("%s is damaged, its rest is left out: %s", path, error)
+        left_out["lost where a shard is damaged"] += 1
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Name of the sample that a file belongs to, and the file's suffix: WebDataset parts them at the first dot."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    return folder + slash + stem, suffix
+
+
+def read_json(data: bytes) -> dict[str, Any] | None:
+    """The content of a sample's JSON file; None if it cannot be read."""
+    try:
+        about = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return about if isinstance(about, dict) else None
 
 
 class Sample(NamedTuple):
@@ -76,7 +309,7 @@ class Sample(NamedTuple):
 
     Attributes:
         id: Its name.
-        about: All that its JSON file says: ``text``, ``speaker``, ``seconds``, ``similar`` ...
+        about: The content of its JSON file: ``text``, ``speaker``, ``seconds``, ``similar`` ...
         audio: Mono in [-1, 1], float32, ``(n,)``; None where the shard holds none, or it is not wanted.
         rate: Of the audio, Hz.
         codes: ``(m,)``; None where the shard holds none, or they are not wanted.
@@ -89,120 +322,42 @@ class Sample(NamedTuple):
     codes: np.ndarray | None
 
 
-class ShardBatch(NamedTuple):
-    """A batch.
-
-    Attributes:
-        epoch: That it belongs to.
-        position: Its number in the epoch.
-        samples: Of like lengths; fewer, or even none, where some could not be read.
-        left_out: Samples that could not be read, one line each.
-        following: Where the step after this one begins, the same for all ranks of a step.
-    """
-
-    epoch: int
-    position: int
-    samples: list[Any]
-    left_out: list[str]
-    following: Place
-
-
-class Plan:
-    """The sequence of batches."""
-
-    def __init__(self, index: ShardIndex, config: ShardConfig, seed: int) -> None:
-        self.index, self.config, self.seed = index, config, seed
-        if not any(len(self._usable(number)) for number in range(len(index.shards))):
-            raise ManifestError(
-                f"no clip of {index.folder} to train on: all are held out, or longer than {config.longest:g} s"
-            )
-
-    def batches(self, place: Place) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Epoch, number in the epoch, and the samples of each batch from a place on, without end."""
-        epoch, skip = place.epoch, place.position
-        while True:
-            position = 0
-            for batches in self._windows(epoch):
-                for batch in batches:
-                    if skip:
-                        skip -= 1
-                    else:
-                        yield epoch, position, batch
-                    position += 1
-            epoch += 1
-
-    def fingerprint(self) -> str:
-        """Of the sequence: places in another one mean nothing here."""
-        shards = [(shard.name, shard.samples) for shard in self.index.shards]
-        return hashlib.blake2b(repr((self.seed, self.config, shards)).encode(), digest_size=8).hexdigest()
-
-    def held_out(self) -> np.ndarray:
-        """Samples that are kept for evaluation and short enough."""
-        entries = self.index.entries
-        if not self.config.held_out:
-            return np.zeros(0, np.int64)
-        return np.flatnonzero((entries["id"] % self.config.held_out == 0) & (entries["seconds"] <= self.config.longest))
-
-    def _windows(self, epoch: int) -> Iterator[list[np.ndarray]]:
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.index.shards))
-        for first in range(0, len(order), self.config.window):
-            rng = np.random.default_rng([self.seed, epoch, first])
-            yield self._deal(np.concatenate([self._usable(s) for s in order[first : first + self.config.window]]), rng)
-
-    def _usable(self, number: int) -> np.ndarray:
-        """Samples of a shard to train on."""
-        shard = self.index.shards[number]
-        entries = self.index.entries[shard.first : shard.first + shard.samples]
-        usable = entries["seconds"] <= self.config.longest
-        if self.config.held_out:
-            usable &= entries["id"] % self.config.held_out != 0
-        return shard.first + np.flatnonzero(usable)
-
-    def _deal(self, samples: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        seconds = self.index.entries["seconds"][samples].astype(np.float64)
-        jittered = seconds * rng.uniform(0.93, 1.07, len(samples))  # the same clips shall not meet in every epoch
-        order = np.argsort(jittered, kind="stable")
-        samples = samples[order]
-        longest = np.maximum.accumulate(seconds[order])  # hardly more than that of any batch up to there
-        batches, first = [], 0
-        while first < len(samples):
-            last = self._end(longest, first)
-            batches.append(samples[first:last])
-            first = last
-        return [batches[i] for i in rng.permutation(len(batches))]
-
-    def _end(self, longest: np.ndarray, first: int) -> int:
-        """End of the batch that begins at ``first``: as many as the budget holds, at least one."""
-        low, high = first + 1, min(len(longest), first + 1 + int(self.config.seconds / longest[first]))
-        while low < high:
-            middle = (low + high + 1) // 2
-            if longest[middle - 1] * (middle - first) <= self.config.seconds:
-                low = middle
-            else:
-                high = middle - 1
-        return low
-
-
-class Reader:
-    """Reads samples where they lie; for one process and one thread.
+class ShardReader:
+    """Reads samples where they lie, and remembers the latest ones; each process opens files of its own.
 
     Args:
         index: Of the shards.
-        wanted: Of CONTENTS; the rest is not decoded.
+        wanted: ``flac``, ``codes.npy`` or both; the rest is not decoded.
     """
 
-    def __init__(self, index: ShardIndex, wanted: frozenset[str] = CONTENTS) -> None:
-        self.index, self.wanted = index, wanted
-        self._files: OrderedDict[str, BinaryIO] = OrderedDict()
+    def __init__(self, index: ShardIndex, wanted: Iterable[str] = ("flac", "codes.npy")) -> None:
+        self.index, self.wanted = index, frozenset(wanted)
+        self._open()
 
-    def read(self, sample: int) -> Sample:
-        """Read one.
+    def _open(self) -> None:
+        self._process = os.getpid()
+        self._files: OrderedDict[str, BinaryIO] = OrderedDict()
+        self._cached = lru_cache(_CACHED)(self._read)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"index": self.index, "wanted": self.wanted}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def read(self, number: int) -> Sample:
+        """Read a sample.
 
         Raises:
             ManifestError: If its bytes are not what they were, or cannot be decoded.
         """
-        shard = self.index.shard_of(sample)
-        entry = self.index.entries[sample]
+        if self._process != os.getpid():  # after a fork the files' positions would be shared
+            self._open()
+        return self._cached(number)
+
+    def _read(self, number: int) -> Sample:
+        shard, entry = self.index.shard_of(number), self.index.entries[number]
         where = f"{self.index.folder / shard.name}, byte {entry['offset']}"
         try:
             file = self._file(shard.name)
@@ -219,11 +374,6 @@ class Reader:
                 raise
             raise ManifestError(f"{where}: {' '.join(str(error).split())}") from error
         return Sample(str(about.get("id")), about, audio, rate, codes)
-
-    def close(self) -> None:
-        """Close the files."""
-        while self._files:
-            self._files.popitem()[1].close()
 
     def _file(self, name: str) -> BinaryIO:
         if name in self._files:
@@ -245,112 +395,110 @@ def _unpack(data: bytes) -> dict[str, bytes]:
     return files
 
 
-#: What a worker makes of a sample before it is handed over.
-Prepare = Callable[[Sample], Any]
-
-
-class ShardBatches(IterableDataset):
-    """A rank's share of the batches, from a place on, without end; in a worker the worker's share of it."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        place: Place | None = None,
-        prepare: Prepare | None = None,
-        wanted: frozenset[str] = CONTENTS,
-    ) -> None:
-        if not 0 <= rank < ranks:
-            raise ConfigError(f"rank is {rank} of {ranks}; it must be 0 to {ranks - 1}")
-        self.plan, self.rank, self.ranks = plan, rank, ranks
-        self.place, self.prepare, self.wanted = place or Place(), prepare, wanted
-
-    def __iter__(self) -> Iterator[ShardBatch]:
-        worker = get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        reader = Reader(self.plan.index, self.wanted)
-        try:
-            for k, (epoch, position, chosen) in enumerate(self.plan.batches(self.place)):
-                if k % self.ranks == self.rank and k // self.ranks % workers == number:
-                    samples, left_out = self._read(reader, chosen)
-                    following = Place(epoch, position - self.rank + self.ranks)
-                    yield ShardBatch(epoch, position, samples, left_out, following)
-        finally:
-            reader.close()
-
-    def _read(self, reader: Reader, chosen: np.ndarray) -> tuple[list[Any], list[str]]:
-        samples, left_out = [], []
-        for number in sorted(chosen.tolist()):  # as they lie on the disk
-            try:
-                sample = reader.read(number)
-                samples.append(self.prepare(sample) if self.prepare else sample)
-            except ManifestError as error:
-                log.warning("%s", error)
-                left_out.append(str(error))
-        return samples, left_out
-
-
-class ShardLoader:
-    """Batches of a rank, read ahead by workers, with the place in the sequence for checkpoints.
-
-    The place moves on when a batch is handed over, not when it is read ahead. That of any rank will do for all.
+class ShardFeatures(ClipDataset):
+    """The clips in shards.
 
     Args:
-        plan: The sequence of batches.
-        rank: Of this process.
-        ranks: How many processes train together.
-        workers: Processes that read ahead; 0 reads in this one.
-        prepare: What workers make of each sample; must be picklable where processes are not forked.
-        wanted: Of CONTENTS; the rest is not decoded.
-        ahead: Batches that each worker reads ahead.
+        folder: Of the shards, or one that ``chelys data prepare`` wrote.
+        front_end: Of the mels; None: that of the clips' codes, shared if they have none.
+
+    Raises:
+        ManifestError: If there are no shards, or no clip of two codes or more.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        workers: int = 0,
-        prepare: Prepare | None = None,
-        wanted: frozenset[str] = CONTENTS,
-        ahead: int = 4,
-    ) -> None:
-        self.plan, self.rank, self.ranks, self.workers = plan, rank, ranks, workers
-        self.prepare, self.wanted, self.ahead = prepare, wanted, ahead
-        self.place = Place()
+    def __init__(self, folder: Path, front_end: FrontEnd | None = None) -> None:
+        index = open_shards(folder)
+        self.folder, self.front_end, self.bad_clips = folder, front_end or _front_end_of_codes(index), BadClips()
+        self._reader = ShardReader(index, ("flac",))
+        rate = MEL_SPECS[self.front_end].sample_rate
+        seconds = index.entries["seconds"]
+        codes = np.floor((seconds - _ROUNDING) * rate / SAMPLES_PER_CODE).astype(np.int64)
+        shard = np.repeat(np.arange(len(index.shards), dtype=np.int32), [shard.samples for shard in index.shards])
+        paths = TextColumn.of(str(index.folder / shard.name) for shard in index.shards)
+        every = ClipTable(
+            index.texts | {"audio": TextColumn(paths.data, paths.ends, shard)},
+            np.arange(len(index)), codes * FRAMES_PER_CODE, np.zeros(len(index)),
+        )  # fmt: skip
+        for clip in every.take(codes < 2):
+            self.bad_clips.add(clip.id, "too short", f"{seconds[clip.first]:.2f} s")
+        self.clips = every.take(codes >= 2)
+        if not len(self.clips):
+            raise ManifestError(f"no clip in the shards of {index.folder} is as long as two codes")
+        self.statistics = {
+            "hours": float(self.clips.frames.sum()) * HOP / rate / 3600,
+            "bands": self.spec.bands,
+        }
 
-    def __iter__(self) -> Iterator[ShardBatch]:
-        batches = ShardBatches(
-            self.plan, rank=self.rank, ranks=self.ranks, place=self.place, prepare=self.prepare, wanted=self.wanted
-        )
-        ahead = self.ahead if self.workers else None
-        loader: DataLoader[ShardBatch] = DataLoader(
-            batches, batch_size=None, num_workers=self.workers, collate_fn=_as_it_is, prefetch_factor=ahead
-        )
-        for batch in loader:
-            self.place = batch.following
-            yield batch
+    def mel(self, clip: Clip, start: int = 0, frames: int | None = None) -> torch.Tensor:
+        (waveform, rate), spec = self._sound(clip), self.spec
+        waveform = resample(waveform, rate, spec.sample_rate)
+        if 1 + len(waveform) // HOP < clip.frames:
+            raise ManifestError(f"{clip.audio}: {clip.id} is shorter than its description says; check the shards")
+        end = clip.frames if frames is None else min(clip.frames, start + frames)
+        first = max(0, start - _MARGIN)
+        piece = np.ascontiguousarray(waveform[first * HOP : (end + _MARGIN) * HOP], dtype=np.float32)
+        return mel_of(torch.from_numpy(piece)[None], self.front_end)[0][:, start - first : end - first]
 
-    def state_dict(self) -> dict[str, Any]:
-        """The place, for a checkpoint."""
-        return {**asdict(self.place), "plan": self.plan.fingerprint()}
+    def waveform(self, clip: Clip, first: int, frames: int) -> torch.Tensor:
+        waveform, rate = self._sound(clip)
+        start = first * HOP * rate // OUTPUT_RATE
+        return fitted(waveform[start : start - (-frames * HOP * rate // OUTPUT_RATE)], rate, frames * HOP)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint's place; holds for iterations that begin afterwards.
-
-        Raises:
-            ConfigError: If the place is in another sequence of batches.
-        """
-        if state["plan"] != self.plan.fingerprint():
-            raise ConfigError(
-                f"the run was in the middle of other shards than {self.plan.index.folder} holds now, or had another "
-                "seed or other batches: give it those again, or start anew"
-            )
-        self.place = Place(state["epoch"], state["position"])
+    def _sound(self, clip: Clip) -> tuple[np.ndarray, int]:
+        sample = self._reader.read(clip.first)
+        if sample.audio is None:
+            raise ManifestError(f"{clip.audio} holds no sound of {clip.id}: pack it with pack.contents=both")
+        return sample.audio, sample.rate
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+class ShardCodes(Codes):
+    """Codes of the clips in shards, which ``chelys data prepare`` has encoded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        self._reader = ShardReader(open_shards(folder), ("codes.npy",))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def largest(self) -> int:
+        """The largest code of all."""
+        entries = self._reader.index.entries
+        if (entries["codes"] == 0).any():
+            self._codes(int(np.argmin(entries["codes"])))  # says which ones are missing
+        return int(entries["largest"].max())
+
+    def of(self, clip: Clip) -> torch.Tensor:
+        """Codes ``(m,)`` of a clip, int64."""
+        codes = self._codes(clip.first)[: clip.codes]
+        if len(codes) < clip.codes:
+            raise ManifestError(f"{clip.audio} lacks codes of {clip.id}: prepare it anew with encode.model")
+        return torch.from_numpy(codes.astype(np.int64))
+
+    def _codes(self, number: int) -> np.ndarray:
+        codes = self._reader.read(number).codes
+        if codes is None or codes.ndim != 1:
+            raise ManifestError(f"{self.path} holds no codes: prepare it with encode.model, pack.contents=both")
+        return codes
+
+
+def _front_end_of_codes(index: ShardIndex) -> FrontEnd:
+    """A second has 23.4 codes of the shared front end, 21.5 of the published one: the longest clip tells."""
+    longest = index.entries[int(np.argmax(index.entries["seconds"]))]
+    if not longest["codes"]:
+        return "shared"
+    per_second = longest["codes"] * SAMPLES_PER_CODE / longest["seconds"]
+    return "codes" if abs(per_second - MEL_22K.sample_rate) < abs(per_second - MEL_24K.sample_rate) else "shared"
+
+
+def open_features(path: Path, front_end: FrontEnd | None = None) -> ClipDataset:
+    """A feature folder, or shards in its place; ``front_end`` is of the latter, see ``ShardFeatures``."""
+    return ShardFeatures(path, front_end) if holds_shards(path) else Features(path)
+
+
+def open_codes(path: Path) -> Codes:
+    """A file of codes, or shards in its place."""
+    return ShardCodes(path) if holds_shards(path) else Codes(path)

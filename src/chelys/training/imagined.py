@@ -101,7 +101,7 @@ def imagine_weights(path: Path, tensors: Mapping[str, Tensor]) -> Path:
 
 def _numbers() -> Iterable[int]:
     """Numbers of clips that are not held out."""
-    return (n for n in count() if not is_held_out(_clip(n, 1.0, Path(), 1)))
+    return (n for n in count() if not is_held_out(_clip(n, 1.0, Path(), 1).id))
 
 
 def _clip(number: int, seconds: float, audio: Path, longest_text: int) -> Clip:
@@ -124,5 +124,5 @@ def _write_features(folder: Path, clips: Sequence[Clip], seconds: Sequence[float
             first += frames
     with (folder / "mel.f16").open("wb") as file:
         file.truncate(first * spec.bands * np.dtype(np.float16).itemsize)
-    statistics = {"mean": 0.0, "std": 1.0, "hours": sum(seconds) / 3600, "bands": spec.bands}
+    statistics = {"mean": 0.0, "std": 1.0, "hours": sum(seconds) / 3600, "bands": spec.bands, "min_held_out": 0}
     (folder / "statistics.json").write_text(json.dumps(statistics), encoding="utf8")

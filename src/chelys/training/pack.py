@@ -13,7 +13,6 @@ from torch import nn
 from chelys.audio.mel import MelRange
 from chelys.config import from_mapping
 from chelys.data.dataset import Features
-from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
@@ -203,7 +202,7 @@ def voice_clips(config: PackConfig, speaker: str) -> list[Path]:
         ConfigError: If the corpus has too few of them.
     """
     features = Features(config.features)
-    mine = [c for c in features.clips if c.speaker == speaker and not is_held_out(c)]
+    mine = [c for c in features.split(features.clips)[0] if c.speaker == speaker]
     fit = [c for c in mine if 280 <= c.frames <= 850] or mine
     if not fit:
         raise ConfigError(f"no clips of {speaker!r} in {config.features}")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import MEL_22K, MEL_24K
-from chelys.data.dataset import Features, FrontEnd
+from chelys.data.dataset import ClipDataset, FrontEnd
 from chelys.data.pairs import PairConfig, Pairs, load_pairs
-from chelys.data.shard_features import open_features
+from chelys.data.shards import open_features
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
@@ -85,7 +85,7 @@ class FeatureRun(Run):
     features: Path
     mel_range: MelRange
 
-    def open_features(self, bands: int = MEL_24K.bands) -> Features:
+    def open_features(self, bands: int = MEL_24K.bands) -> ClipDataset:
         """The features; of shards, those of the front end that has so many bands."""
         front_end: FrontEnd = "codes" if bands == MEL_22K.bands else "shared"
         return open_features(self.features, front_end)

@@ -46,7 +46,7 @@ def test_what_is_in_a_shard(raw: Path, tmp_path: Path, settings: Settings) -> No
 
 
 def test_training_reads_them(raw: Path, tmp_path: Path, settings: Settings) -> None:
-    from chelys.data.shard_index import open_shards
+    from chelys.data.shards import open_shards
 
     prepare(raw, tmp_path / "out", settings(), engine=Local(0))
     index = open_shards(tmp_path / "out")

@@ -21,7 +21,7 @@ from chelys.audio.io import MIN_CLIP_PEAK, MIN_CLIP_SECONDS, read, write
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.data.bad_clips import BadClips
 from chelys.data.codes import encode
-from chelys.data.dataset import Clip, Codes, Features
+from chelys.data.dataset import Codes, Features
 from chelys.data.features import extract
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.data.pairs import PairConfig, Pairs
@@ -101,7 +101,7 @@ def read_source(source: Path, folder: Path) -> list[Utterance]:
 def named(stem: str, *, held_out: bool) -> str:
     """A clip's name that tells every stage whether the clip is held out."""
     return next(
-        name for number in range(10**6) if is_held_out(Clip(name := f"{stem}.{number}", "", "", "", 0, 0)) == held_out
+        name for number in range(10**6) if is_held_out(name := f"{stem}.{number}") == held_out
     )
 
 
@@ -186,7 +186,7 @@ def lay_out(utterances: Iterable[Utterance], folder: Path, dvae: DVAE, model: Mo
     extract([manifest], features, workers=1)
     laid_out = Features(features)
     encode(laid_out, dvae, model.config.mel_range, codes)
-    clips = tuple(Path(clip.audio) for clip in laid_out.clips if clip.speaker == VOICE and not is_held_out(clip))
+    clips = tuple(Path(clip.audio) for clip in laid_out.split(laid_out.clips)[0] if clip.speaker == VOICE)
     bad.extend(laid_out.bad_clips.all())
     return Material(manifest, features, codes, clips, bad)
 
@@ -199,8 +199,8 @@ def pairs_of(material: Material, model: Model, budget: int, config: FinetuneConf
     """
     features = Features(material.features)
     frames = {True: 0, False: 0}
-    for clip in features.clips:
-        frames[clip.speaker == VOICE] += 0 if is_held_out(clip) else clip.frames
+    for clip in features.split(features.clips)[0]:
+        frames[clip.speaker == VOICE] += clip.frames
     weight = config.replay / (1 - config.replay) * frames[True] / max(1, frames[False])
     sizes = PairConfig(budget=max(budget, config.longest), longest=config.longest, voices={VOICE: 1.0, "other": weight})
     pairs = Pairs(

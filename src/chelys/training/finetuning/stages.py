@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -40,7 +41,7 @@ def apart(pairs: Pairs, evaluate: Callable[[], dict[str, float]]) -> dict[str, f
     everything, figures = pairs.test, dict[str, float]()
     try:
         for kind in ("voice", "base"):
-            pairs.test = [clip for clip in everything if (clip.speaker == VOICE) == (kind == "voice")]
+            pairs.test = everything.take(np.array([(c.speaker == VOICE) == (kind == "voice") for c in everything]))
             figures |= {f"{kind}_{name}": value for name, value in evaluate().items()}
     finally:
         pairs.test = everything

@@ -5,7 +5,7 @@ The other clip of the speaker says something else, so that voice is all the two 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,11 +73,11 @@ class CVVPStage(Stage):
         rngs = [np.random.default_rng([self.pairs.seed, step, row, 6]) for row in range(len(clips))[rows]]
         return self._crop(clips[rows], self.pairs.batch(step, rows), rngs, length)
 
-    def _length(self, clips: list[Clip]) -> int:
+    def _length(self, clips: Sequence[Clip]) -> int:
         """Codes of a piece: CVVP averages over all positions, so that no row may be padded."""
         return min(self.config.crop, min(clip.codes for clip in clips))
 
-    def _crop(self, clips: list[Clip], batch: Batch, rngs: list[np.random.Generator], length: int) -> CVVPBatch:
+    def _crop(self, clips: Sequence[Clip], batch: Batch, rngs: list[np.random.Generator], length: int) -> CVVPBatch:
         first = [int(rng.integers(clip.codes - length + 1)) for clip, rng in zip(clips, rngs, strict=True)]
         at = torch.tensor(first)[:, None] + torch.arange(length)
         speaker = torch.tensor([self._speakers[clip.speaker] for clip in clips])

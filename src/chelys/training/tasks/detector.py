@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.audio.rates import HOP, OUTPUT_RATE
-from chelys.data.dataset import Clip, read_wave
+from chelys.data.dataset import Clip, read_waveform
 from chelys.data.manifest import read_manifest
-from chelys.data.sampler import is_held_out
+from chelys.data.sampler import held_out
 from chelys.errors import ConfigError, ManifestError
 from chelys.tortoise.detector import MOST_SAMPLES, SYNTHETIC, Detector
 from chelys.training.stage import Stage
@@ -72,9 +72,14 @@ class DetectorStage(Stage):
         self.players: dict[str, nn.Module] = {"detector": network}
         self.detector, self.config, self.seed = network, config, seed
         self.kinds = {SYNTHETIC: _clips(made), PEOPLE: _clips(real)}
-        self.train_clips = {kind: [c for c in clips if not is_held_out(c)] for kind, clips in self.kinds.items()}
+        held = {kind: held_out(clip.id for clip in clips) for kind, clips in self.kinds.items()}
+        self.train_clips = {
+            kind: [c for c, kept in zip(clips, held[kind], strict=True) if not kept]
+            for kind, clips in self.kinds.items()
+        }
         self.test_clips = {
-            kind: [c for c in clips if is_held_out(c)][: config.test_clips] for kind, clips in self.kinds.items()
+            kind: [c for c, kept in zip(clips, held[kind], strict=True) if kept][: config.test_clips]
+            for kind, clips in self.kinds.items()
         }
         for kind, name in ((PEOPLE, "real"), (SYNTHETIC, "made")):
             if not self.train_clips[kind]:
@@ -104,7 +109,7 @@ class DetectorStage(Stage):
         frames = self.config.samples // HOP
         start = int(rng.integers(max(0, clip.frames - frames) + 1))
         gain = 10 ** (float(rng.uniform(-self.config.gain, self.config.gain)) / 20)
-        return (read_wave(clip, start, frames) * gain).clamp(-1, 1)
+        return (read_waveform(clip, start, frames) * gain).clamp(-1, 1)
 
     def losses(self, player: str, batch: DetectorBatch, generator: torch.Generator) -> Mapping[str, Tensor]:
         return {"origin": self.config.origin * F.cross_entropy(self.detector(batch.wave).float(), batch.origin)}
@@ -115,7 +120,7 @@ class DetectorStage(Stage):
         loss, right = [], []
         for kind, clips in self.test_clips.items():
             for clip in clips:
-                wave = read_wave(clip, 0, self.config.samples // HOP)[None].to(device)
+                wave = read_waveform(clip, 0, self.config.samples // HOP)[None].to(device)
                 logits = self.detector(wave).float()
                 loss.append(float(F.cross_entropy(logits, torch.tensor([kind], device=device))))
                 right.append(float(logits.argmax(1) == kind))

@@ -11,7 +11,7 @@ original's was not, so that it weighs about a four-thousandth of the whole bound
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -148,12 +148,12 @@ class DiffusionStage(Stage):
     def clips(self, step: int) -> list[str]:
         return [clip.id for clip in self.pairs.clips(step)]
 
-    def _length(self, clips: list[Clip]) -> int:
+    def _length(self, clips: Sequence[Clip]) -> int:
         """Codes of a piece, no more than the shortest clip has: without padding, norms over time see speech alone."""
         return min(self.config.crop, min(self.rendering.codes(clip) for clip in clips))
 
     def _crop(
-        self, clips: list[Clip], batch: Batch, rng: np.random.Generator | list[np.random.Generator],
+        self, clips: Sequence[Clip], batch: Batch, rng: np.random.Generator | list[np.random.Generator],
         length: int | None = None,
     ) -> DiffusionBatch:  # fmt: skip
         """Pieces of clips; ``rng``, or one for each row, draws where they begin, their voices and their noise."""
@@ -189,8 +189,7 @@ class DiffusionStage(Stage):
     def _voice_of(self, clip: Clip, rng: np.random.Generator) -> Clip:
         if self.config.voice_from == "clip":
             return clip
-        others = [c for c in self.pairs.by_speaker.get(clip.speaker, []) if c.id != clip.id] or [clip]
-        return others[int(rng.integers(len(others)))]
+        return self.pairs.other_clip(clip, rng)
 
     def losses(self, player: str, batch: DiffusionBatch, generator: torch.Generator) -> Mapping[str, Tensor]:
         network, config = self.diffusion, self.config

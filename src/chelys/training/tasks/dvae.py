@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
-from chelys.data.dataset import Clip, Features
-from chelys.data.sampler import is_held_out
+from chelys.data.dataset import Clip, ClipDataset
 from chelys.errors import ManifestError
 from chelys.models.dvae import DVAE
 from chelys.training.pictures import Picture
@@ -50,13 +49,12 @@ class DVAEStage(Stage):
     name = "dvae"
 
     def __init__(
-        self, network: DVAE, features: Features, mel_range: MelRange, config: DVAEStageConfig, seed: int
+        self, network: DVAE, features: ClipDataset, mel_range: MelRange, config: DVAEStageConfig, seed: int
     ) -> None:
         self.players: dict[str, nn.Module] = {"dvae": network}
         self.dvae, self.features, self.mel_range, self.config, self.seed = network, features, mel_range, config, seed
-        usable = features.at_least(config.frames)
-        self.train_clips = [c for c in usable if not is_held_out(c)]
-        self.test_clips = [c for c in usable if is_held_out(c)][:64]
+        self.train_clips, test_clips = features.split(features.at_least(config.frames))
+        self.test_clips = test_clips[:64]
         if not self.train_clips:
             raise ManifestError(f"no clip to train on has stage.frames={config.frames} mel frames; use a larger corpus")
         self._heard: list[tuple[Tensor, Tensor]] = []  # encoder vectors and codes of each part of a step

@@ -98,7 +98,7 @@ class HiFiGANStage(AdversarialStage):
         self, clips: list[Clip], batch: Batch, rngs: list[np.random.Generator], frames: int, step: int
     ) -> HiFiGANBatch:
         first = [int(rng.integers(frame_count(clip.codes) - frames + 1)) for clip, rng in zip(clips, rngs, strict=True)]
-        waves = [self.pairs.features.wave(clip, start, frames) for clip, start in zip(clips, first, strict=True)]
+        waves = [self.pairs.features.waveform(clip, start, frames) for clip, start in zip(clips, first, strict=True)]
         return HiFiGANBatch(
             batch.text, batch.text_lengths, batch.codes, batch.code_lengths, batch.reference,
             torch.tensor(first), torch.stack(waves), step,

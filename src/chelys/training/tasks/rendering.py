@@ -14,7 +14,7 @@ from torch import Tensor
 
 from chelys.audio.mel import MEL_EXTREMES, MelRange
 from chelys.audio.rates import FRAMES_PER_CODE, OUTPUT_RATE, mel_frames
-from chelys.data.dataset import Clip, Features
+from chelys.data.dataset import Clip, ClipDataset
 from chelys.data.pairs import repeat_to
 from chelys.errors import ConfigError
 
@@ -22,7 +22,7 @@ from chelys.errors import ConfigError
 class Rendering:
     """Targets and voices of the clips of a feature folder."""
 
-    def __init__(self, features: Features, mel_range: MelRange, rendered: Features | None = None) -> None:
+    def __init__(self, features: ClipDataset, mel_range: MelRange, rendered: ClipDataset | None = None) -> None:
         """Look up targets.
 
         Args:

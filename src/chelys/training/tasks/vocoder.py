@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from chelys.audio.rates import HOP, OUTPUT_RATE
-from chelys.data.dataset import Clip, Features
+from chelys.data.dataset import Clip, ClipDataset
 from chelys.data.pairs import speaker_weights
 from chelys.data.pitch import track_pitch
-from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.vocos import Vocos
 from chelys.tortoise.univnet import UnivNet
@@ -57,19 +56,18 @@ class VocoderStage(AdversarialStage):
 
     name = "vocoder"
 
-    def __init__(self, network: Vocos | UnivNet, features: Features, config: VocoderStageConfig, seed: int) -> None:
+    def __init__(self, network: Vocos | UnivNet, features: ClipDataset, config: VocoderStageConfig, seed: int) -> None:
         if features.front_end != "shared":
             raise ConfigError(f"{features.folder} has mels of the codes' front end; a vocoder speaks the shared one")
         self.set_players(network, config)
         self.vocoder, self.features, self.config, self.seed = network, features, config, seed
-        usable = features.with_audio(features.at_least(config.frames))
-        self.train_clips = [c for c in usable if not is_held_out(c)]
-        self.test_clips = [c for c in usable if is_held_out(c)][: config.test_clips]
+        self.train_clips, test_clips = features.split(features.with_audio(features.at_least(config.frames)))
+        self.test_clips = test_clips[: config.test_clips]
         if not self.train_clips:
             raise ManifestError(f"no clip to train on has stage.frames={config.frames} mel frames; use a larger corpus")
         self._shares: np.ndarray | None = None  # of the clips; all the same
         if config.voices is not None:
-            weights = np.array(speaker_weights(self.train_clips, config.voices))
+            weights = speaker_weights(self.train_clips, config.voices)
             if not (weights.min() >= 0 and weights.sum() > 0):
                 raise ConfigError("stage.voices leaves no clip to train on: give each voice 0 or more, and one above 0")
             self._shares = weights / weights.sum()
@@ -112,10 +110,10 @@ class VocoderStage(AdversarialStage):
     def _heard(self, clip: Clip, start: int, frames: int) -> tuple[Tensor, Tensor]:
         """Wave ``(256 frames,)`` of a crop and its pitch, which is found with a little of what is around it."""
         if not (isinstance(self.vocoder, Vocos) and self.vocoder.source):
-            return self.features.wave(clip, start, frames), torch.zeros(0)
+            return self.features.waveform(clip, start, frames), torch.zeros(0)
         first = max(0, start - _AROUND)
         crop = slice(start - first, start - first + frames)
-        wave = self.features.wave(clip, first, crop.stop + _AROUND)
+        wave = self.features.waveform(clip, first, crop.stop + _AROUND)
         return wave[crop.start * HOP : crop.stop * HOP], torch.from_numpy(track_pitch(wave.numpy())[crop])
 
     def _speak(self, batch: VocoderBatch, pitch: Tensor | None = None) -> Made:

@@ -8,7 +8,7 @@ b rows, d width of a voice, f bands, s mel frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from chelys.audio.mel import MelRange
-from chelys.data.dataset import Clip, Features
+from chelys.data.dataset import Clip, ClipDataset
 from chelys.data.pairs import repeat_to
-from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
@@ -70,7 +69,7 @@ class VoicePriorStage(Stage):
         name: str,
         network: VoicePrior,
         listener: Autoregressive | Diffusion,
-        features: Features,
+        features: ClipDataset,
         mel_range: MelRange,
         config: VoicePriorStageConfig,
         seed: int,
@@ -83,8 +82,8 @@ class VoicePriorStage(Stage):
         width = listener.config.dim * (2 if isinstance(listener, Diffusion) else 1)
         if width != network.config.dim:
             raise ConfigError(f"network.dim is {network.config.dim}, but voices are {width} wide: set it to that")
-        self.train_clips = [c for c in features.clips if not is_held_out(c)]
-        self.test_clips = [c for c in features.clips if is_held_out(c)][: config.test_clips]
+        self.train_clips, test_clips = features.split(features.clips)
+        self.test_clips = test_clips[: config.test_clips]
         if not self.train_clips:
             raise ManifestError("no clip to train on: all are held out; use a larger corpus")
 
@@ -106,7 +105,7 @@ class VoicePriorStage(Stage):
         rng = np.random.default_rng([self.seed, step])
         return [self.train_clips[index] for index in rng.integers(len(self.train_clips), size=self.config.rows)]
 
-    def _collate(self, clips: list[Clip], rngs: list[np.random.Generator]) -> VoicePriorBatch:
+    def _collate(self, clips: Sequence[Clip], rngs: list[np.random.Generator]) -> VoicePriorBatch:
         mels, noise = [], []
         for clip, rng in zip(clips, rngs, strict=True):
             frames = min(self.config.frames, clip.frames)
