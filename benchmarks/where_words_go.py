@@ -24,7 +24,7 @@ import chelys
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, MEL_24K, OUTPUT_RATE
 from chelys.data.manifest import Utterance, read_manifest
-from chelys.inference.synthesizer import Synthesizer, take_generator
+from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.weights.folder import build
 from chelys.weights.tensor_file import load_network
 
@@ -43,7 +43,7 @@ def waves(
     yield recording
     mel = log_mel(torch.from_numpy(recording)[None], MEL_24K)
     mel = model.config.mel_range.normalize(mel[..., : mel.shape[-1] // FRAMES_PER_CODE * FRAMES_PER_CODE])
-    generator = take_generator(seed, 0, 0)
+    generator = candidate_generator(seed, 0, 0)
 
     def vocode(network_mel: torch.Tensor) -> np.ndarray:
         return model.vocoder.vocode(model.config.mel_range.denormalize(network_mel), generator).flatten().numpy()
@@ -52,8 +52,8 @@ def waves(
     codes = dvae.encode(mel)
     yield vocode(dvae.decode(codes))
     voice = speaker.voice([other.audio])
-    ids = speaker.pipeline.ids(model.tokenizer.analyse(clip.text).ids)
-    yield speaker.pipeline.render(ids, codes[0], voice, generator, options, None)
+    ids = speaker.text_ids(model.tokenizer.analyse(clip.text).ids)
+    yield speaker.render(ids, codes[0], voice, generator, options, None)
     yield speaker.speak(clip.text, voice=voice, seed=seed).audio
 
 

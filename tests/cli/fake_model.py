@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from chelys.audio import io
 from chelys.errors import ModelError, TextError, UserError, VoiceError
-from chelys.inference import voice_shelf
+from chelys.inference import voice_library
 from chelys.inference.options import SpeechOptions, options_for
 
 RATE = 24_000
@@ -74,26 +74,29 @@ class FakeSynthesizer:
             return voice
         if str(voice) in self.voices:
             return self.voices[str(voice)]
-        if shelved := voice_shelf.find_user_voice(str(voice)):
+        if shelved := voice_library.find_user_voice(str(voice)):
             return FakeVoice.load(shelved)
         path = Path(voice)
         if path.suffix == ".safetensors":
             return FakeVoice.load(path)
         if path.exists():
             return self.voice([path], name=path.stem)
-        known = [*self.voice_names, *voice_shelf.list_user_voices()]
+        known = [*self.voice_names, *voice_library.list_user_voices()]
         raise VoiceError(f"unknown voice {str(voice)!r}: choose from {', '.join(known)}, or give a file")
 
-    def voice(self, paths: list[Path], name: str, borrowed: float | None = None) -> FakeVoice:
+    def read_voice(self, path: Path) -> None:
+        return None
+
+    def voice(self, paths: list[Path], name: str, speaker_blend: float | None = None) -> FakeVoice:
         clips = io.read_clips(paths, RATE)
         seconds = sum(map(len, clips)) / RATE
-        lent = {} if borrowed is None else {"borrowed": {"heart": borrowed}}
-        return FakeVoice({"name": name, "seconds": seconds, "sources": [Path(p).name for p in paths], **lent})
+        blend = {} if speaker_blend is None else {"speaker_blend": {"heart": speaker_blend}}
+        return FakeVoice({"name": name, "seconds": seconds, "sources": [Path(p).name for p in paths], **blend})
 
     def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
         return options_for(preset, **changes)
 
-    def speak(self, text: str, *, voice: Any = "heart", preset: str, seed: int, candidates: int | None = None,
+    def speak(self, text: str, *, voice: Any = "heart", preset: str = "fast", seed: int, candidates: int | None = None,
               keep: int = 1, options: SpeechOptions | None = None, progress: Any = None) -> FakeSpeech:  # fmt: skip
         options = options or self.options(preset, candidates=candidates)
         if keep > options.candidates:
@@ -112,7 +115,7 @@ class FakeSynthesizer:
         warnings = ["the text is warned of"] if "warn" in text else []
         return FakeSpeech(takes, {"text": text, "seed": seed, "scores": [take.score for take in takes]}, warnings)
 
-    def stream(self, text: str, *, voice: Any = "heart", preset: str, seed: int, candidates: int | None = None,
+    def stream(self, text: str, *, voice: Any = "heart", preset: str = "fast", seed: int, candidates: int | None = None,
                options: SpeechOptions | None = None) -> Any:  # fmt: skip
         for place, sentence in enumerate(text.split(". ")):
             yield SimpleNamespace(

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 import chelys
-from chelys.inference.options import NANO_PRESETS, PRESET_NAMES
+from chelys.inference.options import NANO_PRESETS
+from chelys.registry import MORE_PRESETS
+from chelys.tortoise.speaking import PUBLISHED_PRESETS
 
 VERBS = [
     [],
@@ -101,4 +103,4 @@ def test_a_fault_of_chelys_itself_is_not_hidden(invoke: Callable[..., Any], monk
 
 def test_the_presets_named_in_the_help_are_the_presets() -> None:
     assert set(NANO_PRESETS) == {"ultra_fast", "fast", "standard", "high_quality"}
-    assert set(PRESET_NAMES) == set(NANO_PRESETS) | {"paper", "streaming"}
+    assert set(PUBLISHED_PRESETS) == set(NANO_PRESETS) | set(MORE_PRESETS) == set(NANO_PRESETS) | {"paper", "streaming"}

@@ -11,7 +11,7 @@ import platformdirs
 import pytest
 import torch
 
-from chelys.inference import voice_shelf
+from chelys.inference import voice_library
 
 
 @pytest.fixture
@@ -21,30 +21,30 @@ def shelf(tmp_path: Path) -> Path:
 
 def test_the_shelf_is_the_users_data_folder_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CHELYS_VOICES", raising=False)
-    assert voice_shelf.user_folder() == Path(platformdirs.user_data_dir("chelys")) / "voices"
+    assert voice_library.user_folder() == Path(platformdirs.user_data_dir("chelys")) / "voices"
     monkeypatch.setenv("CHELYS_VOICES", "~/somewhere")
-    assert voice_shelf.user_folder() == Path.home() / "somewhere"
+    assert voice_library.user_folder() == Path.home() / "somewhere"
 
 
 def test_the_shelf_finds_voices_by_name_alone(monkeypatch: pytest.MonkeyPatch, shelf: Path) -> None:
     monkeypatch.setenv("CHELYS_VOICES", str(shelf))
-    assert voice_shelf.list_user_voices() == {} and voice_shelf.find_user_voice("me") is None
+    assert voice_library.list_user_voices() == {} and voice_library.find_user_voice("me") is None
     (shelf / "folder.safetensors").mkdir(parents=True)
     for name in ("you.safetensors", "me.safetensors", "notes.txt", ".part.safetensors"):
         (shelf / name).touch()
     (shelf.parent / "out.safetensors").touch()
-    assert list(voice_shelf.list_user_voices()) == ["me", "you"]
-    assert voice_shelf.find_user_voice("me") == shelf / "me.safetensors"
-    assert voice_shelf.find_user_voice("../out") is None and voice_shelf.find_user_voice("folder") is None
+    assert list(voice_library.list_user_voices()) == ["me", "you"]
+    assert voice_library.find_user_voice("me") == shelf / "me.safetensors"
+    assert voice_library.find_user_voice("../out") is None and voice_library.find_user_voice("folder") is None
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "..", "a.b", "é", "a\n", "x" * 65, "a\\b", "heart:0.5"])
 def test_names_that_could_be_paths_or_mixes_are_not_valid(name: str) -> None:
-    assert not voice_shelf.valid_name(name)
+    assert not voice_library.valid_name(name)
 
 
 def test_names_that_are_valid() -> None:
-    assert all(map(voice_shelf.valid_name, ["me", "Me-2", "x" * 64, "_", "7"]))
+    assert all(map(voice_library.valid_name, ["me", "Me-2", "x" * 64, "_", "7"]))
 
 
 def test_add_list_and_info_go_together(invoke: Callable[..., Any], clips: dict[str, Path], shelf: Path) -> None:
@@ -64,10 +64,12 @@ def test_add_list_and_info_go_together(invoke: Callable[..., Any], clips: dict[s
     assert "description  the voice of heart" in invoke("voices", "info", "heart").stdout
 
 
-def test_add_says_how_much_of_the_default_voice_reads(invoke: Callable[..., Any], clips: dict[str, Path]) -> None:
-    assert invoke("voices", "add", "me", clips["good"], "--borrowed", "0.25").exit_code == 0
-    assert json.loads(invoke("voices", "info", "me", "--json").stdout)["borrowed"] == {"heart": 0.25}
-    assert invoke("voices", "add", "you", clips["good"], "--borrowed", "1.5").exit_code == 2
+def test_add_says_how_much_of_the_default_voice_is_blended_in(
+    invoke: Callable[..., Any], clips: dict[str, Path]
+) -> None:
+    assert invoke("voices", "add", "me", clips["good"], "--speaker-blend", "0.25").exit_code == 0
+    assert json.loads(invoke("voices", "info", "me", "--json").stdout)["speaker_blend"] == {"heart": 0.25}
+    assert invoke("voices", "add", "you", clips["good"], "--speaker-blend", "1.5").exit_code == 2
 
 
 def test_add_takes_a_folder(invoke: Callable[..., Any], clips: dict[str, Path], tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_a_voice_of_the_original_is_added_from_its_pth_or_its_folder(
     torch.save((torch.ones(1, 32), torch.ones(1, 64)), folder / "latents.pth")
     for name, source in (("one", folder), ("two", folder / "latents.pth")):
         done = real("add", name, source)
-        assert done.stdout == f"{name}  vectors of latents.pth  {shelf}/{name}.safetensors\n", done.output
+        assert done.stdout == f"{name}  latents of latents.pth  {shelf}/{name}.safetensors\n", done.output
         assert json.loads(real("info", name, "--json").stdout)["sources"] == ["latents.pth"]
     assert [path.name for path in folder.iterdir()] == ["latents.pth"]
     torch.save([torch.ones(1, 9_999)], folder / "latents.pth")

@@ -95,7 +95,7 @@ def test_the_decoder_that_reads_may_be_left_alone(run: Callable[..., Any], base:
     file = "autoregressive.safetensors"
     assert (Path("m") / file).read_bytes() == (base / file).read_bytes()
     mary, low = (Voice.load(f"m/voices/{name}.safetensors") for name in ("mary", "low"))
-    assert mary.about["borrowed"] == {"low": 0.7} and not torch.equal(mary.autoregressive, low.autoregressive)
+    assert mary.about["speaker_blend"] == {"low": 0.7} and not torch.equal(mary.autoregressive, low.autoregressive)
     assert not torch.equal(mary.diffusion, low.diffusion)
 
 

@@ -232,7 +232,7 @@ def test_a_sampler_that_draws_must_be_given_noise(how: dict[str, Any]) -> None:
 @each_sampler
 def test_progress_is_told(how: dict[str, Any]) -> None:
     told: list[tuple[int, int]] = []
-    run(Denoiser(gaussian), 3, progress=lambda done, of: told.append((done, of)), **how)
+    run(Denoiser(gaussian), 3, progress=lambda _, done, of: told.append((done, of)), **how)
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 

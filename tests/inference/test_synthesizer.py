@@ -17,7 +17,7 @@ import chelys
 from chelys.audio.io import read
 from chelys.audio.rates import OUTPUT_RATE, SAMPLES_PER_CODE
 from chelys.errors import TextError, UserError, VoiceError
-from chelys.inference.options import NANO_PRESETS, SpeechOptions
+from chelys.inference.options import NANO_PRESETS, SpeechOptions, parse_options
 from chelys.inference.speech import Speech
 from chelys.inference.synthesizer import Synthesizer
 from chelys.text.normalize import LONGEST_WORD
@@ -83,7 +83,7 @@ def test_long_text_is_split_and_pauses_are_silent(tts: Synthesizer) -> None:
 
 def test_no_piece_is_longer_than_asked(tts: Synthesizer) -> None:
     text = "one two three hello there " * 8
-    chunks = list(tts.stream(text, seed=1, options=replace(QUICK, candidates=1, steps=1, longest=40)))
+    chunks = list(tts.stream(text, seed=1, options=replace(QUICK, candidates=1, steps=1, max_chars=40)))
     assert len(chunks) > 5 and max(len(chunk.text) for chunk in chunks) <= 40
     assert " ".join(chunk.text for chunk in chunks).split() == text.split()
 
@@ -205,9 +205,9 @@ def test_what_is_dropped_is_told_once(speak: Callable[..., Speech]) -> None:
 
 
 def test_takes_that_met_the_limit_are_told_of(speak: Callable[..., Speech], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chelys.inference.pipeline.code_limit", lambda ids: 1)
+    monkeypatch.setattr("chelys.inference.synthesizer.default_max_new_tokens", lambda ids: 1)
     speech = speak("Hello there.")
-    assert speech.warnings == ["no take came to its end: 'Hello there.' may be cut or ramble"]
+    assert speech.warnings == ["no candidate came to its end: 'Hello there.' may be cut or ramble"]
     assert len(speech.audio) == SAMPLES_PER_CODE
 
 
@@ -290,3 +290,29 @@ def test_a_model_without_voices_says_so(
     for voice in (None, "low"):
         with pytest.raises(VoiceError, match="give a voice file, a clip(,| or) a folder of clips"):
             bare.speak("Hello.", voice=voice)
+
+
+# ---------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize("given", [{"candidates": 5}, {"preset": "fast"}])
+def test_f13_options_beside_a_keyword_are_refused(tts: Synthesizer, given: dict[str, Any]) -> None:
+    for run in (tts.speak, tts.stream):
+        with pytest.raises(UserError, match=f"{next(iter(given))} and options are both given"):
+            run("Hello.", options=SpeechOptions(candidates=2), **given)
+
+
+def test_old_names_of_options_warn_and_work(tts: Synthesizer) -> None:
+    with pytest.warns(DeprecationWarning, match="most_codes.* use max_new_tokens"):
+        assert SpeechOptions(most_codes=9).max_new_tokens == 9  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match="longest"):
+        assert tts.options("fast", longest=50).max_chars == 50
+    with pytest.warns(DeprecationWarning, match="use max_chars"):
+        assert SpeechOptions().longest == 100
+    with pytest.warns(DeprecationWarning, match="max_new_tokens"):
+        assert parse_options(["most_codes=7"]) == {"max_new_tokens": 7}
+
+
+def test_codes_that_a_user_limits_are_as_few(speak: Callable[..., Speech]) -> None:
+    speech = speak("Hello there.", options=replace(QUICK, max_new_tokens=2))
+    assert len(speech.candidates[0].codes[0]) <= 2

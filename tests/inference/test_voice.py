@@ -20,8 +20,7 @@ from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import AudioError, OutputError, VoiceError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer
-from chelys.inference.voice import KEPT_SECONDS, Voice
-from chelys.inference.voice_vectors import PIECE_FRAMES, leveled, pieces_of
+from chelys.inference.voice import CLIP_FRAMES, KEPT_SECONDS, Voice, normalize_loudness, trained_mels
 
 QUICK = SpeechOptions(candidates=1, steps=1)
 
@@ -49,7 +48,7 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
 
 
 def vectors(voice: Voice) -> Tensor:
-    return torch.cat((voice.autoregressive, voice.diffusion, voice.reader))
+    return torch.cat((voice.autoregressive, voice.diffusion, voice.sampling_latent))
 
 
 def distance(one: Voice, two: Voice) -> float:
@@ -117,11 +116,11 @@ def test_loudness_does_not_matter(tts: Synthesizer, tmp_path: Path) -> None:
         sf.write(tmp_path / f"{name}.wav", gain * tone, OUTPUT_RATE, subtype="FLOAT")
     loud, quiet = (tts.voice([tmp_path / f"{name}.wav"]) for name in ("loud", "quiet"))
     assert distance(loud, quiet) < 1e-3
-    level = leveled(0.001 * tone)
+    level = normalize_loudness(0.001 * tone)
     assert np.sqrt(np.mean(level**2)) == pytest.approx(0.08, rel=1e-3) and level.dtype == np.float32
     click = np.zeros(24_000, np.float32)
     click[100] = 0.5  # cannot reach that loudness without clipping
-    assert np.abs(leveled(click)).max() == pytest.approx(0.95)
+    assert np.abs(normalize_loudness(click)).max() == pytest.approx(0.95)
 
 
 def test_a_file_carries_twelve_seconds_at_most(tts: Synthesizer, clip: Callable[..., Path]) -> None:
@@ -133,13 +132,13 @@ def test_a_file_carries_twelve_seconds_at_most(tts: Synthesizer, clip: Callable[
 @pytest.mark.parametrize("frames", [47, 255, 256, 257, 300, 384, 600, 2_000])
 def test_pieces_cover_all_of_a_mel_in_trained_lengths(frames: int) -> None:
     mel = torch.arange(frames, dtype=torch.float32).expand(1, 3, -1)
-    pieces = pieces_of(mel)
-    assert all(piece.shape == (1, 3, PIECE_FRAMES) for piece in pieces)
+    pieces = trained_mels(mel)
+    assert all(piece.shape == (1, 3, CLIP_FRAMES) for piece in pieces)
     heard = torch.cat([piece[0, 0] for piece in pieces])
     if frames <= 384:  # a rest shorter than half a piece is not worth one
-        assert heard.unique().numel() >= min(frames, PIECE_FRAMES)
+        assert heard.unique().numel() >= min(frames, CLIP_FRAMES)
     else:
-        assert heard[0] == 0 and heard[-1] == frames - 1 and len(pieces) <= -(-frames // PIECE_FRAMES)
+        assert heard[0] == 0 and heard[-1] == frames - 1 and len(pieces) <= -(-frames // CLIP_FRAMES)
     for piece in pieces:
         assert set(piece[0, 0].diff().tolist()) <= {1.0, float(1 - frames)}  # in order, repeated where too short
 
@@ -234,40 +233,40 @@ def test_a_truncated_file_and_one_that_is_not_there(tts: Synthesizer, tmp_path: 
 # ---------------------------------------------------------------- how it reads, and how it sounds
 
 
-def test_a_voice_read_by_another_says_its_codes_in_its_own_sound(tts: Synthesizer) -> None:
+def test_a_blended_voice_says_the_codes_of_another_in_its_own_sound(tts: Synthesizer) -> None:
     low, high = tts.resolve_voice("low"), tts.resolve_voice("high")
-    read = low.borrow(high, 1.0)
+    read = low.blend(high, 1.0)
     speech = {name: tts.speak("Hello there, one two three.", voice=v, seed=4, options=QUICK) for name, v in
               {"low": low, "high": high, "read": read}.items()}  # fmt: skip
     codes = {name: s.candidates[0].codes for name, s in speech.items()}
     assert codes["read"] == codes["high"] != codes["low"]
     assert not np.array_equal(speech["read"].audio, speech["high"].audio)
     assert torch.equal(read.autoregressive, low.autoregressive) and torch.equal(read.diffusion, low.diffusion)
-    assert read.about["borrowed"] == {"high": 1.0}
+    assert read.about["speaker_blend"] == {"high": 1.0}
 
 
-def test_what_is_borrowed_is_a_share_and_survives_files_and_mixes(tts: Synthesizer, tmp_path: Path) -> None:
+def test_a_blend_is_a_share_and_survives_files_and_mixes(tts: Synthesizer, tmp_path: Path) -> None:
     low, high = tts.resolve_voice("low"), tts.resolve_voice("high")
-    read = low.borrow(high, 0.25)
-    torch.testing.assert_close(read.reader, 0.75 * low.autoregressive + 0.25 * high.autoregressive)
+    read = low.blend(high, 0.25)
+    torch.testing.assert_close(read.sampling_latent, 0.75 * low.autoregressive + 0.25 * high.autoregressive)
     read.save(tmp_path / "read.safetensors")
-    assert equal(Voice.load(tmp_path / "read.safetensors"), read) and low.borrow(high, 0.0) is low
-    mixed = Voice.mix([read, high], [1, 1])
-    torch.testing.assert_close(mixed.reader, (read.reader + high.autoregressive) / 2)
+    assert equal(Voice.load(tmp_path / "read.safetensors"), read) and low.blend(high, 0.0) is low
+    mixed = Voice.interpolate([read, high], [1, 1])
+    torch.testing.assert_close(mixed.sampling_latent, (read.sampling_latent + high.autoregressive) / 2)
     torch.testing.assert_close(mixed.autoregressive, (low.autoregressive + high.autoregressive) / 2)
-    assert Voice.mix([low, high], [1, 1]).reading is None
+    assert Voice.interpolate([low, high], [1, 1]).blended is None
 
 
-def test_borrowing_too_much_or_from_another_model_is_refused(tts: Synthesizer, other: Synthesizer) -> None:
+def test_blending_too_much_or_from_another_model_is_refused(tts: Synthesizer, other: Synthesizer) -> None:
     low = tts.resolve_voice("low")
     for share in (-0.1, 1.1, float("nan")):
         with pytest.raises(VoiceError, match="the share must be 0 to 1"):
-            low.borrow(tts.resolve_voice("high"), share)
+            low.blend(tts.resolve_voice("high"), share)
     with pytest.raises(VoiceError, match="different models"):
-        low.borrow(other.resolve_voice("high"), 0.5)
+        low.blend(other.resolve_voice("high"), 0.5)
 
 
-def test_a_model_says_how_much_its_clones_borrow(
+def test_a_model_says_how_much_its_clones_blend(
     toy_copy: Callable[[], Path], other: Synthesizer, clip: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = toy_copy()
@@ -275,24 +274,22 @@ def test_a_model_says_how_much_its_clones_borrow(
     (folder / "config.json").write_text(json.dumps({**settings, "speaker_blend": 0.5}))
     lending = Synthesizer.from_folder(folder)
     low, mine = lending.resolve_voice("low"), lending.voice([clip()], name="me")
-    torch.testing.assert_close(mine.reader, (low.autoregressive + mine.autoregressive) / 2)
-    assert lending.voice([clip()], borrowed=0.0).reading is None and low.reading is None
-    torch.testing.assert_close(lending.voice([clip()], borrowed=1.0).reader, low.autoregressive)
-    # voices of another model borrow here, too, but not the one that is borrowed from
+    torch.testing.assert_close(mine.sampling_latent, (low.autoregressive + mine.autoregressive) / 2)
+    assert lending.voice([clip()], speaker_blend=0.0).blended is None and low.blended is None
+    torch.testing.assert_close(lending.voice([clip()], speaker_blend=1.0).sampling_latent, low.autoregressive)
+    # voices of another model are blended here, too, but not with themselves
     foreign = tmp_path / "foreign.safetensors"
-    other.voice([clip()], name="me", borrowed=1.0).save(foreign)
-    assert lending.resolve_voice(foreign).about["borrowed"] == {"low": 0.5}
-    assert lending.resolve_voice(other.resolve_voice("low")).reading is None
+    other.voice([clip()], name="me", speaker_blend=1.0).save(foreign)
+    assert lending.resolve_voice(foreign).about["speaker_blend"] == {"low": 0.5}
+    assert lending.resolve_voice(other.resolve_voice("low")).blended is None
 
 
-def test_a_model_without_voices_has_nobody_to_borrow_from(
-    toy_copy: Callable[[], Path], clip: Callable[..., Path]
-) -> None:
+def test_a_model_without_voices_has_none_to_blend_with(toy_copy: Callable[[], Path], clip: Callable[..., Path]) -> None:
     folder = toy_copy()
     for file in (folder / "voices").iterdir():
         file.unlink()
-    with pytest.raises(VoiceError, match="no voice of its own that could read for another"):
-        Synthesizer.from_folder(folder).voice([clip()], borrowed=0.5)
+    with pytest.raises(VoiceError, match="no voice of its own to blend with"):
+        Synthesizer.from_folder(folder).voice([clip()], speaker_blend=0.5)
 
 
 # ---------------------------------------------------------------- from model to model
@@ -373,7 +370,84 @@ def test_a_mix_is_the_weighted_mean(tts: Synthesizer) -> None:
 def test_mixes_that_make_no_voice(tts: Synthesizer, other: Synthesizer) -> None:
     low, stranger = tts.resolve_voice("low"), other.resolve_voice("low")
     with pytest.raises(VoiceError, match="different models cannot be mixed"):
-        Voice.mix([low, stranger], [1.0, 1.0])
+        Voice.interpolate([low, stranger], [1.0, 1.0])
     for weights in ([], [1.0, 1.0], [-1.0], [0.0], [float("nan")], [float("inf")]):
         with pytest.raises(VoiceError, match="a weight of 0 or more"):
-            Voice.mix([low], weights)
+            Voice.interpolate([low], weights)
+
+
+# ---------------------------------------------------------------- from arrays
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "int16", "tensor", "row"])
+def test_f12_a_voice_is_made_of_waveforms_as_of_files(tts: Synthesizer, tmp_path: Path, kind: str) -> None:
+    tone = toy.tone(150.0, 1.5)
+    sf.write(tmp_path / "a.wav", tone, OUTPUT_RATE, subtype="PCM_16" if kind == "int16" else "FLOAT")
+    given: Any = {
+        "float32": tone, "float64": tone.astype(np.float64), "tensor": torch.from_numpy(tone), "row": tone[None],
+        "int16": sf.read(tmp_path / "a.wav", dtype="int16")[0],
+    }[kind]  # fmt: skip
+    from_file = tts.voice([tmp_path / "a.wav"])
+    for clips in (given, [given]):
+        made = tts.voice(clips, name="me")
+        assert torch.equal(vectors(made), vectors(from_file)) and np.array_equal(made.clips[0], from_file.clips[0])
+    assert made.about == {"name": "me", "sources": ["clip 1"], "seconds": 1.5}
+
+
+def test_f12_waveforms_of_another_rate_and_beside_files(tts: Synthesizer, clip: Callable[..., Path]) -> None:
+    tone, path = toy.tone(200.0, 1.0, rate=16_000), clip("a.wav")
+    made = tts.voice([path, tone], sample_rate=16_000)
+    files = tts.voice([path, clip("b.wav", 200.0, 1.0, rate=16_000)])
+    assert made.about["sources"] == ["a.wav", "clip 2"] and distance(made, files) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("clip_of", "said"),
+    [
+        (np.zeros(24_000), "clip 1 is silent"),
+        (0.5 * np.ones(1_000), "clip 1 lasts 0.04 s"),
+        (np.zeros((2, 24_000)), r"clip 1 has shape \(2, 24000\)"),
+        (np.zeros(24_000, np.int64), "clip 1 holds int64"),
+        (np.full(24_000, np.nan), "not finite numbers"),
+        (np.zeros(0), "has shape"),
+    ],
+)
+def test_f12_waveforms_of_no_use_are_named(tts: Synthesizer, clip_of: np.ndarray, said: str) -> None:
+    with pytest.raises(AudioError, match=said):
+        tts.voice(clip_of)
+
+
+# ---------------------------------------------------------------- read once, and old names
+
+
+def test_f15_voices_are_read_once_and_are_the_same_objects(
+    tts: Synthesizer, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh, read = Synthesizer.from_folder(toy_folder), []
+    load = Voice.load.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(Voice, "load", classmethod(lambda cls, path: (read.append(path), load(cls, path))[1]))
+    assert fresh.voices is fresh.voices and fresh.resolve_voice("low") is fresh.voices["low"] is fresh.resolve_voice()
+    assert len(read) == 2
+    path = tmp_path / "me.safetensors"
+    tts.resolve_voice("low").save(path)
+    first = fresh.resolve_voice(path)
+    assert fresh.resolve_voice(path) is first
+    tts.voice(toy.tone(180.0, 1.0), name="new").save(path)  # another file under the name
+    assert fresh.resolve_voice(path).name == "new"
+
+
+def test_old_names_of_a_voice_warn_and_work(tts: Synthesizer, tmp_path: Path) -> None:
+    low, high = tts.resolve_voice("low"), tts.resolve_voice("high")
+    with pytest.warns(DeprecationWarning, match="Voice.borrow is deprecated .* use Voice.blend"):
+        blended = low.borrow(high, 0.5)
+    with pytest.warns(DeprecationWarning, match="sampling_latent"):
+        assert torch.equal(blended.reader, blended.sampling_latent)
+    with pytest.warns(DeprecationWarning, match="Voice.interpolate"):
+        assert Voice.mix([low, high], [1, 1]).name == "low:0.5+high:0.5"
+    with pytest.warns(DeprecationWarning, match="speaker_blend"):
+        assert tts.voice(toy.tone(150.0, 1.0), borrowed=0.5).blended is not None
+    tensors = {"autoregressive": low.autoregressive, "diffusion": low.diffusion, "reading": high.autoregressive}
+    about = {"name": "old", "model": low.model, "borrowed": {"high": 1.0}}
+    save_file(tensors, tmp_path / "old.safetensors", metadata={"voice": json.dumps(about)})
+    old = Voice.load(tmp_path / "old.safetensors")
+    assert torch.equal(old.sampling_latent, high.autoregressive) and old.about["speaker_blend"] == {"high": 1.0}

@@ -104,16 +104,18 @@ def test_the_latent_of_a_code_is_the_state_that_predicts_it(decoder: Autoregress
     torch.testing.assert_close(decoder.latents(voice, text, codes[:, :4]), latents[:, :4])
 
 
-def test_prefill_and_step_give_the_logits_of_the_whole_pass(decoder: Autoregressive, batch: tuple[Tensor, ...]) -> None:
+def test_the_cached_loop_gives_the_logits_of_the_whole_pass(decoder: Autoregressive, batch: tuple[Tensor, ...]) -> None:
     voice, text, text_lengths, codes, _ = batch
     wanted = decoder(voice, text, text_lengths, codes, torch.tensor([9, 9, 9]))[1]
-    logits, cache = decoder.prefill(voice, text, text_lengths, 9)
-    torch.testing.assert_close(logits, wanted[:, 0])
+    latents, cache = decoder.read_prompt(voice, text, text_lengths, 9)
+    torch.testing.assert_close(decoder.code_head(latents), wanted[:, 0])
     for number in range(1, 5):
-        torch.testing.assert_close(decoder.step(codes[:, number - 1], number, cache), wanted[:, number])
+        latents = decoder.read_code(codes[:, number - 1], number, cache)
+        torch.testing.assert_close(decoder.code_head(latents), wanted[:, number])
     rows = torch.tensor([2, 0, 2])  # drop one, double another
     cache.select(rows)
-    torch.testing.assert_close(decoder.step(codes[rows, 4], 5, cache), wanted[rows, 5])
+    latents = decoder.read_code(codes[rows, 4], 5, cache)
+    torch.testing.assert_close(decoder.code_head(latents), wanted[rows, 5])
 
 
 @pytest.mark.parametrize(("pool", "looks_at_all"), [("mean", True), ("first", False)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from chelys.errors import ConfigError
-from chelys.models.clvp import CLVP, UNREADABLE, CLVPConfig
+from chelys.models.clvp import CLVP, NO_ALIGNMENT, CLVPConfig
 
 SMALL = CLVPConfig(text_tokens=20, speech_tokens=30, dim=24, depth=2, heads=2, head_dim=16, rotary_dim=8)
 
@@ -70,13 +70,13 @@ def test_encoders_of_different_size(pairs):
 @pytest.fixture
 def reader():
     torch.manual_seed(0)
-    return CLVP(replace(SMALL, readings=2)).eval()
+    return CLVP(replace(SMALL, frames_per_token=2)).eval()
 
 
 def test_likelihoods_of_all_texts_add_up_to_one():
     """Two codes are read four times: every text of up to four ids that these can spell, and nothing else."""
     torch.manual_seed(0)
-    tiny = CLVP(replace(SMALL, text_tokens=2, readings=2)).eval()
+    tiny = CLVP(replace(SMALL, text_tokens=2, frames_per_token=2)).eval()
     codes = torch.tensor([[3, 7]])
     texts = [torch.tensor([ids]) for n in range(1, 5) for ids in itertools.product(range(2), repeat=n)]
     chances = [tiny.likelihood(text, codes).exp().item() for text in texts]
@@ -108,7 +108,7 @@ def test_too_few_codes_for_the_text_are_unlikely_and_spoil_no_gradient(reader):
     with torch.enable_grad():
         found = reader.likelihood(text, codes)
         found.sum().backward()
-    assert found.item() == 12 * UNREADABLE
+    assert found.item() == 12 * NO_ALIGNMENT
     assert all(w.grad is None or w.grad.isfinite().all() for w in reader.parameters())
 
 

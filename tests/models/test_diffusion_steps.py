@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
 import toy
 from torch import Tensor
 
-from chelys.models import diffusion
-from chelys.models.diffusion import Diffusion, DiffusionConfig, KeptPositionBias
-from chelys.nn.attention import RelativePositionBias
+from chelys.models.diffusion import Diffusion, DiffusionConfig
+from chelys.nn.attention import AttentionBlock, RelativePositionBias
 
 SMALL = DiffusionConfig(
     bands=6, dim=32, heads=2, layers=2, latent_dim=10, latent_blocks=1, codes=30, code_blocks=1, context_blocks=1
@@ -66,14 +63,10 @@ def step(made: Diffusion, content: Tensor, x: Tensor, time: int) -> Tensor:
         return made(x, torch.full((len(x),), time), content)
 
 
-def test_b10_position_bias_is_computed_once_for_all_steps_of_a_length(counted: list[int]) -> None:
+def test_b10_a_step_looks_up_each_distance_once_and_no_pair_of_positions(counted: list[int]) -> None:
     made, layers = network(), SMALL.layers + SMALL.integrator_layers
-    first, other = noise(1, 32, 9), noise(1, 32, 7)
-    for time in (900, 500, 20):
-        step(made, first, noise(1, 6, 18, seed=time), time)
+    step(made, noise(1, 32, 9), noise(1, 6, 18), 900)
     assert counted == [2 * 9 - 1] * layers
-    step(made, other, noise(1, 6, 14), 900)
-    assert counted == [2 * 9 - 1] * layers + [2 * 7 - 1] * layers
 
 
 def test_b10_unused_weights_are_not_summed_into_the_output() -> None:
@@ -87,51 +80,36 @@ def test_b10_unused_weights_are_not_summed_into_the_output() -> None:
     assert torch.equal(step(made, content, x, 300), before)
 
 
-def bias(kept: bool) -> RelativePositionBias:
-    made = (KeptPositionBias if kept else RelativePositionBias)(4, 8)
+@pytest.mark.parametrize("length", [1, 2, 9, 200])
+def test_the_reversed_bias_is_the_bias_and_takes_no_memory(length: int) -> None:
+    made = RelativePositionBias(4, 8)
     made.load_state_dict({"weight.weight": noise(32, 4)})
-    return made
+    with torch.no_grad():
+        ours, plain = made.reversed(length), made(length)
+    assert torch.equal(ours.flip(2), plain)
+    assert ours.untyped_storage().nbytes() == 4 * 4 * (2 * length - 1)
 
 
 @pytest.mark.parametrize("length", [1, 2, 9, 200])
-@pytest.mark.parametrize("most", [0, 2**22])
-def test_a_kept_bias_is_the_bias(length: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diffusion, "MOST_KEPT", most)
-    ours, plain = bias(kept=True), bias(kept=False)
-    with torch.no_grad():
-        for _ in range(2):
-            assert torch.equal(ours(length), plain(length))
-        assert (ours(length) is ours(length)) == (most > 0)
-    assert ours(length).requires_grad  # in training it is computed anew
-
-
-def test_a_kept_bias_is_forgotten_with_its_weights() -> None:
-    ours, plain = bias(kept=True), bias(kept=False)
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_the_same_whether_it_may_be_trained_or_not(length: int, masked: bool) -> None:
+    with torch.random.fork_rng(devices=[]):
+        block = AttentionBlock(32, 4, relative=True)
+    toy.stir(block, torch.Generator().manual_seed(0))
+    x = noise(2, 32, length)
+    mask = torch.arange(length) < torch.tensor([[length], [max(1, length - 3)]]) if masked else None
+    trained = block(x, mask)
     with torch.inference_mode():
-        ours(9)
-    # the second writes where no version counts it
+        torch.testing.assert_close(block(x, mask), trained.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_bias_follows_its_weights() -> None:
+    made = RelativePositionBias(4, 8)
     for change in (
         lambda b: b.load_state_dict({"weight.weight": noise(32, 4, seed=1)}),
         lambda b: b.weight.weight.data.add_(1),
         lambda b: b.to(torch.bfloat16),
     ):
         with torch.no_grad():
-            change(ours), change(plain)
-            assert torch.equal(ours(9), plain(9)), change
-
-
-def test_renderings_of_two_lengths_at_a_time_do_not_take_each_others_bias() -> None:
-    ours, plain = bias(kept=True), bias(kept=False)
-    wrong: list[int] = []
-
-    def render(length: int) -> None:
-        with torch.inference_mode():
-            expected = plain(length)
-            wrong.extend(length for _ in range(300) if not torch.equal(ours(length), expected))
-
-    threads = [threading.Thread(target=render, args=(length,)) for length in (5, 8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+            change(made)
+            assert torch.equal(made.reversed(9).flip(2), made(9)), change

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from chelys.audio.mel import MelRange
-from chelys.models.harmonic_source import BANDS, LOWEST, OCTAVE, HarmonicSource, hold, pulses
-from chelys.models.vocos import Vocos, VocosConfig
+from chelys.models.vocos import BANDS, LOWEST, OCTAVE, HarmonicSource, Vocos, VocosConfig, half_phase, hold, pulses
 
 PITCHES = 72
 
@@ -171,3 +172,26 @@ def test_a_seed_says_which_noise() -> None:
     with pytest.raises(ValueError, match="takes noise"):
         vocoder(mel)
     assert vocoder.vocode(mel[:, :, :1], torch.Generator()).shape == (2, 256)
+
+
+def test_phases_on_a_device_without_float64_are_the_same_modulo_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    pitch = torch.tensor([[0.0, 110.0, 120.0, 0.0, 230.0] * 40])
+
+    class OnMPS(torch.Tensor):
+        """A tensor that claims to lie there, and refuses what that device cannot."""
+
+        @property
+        def device(self) -> Any:
+            return SimpleNamespace(type="mps")
+
+        def double(self) -> Tensor:
+            raise TypeError("MPS has no float64")
+
+        def cpu(self) -> Tensor:
+            return self.as_subclass(torch.Tensor)
+
+    f0_hz = hold(pitch).repeat_interleave(256, dim=1)
+    monkeypatch.setattr(Tensor, "to", lambda self, *_: self)
+    ours, exact = half_phase(f0_hz.as_subclass(OnMPS)), half_phase(f0_hz)
+    assert ours.dtype == torch.float32 and exact.dtype == torch.float64
+    assert (torch.sin(ours) - torch.sin(exact)).abs().max() < 1e-5

@@ -79,10 +79,11 @@ def test_the_most_likely_codes_one_by_one(theirs, ours):
     """With the cache, against their loop without it: only that one counts positions as training does."""
     codes = theirs.outputs["greedy_nokv_codes"]
     text = theirs.inputs["text"]
-    logits, cache = ours.prefill(theirs.outputs["cond_latent"], text, lengths(text), codes.shape[1])
-    all_logits = [logits]
+    latents, cache = ours.read_prompt(theirs.outputs["cond_latent"], text, lengths(text), codes.shape[1])
+    all_logits = [ours.code_head(latents)]
     for number in range(1, codes.shape[1]):
-        all_logits.append(ours.step(all_logits[-1].argmax(-1), number, cache))
+        latents = ours.read_code(all_logits[-1].argmax(-1), number, cache)
+        all_logits.append(ours.code_head(latents))
     logits = torch.stack(all_logits, dim=1)
     theirs.check("greedy_nokv_codes", logits.argmax(-1))
     theirs.check("greedy_nokv_logits", logits)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from chelys.inference.decode import DecodingRules, Prompt, decode, decode_naively, decode_stream
+from chelys.inference.generation import DecodingRules, Prompt, generate, generate_uncached, generate_stream
 from chelys.inference.options import SpeechOptions
 from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.speaking import decoding_rules
@@ -56,11 +56,11 @@ def test_the_loop_with_the_cache_as_it_was(theirs, ours, rules, call, logits, op
     wanted = theirs.outputs[call]
     length = before(wanted, ours.config.stop_code)
     given = prompt(theirs, wanted)
-    said = list(decode_stream(ours, given, options, torch.Generator(), rules=rules))
+    said = list(generate_stream(ours, given, options, torch.Generator(), rules=rules))
     assert [code for code, _ in said] == wanted[0, :length].tolist()
     for (_, latent), raw in zip(said, theirs.outputs[logits][0], strict=False):
         assert (ours.code_head(latent) - raw).abs().max() <= 1e-4 * theirs.outputs[logits].abs().max()
-    take = decode(ours, [given], options, [torch.Generator()], rules=rules)[0]
+    take = generate(ours, [given], options, [torch.Generator()], rules=rules)[0]
     assert take.codes.tolist() == wanted[0, :length].tolist()
     assert take.stopped == (length < wanted.shape[1])
 
@@ -70,12 +70,12 @@ def test_the_loop_without_the_cache(theirs, ours) -> None:
     # ours says neither the start code nor nothing at all, so that it may part from theirs there
     length = before(wanted, ours.config.start_code, ours.config.stop_code)
     given = prompt(theirs, wanted)
-    said = list(decode_stream(ours, given, GREEDY, torch.Generator()))[:length]
+    said = list(generate_stream(ours, given, GREEDY, torch.Generator()))[:length]
     assert [code for code, _ in said] == wanted[0, :length].tolist()
     logits = theirs.outputs["greedy_nokv_logits"]
     for (_, latent), raw in zip(said, logits[0], strict=False):
         assert (ours.code_head(latent) - raw).abs().max() <= 1e-4 * logits.abs().max()
-    assert decode_naively(ours, given, GREEDY, torch.Generator()).codes[:length].tolist() == wanted[0, :length].tolist()
+    assert generate_uncached(ours, given, GREEDY, torch.Generator()).codes[:length].tolist() == wanted[0, :length].tolist()
 
 
 def test_b1_the_cached_loop_places_codes_as_training_does(theirs, ours) -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from chelys.inference.options import SpeechOptions
-from chelys.inference.sampling import filtered
+from chelys.inference.generation import filter_logits
 
 FOLDER = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent)
 PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0)
@@ -26,7 +26,7 @@ with safe_open(str(FOLDER / "sampling.safetensors"), "pt") as file:
 def check(name: str, options: SpeechOptions) -> None:
     logits, ids = NUMBERS["in.logits"], NUMBERS["in.input_ids"]
     said = torch.zeros_like(logits).scatter_add(1, ids, torch.ones(ids.shape))
-    chances = filtered(logits, said, options).softmax(1)
+    chances = filter_logits(logits, said, options).softmax(1)
     assert torch.equal(chances > 0, NUMBERS[f"out.{name.format('kept')}"])
     wanted = NUMBERS[f"out.{name.format('probs')}"]
     assert (chances - wanted).abs().max() <= 1e-4 * wanted.abs().max()

@@ -94,7 +94,7 @@ def test_presets_have_the_published_values(
     tts.tts_with_preset(TEXT, preset=preset, use_deterministic_seed=1)
     knobs, published = options(asked), PUBLISHED_PRESETS[preset]
     assert (knobs.candidates, knobs.steps, knobs.guidance) == (samples, steps, 2.0 if guided else 0.0)
-    for name in ("temperature", "top_p", "top_k", "repetition_penalty", "diffusion_temperature", "most_codes"):
+    for name in ("temperature", "top_p", "top_k", "repetition_penalty", "diffusion_temperature", "max_new_tokens"):
         assert getattr(knobs, name) == getattr(published, name), name
     tts.tts_with_preset(TEXT, preset=preset, num_autoregressive_samples=3, temperature=0.4)
     assert options(asked).candidates == 3 and options(asked).temperature == 0.4 and options(asked).steps == steps
@@ -108,7 +108,7 @@ def test_every_argument_reaches_its_knob(tts: TextToSpeech, asked: list[dict[str
     )  # fmt: skip
     knobs = options(asked)
     assert asked[-1]["keep"] == 2 and asked[-1]["seed"] == 5
-    assert (knobs.candidates, knobs.steps, knobs.most_codes, knobs.top_k) == (9, 11, 77, 20)
+    assert (knobs.candidates, knobs.steps, knobs.max_new_tokens, knobs.top_k) == (9, 11, 77, 20)
     assert (knobs.temperature, knobs.repetition_penalty, knobs.top_p, knobs.typical_mass) == (0.5, 3.0, 0.6, 0.8)
     assert (knobs.cvvp, knobs.guidance, knobs.diffusion_temperature) == (0.25, 1.5, 0.9)
     assert knobs.redact and knobs.batch == tts.autoregressive_batch_size

@@ -25,7 +25,7 @@ from chelys.tortoise.convert import convert, find_checkpoints
 from chelys.tortoise.speaking import PUBLISHED_PRESETS
 
 TEXT = "Hello there. Hello there."
-QUICK = SpeechOptions(candidates=2, steps=2, sampler="ddpm", repetition_penalty=2.0, temperature=0.8, most_codes=30)
+QUICK = SpeechOptions(candidates=2, steps=2, sampler="ddpm", repetition_penalty=2.0, temperature=0.8, max_new_tokens=30)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_the_wave_is_as_long_as_the_codes_and_the_calm_after_them(
 ) -> None:
     speech = speak()
     rules = tiny.family._rules(QUICK)
-    assert rules is not None and rules.length == QUICK.most_codes
+    assert rules is not None and rules.length == QUICK.max_new_tokens
     rendered = rules.trimmed(torch.tensor(speech.candidates[0].codes[0]))
     assert len(speech.audio) == HOP * mel_frames(len(rendered), PUBLISHED_CODE_RATE)
     assert np.isfinite(speech.audio).all() and speech.audio.any()
@@ -98,7 +98,7 @@ def test_the_batch_changes_no_take(speak: Callable[..., Speech]) -> None:
 
 def test_every_text_ends_with_a_stop(tiny: Synthesizer) -> None:
     """CLVP reads one, the decoder frames the text with another."""
-    assert tiny.pipeline.ids([5, 6]).tolist() == [5, 6, 0]
+    assert tiny.text_ids([5, 6]).tolist() == [5, 6, 0]
 
 
 def test_its_presets_are_the_published(tiny: Synthesizer) -> None:
@@ -175,7 +175,7 @@ def test_cvvp_has_its_say(tiny: Synthesizer, clip: Path) -> None:
 def test_b5_cvvp_without_clips_is_refused_before_anything_is_sampled(
     speak: Callable[..., Speech], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chelys.inference.pipeline.decode", lambda *_, **__: pytest.fail("it was sampled"))
+    monkeypatch.setattr("chelys.inference.synthesizer.generate", lambda *_, **__: pytest.fail("it was sampled"))
     with pytest.raises(VoiceError, match="carries no clips for CVVP"):
         speak(knobs={"cvvp": 0.5})
 
@@ -211,7 +211,7 @@ def test_no_other_ways(folder: Path) -> None:
 # ---------------------------------------------------------------- HiFi-GAN, piece by piece
 
 
-STREAMED = replace(QUICK, candidates=1, decoder="hifigan", temperature=1.0, most_codes=200)
+STREAMED = replace(QUICK, candidates=1, decoder="hifigan", temperature=1.0, max_new_tokens=200)
 
 
 def long_take(tiny: Synthesizer) -> tuple[str, int]:
@@ -232,7 +232,7 @@ def test_streamed_pieces_are_the_whole(tiny: Synthesizer) -> None:
     assert [piece.text for piece in pieces] == [text] + [""] * (len(pieces) - 1)
     codes = [code for part in whole.candidates[0].codes for code in part]
     voice = tiny.resolve_voice("random:1").autoregressive[None]
-    ids = tiny.pipeline.ids(tiny.model.tokenizer.encode(text))
+    ids = tiny.text_ids(tiny.model.tokenizer.encode(text))
     latents = tiny.model.autoregressive.latents(voice, ids[None], torch.tensor([codes]))
     at_once = tiny.model.extra("hifigan").decode(latents, voice)[0].numpy()
     np.testing.assert_allclose(whole.audio, at_once, atol=1e-4)

@@ -18,7 +18,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "dvae": {"stage": {"start_at": 1, "revive_every": 1}},
     "vocoder": {"stage": {"adversarial_from": 1, "stft": 1.0}, "network": {"pitches": 72}},
     "hifigan": {"stage": {"stft": 1.0}},
-    "clvp": {"network": {"readings": 2}},
+    "clvp": {"network": {"frames_per_token": 2}},
     "diffusion": {"network": {"learned_variance": True, "prediction": "epsilon"}},
 }
 

@@ -79,7 +79,7 @@ def test_clvp(build: Build, learn: Learn) -> None:
 
 
 def test_clvp_reads(build: Build, learn: Learn) -> None:
-    network = {"readings": 6}  # a toy's codes are few for its text
+    network = {"frames_per_token": 6}  # a toy's codes are few for its text
     stage: Any = build("clvp", pairs={"budget": 300}, network=network, stage={"kept": 1.0})
     batch = stage.batch(0)
     log = learn(stage, steps=200, learning_rate=5e-3)

@@ -1,4 +1,4 @@
-"""What the verbs share: progress on a terminal, names for printing, the model."""
+"""What the commands share: options, the model, progress on a terminal, printing, old option names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from chelys.errors import ModelError, UserError
+from chelys.deprecation import rename_options
+from chelys.errors import UserError
+
+DEVICES = "cpu, cuda, cuda:N, mps or auto"
+DTYPES = ("float32", "bfloat16", "float16")
 
 ModelOption = Annotated[str, typer.Option("--model", help="Name or folder of the model.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or mps.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, mps, or auto for the best there is.")]
+DtypeOption = Annotated[
+    str, typer.Option("--dtype", help="What the networks compute with: float32, bfloat16 or float16.")
+]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Processes; default: the cores of this machine.")
 ]
@@ -24,24 +32,27 @@ CompatOption = Annotated[
 ]
 
 
-def load_model(model: str, device: str = "cpu", compat: Any = "repaired") -> Any:
-    """The synthesizer; torch is not imported before.
+def load_model(model: str, device: str = "cpu", compat: Any = "repaired", dtype: str = "float32") -> Any:
+    """The synthesizer; arguments are checked before torch is imported.
 
     Raises:
-        ModelError: If the model cannot be loaded or the device has no such name.
+        UserError: If device, dtype or compat is unknown.
+        ModelError: If the model cannot be loaded.
     """
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise ModelError(f"unknown device {device!r}: choose cpu, cuda, cuda:N or mps")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise UserError(f"unknown device {device!r}: choose {DEVICES}")
+    if dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
     if compat not in ("repaired", "reference"):
         raise UserError(f"compat is {compat!r}: choose repaired or reference")
     import chelys
 
-    return chelys.load(model, device=device, compat=compat)
+    return chelys.load(model, device=device, dtype=dtype, compat=compat)
 
 
 @contextmanager
 def progress_bar(*, quiet: bool = False) -> Iterator[Callable[..., None] | None]:
-    """A bar on standard error while the block runs, if that is a terminal and silence is not asked for.
+    """A progress bar on standard error while the block runs, if that is a terminal and ``quiet`` is not set.
 
     Yields:
         ``update(stage, done, total)``, or None.
@@ -63,15 +74,26 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Callable[..., None] | None]
 
 
 def counting(update: Callable[..., None] | None, stage: str) -> Callable[..., None] | None:
-    """What a worker calls with ``(done, total)`` and perhaps more, to move the bar of a stage; None without a bar."""
+    """Callback ``(done, total, ...)`` that moves the bar of a stage; None without a bar."""
     return None if update is None else lambda done, total, *_: update(stage, done, total)
 
 
 def tell(message: str, *, error: bool = False) -> None:
-    """Print a line that may cite names of files which are not valid UTF-8, or not of the terminal's alphabet."""
+    """Print a line, also if it cites file names that are not valid UTF-8 or that the terminal cannot show."""
     stream = sys.stderr if error else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(message.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def renamed(**options: str) -> type[TyperCommand]:
+    """Command class under which old options work: ``renamed(borrowed="speaker-blend")``."""
+    names = {f"--{old.replace('_', '-')}": f"--{new}" for old, new in options.items()}
+
+    class Command(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            return super().parse_args(ctx, rename_options(args, names))
+
+    return Command
 
 
 def is_stdout(path: Path) -> bool:

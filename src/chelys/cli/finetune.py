@@ -124,10 +124,9 @@ def _watching(stage: str, update: Callable[..., None] | None) -> Callable[[int, 
 
 
 def _check_name(name: str) -> None:
-    from chelys.inference.voice_drawing import drawn_seed
-    from chelys.inference.voice_shelf import ALLOWED_NAMES, valid_name
+    from chelys.inference.voice_library import ALLOWED_NAMES, seed_of, valid_name
 
-    if not valid_name(name) or drawn_seed(name) is not None:
+    if not valid_name(name) or seed_of(name) is not None:
         raise VoiceError(f"a voice cannot be called {name!r}: give --name with {ALLOWED_NAMES}, and not 'random'")
 
 
@@ -172,7 +171,7 @@ def _claim(work: Path, facts: dict[str, Any]) -> None:
 def _prepare(
     synthesizer: Synthesizer, source: Path, work: Path, settings: FinetuneConfig, base: Path | None
 ) -> Material:
-    from chelys.inference.voice_vectors import leveled
+    from chelys.inference.voice import normalize_loudness
     from chelys.training.finetuning import adapt
 
     done = 0
@@ -183,11 +182,11 @@ def _prepare(
             done += 1
             if update:
                 update("the base speaks", done, settings.sentences)
-            return leveled(synthesizer.speak(text, voice=voice, preset="ultra_fast", seed=seed).audio)
+            return normalize_loudness(synthesizer.speak(text, voice=voice, preset="ultra_fast", seed=seed).audio)
 
         return adapt.prepare(
             synthesizer.model, source, work, settings,
-            speak=speak, voices=synthesizer.voice_names, level=leveled, base=base,
+            speak=speak, voices=synthesizer.voice_names, level=normalize_loudness, base=base,
         )  # fmt: skip
 
 
@@ -202,7 +201,7 @@ def _write_voices(
     for other, voice in synthesizer.voices.items():
         stamped = replace(voice, model=adapted.model.config.fingerprint)
         stamped.save(folder / "voices" / f"{other}.safetensors")
-    made = adapted.voice(list(material.clips), name=name, borrowed=0.0)
+    made = adapted.voice(list(material.clips), name=name, speaker_blend=0.0)
     about = {**made.about, "sources": [f"{len(material.clips)} clips that the model was adapted to"]}
     told, sound, known = made.autoregressive, made.diffusion, list(synthesizer.voices.values())
     borrowed = settings.borrowed_share
@@ -210,7 +209,7 @@ def _write_voices(
         nearest = min(known, key=lambda voice: float((voice.autoregressive - told).norm()))
         told = told.lerp(nearest.autoregressive, borrowed)
         sound = sound.lerp(nearest.diffusion, -borrowed * settings.emphasis)
-        about["borrowed"] = {nearest.name: borrowed}
+        about["speaker_blend"] = {nearest.name: borrowed}
     replace(made, autoregressive=told, diffusion=sound, about=about).save(folder / "voices" / f"{name}.safetensors")
 
 

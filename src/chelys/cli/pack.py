@@ -34,6 +34,6 @@ def pack(
     for name, speaker in wanted.voices.items():
         clips = voice_clips(wanted, speaker)
         # the decoder was trained on them, so they read for themselves
-        voice = synthesizer.voice(clips, name=name, kept_seconds=wanted.kept_seconds, borrowed=0.0)
+        voice = synthesizer.voice(clips, name=name, kept_seconds=wanted.kept_seconds, speaker_blend=0.0)
         voice.save(folder / f"{name}.safetensors")
     tell(str(out))

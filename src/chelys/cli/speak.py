@@ -11,7 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-from chelys.cli.console import CompatOption, DeviceOption, ModelOption, is_stdout, load_model, progress_bar, tell
+from chelys.cli.console import (
+    CompatOption,
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    is_stdout,
+    load_model,
+    progress_bar,
+    tell,
+)
 from chelys.errors import OutputError, TextError, UserError
 
 HELP = "Speak a text into a sound file."
@@ -33,10 +42,10 @@ def speak(
     ] = "fast",
     candidates: Annotated[
         int | None,
-        typer.Option("--candidates", min=1, help="Takes to sample; the best is kept. Default: the preset's."),
+        typer.Option("--candidates", min=1, help="Candidates to sample; the best is kept. Default: the preset's."),
     ] = None,
     keep: Annotated[
-        int, typer.Option("--keep", min=1, help="Takes to write, best first: NAME.wav, NAME-2.wav ...")
+        int, typer.Option("--keep", min=1, help="Candidates to write, best first: NAME.wav, NAME-2.wav ...")
     ] = 1,
     seed: Annotated[
         int | None,
@@ -44,9 +53,10 @@ def speak(
     ] = None,
     model: ModelOption = "nano",
     device: DeviceOption = "cpu",
-    knobs: Annotated[
+    dtype: DtypeOption = "float32",
+    assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Turn a knob of the preset, as in --set temperature=0.5."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Change an option of the preset: --set temperature=0.5."),
     ] = None,
     compat: CompatOption = "repaired",
     stream: Annotated[
@@ -57,15 +67,17 @@ def speak(
 ) -> None:
     """Check all that can be checked before the model is loaded, then speak."""
     text = _read_text(text, model)
-    turned = _check_knobs(preset, knobs or [], candidates)
+    changes = _check_options(preset, assignments or [], candidates)
     files = _output_files(output, keep, candidates, stream=stream, as_json=as_json)
-    drawn = secrets.randbelow(2**31) if seed is None else seed
-    synthesizer = load_model(model, device, compat)
-    asked: dict[str, Any] = {"preset": preset, "seed": drawn, "candidates": candidates}
-    if turned:
-        asked["options"] = synthesizer.options(preset, **({"candidates": candidates} | turned))
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    synthesizer = load_model(model, device, compat, dtype)
+    if changes:
+        asked: dict[str, Any] = {"options": synthesizer.options(preset, **({"candidates": candidates} | changes))}
+    else:
+        asked = {"preset": preset, "candidates": candidates}
     if voice is not None:
-        asked["voice"] = synthesizer.resolve_voice(voice, seed=drawn)
+        asked["voice"] = synthesizer.resolve_voice(voice, seed=seed)
+    asked["seed"] = seed
     if stream:
         _speak_stream(synthesizer, text, asked, output, quiet=quiet)
     else:
@@ -89,17 +101,19 @@ def _read_text(text: str, model: str) -> str:
     return text
 
 
-def _check_knobs(preset: str, assignments: list[str], candidates: int | None) -> dict[str, object]:
+def _check_options(preset: str, assignments: list[str], candidates: int | None) -> dict[str, object]:
     """Refuse what no model knows; whether this one has the preset is seen once it is loaded."""
-    from chelys.inference.options import PRESET_NAMES, SpeechOptions, parse_knobs
+    from chelys.inference.options import NANO_PRESETS, SpeechOptions, parse_options
+    from chelys.registry import MORE_PRESETS
 
-    if preset not in PRESET_NAMES:
-        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(PRESET_NAMES)}")
-    knobs = parse_knobs(assignments)
-    if candidates is not None and "candidates" in knobs:
+    known = (*NANO_PRESETS, *MORE_PRESETS)
+    if preset not in known:
+        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(known)}")
+    changes = parse_options(assignments)
+    if candidates is not None and "candidates" in changes:
         raise UserError("--candidates and --set candidates say the same: give one of them")
-    SpeechOptions(**knobs)  # type: ignore[arg-type]  # refuses what is out of range
-    return knobs
+    SpeechOptions(**changes)  # type: ignore[arg-type]  # refuses what is out of range
+    return changes
 
 
 def _output_files(output: Path, keep: int, candidates: int | None, *, stream: bool, as_json: bool) -> list[Path]:
@@ -109,7 +123,7 @@ def _output_files(output: Path, keep: int, candidates: int | None, *, stream: bo
     if candidates is not None and keep > candidates:
         raise UserError(f"--keep {keep} is more than the {candidates} sampled: give --candidates {keep} or keep less")
     if stream and keep > 1:
-        raise UserError(f"--stream writes one take: leave out --keep {keep} or --stream")
+        raise UserError(f"--stream writes one candidate: leave out --keep {keep} or --stream")
     if stream and as_json:
         raise UserError("--stream has no receipt: leave out --json or --stream")
     if not is_stdout(output):
@@ -121,7 +135,7 @@ def _output_files(output: Path, keep: int, candidates: int | None, *, stream: bo
     if as_json:
         raise OutputError("'-o -' puts audio on standard output, where --json would go too: name a file with -o")
     if keep > 1:
-        raise OutputError(f"'-o -' takes one take, not {keep}: name a file with -o or leave out --keep")
+        raise OutputError(f"'-o -' takes one candidate, not {keep}: name a file with -o or leave out --keep")
     if sys.stdout is None or sys.stdout.isatty():
         raise OutputError("'-o -' writes audio, which a terminal cannot show: redirect it, or name a file with -o")
     return []
@@ -143,24 +157,24 @@ def _speak_whole(
         if not quiet:
             tell(_summary("-", speech.seconds, spent, asked["seed"]), error=True)
         return
-    takes = speech.candidates[: len(files)]
-    for file, take in zip(files, takes, strict=True):
-        write(file, take.audio, speech.sample_rate)
-    seconds = [len(take.audio) / speech.sample_rate for take in takes]
+    kept = speech.candidates[: len(files)]
+    for file, candidate in zip(files, kept, strict=True):
+        write(file, candidate.audio, speech.sample_rate)
+    seconds = [len(candidate.audio) / speech.sample_rate for candidate in kept]
     if as_json:
-        kept = [
-            {"path": str(file), "seconds": round(length, 3), "score": take.score}
-            for file, length, take in zip(files, seconds, takes, strict=True)
+        written = [
+            {"path": str(file), "seconds": round(length, 3), "score": candidate.score}
+            for file, length, candidate in zip(files, seconds, kept, strict=True)
         ]
         times = {
             "synthesis_seconds": round(spent, 3),
             "real_time_factor": round(_real_time_factor(spent, speech.seconds), 3),
         }
-        tell(json.dumps({**speech.receipt, "seed": asked["seed"], "files": kept, **times}, indent=2))
+        tell(json.dumps({**speech.receipt, "seed": asked["seed"], "files": written, **times}, indent=2))
     elif not quiet:
-        tell(_summary(files[0], speech.seconds, spent, asked["seed"], takes[0].score if len(files) > 1 else None))
-        for file, length, take in list(zip(files, seconds, takes, strict=True))[1:]:
-            tell(f"{file}  {length:.2f} s  score {take.score:.4f}")
+        tell(_summary(files[0], speech.seconds, spent, asked["seed"], kept[0].score if len(files) > 1 else None))
+        for file, length, candidate in list(zip(files, seconds, kept, strict=True))[1:]:
+            tell(f"{file}  {length:.2f} s  score {candidate.score:.4f}")
 
 
 def _speak_stream(synthesizer: Any, text: str, asked: dict[str, Any], output: Path, *, quiet: bool) -> None:

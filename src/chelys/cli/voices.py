@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chelys.cli.console import ModelOption, load_model, tell
+from chelys.cli.console import DeviceOption, ModelOption, load_model, renamed, tell
 from chelys.errors import OutputError, VoiceError
 from chelys.files import atomic_path
 
@@ -23,7 +23,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("list", help="List the model's voices and your own.", epilog="Example: chelys voices list --json")
 def list_voices(model: ModelOption = "nano", as_json: JsonOption = False) -> None:
     """Every voice that ``speak -v NAME`` finds."""
-    from chelys.inference.voice_shelf import list_user_voices
+    from chelys.inference.voice_library import list_user_voices
 
     synthesizer = load_model(model)
     built_in = synthesizer.voice_names
@@ -47,6 +47,7 @@ def list_voices(model: ModelOption = "nano", as_json: JsonOption = False) -> Non
 
 @app.command(
     "add",
+    cls=renamed(borrowed="speaker-blend"),
     help="Make a voice from clips of one speaker, and keep it under a name.",
     epilog="Example: chelys voices add me clip1.wav clip2.flac, then: chelys speak -v me 'Hello.'",
 )
@@ -54,35 +55,44 @@ def add_voice(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it: letters, digits, '-' and '_'.")],
     clips: Annotated[list[Path], typer.Argument(metavar="CLIP", help="Recordings, or folders of them.")],
     model: ModelOption = "nano",
-    borrowed: Annotated[
+    speaker_blend: Annotated[
         float | None,
         typer.Option(
-            "--borrowed",
+            "--speaker-blend",
             metavar="SHARE",
             min=0.0,
             max=1.0,
-            help="Share of the default voice in how it reads: more is clearer, less is more its own. "
+            help="Share of the default voice in the pronunciation: more is clearer, less keeps more of the speaker. "
             "[default: the model's]",
         ),
     ] = None,
+    device: DeviceOption = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace your voice of that name.")] = False,
 ) -> None:
     """Refuse a bad name before anything is loaded; keep the voice whole or not at all."""
-    path = _place_on_shelf(name, force)
+    path = _new_path(name, force)
     from chelys.audio.io import clip_paths
-    from chelys.tortoise.voices import latents_file
 
-    latents = latents_file(clips[0]) if len(clips) == 1 else None
-    files = [latents] if latents else clip_paths(clips)
-    if latents and borrowed:
-        raise VoiceError(f"{latents.name} holds vectors, and only a voice of clips borrows: leave out --borrowed")
-    synthesizer = load_model(model)
+    try:
+        files = clip_paths(clips)
+        refusal = None
+    except VoiceError as error:
+        if len(clips) > 1:
+            raise
+        files, refusal = [], error  # unless it is a voice in another format
+    synthesizer = load_model(model, device)
     _check_not_built_in(name, synthesizer, model)
-    if latents:
-        _save(_named(synthesizer.resolve_voice(latents), name), path)
-        tell(f"{name}  vectors of {latents.name}  {path}")
+    latents = synthesizer.read_voice(clips[0]) if len(clips) == 1 else None
+    if latents is not None:
+        source = ", ".join(latents.about["sources"])
+        if speaker_blend:
+            raise VoiceError(f"{source} holds latents, and only a voice of clips blends: leave out --speaker-blend")
+        _save(_named(latents, name), path)
+        tell(f"{name}  latents of {source}  {path}")
         return
-    voice = synthesizer.voice(files, name=name, borrowed=borrowed)
+    if refusal is not None:
+        raise refusal
+    voice = synthesizer.voice(files, name=name, speaker_blend=speaker_blend)
     _save(voice, path)
     clips_used = f"{len(files)} clip{'s' if len(files) > 1 else ''}"
     tell(f"{name}  {voice.info['seconds']:.1f} s from {clips_used}  {path}")
@@ -90,11 +100,11 @@ def add_voice(
 
 @app.command(
     "random",
-    help="Draw a voice that nobody has, and keep it.",
+    help="Make a random voice and keep it.",
     epilog="Example: chelys voices random --seed 7 --save stranger, then: chelys speak -v stranger 'Hello.'",
 )
 def draw_random_voice(
-    seed: Annotated[int | None, typer.Option("--seed", help="Which one; without it a new one each time.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Which one. Default: a new one each time.")] = None,
     save: Annotated[str | None, typer.Option("--save", metavar="NAME", help="Keep it under a name.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it as a .safetensors file.")] = None,
     model: ModelOption = "nano",
@@ -103,16 +113,15 @@ def draw_random_voice(
     """Refuse what cannot be kept before anything is loaded."""
     if save is None and output is None:
         raise OutputError("nowhere to keep the voice: give a name with --save NAME, or a file with -o FILE.safetensors")
-    path = None if save is None else _place_on_shelf(save, force)
+    path = None if save is None else _new_path(save, force)
     if output is not None and output.suffix != ".safetensors":
         raise OutputError(f"cannot write {output}: a voice is a .safetensors file, give it that suffix")
-    from chelys.inference.synthesizer import fresh_seed
-    from chelys.inference.voice_drawing import draw_voice
+    from chelys.inference.synthesizer import random_seed
 
     synthesizer = load_model(model)
     if save is not None:
         _check_not_built_in(save, synthesizer, model)
-    voice = draw_voice(synthesizer.family, fresh_seed() if seed is None else seed)
+    voice = synthesizer.random_voice(random_seed() if seed is None else seed)
     if output is not None:
         voice.save(output)
         tell(f"{voice.name}  {voice.info['description']}  {output}")
@@ -121,13 +130,13 @@ def draw_random_voice(
         tell(f"{save}  {voice.name}, {voice.info['description']}  {path}")
 
 
-@app.command("info", help="Tell what is known of a voice.", epilog="Example: chelys voices info heart")
+@app.command("info", help="Show the metadata of a voice.", epilog="Example: chelys voices info heart")
 def show_voice(
     voice: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A voice's name, or its .safetensors file.")],
     model: ModelOption = "nano",
     as_json: JsonOption = False,
 ) -> None:
-    """Print the facts that a voice carries with it."""
+    """Print what the voice file says of the voice."""
     info: dict[str, Any] = load_model(model).resolve_voice(voice).info
     if as_json:
         tell(json.dumps(info, indent=2, default=str))
@@ -142,13 +151,13 @@ def _entry(name: str, kind: str, info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named(voice: Any, name: str) -> Any:
-    """The same voice under a name of the user's; what it was called before is told as its origin."""
+    """The same voice under another name; ``origin`` is its old one."""
     return replace(voice, about={**voice.about, "name": name, "origin": voice.name})
 
 
-def _place_on_shelf(name: str, force: bool) -> Path:
-    """Where a new voice of the user's goes, if it may be called so."""
-    from chelys.inference.voice_shelf import ALLOWED_NAMES, user_voice_path, valid_name
+def _new_path(name: str, force: bool) -> Path:
+    """File of a new voice of the user's, if the name is allowed and free."""
+    from chelys.inference.voice_library import ALLOWED_NAMES, user_voice_path, valid_name
 
     if not valid_name(name):
         raise VoiceError(f"a voice cannot be called {name!r}: choose {ALLOWED_NAMES}")

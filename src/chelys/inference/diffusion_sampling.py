@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from chelys.inference.options import Sampler
+from chelys.inference.speech import Progress
 from chelys.models.diffusion import Diffusion
 from chelys.models.diffusion_schedule import (
     TRAIN_STEPS,
@@ -50,7 +51,7 @@ def sample_mel(
     guidance_ramp: bool = False,
     noise: Callable[[], Tensor] | None = None,
     train_steps: int = TRAIN_STEPS,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Mel from noise.
 
@@ -67,7 +68,7 @@ def sample_mel(
         noise: Draws unit noise ``(b, f, s)``: once at every step of ``ddpm``, also the last, which does not use it;
             likewise of ``ddim`` with eta; never otherwise.
         train_steps: Steps of the schedule that the network was trained on.
-        progress: Called with (steps done, steps).
+        progress: Called with ("rendering", steps done, steps).
 
     Returns:
         Mel ``(b, f, s)`` in network units.
@@ -93,7 +94,7 @@ def sample_mel(
             x = ddpm_step(schedule, index, x, x0, variance, eps)
         x0_prev = x0
         if progress:
-            progress(steps - index, steps)
+            progress("rendering", steps - index, steps)
     return x
 
 

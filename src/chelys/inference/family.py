@@ -1,7 +1,7 @@
 """What a family of models does in its own way when it speaks.
 
-The methods here are those of chelys' own models. Another family derives from ``Family`` and overrides some; its
-models' configuration names the class (``ModelConfig.family_class``), so nothing of it is imported for other models.
+``Family`` is chelys' own. Another family derives from it and overrides some of the methods. The configuration of its
+models names the class (``ModelConfig.SPEAKER``), so nothing of it is imported for other models.
 
 m codes, n samples, d width of the latents.
 """
@@ -20,21 +20,20 @@ from chelys import registry
 from chelys.audio.io import read_clips
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import UserError
-from chelys.inference.decode import DecodingRules
+from chelys.inference.generation import DecodingRules
 from chelys.inference.options import NANO_PRESETS, SpeechOptions
-from chelys.inference.rerank import Judge
-from chelys.inference.voice import Voice
-from chelys.inference.voice_vectors import at_rate, shared_vectors
+from chelys.inference.reranking import Scorer
+from chelys.inference.voice import Voice, at_rate, conditioning_latents
 from chelys.text.split import Sentence, split
 from chelys.text.tokenizer import Tokenizer
 from chelys.weights.folder import Model
 
 
 class LatentDecoder(Protocol):
-    """Renders latents of the autoregressive decoder without diffusion, also while codes still come."""
+    """Renders latents of the autoregressive decoder without diffusion, also while codes are still being sampled."""
 
     def decode(self, latents: Tensor, voice: Tensor) -> Tensor:
-        """Latents ``(1, m, d)`` and a voice ``(1, d)`` to a waveform ``(1, n)``."""
+        """Latents ``(1, m, d)`` and a conditioning latent ``(1, d)`` to a waveform ``(1, n)``."""
         ...
 
     def decode_window(self, latents: Tensor, voice: Tensor, start: int, length: int) -> Tensor:
@@ -58,7 +57,7 @@ class Redaction(Protocol):
         ...
 
     def join(self, sentences: Sequence[Sentence]) -> list[Sentence]:
-        """Undo cuts that part a prompt from its text."""
+        """Undo cuts that separate a prompt from its text."""
         ...
 
     def cut(self, audio: np.ndarray, text: str) -> np.ndarray:
@@ -74,17 +73,18 @@ class Family:
         compat: A way of speaking that the family knows; chelys' own models have only one.
 
     Attributes:
-        presets: Name to options.
         clip_rate: Sample rate (Hz) at which clips for a voice are read.
         code_rate: Sample rate (Hz) of the mels that the codes stand for.
         text_stops: Stop ids behind a text before any network reads it; the decoder adds its own besides.
         draws_voices: Whether the model has networks that draw random voices.
+        unstopped_last: Whether candidates without a stop code rank after all others.
     """
 
     clip_rate: int = OUTPUT_RATE
     code_rate: int = OUTPUT_RATE
     draws_voices: bool = False
     text_stops: int = 0
+    unstopped_last: bool = True
 
     def __init__(self, model: Model, compat: str = "repaired") -> None:
         if compat not in ("repaired", "reference"):
@@ -93,9 +93,10 @@ class Family:
 
     @property
     def presets(self) -> Mapping[str, SpeechOptions]:
+        """Name to options."""
         return NANO_PRESETS
 
-    # ---- text ---------------------------------------------------------------------------------------------------
+    # ---- text -------------------------------------------------------------------------------------------------------
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -105,12 +106,12 @@ class Family:
     def split(self, text: str, options: SpeechOptions) -> list[Sentence]:
         """A long text in pieces."""
         if options.splitting == "sentences":
-            return split(text, longest=options.longest) or [Sentence(text, 0.0)]
+            return split(text, longest=options.max_chars) or [Sentence(text, 0.0)]
         pieces: list[Sentence] = registry.find(registry.SPLITTERS[options.splitting])(text, options)
         return pieces
 
     def seed_index(self, number: int) -> int:
-        """Which random numbers the sentence of this number is given."""
+        """Which random numbers the sentence of this number gets."""
         return number
 
     def redaction(self, aligner: Any = None) -> Redaction:
@@ -118,7 +119,7 @@ class Family:
         made: Redaction = registry.find(registry.REDACTION)(self.tokenizer, aligner, self.model.device)
         return made
 
-    # ---- voices -------------------------------------------------------------------------------------------------
+    # ---- voices -----------------------------------------------------------------------------------------------------
 
     def read_clips(self, paths: Sequence[Path]) -> list[np.ndarray]:
         """Recordings as ``conditioning_latents`` wants them, at ``clip_rate``."""
@@ -129,15 +130,15 @@ class Family:
 
         Args:
             clips: Waveforms ``(n,)`` float32 of one speaker.
-            rate: Theirs, Hz.
+            rate: Of the waveforms, Hz.
             seed: Of whatever is drawn.
 
         Returns:
             ``(d,)`` for the autoregressive decoder and ``(2 d',)`` for the diffusion decoder.
         """
         model = self.model
-        waves = [at_rate(clip, rate, OUTPUT_RATE) for clip in clips]
-        return shared_vectors(waves, model.autoregressive, model.diffusion, model.config.mel_range)
+        waveforms = [at_rate(clip, rate, OUTPUT_RATE) for clip in clips]
+        return conditioning_latents(waveforms, model.autoregressive, model.diffusion, model.config.mel_range)
 
     def read_voice(self, path: Path) -> Voice | None:
         """A voice in another format than chelys' own; None if what lies there is none, but clips."""
@@ -155,34 +156,30 @@ class Family:
         """Conditioning latents of a random voice; only where ``draws_voices``."""
         raise NotImplementedError
 
-    # ---- codes --------------------------------------------------------------------------------------------------
-
-    def decoding(self, options: SpeechOptions) -> DecodingRules:
-        """How codes are sampled."""
-        return DecodingRules()
-
-    def row(self, options: SpeechOptions) -> Callable[[Tensor], Tensor] | None:
-        """What makes rows of one length of codes ``(m,)`` for ranking; None reads them as they are."""
-        return None
-
     def check_voice(self, voice: Voice, options: SpeechOptions) -> None:
         """Refuse a voice that lacks what the options need, before any work is done."""
 
-    def judges(self, voice: Voice, options: SpeechOptions) -> list[tuple[float, Judge]]:
-        """Networks that rank candidates beside CLVP, each with its weight."""
+    # ---- codes ------------------------------------------------------------------------------------------------------
+
+    def decoding_rules(self, options: SpeechOptions) -> DecodingRules:
+        """How codes are sampled."""
+        return DecodingRules()
+
+    def scorers(self, voice: Voice, options: SpeechOptions) -> list[tuple[float, Scorer]]:
+        """What ranks candidates beside CLVP, each with its weight."""
         if options.cvvp:
             self.model.extra("cvvp")  # a model without it says so
         return []
 
-    def finished_first(self) -> bool:
-        """Whether candidates that came to an end rank before those that did not."""
-        return True
+    def row(self, options: SpeechOptions) -> Callable[[Tensor], Tensor] | None:
+        """What makes rows of one length of codes ``(m,)`` for ranking; None scores them as they are."""
+        return None
 
-    # ---- sound --------------------------------------------------------------------------------------------------
-
-    def trimmed(self, codes: Tensor, options: SpeechOptions) -> Tensor:
+    def trim_codes(self, codes: Tensor, options: SpeechOptions) -> Tensor:
         """What of a candidate's codes ``(m,)`` is rendered."""
         return codes
+
+    # ---- audio ------------------------------------------------------------------------------------------------------
 
     def latent_decoder(self, options: SpeechOptions) -> LatentDecoder | None:
         """What renders latents in place of diffusion and vocoder; None if these do.
@@ -195,6 +192,6 @@ class Family:
 
 
 def family_of(model: Model, compat: str = "repaired") -> Family:
-    """How a model is spoken with."""
+    """How a model speaks."""
     made: Family = registry.find(model.config.SPEAKER)(model, compat)
     return made

@@ -1,43 +1,48 @@
-"""Knobs of synthesis and the presets, each a named constructor of one frozen dataclass."""
+"""Generation options and nano's presets. Presets of other families lie with the family."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from chelys.deprecation import rename_keys, renamed_arguments, warn_renamed
 from chelys.errors import UserError
 
 Sampler = Literal["dpm++2m", "ddim", "ddpm"]
 Decoder = Literal["diffusion", "hifigan"]
 Splitting = Literal["sentences", "tortoise"]
 
+#: Old names of options.
+RENAMED = {"most_codes": "max_new_tokens", "longest": "max_chars"}
 
+
+@renamed_arguments(**RENAMED)
 @dataclass(frozen=True)
 class SpeechOptions:
-    """How to speak; the defaults are those of nano's preset ``fast``.
+    """How to speak; the defaults are nano's preset ``fast``.
 
     Attributes:
-        candidates: Takes that are sampled for each sentence, 1 or more; CLVP ranks them.
-        batch: Takes sampled at a time, 1 or more. It bounds the memory and changes no take.
-        temperature: Of sampling codes, above 0; 0 takes the most likely code. Lower is steadier, higher livelier.
-        top_p: Nucleus of sampling (Holtzman et al. 2020), above 0 to 1.
-        top_k: Only the k most likely codes; 0 is all.
-        typical_mass: Locally typical sampling (Meister et al. 2022): the share of the chances that is kept, the codes
-            of most usual surprise first; 1 keeps all.
-        repetition_penalty: Divides the odds of codes already said (Keskar et al. 2019); 1 is none.
-        most_codes: Most codes of a take; 0 leaves it to the length of the text.
-        cvvp: Weight of CVVP, which hears whether a take sounds like the clips, against CLVP: 0 to 1.
-        decoder: What renders the latents: ``diffusion`` and the vocoder, or at once ``hifigan``, where a model has it.
-        sampler: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020), the published.
+        candidates: Candidates that are sampled for each sentence, 1 or more; CLVP ranks them.
+        batch: Candidates sampled at a time, 1 or more. It bounds the memory and changes no candidate.
+        temperature: Of sampling codes; 0 takes the likeliest code. Lower is steadier, higher livelier.
+        top_p: Nucleus sampling (Holtzman et al. 2020), above 0 to 1.
+        top_k: Only the k likeliest codes; 0 is all.
+        typical_mass: Locally typical sampling (Meister et al. 2022): the probability mass that is kept; 1 keeps all.
+        repetition_penalty: Divides the odds of codes already sampled (Keskar et al. 2019); 1 is none.
+        max_new_tokens: Most codes of a candidate; 0 leaves it to the length of the text.
+        cvvp: Weight of CVVP, which scores the likeness to the voice's clips, against CLVP: 0 to 1.
+        decoder: What renders the latents: ``diffusion`` and the vocoder, or ``hifigan`` alone, where a model has it.
+        sampler: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020).
         steps: Diffusion steps, 1 or more. Fewer is faster and duller.
-        eta: Of DDIM, 0 to 1: 0 draws no noise on the way, 1 as much as DDPM.
-        guidance: Weight of conditioning-free guidance (Ho & Salimans 2022): 0 is none and halves the work.
+        eta: Of DDIM, 0 to 1: 0 adds no noise on the way, 1 as much as DDPM.
+        guidance: Weight w of classifier-free guidance in (1 + w) * conditional - w * unconditional (Ho & Salimans
+            2022): 0 is none and halves the work. The ``guidance_scale`` of diffusers is w + 1.
         guidance_ramp: Let the guidance grow from almost none at the first step to all of it at the last.
         diffusion_temperature: Scale of the noise that the diffusion starts from, 0 to 2.
-        splitting: How a long text is cut: ``sentences`` minds abbreviations; ``tortoise`` is the published rule.
-        longest: Characters of the longest piece that a text is cut into.
-        redact: Speak what stands in [brackets], so that its mood carries over, then cut it out.
+        splitting: How a long text is cut: ``sentences`` knows abbreviations; ``tortoise`` is the published rule.
+        max_chars: Most characters of a piece that a text is cut into.
+        redact: Speak what stands in [brackets], so that its mood carries over, then cut it out of the audio.
     """
 
     candidates: int = 8
@@ -47,7 +52,7 @@ class SpeechOptions:
     top_k: int = 50
     typical_mass: float = 1.0
     repetition_penalty: float = 1.0
-    most_codes: int = 0
+    max_new_tokens: int = 0
     cvvp: float = 0.0
     decoder: Decoder = "diffusion"
     sampler: Sampler = "dpm++2m"
@@ -57,7 +62,7 @@ class SpeechOptions:
     guidance_ramp: bool = False
     diffusion_temperature: float = 1.0
     splitting: Splitting = "sentences"
-    longest: int = 100
+    max_chars: int = 100
     redact: bool = False
 
     def __post_init__(self) -> None:
@@ -69,13 +74,13 @@ class SpeechOptions:
             ("top_k", 0, 1_000_000),
             ("typical_mass", 1e-6, 1.0),
             ("repetition_penalty", 1.0, 100.0),
-            ("most_codes", 0, 10_000),
+            ("max_new_tokens", 0, 10_000),
             ("cvvp", 0.0, 1.0),
             ("steps", 1, 4000),
             ("eta", 0.0, 1.0),
             ("guidance", 0.0, 20.0),
             ("diffusion_temperature", 0.0, 2.0),
-            ("longest", 20, 2000),
+            ("max_chars", 20, 2000),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -84,8 +89,14 @@ class SpeechOptions:
             if getattr(self, name) not in get_args(kind):
                 raise UserError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(get_args(kind))}")
 
+    def __getattr__(self, name: str) -> Any:
+        if name not in RENAMED:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        warn_renamed(f"SpeechOptions.{name}", RENAMED[name])
+        return getattr(self, RENAMED[name])
 
-#: nano's, chosen by measurement; ``fast`` is the default.
+
+#: Chosen by measurement; ``fast`` is the default.
 NANO_PRESETS = {
     "ultra_fast": SpeechOptions(candidates=2, steps=6, guidance=0.0),
     "fast": SpeechOptions(),
@@ -93,39 +104,42 @@ NANO_PRESETS = {
     "high_quality": SpeechOptions(candidates=32, steps=40),
 }
 
-#: Those of all families.
-PRESET_NAMES = (*NANO_PRESETS, "paper", "streaming")
 
-
-def options_for(preset: str, presets: Mapping[str, SpeechOptions] = NANO_PRESETS, **changes: object) -> SpeechOptions:
-    """One of some presets with some knobs turned; knobs given as None stay.
+def options_for(
+    preset: str, presets: Mapping[str, SpeechOptions] = NANO_PRESETS, /, **changes: object
+) -> SpeechOptions:
+    """A preset with some options changed; options given as None stay.
 
     Raises:
         UserError: If the preset is unknown, or a value is out of range.
     """
     if preset not in presets:
         raise UserError(f"unknown preset {preset!r}: choose from {', '.join(presets)}")
-    return replace(presets[preset], **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(presets[preset], **rename_keys(given, RENAMED, where="options"))
 
 
-def parse_knobs(assignments: Iterable[str]) -> dict[str, object]:
-    """Knobs as a person writes them: ``temperature=0.5``, ``guidance_ramp=true``.
+def parse_options(assignments: Iterable[str]) -> dict[str, object]:
+    """Options as a person writes them: ``temperature=0.5``, ``guidance_ramp=true``.
 
     Raises:
         UserError: If one is unknown, or its value is of another kind.
     """
     kinds: dict[str, type] = {field.name: type(field.default) for field in fields(SpeechOptions)}
-    knobs: dict[str, object] = {}
+    options: dict[str, object] = {}
     for assignment in assignments:
         name, equals, value = (part.strip() for part in assignment.partition("="))
+        if name in RENAMED:
+            warn_renamed(name, RENAMED[name])
+            name = RENAMED[name]
         if not equals or name not in kinds:
-            raise UserError(f"{assignment!r} sets no knob: write NAME=VALUE with one of {', '.join(kinds)}")
+            raise UserError(f"{assignment!r} sets no option: write NAME=VALUE with one of {', '.join(kinds)}")
         try:
-            knobs[name] = _SWITCH[value.lower()] if kinds[name] is bool else kinds[name](value)
+            options[name] = _SWITCH[value.lower()] if kinds[name] is bool else kinds[name](value)
         except (KeyError, ValueError):
             wanted = {bool: "true or false", int: "a whole number"}.get(kinds[name], "a number")
             raise UserError(f"{name} is {value!r}; it must be {wanted}") from None
-    return knobs
+    return options
 
 
 _SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

@@ -1,7 +1,8 @@
-"""What synthesis gives back."""
+"""What synthesis returns."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import numpy as np
 
 from chelys.audio.io import write
 
+#: Called with the name of a stage of the work, its steps done and their number.
+Progress = Callable[[str, int, int], None]
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """One take of a whole text.
+    """One rendering of a whole text.
 
     Attributes:
         audio: ``(n,)`` float32 in [-1, 1].
@@ -34,8 +38,8 @@ class Chunk:
         audio: ``(n,)`` float32 in [-1, 1], with the pause that follows.
         sample_rate: Hz.
         text: The sentence; empty if an earlier chunk named it.
-        candidates: The kept takes, best first; ``audio`` is the first one's.
-        scores: CLVP scores of all takes that were sampled, in the order of sampling.
+        candidates: The kept candidates, best first; ``audio`` is the first one's.
+        scores: CLVP scores of all candidates that were sampled, in the order of sampling.
         warnings: What the user should know.
     """
 
@@ -54,8 +58,8 @@ class Speech:
     Attributes:
         audio: ``(n,)`` float32 in [-1, 1].
         sample_rate: Hz.
-        candidates: The kept takes, best first; ``audio`` is the first one's.
-        receipt: What was asked for and what came of it, ready for JSON.
+        candidates: The kept candidates, best first; ``audio`` is the first one's.
+        receipt: What was asked for and what was made, ready for JSON.
         warnings: What the user should know.
     """
 

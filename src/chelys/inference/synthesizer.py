@@ -1,10 +1,11 @@
-"""Text in, speech out: the pipeline in one screen.
+"""Text in, speech out: the whole pipeline.
 
-    text -> sentences -> ids -> N takes of codes -> ranked by CLVP -> latents of the best -> mel -> wave
+    text -> sentences -> ids -> N candidates of codes -> ranked by CLVP -> latents of the best -> mel -> waveform
 
-``stream`` gives sentence by sentence (HiFi-GAN: piece by piece), ``speak`` collects it. A sentence's random numbers
-come from the seed, its place in the text and the number of the take alone, so it sounds the same however it was asked
-for.
+``stream`` gives sentence by sentence, ``speak`` collects it. The random numbers of a sentence come from the seed, its
+place in the text and the number of the candidate alone, so it sounds the same however it was asked for.
+
+t text ids, m codes, d width of the latents, f bands, s mel frames, n samples.
 """
 
 from __future__ import annotations
@@ -12,27 +13,32 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from chelys.audio.rates import OUTPUT_RATE
+from chelys.audio.rates import OUTPUT_RATE, mel_frames
+from chelys.deprecation import renamed_arguments
 from chelys.errors import UserError
+from chelys.inference.diffusion_sampling import sample_mel
 from chelys.inference.family import LatentDecoder, Redaction, family_of
+from chelys.inference.generation import Prompt, default_max_new_tokens, generate, generate_stream
 from chelys.inference.options import SpeechOptions, options_for
-from chelys.inference.pipeline import Pipeline
-from chelys.inference.speech import Candidate, Chunk, Speech
-from chelys.inference.voice import KEPT_SECONDS, Voice
-from chelys.inference.voices import Voices
+from chelys.inference.reranking import rank, score
+from chelys.inference.speech import Candidate, Chunk, Progress, Speech
+from chelys.inference.voice import KEPT_SECONDS, Clips, Voice
+from chelys.inference.voice_library import VoiceLibrary
 from chelys.text.split import Sentence
 from chelys.text.tokenizer import Encoding
 from chelys.weights.folder import Model, load_model
 
-#: Called with the name of the step of the pipeline, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
+#: Codes between two pieces of a streamed candidate: 1.9 seconds, as published.
+STREAMED_CODES = 40
 
 
 class Synthesizer:
@@ -41,16 +47,20 @@ class Synthesizer:
     Args:
         model: Loaded.
         compat: A way of speaking that the model's family knows; ``reference`` is TorToise as it was, faults included.
-        aligner: What finds [bracketed] words in the audio; None gets the published one when it is first needed.
+        aligner: What finds [bracketed] words in the audio; None loads the published one when it is first needed.
+
+    Attributes:
+        family: How models of this family speak.
     """
 
     def __init__(self, model: Model, *, compat: str = "repaired", aligner: Any = None) -> None:
         self.model = model
         self.family = family_of(model, compat)
-        self.pipeline = Pipeline(self.family)
-        self._voices = Voices(self.family)
+        self._library = VoiceLibrary(self.family)
         self._aligner = aligner
         self._redaction: Redaction | None = None
+        parameter = next(model.autoregressive.parameters())
+        self._device, self._dtype = parameter.device, parameter.dtype
 
     @classmethod
     def from_folder(
@@ -70,73 +80,95 @@ class Synthesizer:
         return cls(load_model(folder, device=device, dtype=dtype), compat=compat, aligner=aligner)
 
     def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
-        """A preset of this model with some knobs turned; knobs given as None stay.
+        """A preset of this model with some options changed; options given as None stay.
 
         Raises:
             UserError: If the preset is unknown, or a value is out of range.
         """
         return options_for(preset, self.family.presets, **changes)
 
-    # ---- voices -------------------------------------------------------------------------------------------------
+    # ---- voices -----------------------------------------------------------------------------------------------------
 
     @property
     def voices(self) -> dict[str, Voice]:
         """The model's built-in voices by name."""
-        return self._voices.built_in
+        return self._library.built_in
 
     @property
     def voice_names(self) -> list[str]:
         """Names of the built-in voices, the default one first."""
-        return self._voices.names
+        return self._library.names
 
+    @renamed_arguments(borrowed="speaker_blend")
     def voice(
         self,
-        clips: Sequence[str | Path] | str | Path,
+        clips: Clips,
         *,
+        sample_rate: int = OUTPUT_RATE,
         name: str = "",
         kept_seconds: float = KEPT_SECONDS,
-        borrowed: float | None = None,
+        speaker_blend: float | None = None,
     ) -> Voice:
-        """Make a voice from recordings of one speaker, in any format and rate.
+        """Make a voice from recordings of one speaker.
 
         Args:
-            clips: Audio files, or folders of them; a few clean seconds each.
+            clips: A few clean seconds each: audio files of any format and rate, folders of them, or waveforms ``(n,)``
+                as numpy arrays or tensors, floats in [-1, 1] or 16-bit integers.
+            sample_rate: Of the waveforms, Hz.
             name: For the voice file.
-            kept_seconds: How much of the clips the voice shall carry, so that other models can use it too; 0 is none.
-            borrowed: Share of the model's default voice in how the voice reads (``Voice.borrow``): more is clearer,
-                less keeps more of the speaker's own pace and melody. None leaves it to the model; TorToise v2 borrows
-                none.
+            kept_seconds: How much of the clips the voice carries, so that other models can use it too; 0 is none.
+            speaker_blend: Share of the model's default voice in what codes are sampled with (``Voice.blend``): more is
+                clearer, less keeps more of the speaker's own pace and melody. None leaves it to the model; TorToise v2
+                blends none.
 
         Raises:
             AudioError: If a clip is missing, no audio, too short or silent; it is named.
             VoiceError: If there are no clips, or the share is not 0 to 1.
         """
-        return self._voices.from_clips(clips, name=name, kept_seconds=kept_seconds, borrowed=borrowed)
+        return self._library.create(
+            clips, sample_rate=sample_rate, name=name, kept_seconds=kept_seconds, speaker_blend=speaker_blend
+        )
 
     def resolve_voice(self, voice: Voice | str | Path | None = None, *, seed: int | None = None) -> Voice:
         """A voice of this model from whatever names one.
 
         Args:
             voice: A Voice; the name of a built-in voice or of one of the user's; a voice file, also one of the
-                original's with two vectors; an audio file or a folder of them; a mix such as
+                original's with two latents; an audio file or a folder of them; a mix such as
                 ``heart:0.7+rowan:0.3``; ``random`` or ``random:SEED``; None is the default voice.
             seed: Which voice ``random`` is; None draws one. TorToise v2, which has no voices of its own, also speaks
                 in that one by default.
 
         Raises:
-            VoiceError: If nothing goes by that name; the answer lists the known ones.
+            VoiceError: If there is no such voice; the message lists the known ones.
             AudioError: If its clips cannot be used.
         """
-        return self._voices.resolve(voice, seed=seed)
+        return self._library.resolve(voice, seed=seed)
 
-    # ---- speech -------------------------------------------------------------------------------------------------
+    def read_voice(self, path: Path) -> Voice | None:
+        """A voice in a file format of another program, such as a ``.pth`` of TorToise; None if the path is none.
+
+        Raises:
+            VoiceError: If the file is damaged or does not fit the model.
+        """
+        return self.family.read_voice(path)
+
+    def random_voice(self, seed: int) -> Voice:
+        """The voice ``random:SEED``.
+
+        Raises:
+            VoiceError: If the seed is out of range, or the model has nothing to draw a voice from.
+        """
+        return self._library.random(seed)
+
+    # ---- speech -----------------------------------------------------------------------------------------------------
 
     def speak(
         self,
         text: str,
         *,
         voice: Voice | str | Path | None = None,
-        preset: str = "fast",
+        preset: str | None = None,
         seed: int | None = None,
         candidates: int | None = None,
         keep: int = 1,
@@ -148,25 +180,25 @@ class Synthesizer:
         Args:
             text: English.
             voice: See ``resolve_voice``.
-            preset: ``ultra_fast``, ``fast``, ``standard`` or ``high_quality``; TorToise v2 also has ``paper`` and
-                ``streaming``.
+            preset: ``ultra_fast``, ``fast`` (the default), ``standard`` or ``high_quality``; TorToise v2 also has
+                ``paper`` and ``streaming``.
             seed: Of everything random, 0 or more; None draws one, which the receipt names.
-            candidates: Takes sampled for each sentence; None leaves it to the preset.
+            candidates: Candidates sampled for each sentence; None leaves it to the preset.
             keep: How many of them to render, best first.
-            options: All knobs at once, in place of preset and candidates.
-            progress: Called as the work goes on.
+            options: All options at once; then preset and candidates must not be given.
+            progress: Called with the stage, the steps done and the number of steps.
 
         Raises:
             TextError: If nothing of the text can be spoken.
             VoiceError: If the voice is unknown.
-            UserError: If an option is out of range.
+            UserError: If an option is out of range, or given twice.
         """
         started = time.perf_counter()
-        named = preset if options is None else None
-        options, seed = self._checked(text, preset, candidates, options, keep, seed)
-        resolved = self._voice_for(options, voice, seed)
+        named = None if options is not None else preset or "fast"
+        options, seed = self._check(text, preset, candidates, options, keep, seed)
+        resolved = self._resolve_for(options, voice, seed)
         chunks = list(self._chunks(text, resolved, seed, keep, options, progress))
-        takes = [
+        kept = [
             Candidate(
                 audio=np.concatenate([chunk.candidates[i].audio for chunk in chunks]),
                 score=float(np.mean([chunk.candidates[i].score for chunk in chunks])),
@@ -174,139 +206,236 @@ class Synthesizer:
             )
             for i in range(keep)
         ]
-        elapsed, seconds = time.perf_counter() - started, len(takes[0].audio) / OUTPUT_RATE
+        elapsed, seconds = time.perf_counter() - started, len(kept[0].audio) / OUTPUT_RATE
         receipt = {
             "text": text,
             "voice": resolved.name,
             "model": self.model.config.name,
             "seed": seed,
             "preset": named,
-            "options": {k: getattr(options, k) for k in options.__dataclass_fields__},
+            "options": asdict(options),
             "sample_rate": OUTPUT_RATE,
             "seconds": round(seconds, 3),
             "synthesis_seconds": round(elapsed, 3),
             "real_time_factor": round(elapsed / seconds, 3),
             "sentences": [{"text": chunk.text, "scores": chunk.scores} for chunk in chunks if chunk.text],
-            "scores": [None if math.isnan(take.score) else take.score for take in takes],
+            "scores": [None if math.isnan(candidate.score) else candidate.score for candidate in kept],
         }
         warnings = list(dict.fromkeys(w for chunk in chunks for w in chunk.warnings))
-        return Speech(takes[0].audio, OUTPUT_RATE, takes, receipt, warnings)
+        return Speech(kept[0].audio, OUTPUT_RATE, kept, receipt, warnings)
 
     def stream(
         self,
         text: str,
         *,
         voice: Voice | str | Path | None = None,
-        preset: str = "fast",
+        preset: str | None = None,
         seed: int | None = None,
         candidates: int | None = None,
         keep: int = 1,
         options: SpeechOptions | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Chunk]:
-        """The same, sentence by sentence as each is ready; HiFi-GAN's single take comes in pieces of two seconds.
+        """The same, sentence by sentence as each is ready; HiFi-GAN's single candidate comes in pieces of two seconds.
 
-        Arguments and errors as for ``speak``; what is wrong with them is found out at once, not with the first chunk.
+        Arguments and errors as for ``speak``; errors are raised at once, not with the first chunk.
         """
-        knobs, seed = self._checked(text, preset, candidates, options, keep, seed)
-        resolved = self._voice_for(knobs, voice, seed)
-        return self._chunks(text, resolved, seed, keep, knobs, progress)
+        options, seed = self._check(text, preset, candidates, options, keep, seed)
+        resolved = self._resolve_for(options, voice, seed)
+        return self._chunks(text, resolved, seed, keep, options, progress)
 
-    def _checked(
-        self, text: str, preset: str, candidates: int | None, options: SpeechOptions | None, keep: int, seed: int | None
-    ) -> tuple[SpeechOptions, int]:
-        """The knobs and the seed, if all that was asked for can be done."""
-        options = options or self.options(preset, candidates=candidates)
+    def _check(
+        self, text: str, preset: str | None, candidates: int | None, options: SpeechOptions | None, keep: int,
+        seed: int | None,
+    ) -> tuple[SpeechOptions, int]:  # fmt: skip
+        """The options and the seed, if everything that was asked for can be done."""
+        if options is None:
+            options = self.options(preset or "fast", candidates=candidates)
+        elif preset is not None or candidates is not None:
+            given = "preset" if preset is not None else "candidates"
+            raise UserError(f"{given} and options are both given: set it in the options, or leave them out")
         if not 1 <= keep <= options.candidates:
             raise UserError(f"keep is {keep}; it must lie between 1 and the number of candidates, {options.candidates}")
-        seed = fresh_seed() if seed is None else operator.index(seed)  # a plain integer, for the receipt
+        seed = random_seed() if seed is None else operator.index(seed)  # a plain integer, for the receipt
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}; it must lie between 0 and {2**32 - 1}")
         self.family.tokenizer.check(text)
         self.family.latent_decoder(options)  # a model without it says so now
-        self._prompted(text, options)
+        self._redaction_of(text, options)
         return options, seed
 
-    def _prompted(self, text: str, options: SpeechOptions) -> Redaction | None:
-        """What cuts prompts out of the audio of a text; None if there are none."""
-        if not options.redact or "[" not in text and "]" not in text:
+    def _resolve_for(self, options: SpeechOptions, voice: Voice | str | Path | None, seed: int) -> Voice:
+        resolved = self.resolve_voice(voice, seed=seed)
+        self.family.check_voice(resolved, options)
+        return resolved
+
+    def _redaction_of(self, text: str, options: SpeechOptions) -> Redaction | None:
+        """What cuts prompts out of the audio of a text; None if it has none."""
+        if not options.redact or ("[" not in text and "]" not in text):
             return None
         if self._redaction is None:
             self._redaction = self.family.redaction(self._aligner)
         return self._redaction if self._redaction.applies(text) else None
 
-    def _voice_for(self, options: SpeechOptions, voice: Voice | str | Path | None, seed: int) -> Voice:
-        resolved = self.resolve_voice(voice, seed=seed)
-        self.family.check_voice(resolved, options)
-        return resolved
+    # ---- sentences --------------------------------------------------------------------------------------------------
 
     def _chunks(
         self, text: str, voice: Voice, seed: int, keep: int, options: SpeechOptions, progress: Progress | None
     ) -> Iterator[Chunk]:
-        """Sentence by sentence, of what ``_checked`` let pass."""
+        """Sentence by sentence, of arguments that ``_check`` let pass."""
         sentences = self.family.split(text, options)
-        if redaction := self._prompted(text, options):
+        if redaction := self._redaction_of(text, options):
             sentences = redaction.join(sentences)
         decoder = self.family.latent_decoder(options)
         for number, sentence in enumerate(sentences):
-            place = self.family.seed_index(number)
-            told = _Told(progress, number, len(sentences))
             encoding = self.family.tokenizer.analyse(sentence.text)
-            prompted = self._prompted(sentence.text, options)  # to be cut once all of it is there
-            if decoder is not None and options.candidates == 1 and prompted is None:
-                yield from self._pieces(sentence, encoding, place, voice, seed, options, decoder)
+            redaction = self._redaction_of(sentence.text, options)
+            stream = (seed, self.family.seed_index(number))
+            if decoder is not None and options.candidates == 1 and redaction is None:
+                yield from self._pieces(sentence, encoding, voice, stream, options, decoder)
             else:
-                yield self._sentence(sentence, encoding, place, voice, seed, keep, options, told)
+                of_sentence = _numbered(progress, number, len(sentences))
+                yield self._sentence(sentence, encoding, voice, stream, keep, options, redaction, of_sentence)
 
     @torch.inference_mode()
     def _sentence(
-        self, sentence: Sentence, encoding: Encoding, place: int, voice: Voice, seed: int, keep: int,
-        options: SpeechOptions, told: _Told,
+        self, sentence: Sentence, encoding: Encoding, voice: Voice, stream: tuple[int, int], keep: int,
+        options: SpeechOptions, redaction: Redaction | None, progress: Progress | None,
     ) -> Chunk:  # fmt: skip
-        pipeline = self.pipeline
-        ids = pipeline.ids(encoding.ids)
-        generators = [take_generator(seed, place, take) for take in range(options.candidates)]
-        takes = pipeline.sample(pipeline.prompt(ids, voice, options), options, generators, told.of("sampling"))
-        scores, order = pipeline.rank(ids, takes, voice, options)
-        best = order[:keep]
+        """Sample, rank and render one sentence."""
+        model, family = self.model, self.family
+        text_ids = self.text_ids(encoding.ids)
+        generators = [candidate_generator(*stream, i) for i in range(options.candidates)]
+        prompt = self._prompt(text_ids, voice, options)
+        rules = family.decoding_rules(options)
+        candidates = generate(
+            model.autoregressive, [prompt] * len(generators), options, generators, rules=rules, progress=progress
+        )
+        scores = score(
+            model.clvp, text_ids, candidates, row=family.row(options), scorers=family.scorers(voice, options),
+            clvp_weight=1.0 - options.cvvp,
+        )  # fmt: skip
+        best = rank(candidates, scores, unstopped_last=family.unstopped_last)[:keep]
         pause = _pause(sentence)
         kept = []
-        for take in best:
-            codes = takes[take].codes
-            wave = pipeline.render(ids, codes, voice, generators[take], options, told.of("rendering"))
-            if redaction := self._prompted(sentence.text, options):
-                wave = redaction.cut(wave, sentence.text)
-            kept.append(Candidate(np.concatenate((wave, pause)), scores[take], [codes.tolist()]))
+        for i in best:
+            codes = candidates[i].codes
+            audio = self.render(text_ids, codes, voice, generators[i], options, progress)
+            if redaction is not None:
+                audio = redaction.cut(audio, sentence.text)
+            kept.append(Candidate(np.concatenate((audio, pause)), scores[i], [codes.tolist()]))
         warnings = _dropped(encoding)
-        if not takes[best[0]].stopped:
-            warnings.append(_unfinished(sentence))
+        if not candidates[best[0]].stopped:
+            warnings.append(f"no candidate came to its end: {sentence.text[:60]!r} may be cut or ramble")
         return Chunk(kept[0].audio, OUTPUT_RATE, sentence.text, kept, scores, warnings)
 
+    def text_ids(self, ids: list[int]) -> Tensor:
+        """Ids of a text ``(t,)``, with the stops that this family of models wants after them."""
+        stops = [self.model.config.autoregressive.stop_text] * self.model.config.text_stops
+        return torch.tensor(ids + stops, device=self._device)
+
+    def _prompt(self, text_ids: Tensor, voice: Voice, options: SpeechOptions) -> Prompt:
+        conditioning = voice.sampling_latent.to(self._device, self._dtype)
+        return Prompt(conditioning, text_ids, options.max_new_tokens or default_max_new_tokens(len(text_ids)))
+
+    # ---- codes to audio ---------------------------------------------------------------------------------------------
+
+    def render(
+        self, text_ids: Tensor, codes: Tensor, voice: Voice, generator: torch.Generator, options: SpeechOptions,
+        progress: Progress | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """Codes ``(m,)`` of one candidate to its waveform ``(n,)``."""
+        model, decoder = self.model, self.family.latent_decoder(options)
+        conditioning = voice.autoregressive.to(self._device, self._dtype)[None]
+        if decoder is not None:
+            latents = model.autoregressive.latents(conditioning, text_ids[None], codes[None])
+            return _audio(decoder.decode(latents, conditioning))
+        codes = self.family.trim_codes(codes, options)
+        latents = model.autoregressive.latents(conditioning, text_ids[None], codes[None])
+        mel = self._mel(latents, voice, generator, options, progress)
+        log_mel = model.config.mel_range.denormalize(mel.float()).to(self._dtype)
+        return _audio(model.vocoder.vocode(log_mel, generator))
+
+    def _mel(
+        self, latents: Tensor, voice: Voice, generator: torch.Generator, options: SpeechOptions,
+        progress: Progress | None,
+    ) -> Tensor:  # fmt: skip
+        """Latents ``(1, m, d)`` to the mel ``(1, f, s)`` that the diffusion decoder makes of them."""
+        network = self.model.diffusion
+        frames = mel_frames(latents.shape[1], self.family.code_rate)
+        speaker = voice.diffusion.to(self._device, self._dtype)[None]
+        conditioning = network.content(latents, speaker, frames // network.config.patch)
+
+        def noise() -> Tensor:
+            # float32 whatever the networks compute with, so that many steps add up
+            return torch.randn(1, network.config.bands, frames, generator=generator).to(self._device)
+
+        return sample_mel(
+            network, conditioning, noise() * options.diffusion_temperature, options.steps, options.guidance,
+            self.model.config.mel_range.bounds, sampler=options.sampler, eta=options.eta,
+            guidance_ramp=options.guidance_ramp, noise=noise, progress=progress,
+        )  # fmt: skip
+
+    @torch.inference_mode()
     def _pieces(
-        self, sentence: Sentence, encoding: Encoding, place: int, voice: Voice, seed: int, options: SpeechOptions,
+        self, sentence: Sentence, encoding: Encoding, voice: Voice, stream: tuple[int, int], options: SpeechOptions,
         decoder: LatentDecoder,
     ) -> Iterator[Chunk]:  # fmt: skip
-        """A latent decoder's take of a sentence while it is being sampled; the first piece names the sentence."""
-        prompt = self.pipeline.prompt(self.pipeline.ids(encoding.ids), voice, options)
+        """The only candidate of a sentence while it is being sampled; the first piece carries the text.
+
+        Each piece reaches as far as further codes cannot change it.
+        """
+        prompt = self._prompt(self.text_ids(encoding.ids), voice, options)
+        generator, rules = candidate_generator(*stream, 0), self.family.decoding_rules(options)
         text, warnings = sentence.text, _dropped(encoding)
-        for wave, codes in self.pipeline.stream(prompt, options, take_generator(seed, place, 0), decoder):
-            yield Chunk(wave, OUTPUT_RATE, text, [Candidate(wave, math.nan, [codes])], [], warnings)
-            text, warnings = "", []
+        latents: list[Tensor] = []
+        codes: list[int] = []
+        done = 0  # mel frames given away
+
+        def piece(end: int) -> Chunk:
+            nonlocal text, warnings, done, codes
+            window = decoder.decode_window(torch.stack(latents)[None], prompt.conditioning[None], done, end - done)
+            audio = _audio(window)
+            chunk = Chunk(audio, OUTPUT_RATE, text, [Candidate(audio, math.nan, [codes])], [], warnings)
+            text, warnings, done, codes = "", [], end, []
+            return chunk
+
+        sampled = generate_stream(self.model.autoregressive, prompt, options, generator, rules=rules)
+        for code, latent in sampled:
+            latents.append(latent)
+            codes.append(code)
+            settled = decoder.settled_frames(len(latents))
+            if len(codes) >= STREAMED_CODES and settled > done:
+                yield piece(settled)
+        end = decoder.frames(len(latents))
+        if end > done:
+            yield piece(end)
         pause = _pause(sentence)
         if len(pause):
             yield Chunk(pause, OUTPUT_RATE, "", [Candidate(pause, math.nan, [])])
 
 
-class _Told:
-    """Progress on one of several sentences."""
+def candidate_generator(seed: int, sentence: int, candidate: int) -> torch.Generator:
+    """Random numbers of one candidate of one sentence."""
+    state = np.random.SeedSequence([seed, sentence, candidate]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
-    def __init__(self, progress: Progress | None, number: int, of: int) -> None:
-        self._progress, self._where = progress, f" {number + 1}/{of}" if of > 1 else ""
 
-    def of(self, stage: str) -> Callable[[int, int], None] | None:
-        """What to call with what is done of a stage, and how much there is."""
-        progress, name = self._progress, stage + self._where
-        return (lambda done, total: progress(name, done, total)) if progress else None
+def random_seed() -> int:
+    """A fresh seed from the system's entropy."""
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def _numbered(progress: Progress | None, number: int, sentences: int) -> Progress | None:
+    """Progress that names the sentence, where there are several."""
+    if progress is None or sentences == 1:
+        return progress
+    call: Callable[[str, int, int], None] = progress
+    return lambda stage, done, total: call(f"{stage} {number + 1}/{sentences}", done, total)
+
+
+def _audio(samples: Tensor) -> np.ndarray:
+    return samples.flatten().float().cpu().numpy()
 
 
 def _pause(sentence: Sentence) -> np.ndarray:
@@ -315,18 +444,3 @@ def _pause(sentence: Sentence) -> np.ndarray:
 
 def _dropped(encoding: Encoding) -> list[str]:
     return [f"dropped what cannot be spoken: {encoding.dropped}"] if encoding.dropped else []
-
-
-def _unfinished(sentence: Sentence) -> str:
-    return f"no take came to its end: {sentence.text[:60]!r} may be cut or ramble"
-
-
-def take_generator(seed: int, sentence: int, take: int) -> torch.Generator:
-    """Random numbers of one take of one sentence."""
-    state = np.random.SeedSequence([seed, sentence, take]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
-
-
-def fresh_seed() -> int:
-    """A seed that nobody asked for."""
-    return int(np.random.SeedSequence().generate_state(1)[0])

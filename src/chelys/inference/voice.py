@@ -1,54 +1,76 @@
-"""A voice is a value: made from clips, saved, loaded, handed to synthesis, which never sees files.
+"""A voice: a value that is made from recordings, saved, loaded and given to synthesis.
 
-A voice file is one safetensors file. It holds the two vectors that a model made of the clips (``autoregressive`` (d,)
-and ``diffusion`` (2 d',)), a third, ``reading`` (d,), where another voice helps it to read, and up to twelve seconds of
-the clips themselves (``clip.0`` .. int16 at 24 kHz), so that another model can make its own vectors of them. Metadata
-is one JSON object under ``voice``.
+It holds the conditioning latents that the networks compute from clips of a speaker: ``autoregressive`` (d,) and
+``diffusion`` (2 d',), and up to twelve seconds of the clips themselves, so that another model can compute its own.
 
-What another model does not get: all after those seconds, and what 16 bits cannot hold. Clips of a voice that was made
-with the published front end were read at 22.05 kHz, so that they end at 10.9 kHz.
+A voice file is one safetensors file: the latents under these names, ``blended`` where there is one, the clips as
+``clip.0`` .. (int16 at 24 kHz), and one JSON object in the metadata under ``voice``. What another model does not get:
+everything after the kept seconds, and what 16 bits cannot hold.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import soxr
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from chelys import registry
+from chelys.audio.io import check_clip, clip_paths
+from chelys.audio.mel import MelRange, log_mel
 from chelys.audio.rates import MEL_24K, OUTPUT_RATE
-from chelys.errors import OutputError, VoiceError
+from chelys.deprecation import warn_renamed
+from chelys.errors import AudioError, OutputError, VoiceError
 from chelys.files import output_file
-from chelys.inference.voice_vectors import at_rate
-from chelys.weights.folder import ModelConfig
+from chelys.models.autoregressive import Autoregressive
+from chelys.models.diffusion import Diffusion
+from chelys.weights.folder import Model
 
+#: Seconds of the clips that a voice carries.
 KEPT_SECONDS = 12.0
+#: Mel frames of the clips that nano's networks are trained to be conditioned on.
+CLIP_FRAMES = 256
+
+#: Recordings of one speaker: files, folders of files, or waveforms ``(n,)``.
+Clips = Sequence["str | Path | np.ndarray | Tensor"] | str | Path | np.ndarray | Tensor
+
+
+class VoiceEncoder(Protocol):
+    """What computes conditioning latents of clips: ``Family`` in ``chelys.inference.family``."""
+
+    model: Model
+    clip_rate: int
+
+    def read_clips(self, paths: Sequence[Path]) -> list[np.ndarray]:
+        """Read files as waveforms ``(n,)`` at ``clip_rate``."""
+
+    def conditioning_latents(self, clips: Sequence[np.ndarray], rate: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """``(d,)`` and ``(2 d',)`` of waveforms ``(n,)`` at a rate in Hz."""
 
 
 @dataclass(frozen=True)
 class Voice:
     """Who speaks.
 
-    A small model reads a voice that it never heard less clearly than one that it was trained on. How a voice reads and
-    how it sounds can be parted: codes are sampled with ``reader``, the words; latents of these codes are then computed
-    with ``autoregressive``, and rendered with ``diffusion``, the sound.
+    A small model pronounces less clearly in a voice that it was not trained on. So the two jobs of the autoregressive
+    latent can be split: codes are sampled with ``sampling_latent``, which may be blended with a voice that the model
+    knows; the latents of these codes are computed with ``autoregressive`` and rendered with ``diffusion``.
 
     Attributes:
-        autoregressive: Voice vector of the autoregressive decoder, ``(d,)`` float32.
-        diffusion: Voice vector of the diffusion decoder, ``(2 d',)`` float32.
-        model: Fingerprint of the model that made the vectors.
-        clips: Reference clips, int16 ``(n,)`` at 24 kHz; may be empty, then the voice serves its own model only.
-        about: What the file says of itself: name, sources, seconds, licence.
-        reading: What codes are sampled with, ``(d,)`` float32, if it is not ``autoregressive``; see ``borrow``.
+        autoregressive: Conditioning latent of the autoregressive decoder, ``(d,)`` float32.
+        diffusion: Conditioning latent of the diffusion decoder, ``(2 d',)`` float32.
+        model: Fingerprint of the model that computed the latents.
+        clips: Reference clips, int16 ``(n,)`` at 24 kHz; may be empty, then the voice works with its own model only.
+        about: Metadata: name, sources, seconds, licence.
+        blended: What codes are sampled with, ``(d,)`` float32, if it is not ``autoregressive``; see ``blend``.
     """
 
     autoregressive: Tensor
@@ -56,12 +78,12 @@ class Voice:
     model: str
     clips: tuple[np.ndarray, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
-    reading: Tensor | None = None
+    blended: Tensor | None = None
 
     @property
-    def reader(self) -> Tensor:
-        """Voice vector that codes are sampled with, ``(d,)``."""
-        return self.autoregressive if self.reading is None else self.reading
+    def sampling_latent(self) -> Tensor:
+        """Conditioning latent that codes are sampled with, ``(d,)``."""
+        return self.autoregressive if self.blended is None else self.blended
 
     @property
     def name(self) -> str:
@@ -69,55 +91,104 @@ class Voice:
         return str(self.about.get("name") or "unnamed")
 
     @property
-    def waves(self) -> list[np.ndarray]:
+    def waveforms(self) -> list[np.ndarray]:
         """The clips as float32 ``(n,)`` in [-1, 1] at 24 kHz."""
         return [clip.astype(np.float32) / 32767 for clip in self.clips]
 
     @property
     def info(self) -> dict[str, Any]:
-        """What a person may want to know, ready for JSON."""
+        """Metadata, ready for JSON."""
         kept = sum(map(len, self.clips)) / OUTPUT_RATE
         rest = {key: value for key, value in self.about.items() if key != "name"}
         return {"name": self.name, "model": self.model, **rest, "kept_seconds": round(kept, 2)}
 
-    def save(self, path: str | Path) -> None:
-        """Write the voice file, whole or not at all.
+    # ---- from recordings --------------------------------------------------------------------------------------------
 
-        Raises:
-            OutputError: If it cannot be written, or the suffix is not ``.safetensors``.
-        """
-        path = Path(path)
-        if path.suffix != ".safetensors":
-            raise OutputError(f"cannot write {path}: a voice is a .safetensors file, give it that suffix")
-        tensors = {"autoregressive": self.autoregressive.contiguous(), "diffusion": self.diffusion.contiguous()}
-        if self.reading is not None:
-            tensors["reading"] = self.reading.contiguous()
-        tensors |= {f"clip.{i}": torch.from_numpy(np.ascontiguousarray(clip)) for i, clip in enumerate(self.clips)}
-        about = json.dumps({**self.about, "model": self.model})
-        with output_file(path) as file:
-            file.write(save(tensors, metadata={"voice": about}))
-
-    def borrow(self, other: Voice, share: float) -> Voice:
-        """This voice, read by another for a share: words, pace and melody come from there, the sound stays.
+    @classmethod
+    @torch.inference_mode()
+    def from_audio(
+        cls,
+        clips: Clips,
+        encoder: VoiceEncoder,
+        *,
+        sample_rate: int = OUTPUT_RATE,
+        name: str = "",
+        kept_seconds: float = KEPT_SECONDS,
+        seed: int = 0,
+    ) -> Voice:
+        """Make a voice from recordings of one speaker.
 
         Args:
-            other: A voice of the same model that reads well.
-            share: 0 is this voice's own reading, 1 all of the other's.
+            clips: Audio files, folders of them, or waveforms ``(n,)``: floats in [-1, 1] or 16-bit integers.
+            encoder: ``Synthesizer.family``, or what else computes conditioning latents.
+            sample_rate: Of the waveforms, Hz. Files know their own.
+            name: For the metadata.
+            kept_seconds: How much of the clips the voice carries, for other models; 0 is none.
+            seed: Of the random choice of excerpts, where the family of models makes one.
+
+        Raises:
+            AudioError: If a clip is missing, no audio, too short or silent; it is named.
+            VoiceError: If there are no clips.
+        """
+        listed = list(clips) if isinstance(clips, (list, tuple)) else [clips]
+        rate = encoder.clip_rate
+        waveforms: list[np.ndarray] = []
+        sources: list[str] = []
+        paths = [clip for clip in listed if isinstance(clip, (str, Path))]
+        if paths or not listed:
+            files = clip_paths(paths)
+            waveforms += encoder.read_clips(files)
+            sources += [file.name for file in files]
+        for clip in listed:
+            if not isinstance(clip, (str, Path)):
+                sources.append(f"clip {len(sources) + 1}")
+                waveforms.append(_array(clip, sample_rate, rate, sources[-1]))
+        about = {"name": name, "sources": sources}
+        return cls.from_waveforms(waveforms, rate, encoder, about=about, kept_seconds=kept_seconds, seed=seed)
+
+    @classmethod
+    @torch.inference_mode()
+    def from_waveforms(
+        cls,
+        waveforms: Sequence[np.ndarray],
+        rate: int,
+        encoder: VoiceEncoder,
+        *,
+        about: dict[str, Any],
+        kept_seconds: float = KEPT_SECONDS,
+        seed: int = 0,
+    ) -> Voice:
+        """The same from waveforms ``(n,)`` float32 at ``rate``, each at least half a second, which are not checked."""
+        latents = encoder.conditioning_latents(waveforms, rate, seed=seed)
+        autoregressive, diffusion = (latent.float().cpu() for latent in latents)
+        about = {**about, "seconds": round(sum(map(len, waveforms)) / rate, 2)}
+        return cls(
+            autoregressive, diffusion, encoder.model.config.fingerprint, _kept(waveforms, rate, kept_seconds), about
+        )
+
+    # ---- from other voices ------------------------------------------------------------------------------------------
+
+    def blend(self, other: Voice, share: float) -> Voice:
+        """This voice, sampling its codes in part as another: words, pace and melody come from there, the sound stays.
+
+        Args:
+            other: A voice of the same model that it pronounces well.
+            share: 0 is this voice alone, 1 all of the other's.
 
         Raises:
             VoiceError: If the share is not 0 to 1, or the voices are of different models.
         """
         if not 0 <= share <= 1:
-            raise VoiceError(f"a voice cannot borrow {share:g} of another's reading: the share must be 0 to 1")
+            raise VoiceError(f"speaker_blend is {share:g}: the share must be 0 to 1")
         if self.model != other.model:
-            raise VoiceError("voices of different models cannot read for each other: make them anew from recordings")
+            raise VoiceError("voices of different models cannot be blended: make them anew from recordings")
         if not share:
             return self
-        about = {**self.about, "borrowed": {other.name: share}}
-        return replace(self, reading=self.reader.lerp(other.reader, share), about=about)
+        about = {**self.about, "speaker_blend": {other.name: share}}
+        return replace(self, blended=self.sampling_latent.lerp(other.sampling_latent, share), about=about)
 
     @classmethod
-    def mix(cls, voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
+    def interpolate(cls, voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         """Weighted average of voices of one model; the weights are scaled to a sum of one.
 
         Raises:
@@ -130,16 +201,36 @@ class Voice:
             raise VoiceError("voices of different models cannot be mixed: make them anew from recordings")
         shares = [weight / total for weight in weights]
 
-        def mean(vectors: Iterable[Tensor]) -> Tensor:
-            return sum((share * vector for share, vector in zip(shares, vectors, strict=True)), torch.tensor(0.0))
+        def mean(latents: Iterable[Tensor]) -> Tensor:
+            return sum((share * latent for share, latent in zip(shares, latents, strict=True)), torch.tensor(0.0))
 
+        blended = any(voice.blended is not None for voice in voices)
         return cls(
             autoregressive=mean(v.autoregressive for v in voices),
             diffusion=mean(v.diffusion for v in voices),
             model=voices[0].model,
-            reading=None if all(v.reading is None for v in voices) else mean(v.reader for v in voices),
+            blended=mean(v.sampling_latent for v in voices) if blended else None,
             about={"name": "+".join(f"{v.name}:{s:g}" for s, v in zip(shares, voices, strict=True))},
         )
+
+    # ---- files ------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the voice file, whole or not at all.
+
+        Raises:
+            OutputError: If it cannot be written, or the suffix is not ``.safetensors``.
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            raise OutputError(f"cannot write {path}: a voice is a .safetensors file, give it that suffix")
+        tensors = {"autoregressive": self.autoregressive.contiguous(), "diffusion": self.diffusion.contiguous()}
+        if self.blended is not None:
+            tensors["blended"] = self.blended.contiguous()
+        tensors |= {f"clip.{i}": torch.from_numpy(np.ascontiguousarray(clip)) for i, clip in enumerate(self.clips)}
+        about = json.dumps({**self.about, "model": self.model})
+        with output_file(path) as file:
+            file.write(save(tensors, metadata={"voice": about}))
 
     @classmethod
     def load(cls, path: str | Path) -> Voice:
@@ -158,9 +249,10 @@ class Voice:
             order = sorted(int(key.removeprefix("clip.")) for key in tensors if key.startswith("clip."))
             clips = tuple(tensors[f"clip.{number}"].numpy() for number in order)
             model = str(about.pop("model"))
-            heard, rendered = tensors["autoregressive"].float(), tensors["diffusion"].float()
-            reading = tensors["reading"].float() if "reading" in tensors else None
-            voice = cls(heard, rendered, model, clips, about, reading)
+            about = {_OLD_KEYS.get(key, key): value for key, value in about.items()}
+            latents = {_OLD_KEYS.get(key, key): tensor for key, tensor in tensors.items()}
+            blended = latents["blended"].float() if "blended" in latents else None
+            voice = cls(latents["autoregressive"].float(), latents["diffusion"].float(), model, clips, about, blended)
             voice._check()
             return voice
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -168,62 +260,103 @@ class Voice:
                 f"{path} is no voice file, or is damaged: make one with 'chelys voices add NAME CLIP...'"
             ) from error
 
-    @classmethod
-    def from_tortoise(cls, path: str | Path, config: ModelConfig) -> Voice:
-        """Read a voice of the original that is a pair of vectors, for a model whose weights are the original's.
-
-        Args:
-            path: A ``.pth`` with a tuple of two tensors, or a voice folder with nothing else in it.
-            config: Of the model.
-
-        Raises:
-            VoiceError: If there is no such file, it holds something else, or its vectors are not of the model's sizes.
-        """
-        read: Callable[..., Voice] = registry.find("chelys.tortoise.voices.read_voice")
-        return read(path, config)
-
     def _check(self) -> None:
-        """Refuse what synthesis would stumble over."""
-        vectors = (self.autoregressive, self.diffusion, self.reader)
-        if not all(vector.ndim == 1 and vector.isfinite().all() for vector in vectors):
-            raise ValueError("vectors must be rows of finite numbers")
-        if self.reader.shape != self.autoregressive.shape:
-            raise ValueError("both vectors of the autoregressive decoder must be of one size")
+        """Refuse what synthesis would fail on."""
+        latents = (self.autoregressive, self.diffusion, self.sampling_latent)
+        if not all(latent.ndim == 1 and latent.isfinite().all() for latent in latents):
+            raise ValueError("latents must be rows of finite numbers")
+        if self.sampling_latent.shape != self.autoregressive.shape:
+            raise ValueError("both latents of the autoregressive decoder must be of one size")
         if not all(clip.dtype == np.int16 and clip.ndim == 1 and len(clip) > MEL_24K.n_fft for clip in self.clips):
             raise ValueError("clips must be rows of 16-bit samples")
 
+    def __getattr__(self, name: str) -> Any:
+        if name not in _OLD_NAMES:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        warn_renamed(f"Voice.{name}", f"Voice.{_OLD_NAMES[name]}")
+        return getattr(self, _OLD_NAMES[name])
 
-def make_voice(
-    clips: Sequence[np.ndarray],
-    rate: int,
-    latents: tuple[Tensor, Tensor],
-    *,
-    model: str,
-    about: dict[str, Any],
-    kept_seconds: float = KEPT_SECONDS,
-) -> Voice:
-    """Make a voice of clips of one speaker.
-
-    Args:
-        clips: Waves ``(n,)`` float32, at least half a second each.
-        rate: Theirs, Hz.
-        latents: What a model made of them, ``(d,)`` and ``(2 d',)``; see ``Family.conditioning_latents``.
-        model: Its fingerprint.
-        about: Name and such, for the file.
-        kept_seconds: How much of the clips the file shall carry; 0 is none.
-    """
-    heard, rendered = (vector.float().cpu() for vector in latents)
-    seconds = round(sum(map(len, clips)) / rate, 2)
-    return Voice(heard, rendered, model, _kept(clips, rate, kept_seconds), {**about, "seconds": seconds})
+    @classmethod
+    def mix(cls, voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
+        """Old name of ``interpolate``."""
+        warn_renamed("Voice.mix", "Voice.interpolate")
+        return cls.interpolate(voices, weights)
 
 
-def _kept(clips: Sequence[np.ndarray], rate: int, seconds: float) -> tuple[np.ndarray, ...]:
-    """The first seconds of the clips as a voice file carries them."""
+#: Old attributes, and old names in voice files, which older versions wrote.
+_OLD_NAMES = {"reader": "sampling_latent", "reading": "blended", "borrow": "blend", "waves": "waveforms"}
+_OLD_KEYS = {"reading": "blended", "borrowed": "speaker_blend"}
+
+
+def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
+    """A waveform as ``(n,)`` float32 at ``rate``, checked like a file."""
+    waveform = clip.detach().cpu().float().numpy() if isinstance(clip, Tensor) else np.asarray(clip)
+    if waveform.ndim == 2 and 1 in waveform.shape:
+        waveform = waveform.reshape(-1)
+    if waveform.ndim != 1 or not len(waveform):
+        raise AudioError(f"{name} has shape {waveform.shape}: give one channel, (n,), with sound in it")
+    if waveform.dtype == np.int16:
+        waveform = waveform / 32768
+    elif not np.issubdtype(waveform.dtype, np.floating):
+        raise AudioError(f"{name} holds {waveform.dtype}: give floats in [-1, 1] or 16-bit integers")
+    waveform = waveform.astype(np.float32)
+    if not np.isfinite(waveform).all():
+        raise AudioError(f"{name} holds samples that are not finite numbers (NaN or infinity)")
+    if not 1_000 <= sample_rate <= 1_000_000:
+        raise AudioError(f"sample_rate is {sample_rate} Hz: 1000 to 1000000 Hz can be used")
+    if sample_rate != rate:
+        waveform = soxr.resample(waveform, sample_rate, rate, quality="HQ")
+    check_clip(waveform, rate, name)
+    return waveform
+
+
+def _kept(waveforms: Sequence[np.ndarray], rate: int, seconds: float) -> tuple[np.ndarray, ...]:
+    """The first seconds of the clips, as a voice file carries them."""
     kept: list[np.ndarray] = []
     room = int(seconds * OUTPUT_RATE)
-    for clip in clips:
+    for waveform in waveforms:
         if room > OUTPUT_RATE // 2:
-            wave = at_rate(clip, rate, OUTPUT_RATE)
-            kept.append((np.clip(wave[:room], -1, 1) * 32767).astype(np.int16))
+            waveform = at_rate(waveform, rate, OUTPUT_RATE)
+            kept.append((np.clip(waveform[:room], -1, 1) * 32767).astype(np.int16))
             room -= len(kept[-1])
     return tuple(kept)
+
+
+# ---- nano's conditioning latents ------------------------------------------------------------------------------------
+
+
+def conditioning_latents(
+    clips: Sequence[np.ndarray], autoregressive: Autoregressive, diffusion: Diffusion, mel_range: MelRange
+) -> tuple[Tensor, Tensor]:
+    """Latents ``(d,)`` and ``(2 d',)`` of waveforms ``(n,)`` at 24 kHz: means over all of the leveled recordings."""
+    parameter = next(autoregressive.parameters())
+    mels: list[Tensor] = []
+    for clip in clips:
+        waveform = torch.from_numpy(np.ascontiguousarray(normalize_loudness(clip)))
+        mels += trained_mels(mel_range.normalize(log_mel(waveform[None], MEL_24K)).to(parameter))
+    return torch.cat([autoregressive.condition(mel) for mel in mels]).mean(0), diffusion.voice(mels)[0]
+
+
+def trained_mels(mel: Tensor) -> list[Tensor]:
+    """Cut a mel ``(1, f, s)`` into pieces of the trained length, overlapping where it is no multiple of that."""
+    frames = mel.shape[2]
+    if frames <= CLIP_FRAMES:
+        return [mel.repeat(1, 1, -(-CLIP_FRAMES // frames))[:, :, :CLIP_FRAMES]]
+    count = max(1, round(frames / CLIP_FRAMES))
+    starts = torch.linspace(0, frames - CLIP_FRAMES, count).round().int().tolist()
+    return [mel[:, :, s : s + CLIP_FRAMES] for s in starts]
+
+
+def normalize_loudness(clip: np.ndarray, rms: float = 0.08) -> np.ndarray:
+    """A clip at the loudness of the training corpus, so that a quiet recording does not make a quiet voice."""
+    gain = rms / (float(np.sqrt(np.mean(clip.astype(np.float64) ** 2))) + 1e-9)
+    return (clip * min(gain, 0.95 / (float(np.abs(clip).max()) + 1e-9))).astype(np.float32)
+
+
+def at_rate(clip: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """A waveform ``(n,)`` at another rate, Hz."""
+    if rate == wanted:
+        return clip
+    from chelys.audio.resample import resample
+
+    return resample(torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))[None], rate, wanted)[0].numpy()

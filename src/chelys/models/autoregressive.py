@@ -1,12 +1,11 @@
-"""Autoregressive decoder: a voice and text in, speech codes out; codes in, latents out (Betker 2023, section 3).
+"""Autoregressive decoder: voice and text in, speech codes out; codes in, latents out (Betker 2023, section 3).
 
 A GPT-2 (Radford et al. 2019) over the sequence  [voice | start text stop | start codes stop].  The voice is one vector,
-made from mels of reference clips. The hidden state that predicts code j is also what the diffusion decoder reads in
-place of code j: the latent of the "TorToise trick".
+the conditioning latent of reference clips. The hidden state that predicts code j also conditions the diffusion decoder
+in place of code j: the latent of the "TorToise trick".
 
-The published network adds learned position vectors that count text and codes each from zero. nano turns queries and
-keys by rotary angles instead, counted the same way, so that no table caps the length; the voice stands at position
-zero.
+The published network adds learned position embeddings that count text and codes each from zero. nano uses rotary
+positions, counted the same way, so that no table caps the length; the voice is at position zero.
 
 b batch, d width, h heads, f bands, s mel frames, t text ids, m codes, l columns of the sequence (1 + t + 2 + m + 1).
 """
@@ -94,7 +93,7 @@ class AutoregressiveConfig:
 
 
 class ConditioningEncoder(nn.Module):
-    """Mel of a reference clip ``(b, f, s)`` to a vector ``(b, d)``."""
+    """Mel of a reference clip ``(b, f, s)`` to a conditioning latent ``(b, d)``."""
 
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__()
@@ -153,7 +152,7 @@ class Block(nn.Module):
 
 
 class Autoregressive(nn.Module):
-    """Decoder and conditioning encoder: ``forward`` trains, ``prefill`` and ``step`` speak, ``latents`` renders."""
+    """Decoder and conditioning encoder: ``forward`` for training, ``read_prompt`` and ``read_code`` for sampling."""
 
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__()
@@ -184,7 +183,7 @@ class Autoregressive(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def condition(self, mel: Tensor) -> Tensor:
-        """Voice vector of one reference clip a row: ``(b, f, s) -> (b, d)``; the caller averages several clips."""
+        """Conditioning latent of one reference clip a row: ``(b, f, s) -> (b, d)``; callers average several clips."""
         return self.conditioning_encoder(mel)
 
     # ---- the sequence -------------------------------------------------------------------------------------------
@@ -232,7 +231,7 @@ class Autoregressive(nn.Module):
         Rows are packed so that padding stands after everything; causal attention then never sees it.
 
         Args:
-            conditioning: Voices ``(b, d)``.
+            conditioning: Conditioning latents ``(b, d)``.
             text: Text ids ``(b, t)`` without start and stop; what lies beyond a row's length is ignored.
             text_lengths: ``(b,)``.
             codes: Codes ``(b, m)`` without start and stop.
@@ -243,6 +242,14 @@ class Autoregressive(nn.Module):
             code logits ``(b, m + 1, ids)``: column j predicts code j, the last one the stop;
             latents ``(b, m + 1, d)`` behind the code logits.
         """
+        hidden, columns = self._hidden(conditioning, text, text_lengths, codes, code_lengths)
+        latents = hidden[:, columns:]
+        return self.text_head(hidden[:, 1 : columns - 1]), self.code_head(latents), latents
+
+    def _hidden(
+        self, conditioning: Tensor, text: Tensor, text_lengths: Tensor, codes: Tensor, code_lengths: Tensor
+    ) -> tuple[Tensor, int]:
+        """Hidden states ``(b, l, d)``, and how many columns voice and text take."""
         b = len(text)
         framed = self._frame_text(text, text_lengths)
         speech = torch.cat((codes.new_full((b, 1), self.config.start_code), codes), dim=1)
@@ -258,54 +265,46 @@ class Autoregressive(nn.Module):
             ),
             dim=1,
         )
-        order = padding.int().argsort(dim=1, stable=True)  # (b, l): sound columns first, each kind in its order
+        order = padding.int().argsort(dim=1, stable=True)  # (b, l): real columns first, each kind in its order
         packed = x.gather(1, order.unsqueeze(-1).expand_as(x))
         if self.config.dropout:
             packed = F.dropout(packed, self.config.dropout, self.training)
         hidden = self._transform(packed, self._rotary(positions[order]))
-        hidden = torch.empty_like(hidden).scatter(1, order.unsqueeze(-1).expand_as(hidden), hidden)
-        latents = hidden[:, 1 + t :]
-        return self.text_head(hidden[:, 1:t]), self.code_head(latents), latents
+        return torch.empty_like(hidden).scatter(1, order.unsqueeze(-1).expand_as(hidden), hidden), 1 + t
 
     def latents(self, conditioning: Tensor, text: Tensor, codes: Tensor) -> Tensor:
-        """What the diffusion decoder reads: the state that predicts each code.
+        """What the diffusion decoder is conditioned on: the hidden state that predicts each code.
 
         Args:
-            conditioning: Voices ``(b, d)``.
+            conditioning: Conditioning latents ``(b, d)``.
             text: Text ids ``(b, t)``, rows of one length.
             codes: Codes ``(b, m)``, rows of one length.
 
         Returns:
-            ``(b, m, d)``; latent j depends on the codes before j only.
+            ``(b, m, d)``; latent j depends only on the codes before j.
         """
         lengths = [torch.full((len(x),), x.shape[1], device=x.device) for x in (text, codes)]
-        return self(conditioning, text, lengths[0], codes, lengths[1])[2][:, :-1]
+        hidden, columns = self._hidden(conditioning, text, lengths[0], codes, lengths[1])
+        return hidden[:, columns:-1]
 
-    # ---- speaking -----------------------------------------------------------------------------------------------
+    # ---- sampling ---------------------------------------------------------------------------------------------------
 
-    def prefill(
+    def read_prompt(
         self, conditioning: Tensor, text: Tensor, text_lengths: Tensor, capacity: int
     ) -> tuple[Tensor, KVCache]:
         """Read voice, text and the start code of each row.
 
-        Shorter rows are padded on the left, so that all rows end, and go on, in the same column.
+        Shorter rows are padded on the left, so that all rows end, and continue, in the same column.
 
         Args:
             conditioning: ``(b, d)``.
             text: Ids ``(b, t)``, padded on the right.
             text_lengths: ``(b,)``.
-            capacity: Codes that will follow at most.
+            capacity: Most codes that will follow.
 
         Returns:
-            logits of the first code ``(b, ids)``, and the cache to hand to ``step``.
+            latents of the first codes ``(b, d)``, for ``code_head``, and the cache for ``read_code``.
         """
-        latents, cache = self.read_prompt(conditioning, text, text_lengths, capacity)
-        return self.code_head(latents), cache
-
-    def read_prompt(
-        self, conditioning: Tensor, text: Tensor, text_lengths: Tensor, capacity: int
-    ) -> tuple[Tensor, KVCache]:
-        """As ``prefill``, but the latents of the first codes ``(b, d)`` in place of their logits."""
         config, b = self.config, len(text)
         framed = self._frame_text(text, text_lengths)
         start = text.new_full((b, 1), config.start_code)
@@ -319,30 +318,26 @@ class Autoregressive(nn.Module):
         cache = KVCache(config.layers, b, config.heads, length + capacity, config.dim // config.heads, x)
         mask = None
         if padding.any():
-            sound = ~padding.gather(1, order)
-            cache.valid = F.pad(sound, (0, capacity), value=True)
+            real = ~padding.gather(1, order)
+            cache.valid = F.pad(real, (0, capacity), value=True)
             causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
-            # padding must see something, or is not a number
+            # padding must attend to something, or softmax gives NaN
             itself = torch.eye(length, dtype=torch.bool, device=x.device)
-            mask = (causal & sound[:, None, None, :]) | itself
+            mask = (causal & real[:, None, None, :]) | itself
         hidden = self._transform(x, self._rotary(positions[order]), mask, cache)
         return hidden[:, -1], cache
 
-    def step(self, codes: Tensor, number: int, cache: KVCache) -> Tensor:
+    def read_code(self, codes: Tensor, number: int, cache: KVCache) -> Tensor:
         """Read one more code a row.
 
         Args:
             codes: ``(b,)``.
             number: Which code it is; the first sampled one is number 1.
-            cache: From ``prefill``; grows by a column.
+            cache: From ``read_prompt``; grows by a column.
 
         Returns:
-            Logits of the next code ``(b, ids)``.
+            Latents of the next codes ``(b, d)``, for ``code_head``.
         """
-        return self.code_head(self.read_code(codes, number, cache))
-
-    def read_code(self, codes: Tensor, number: int, cache: KVCache) -> Tensor:
-        """As ``step``, but the latents of the next codes ``(b, d)`` in place of their logits."""
         x = self.embed_codes(codes.unsqueeze(1), number)
         rotary = self._rotary(torch.tensor([number], device=x.device))
         return self._transform(x, rotary, cache.mask(1), cache)[:, -1]

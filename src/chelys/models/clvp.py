@@ -1,24 +1,25 @@
-"""CLVP: how well do codes say a text? It picks the best of many takes.
+"""CLVP: how well do codes say a text? It picks the best of many candidates.
 
-Two encoders of one shape read text ids and speech codes; the mean over time of each goes through a projection onto
+Two encoders of one shape encode text ids and speech codes; the mean over time of each goes through a projection onto
 the unit sphere, and the score is the cosine of the two, scaled. Training pulls the pairs of a batch together and
-everything else apart, as CLIP does for pictures.
+everything else apart, as CLIP does for images.
 
-A mean over time hardly moves when one word of ten is wrong, and takes of one text differ in less. So nano's speech
-encoder also ``reads``: from what it hears at each code a linear layer spells the text, and the likelihood of the right
-text, over all alignments, joins the score. Both are logarithms of how probable the text is.
+A mean over time hardly moves when one word of ten is wrong, and candidates of one text differ in less. So nano's speech
+encoder also has a CTC head: a linear layer predicts the text from the state at each code, and the log-likelihood of the
+right text, over all alignments, is added to the score.
 
 The blocks are those of `nn.encoder`, which CVVP shares.
 
-Letters: b batch, t text ids, m codes, s either of them, d width, r readings of a code.
+Letters: b batch, t text ids, m codes, s either of them, d width, r CTC frames of a code.
 
-Source: Betker 2023, Better speech synthesis through scaling, section 2.3; Radford et al. 2021, CLIP; reading: Graves et
-al. 2006, Connectionist temporal classification.
+Source: Betker 2023, Better speech synthesis through scaling, section 2.3; Radford et al. 2021, CLIP; Graves et al.
+2006, Connectionist temporal classification.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +29,15 @@ from chelys.errors import ConfigError
 from chelys.nn.encoder import EncoderBlock
 from chelys.nn.rotary import rotary_tables
 
-#: Log-likelihood of an id of a text that is longer than the codes can say.
-UNREADABLE = -20.0
+#: Log-likelihood of each id of a text that is too long for any alignment.
+NO_ALIGNMENT = -20.0
 
 
 @dataclass(frozen=True)
 class CLVPConfig:
     """Size of CLVP. The defaults are those of nano; where nothing else is said, both encoders have the same size."""
+
+    RENAMED: ClassVar[dict[str, str | None]] = {"readings": "frames_per_token"}
 
     text_tokens: int = 100  # rows of the text table: every id that may come
     speech_tokens: int = 1024  # rows of the speech table: codes only, no start or stop
@@ -49,7 +52,7 @@ class CLVPConfig:
     ff_mult: int = 2  # inner width of the feed-forward, in units of dim
     rotary_dim: int = 32  # channels of each head that are turned, even
     rotate_values: bool = False  # the published network turns values too
-    readings: int = 0  # text ids that are read from each code, for the likelihood of the text; 0: nothing is read
+    frames_per_token: int = 0  # CTC frames of each code, for the likelihood of the text; 0: no CTC head
     dropout: float = 0.0  # of attention weights and of the inner feed-forward; the published training had 0.1
 
     def __post_init__(self) -> None:
@@ -90,18 +93,18 @@ class Encoder(nn.Module):
         return self.point(self.states(ids, lengths), lengths)
 
     def states(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(b, s) integer -> (b, s, d): what is heard at each id, in the light of all others."""
+        """(b, s) integer -> (b, s, d): the state at each id."""
         positions = torch.arange(ids.shape[1], device=ids.device)
         rotary = rotary_tables(positions, self.rotary_dim)
-        real = _real(ids, lengths)
+        mask = _mask(ids, lengths)
         x = self.embedding(ids)
         for block in self.blocks:
-            x = block(x, rotary, None if real is None else real[:, None, None])
+            x = block(x, rotary, None if mask is None else mask[:, None, None])
         return self.norm(x)
 
     def point(self, states: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(b, s, d) -> (b, d) of length 1."""
-        return F.normalize(self.projection(masked_mean(states, _real(states, lengths))), dim=-1)
+        return F.normalize(self.projection(masked_mean(states, _mask(states, lengths))), dim=-1)
 
 
 class CLVP(nn.Module):
@@ -119,9 +122,9 @@ class CLVP(nn.Module):
             config,
         )
         self.temperature = nn.Parameter(torch.tensor(1.0))  # logarithm of the scale of the cosines
-        self.blank = config.text_tokens  # read where no new id of the text begins
-        if config.readings:
-            self.reader = nn.Linear(config.speech_dim or config.dim, config.readings * (config.text_tokens + 1))
+        self.blank = config.text_tokens  # the CTC blank
+        if config.frames_per_token:
+            self.reader = nn.Linear(config.speech_dim or config.dim, config.frames_per_token * (config.text_tokens + 1))
 
     def score(
         self,
@@ -130,24 +133,26 @@ class CLVP(nn.Module):
         text_lengths: Tensor | None = None,
         code_lengths: Tensor | None = None,
         *,
-        said: Tensor | None = None,
+        text_latents: Tensor | None = None,
     ) -> Tensor:
-        """How well each take says its text.
+        """How well each candidate says its text.
 
         Args:
-            text: (b, t) integer, or (1, t): one text for all takes, which is then read once.
+            text: (b, t) integer, or (1, t): one text for all candidates, which is then encoded once.
             codes: (b, m) integer.
             text_lengths: (b,), at least 1 each; without it nothing is padding.
             code_lengths: the same for the codes.
-            said: latents of the text, where `encode_text` made them before.
+            text_latents: of the text, where `encode_text` made them before.
 
         Returns:
-            (b,) scores, higher is better; comparable between takes of one text.
+            (b,) scores, higher is better; comparable between candidates of one text.
         """
-        said = self.encode_text(text, text_lengths) if said is None else said
-        heard = self.speech_encoder.states(codes, code_lengths)
-        cosines = (said * self.speech_encoder.point(heard, code_lengths)).sum(dim=-1) * self.temperature.exp()
-        return cosines + self._read(heard, text, text_lengths, code_lengths) if self.config.readings else cosines
+        text_latents = self.encode_text(text, text_lengths) if text_latents is None else text_latents
+        states = self.speech_encoder.states(codes, code_lengths)
+        cosines = (text_latents * self.speech_encoder.point(states, code_lengths)).sum(dim=-1) * self.temperature.exp()
+        if not self.config.frames_per_token:
+            return cosines
+        return cosines + self._log_likelihood(states, text, text_lengths, code_lengths)
 
     def encode_text(self, text: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Text ids to points on the unit sphere.
@@ -167,7 +172,7 @@ class CLVP(nn.Module):
         return self.speech_encoder(codes, lengths)
 
     def similarity(self, text_latents: Tensor, speech_latents: Tensor) -> Tensor:
-        """Scores of every text with every take: (a, d) and (b, d) -> (a, b). Training wants the diagonal largest."""
+        """Scores of every text with every speech: (a, d) and (b, d) -> (a, b). Training wants the diagonal largest."""
         return text_latents @ speech_latents.T * self.temperature.exp()
 
     def likelihood(
@@ -177,44 +182,46 @@ class CLVP(nn.Module):
         text_lengths: Tensor | None = None,
         code_lengths: Tensor | None = None,
     ) -> Tensor:
-        """How probable the text is to the reader of the codes; needs `CLVPConfig.readings`.
+        """Log-likelihood of the text under the CTC head; needs `CLVPConfig.frames_per_token`.
 
         Args:
-            text: (b, t) integer, or (1, t): one text for all takes.
+            text: (b, t) integer, or (1, t): one text for all candidates.
             codes: (b, m) integer.
             text_lengths: (b,) or (1,).
             code_lengths: (b,).
 
         Returns:
-            (b,) logarithms, summed over the ids of the text; `UNREADABLE` for each id where the codes are too few for
-            the text.
+            (b,) logarithms, summed over the ids of the text; `NO_ALIGNMENT` for each id where the codes are too few.
         """
-        return self._read(self.speech_encoder.states(codes, code_lengths), text, text_lengths, code_lengths)
+        return self._log_likelihood(self.speech_encoder.states(codes, code_lengths), text, text_lengths, code_lengths)
 
-    def _read(self, heard: Tensor, text: Tensor, text_lengths: Tensor | None, code_lengths: Tensor | None) -> Tensor:
-        """`likelihood` of the text, from what the speech encoder heard at each code, (b, m, d)."""
-        b, m = heard.shape[:2]
-        spelled = self.reader(heard).float().unflatten(2, (self.config.readings, -1))
-        readings = spelled.flatten(1, 2).log_softmax(-1)  # (b, r m, ids + blank)
+    def _log_likelihood(
+        self, states: Tensor, text: Tensor, text_lengths: Tensor | None, code_lengths: Tensor | None
+    ) -> Tensor:
+        """`likelihood` of the text, from the states of the speech encoder at each code, (b, m, d)."""
+        b, m = states.shape[:2]
+        logits = self.reader(states).float().unflatten(2, (self.config.frames_per_token, -1))
+        log_probabilities = logits.flatten(1, 2).log_softmax(-1)  # (b, r m, ids + blank)
         ids = text.new_tensor([text.shape[1]]) if text_lengths is None else text_lengths
         times = text.new_full((b,), m) if code_lengths is None else code_lengths
         text, ids = text.expand(b, -1), ids.expand(b)
-        surprise = F.ctc_loss(
-            readings.transpose(0, 1), text, times * self.config.readings, ids,
-            blank=self.blank, reduction="none", zero_infinity=True,
-        )  # fmt: skip
-        # no alignment at all is the only way to a surprise of nothing
-        return torch.where(surprise > 0, -surprise, UNREADABLE * ids)
+        times = times * self.config.frames_per_token
+        inputs = [log_probabilities.transpose(0, 1), text, times, ids]
+        if states.device.type == "mps":  # older torch has no CTC loss there
+            inputs = [tensor.cpu() for tensor in inputs]
+        nll = F.ctc_loss(*inputs, blank=self.blank, reduction="none", zero_infinity=True).to(states.device)
+        # a loss of zero means that there is no alignment
+        return torch.where(nll > 0, -nll, NO_ALIGNMENT * ids)
 
 
-def _real(x: Tensor, lengths: Tensor | None) -> Tensor | None:
+def _mask(x: Tensor, lengths: Tensor | None) -> Tensor | None:
     """Which positions of (b, s, ...) are not padding, (b, s); None where all are."""
     return None if lengths is None else torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]
 
 
-def masked_mean(x: Tensor, real: Tensor | None) -> Tensor:
-    """Mean over time of (b, s, d), of the positions where `real` (b, s) is true, or of all: (b, d)."""
-    if real is None:
+def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over time of (b, s, d), of the positions where `mask` (b, s) is true, or of all: (b, d)."""
+    if mask is None:
         return x.mean(dim=1)
-    weights = real[..., None].to(x.dtype)  # (b, s, 1)
+    weights = mask[..., None].to(x.dtype)  # (b, s, 1)
     return (x * weights).sum(dim=1) / weights.sum(dim=1)

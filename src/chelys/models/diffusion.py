@@ -24,11 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chelys.nn.attention import AttentionBlock, RelativePositionBias
+from chelys.nn.attention import AttentionBlock
 from chelys.nn.norms import group_norm
-
-#: Most entries (heads x positions^2) of a position bias that is kept between steps: 16 MB a layer in float32.
-MOST_KEPT = 2**22
 
 
 @dataclass(frozen=True)
@@ -116,46 +113,13 @@ class FeedForward(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm(x))))
 
 
-class KeptPositionBias(RelativePositionBias):
-    """The bias that every step of one rendering adds again: computed at the first, kept for the others.
-
-    It is made of its few distances rather than of all pairs of positions. Past ``MOST_KEPT`` entries it is laid out
-    anew each time, because all layers together would keep gigabytes. Training, whose weights move, is left alone.
-    """
-
-    def __init__(self, heads: int, head_dim: int) -> None:
-        super().__init__(heads, head_dim)
-        self._kept: tuple[Tensor, Tensor] | None = None  # a copy of the weight, and the bias made of it
-
-    def forward(self, length: int) -> Tensor:
-        """``(1, h, t, t)``, the same numbers as ever."""
-        if torch.is_grad_enabled():
-            return super().forward(length)
-        weight, kept = self.weight.weight, self._kept  # read once: another thread may render another length
-        if kept is not None and kept[1].shape[-1] == length and _same(kept[0], weight):
-            return kept[1]
-        distances = torch.arange(1 - length, length, device=weight.device)
-        table = (self.weight(self.bucket(distances)) * self.scale).t().contiguous()  # (h, 2 t - 1)
-        bias = table.unfold(1, length, 1).flip(1).unsqueeze(0)  # the window of query q starts at distance -q
-        self._kept = (weight.clone(), bias) if bias.numel() <= MOST_KEPT else None
-        return bias
-
-
-class SteppedAttention(AttentionBlock):
-    """Attention with relative positions, of one length over many steps."""
-
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__(channels, heads)
-        self.position = KeptPositionBias(heads, channels // heads)
-
-
 class DiffusionLayer(nn.Module):
     """Residual block, attention with relative positions, feed-forward where the config has one."""
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         self.residual = ResidualBlock(config.dim)
-        self.attention = SteppedAttention(config.dim, config.heads)
+        self.attention = AttentionBlock(config.dim, config.heads, relative=True)
         self.feed_forward = FeedForward(config.dim, config.feed_forward) if config.feed_forward else None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
@@ -312,10 +276,6 @@ def sinusoids(time: Tensor, dim: int) -> Tensor:
 def _passed_over(layer: nn.Module, x: Tensor) -> Tensor:
     """The same numbers; the layer's weights get a gradient of zero, which engines that sum gradients wait for."""
     return x + 0.0 * sum(parameter.sum() for parameter in layer.parameters())
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _zero(conv: nn.Conv1d) -> None:

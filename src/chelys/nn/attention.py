@@ -90,6 +90,16 @@ class RelativePositionBias(nn.Module):
         bias = self.weight(self.bucket(at[None, :] - at[:, None]))  # (t, t, h), query first
         return bias.permute(2, 0, 1).unsqueeze(0) * self.scale
 
+    def reversed(self, length: int) -> Tensor:
+        """The same numbers for queries from the last to the first, ``(1, h, t, t)``, as a view of ``(h, 2 t - 1)``.
+
+        A row of a Toeplitz matrix is a window of one table. In this order the windows move forward, so a stride does
+        it, and nothing of size t * t is computed or kept from step to step.
+        """
+        distances = torch.arange(1 - length, length, device=self.weight.weight.device)
+        table = (self.weight(self.bucket(distances)) * self.scale).t().contiguous()  # (h, 2 t - 1)
+        return table.unfold(1, length, 1).unsqueeze(0)
+
 
 class AttentionBlock(nn.Module):
     """Group norm, attention over all of time, skip. Query, key and value lie together head by head."""
@@ -117,10 +127,15 @@ class AttentionBlock(nn.Module):
         b, c, t = x.shape
         qkv = self.qkv(self.norm(x)).view(b, self.heads, 3, c // self.heads, t).transpose(-1, -2)
         query, key, value = qkv.unbind(2)  # each (b, h, t, c/h)
-        bias = self.position(t).to(x.dtype) if self.position is not None else None
+        backwards = self.position is not None and not torch.is_grad_enabled()
+        bias = None
+        if self.position is not None:
+            bias = (self.position.reversed(t) if backwards else self.position(t)).to(x.dtype)
         if mask is not None:
             barrier = torch.zeros(b, 1, 1, t, dtype=x.dtype, device=x.device)
             barrier.masked_fill_(~mask[:, None, None, :], float("-inf"))
             bias = barrier if bias is None else bias + barrier
-        attended = attend(query, key, value, bias)
+        attended = attend(query.flip(2) if backwards else query, key, value, bias)
+        if backwards:
+            attended = attended.flip(2)
         return x + self.out(attended.transpose(-1, -2).reshape(b, c, t))

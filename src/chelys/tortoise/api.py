@@ -16,14 +16,12 @@ so that the same seed gives another take.
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import soundfile as sf
 import tokenizers
 import torch
 from torch import Tensor
@@ -191,7 +189,7 @@ class TextToSpeech:
         """
         options = self._options(
             hf_generate_kwargs, candidates=num_autoregressive_samples, temperature=temperature, top_p=top_p,
-            repetition_penalty=repetition_penalty, most_codes=max_mel_tokens, cvvp=cvvp_amount,
+            repetition_penalty=repetition_penalty, max_new_tokens=max_mel_tokens, cvvp=cvvp_amount,
             steps=diffusion_iterations, guidance=cond_free_k if cond_free else 0.0,
             diffusion_temperature=diffusion_temperature,
         )  # fmt: skip
@@ -231,7 +229,7 @@ class TextToSpeech:
         decoder = {"decoder": "hifigan"} if self.synthesizer.model.has("hifigan") else {}
         options = self._options(
             kwargs, candidates=1, temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty,
-            most_codes=max_mel_tokens, **decoder,
+            max_new_tokens=max_mel_tokens, **decoder,
         )  # fmt: skip
         seed = int(time.time()) if use_deterministic_seed is None else use_deterministic_seed
         voice = self._voice(voice_samples, conditioning_latents, seed)
@@ -263,17 +261,12 @@ class TextToSpeech:
         return Voice(heard, rendered, self.synthesizer.model.config.fingerprint, about={"name": "latents"})
 
     def _voice_of(self, samples: Sequence[Tensor] | Tensor) -> Voice:
-        """A voice of clips. They pass through files of 32-bit floats, which lose nothing.
-
-        It reads for itself, as the original's do: a pair of latents could not carry what is borrowed.
-        """
+        """A voice of clips. It blends with no other, as the original's do: a pair of latents could not carry that."""
         clips = list(samples) if isinstance(samples, (list, tuple)) else [samples]
-        with tempfile.TemporaryDirectory(prefix="chelys-") as folder:
-            paths = [Path(folder) / f"clip {number}.wav" for number in range(1, len(clips) + 1)]
-            for path, clip in zip(paths, clips, strict=True):
-                wave = torch.as_tensor(clip).detach().float().cpu().flatten().numpy()
-                sf.write(path, wave, PUBLISHED_CODE_RATE, subtype="FLOAT")
-            return self.synthesizer.voice(paths, name="voice_samples", borrowed=0.0)
+        waveforms = [torch.as_tensor(clip).detach().float().cpu().flatten() for clip in clips]
+        return self.synthesizer.voice(
+            waveforms, sample_rate=PUBLISHED_CODE_RATE, name="voice_samples", speaker_blend=0.0
+        )
 
     def _change_tokenizer(self, file: str | Path | None, basic: bool) -> None:
         model = self.synthesizer.model

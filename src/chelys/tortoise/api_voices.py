@@ -16,7 +16,7 @@ from chelys.audio.io import CLIP_SUFFIXES, read
 from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE
 from chelys.errors import VoiceError
 from chelys.inference.voice import Voice
-from chelys.inference.voice_shelf import list_user_voices
+from chelys.inference.voice_library import list_user_voices
 
 Latents = tuple[Tensor, Tensor]
 Clips = list[Tensor]

@@ -19,10 +19,10 @@ from torch import Tensor
 from chelys.audio.io import read, read_clips
 from chelys.audio.rates import PUBLISHED_CODE_RATE
 from chelys.errors import VoiceError
-from chelys.inference.decode import DecodingRules
+from chelys.inference.generation import DecodingRules
 from chelys.inference.family import Family, Redaction
 from chelys.inference.options import NANO_PRESETS, SpeechOptions
-from chelys.inference.rerank import Judge
+from chelys.inference.reranking import Scorer
 from chelys.inference.voice import Voice
 from chelys.text.split import Sentence
 from chelys.text.tokenizer import Tokenizer
@@ -36,8 +36,8 @@ from chelys.tortoise.voices import clip_mels, published_vectors, require_clips
 from chelys.weights.folder import Model
 
 _PUBLISHED = SpeechOptions(
-    temperature=0.8, top_p=0.8, repetition_penalty=2.0, most_codes=500, sampler="ddpm", guidance=2.0,
-    guidance_ramp=True, longest=300, redact=True,
+    temperature=0.8, top_p=0.8, repetition_penalty=2.0, max_new_tokens=500, sampler="ddpm", guidance=2.0,
+    guidance_ramp=True, max_chars=300, redact=True,
 )  # fmt: skip
 
 #: TorToise v2's, as its author published them; the sixty-four DDIM steps of the paper (Betker 2023, section 4); and
@@ -58,6 +58,7 @@ class TortoiseFamily(Family):
     def __init__(self, model: Model, compat: str = "repaired") -> None:
         super().__init__(model, compat)
         self.reference = compat == "reference"
+        self.unstopped_last = not self.reference
         self.config = config = cast(TortoiseConfig, model.config)
         self.text_stops = config.text_stops
         self.published_mels = config.mel_spec == "published"
@@ -112,9 +113,9 @@ class TortoiseFamily(Family):
     def _rules(self, options: SpeechOptions) -> SilenceTrimming | None:
         """Rules of this model's codes; a row is as long as a candidate may be."""
         rules = self.config.silence_trimming
-        return replace(rules, length=options.most_codes) if rules and options.most_codes else rules
+        return replace(rules, length=options.max_new_tokens) if rules and options.max_new_tokens else rules
 
-    def decoding(self, options: SpeechOptions) -> DecodingRules:
+    def decoding_rules(self, options: SpeechOptions) -> DecodingRules:
         return decoding_rules(self._rules(options), reference=self.reference)
 
     def row(self, options: SpeechOptions) -> Callable[[Tensor], Tensor] | None:
@@ -125,7 +126,7 @@ class TortoiseFamily(Family):
         if options.cvvp:
             require_clips(voice)
 
-    def judges(self, voice: Voice, options: SpeechOptions) -> list[tuple[float, Judge]]:
+    def scorers(self, voice: Voice, options: SpeechOptions) -> list[tuple[float, Scorer]]:
         """CVVP, which hears whether a candidate sounds like the clips, where the options give it a weight.
 
         Raises:
@@ -136,12 +137,9 @@ class TortoiseFamily(Family):
             return []
         weight = self.model.autoregressive.code_head.weight
         clips = clip_mels(voice, reference=self.reference).to(weight.device, weight.dtype)
-        return cvvp_judges(self.model.extra("cvvp"), clips, options.cvvp)
+        return cvvp_scorers(self.model.extra("cvvp"), clips, options.cvvp)
 
-    def finished_first(self) -> bool:
-        return not self.reference
-
-    def trimmed(self, codes: Tensor, options: SpeechOptions) -> Tensor:
+    def trim_codes(self, codes: Tensor, options: SpeechOptions) -> Tensor:
         rules = self._rules(options)
         return rules.trimmed(codes) if rules else codes
 
@@ -152,7 +150,7 @@ def decoding_rules(rules: SilenceTrimming | None, *, reference: bool = False) ->
     return replace(quirks, max_codes=rules.length, sampled_before=rules.sampled_before) if rules else quirks
 
 
-def cvvp_judges(cvvp: CVVP | None, clips: Sequence[Tensor] | Tensor, weight: float) -> list[tuple[float, Judge]]:
+def cvvp_scorers(cvvp: CVVP | None, clips: Sequence[Tensor] | Tensor, weight: float) -> list[tuple[float, Scorer]]:
     """What scores codes ``(b, m)`` by the mean of their likeness to clips, which are mels ``(bands, s)``.
 
     Raises:

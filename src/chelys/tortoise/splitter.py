@@ -50,7 +50,7 @@ def split_tortoise(text: str, *, desired: int = 200, longest: int = 300, referen
 
 def split_by_options(text: str, options: Any, *, reference: bool = False) -> list[Sentence]:
     """The same with ``SpeechOptions``: about two thirds of the longest piece are desired, as published."""
-    return split_tortoise(text, desired=options.longest * 2 // 3, longest=options.longest, reference=reference)
+    return split_tortoise(text, desired=options.max_chars * 2 // 3, longest=options.max_chars, reference=reference)
 
 
 def cut(text: str, *, desired: int, longest: int, reference: bool = False) -> list[str]:

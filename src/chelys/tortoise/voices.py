@@ -24,9 +24,9 @@ from torch import Tensor
 
 from chelys.audio.io import CLIP_SUFFIXES
 from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE
+from chelys.audio.resample import resample
 from chelys.errors import VoiceError
 from chelys.inference.voice import Voice
-from chelys.inference.voice_vectors import resampled
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
 from chelys.tortoise.mel import CODE_CLIP_SAMPLES, DIFFUSION_CLIP_SAMPLES, code_mel, diffusion_mel
@@ -142,7 +142,7 @@ def published_vectors(
     heard = torch.cat([autoregressive.condition(mel) for mel in code_mels.split(1)]).mean(0)
     pieces: list[Tensor] = []
     for clip in clips:
-        wave = resampled(clip.clip(-1, 1), rate, OUTPUT_RATE)
+        wave = _resampled(clip.clip(-1, 1), rate, OUTPUT_RATE)
         pieces += covering(wave[:DIFFUSION_CLIP_SAMPLES] if reference else wave, DIFFUSION_CLIP_SAMPLES)
     rendered = diffusion.voice([diffusion_mel(piece[None]).to(parameter) for piece in pieces])[0]
     return heard, rendered
@@ -157,13 +157,17 @@ def published_code_mels(clips: Sequence[np.ndarray], rate: int, *, reference: bo
     generator = random.Random(seed)  # Python's, as in the original
     pieces: list[Tensor] = []
     for clip in clips:
-        wave = resampled(clip.clip(-1, 1), rate, PUBLISHED_CODE_RATE)
+        wave = _resampled(clip.clip(-1, 1), rate, PUBLISHED_CODE_RATE)
         gap = len(wave) - CODE_CLIP_SAMPLES
         if reference and gap > 0:
             start = generator.randint(0, gap)
             wave = wave[start : start + CODE_CLIP_SAMPLES]
         pieces += covering(wave, CODE_CLIP_SAMPLES)
     return code_mel(torch.stack(pieces))
+
+
+def _resampled(clip: np.ndarray, rate: int, wanted: int) -> Tensor:
+    return resample(torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))[None], rate, wanted)[0]
 
 
 def covering(wave: Tensor, length: int) -> list[Tensor]:
@@ -195,7 +199,7 @@ def clip_mels(voice: Voice, *, reference: bool = False, seed: int = 0) -> Tensor
         raise VoiceError(
             f"voice {voice.name!r} carries no clips for CVVP to hear: make it anew from recordings, or set cvvp to 0"
         )
-    return published_code_mels(voice.waves, OUTPUT_RATE, reference=reference, seed=seed)
+    return published_code_mels(voice.waveforms, OUTPUT_RATE, reference=reference, seed=seed)
 
 
 def require_clips(voice: Voice) -> None:

@@ -117,7 +117,7 @@ class _Aligning(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.ctc_loss:
-            return args[0].sum((0, 2))  # (readings, b, ids) -> (b,)
+            return args[0].sum((0, 2))  # (frames, b, ids) -> (b,)
         return func(*args, **(kwargs or {}))
 
 

@@ -69,6 +69,8 @@ class ModelConfig:
         format: Version of this layout.
     """
 
+    RENAMED: ClassVar[dict[str, str | None]] = {"borrowed": "speaker_blend"}
+
     name: str
     mel_range: MelRange
     autoregressive: AutoregressiveConfig

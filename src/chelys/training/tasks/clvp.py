@@ -153,7 +153,7 @@ class CLVPStage(PairedStage):
         scores = self.clvp.similarity(self.ranks.gather(said), self.ranks.gather(spoken))
         by_text, by_take = self._beside(said, misspoken), self._beside(spoken, missaid)
         losses = {"contrast": self.config.contrast * contrast(scores, by_rows=by_text, by_columns=by_take)}
-        if self.clvp.config.readings:
+        if self.clvp.config.frames_per_token:
             codes = with_others(batch.codes, 1 - self.config.kept, self.clvp.config.speech_tokens, generator)
             losses["reading"] = self.config.reading * self._surprise(batch, codes)
         return losses
@@ -213,7 +213,7 @@ class CLVPStage(PairedStage):
             "speech_told": float((right > torch.stack(misspoken).amax(0)).float().mean()),
         }
         return (
-            figures | {"reading": float(self._surprise(batch, batch.codes))} if self.clvp.config.readings else figures
+            figures | {"reading": float(self._surprise(batch, batch.codes))} if self.clvp.config.frames_per_token else figures
         )
 
     def _test_clips(self) -> list[Clip]:

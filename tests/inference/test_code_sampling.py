@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from chelys.errors import UserError
+from chelys.inference.generation import filter_logits, mask_code, sample_codes
 from chelys.inference.options import NANO_PRESETS, SpeechOptions, options_for
-from chelys.inference.sampling import draw, filtered, forbid
 from chelys.tortoise.speaking import PUBLISHED_PRESETS
 
 PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0)
@@ -24,7 +24,7 @@ def logits_of(*chances: float) -> Tensor:
 
 def chances(logits: Tensor, said: Tensor | None = None, **knobs: float) -> list[float]:
     said = torch.zeros_like(logits) if said is None else said
-    return filtered(logits, said, replace(PLAIN, **knobs)).softmax(1)[0].tolist()
+    return filter_logits(logits, said, replace(PLAIN, **knobs)).softmax(1)[0].tolist()
 
 
 def test_without_filters_the_chances_stay_what_they_are() -> None:
@@ -95,9 +95,9 @@ def test_typical_sampling_keeps_codes_that_are_as_typical_as_the_last_one() -> N
 
 def test_typical_sampling_leaves_out_what_is_ruled_out() -> None:
     without = chances(logits_of(0.5, 0.3, 0.15, 0.05), typical_mass=0.7)
-    forbidden = forbid(logits_of(0.25, 0.15, 0.075, 0.5, 0.025), 3)
+    forbidden = mask_code(logits_of(0.25, 0.15, 0.075, 0.5, 0.025), 3)
     assert chances(forbidden, typical_mass=0.7) == pytest.approx([*without[:3], 0, without[3]])
-    assert chances(forbid(logits_of(0.9, 0.1), 0), typical_mass=0.999999) == [0, 1]
+    assert chances(mask_code(logits_of(0.9, 0.1), 0), typical_mass=0.999999) == [0, 1]
 
 
 def test_knobs_are_turned_in_the_published_order() -> None:
@@ -116,21 +116,21 @@ def test_knobs_are_turned_in_the_published_order() -> None:
 def test_repetition_makes_said_codes_less_likely_whatever_the_sign() -> None:
     logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
     said = torch.tensor([[1.0, 3.0, 0.0, 0.0]])
-    assert filtered(logits, said, replace(PLAIN, repetition_penalty=2.0)).tolist() == [[1.0, -4.0, 2.0, -2.0]]
-    assert filtered(logits, said, PLAIN).tolist() == logits.tolist()
+    assert filter_logits(logits, said, replace(PLAIN, repetition_penalty=2.0)).tolist() == [[1.0, -4.0, 2.0, -2.0]]
+    assert filter_logits(logits, said, PLAIN).tolist() == logits.tolist()
 
 
 def test_rows_are_filtered_each_for_itself() -> None:
     rows = torch.cat((logits_of(0.7, 0.2, 0.1), logits_of(0.1, 0.2, 0.7)))
-    both = filtered(rows, torch.zeros_like(rows), replace(PLAIN, top_k=1))
+    both = filter_logits(rows, torch.zeros_like(rows), replace(PLAIN, top_k=1))
     assert both.isfinite().tolist() == [[True, False, False], [False, False, True]]
 
 
 def test_a_forbidden_code_is_never_drawn() -> None:
-    logits = forbid(logits_of(0.9, 0.05, 0.05), 0)
+    logits = mask_code(logits_of(0.9, 0.05, 0.05), 0)
     assert logits[0, 0] == NEVER
     generator = torch.Generator().manual_seed(0)
-    drawn = {int(draw(logits, torch.zeros_like(logits), PLAIN, [generator])) for _ in range(200)}
+    drawn = {int(sample_codes(logits, torch.zeros_like(logits), PLAIN, [generator])) for _ in range(200)}
     assert drawn == {1, 2}
 
 
@@ -138,7 +138,7 @@ def test_draws_are_as_frequent_as_they_are_likely() -> None:
     wanted = torch.tensor([0.5, 0.25, 0.15, 0.07, 0.03])
     logits = wanted.log().expand(50, -1)
     generators = [torch.Generator().manual_seed(seed) for seed in range(50)]
-    drawn = torch.cat([draw(logits, torch.zeros_like(logits), PLAIN, generators) for _ in range(400)])
+    drawn = torch.cat([sample_codes(logits, torch.zeros_like(logits), PLAIN, generators) for _ in range(400)])
     seen = torch.bincount(drawn, minlength=5) / len(drawn)
     # the share of a code in n draws has a standard deviation of sqrt(p (1 - p) / n); five of them are one in a million
     tolerance = 5 * (wanted * (1 - wanted) / len(drawn)).sqrt()
@@ -147,8 +147,10 @@ def test_draws_are_as_frequent_as_they_are_likely() -> None:
 
 def test_a_take_draws_the_same_in_any_company() -> None:
     logits = torch.randn(4, 30, generator=torch.Generator().manual_seed(3))
-    together = draw(logits, torch.zeros(4, 30), PLAIN, [torch.Generator().manual_seed(i) for i in range(4)])
-    alone = [draw(logits[i : i + 1], torch.zeros(1, 30), PLAIN, [torch.Generator().manual_seed(i)]) for i in range(4)]
+    together = sample_codes(logits, torch.zeros(4, 30), PLAIN, [torch.Generator().manual_seed(i) for i in range(4)])
+    alone = [
+        sample_codes(logits[i : i + 1], torch.zeros(1, 30), PLAIN, [torch.Generator().manual_seed(i)]) for i in range(4)
+    ]
     assert together.tolist() == torch.cat(alone).tolist()
     assert len(set(together.tolist())) > 1
 
@@ -156,16 +158,22 @@ def test_a_take_draws_the_same_in_any_company() -> None:
 def test_temperature_0_takes_the_likeliest_and_draws_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    assert draw(logits_of(0.3, 0.4, 0.3), torch.zeros(1, 3), replace(PLAIN, temperature=0.0), [generator]).item() == 1
+    assert (
+        sample_codes(logits_of(0.3, 0.4, 0.3), torch.zeros(1, 3), replace(PLAIN, temperature=0.0), [generator]).item()
+        == 1
+    )
     assert torch.equal(generator.get_state(), before)
 
 
 def test_temperature_0_minds_the_repetitions_and_what_is_typical() -> None:
     said, logits = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[4.0, 3.0, -1.0]])
     greedy = replace(PLAIN, temperature=0.0)
-    assert draw(logits, said, greedy, []).tolist() == [0]
-    assert draw(logits, said, replace(greedy, repetition_penalty=2.0), []).tolist() == [1]
-    assert draw(logits_of(0.5, 0.3, 0.15, 0.05), torch.zeros(1, 4), replace(greedy, typical_mass=0.2), []).item() == 1
+    assert sample_codes(logits, said, greedy, []).tolist() == [0]
+    assert sample_codes(logits, said, replace(greedy, repetition_penalty=2.0), []).tolist() == [1]
+    assert (
+        sample_codes(logits_of(0.5, 0.3, 0.15, 0.05), torch.zeros(1, 4), replace(greedy, typical_mass=0.2), []).item()
+        == 1
+    )
 
 
 # ---------------------------------------------------------------- knobs
@@ -186,7 +194,7 @@ def test_temperature_0_minds_the_repetitions_and_what_is_typical() -> None:
         ("top_k", -1),
         ("repetition_penalty", 0.5),
         ("diffusion_temperature", 2.5),
-        ("longest", 19),
+        ("max_chars", 19),
     ],
 )
 def test_a_knob_out_of_range_is_named_with_its_range(knob: str, value: float) -> None:

@@ -16,10 +16,14 @@ from torch import Tensor
 from chelys.errors import VoiceError
 from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
-from chelys.inference.voice_drawing import draw_voice, drawn_seed
+from chelys.inference.voice_library import VoiceLibrary, seed_of
 from chelys.tortoise.speaking import TortoiseFamily
 from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.weights.folder import make_config, save_model
+
+
+def draw_voice(family: Any, seed: int) -> Voice:
+    return VoiceLibrary(family).random(seed)
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +139,12 @@ def test_seeds_out_of_range(tts: Synthesizer, seed: int) -> None:
 
 
 def test_names_of_random_voices() -> None:
-    assert [drawn_seed(name) for name in ("random:0", "random:007", "random:4294967295")] == [0, 7, 2**32 - 1]
-    assert drawn_seed("random:7+heart") is None and drawn_seed("random:7:0.5+heart:0.5") is None  # mixes
-    assert [drawn_seed(name) for name in ("heart", "randomly", "Random:1", "my random", "", "random1")] == [None] * 6
-    fresh = {drawn_seed("random") for _ in range(3)}
+    assert [seed_of(name) for name in ("random:0", "random:007", "random:4294967295")] == [0, 7, 2**32 - 1]
+    assert seed_of("random:7+heart") is None and seed_of("random:7:0.5+heart:0.5") is None  # mixes
+    assert [seed_of(name) for name in ("heart", "randomly", "Random:1", "my random", "", "random1")] == [None] * 6
+    fresh = {seed_of("random") for _ in range(3)}
     assert len(fresh) == 3 and all(seed is not None and 0 <= seed < 2**32 for seed in fresh)
     for seed in ("", "x", "-1", "1.5", "4294967296", " 7", "٣", "1\n"):
         with pytest.raises(VoiceError) as raised:
-            drawn_seed(f"random:{seed}")
+            seed_of(f"random:{seed}")
         assert "write random:SEED" in str(raised.value) and "\n" not in str(raised.value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,7 @@ from chelys.audio.mel import PUBLISHED_MEL_RANGE
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.audio.resample import sinc_resample
 from chelys.errors import VoiceError
-from chelys.inference.voice import Voice, make_voice
-from chelys.inference.voice_vectors import at_rate, leveled, pieces_of, shared_vectors
+from chelys.inference.voice import Voice, at_rate, conditioning_latents, normalize_loudness, trained_mels
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.tortoise.mel import code_mel, diffusion_mel
@@ -49,11 +50,19 @@ def make(networks: tuple[Autoregressive, Diffusion]) -> Any:
 
     def make(*clips: np.ndarray, rate: int = RATE, **settings: Any) -> Voice:
         hearing = {key: settings.pop(key) for key in ("reference", "seed") if key in settings}
-        with torch.inference_mode():
-            latents = published_vectors(clips, rate, *networks, **hearing)
-        return make_voice(clips, rate, latents, **{"model": "m", "about": {"name": "me"}} | settings)
+
+        def latents(clips: Sequence[np.ndarray], rate: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+            return published_vectors(clips, rate, *networks, **{"seed": seed} | hearing)
+
+        return Voice.from_waveforms(clips, rate, encoder(latents), **{"about": {"name": "me"}} | settings)
 
     return make
+
+
+def encoder(latents: Callable[..., tuple[Tensor, Tensor]]) -> Any:
+    """What a voice is made with, of a model with the fingerprint ``m``."""
+    model = SimpleNamespace(config=SimpleNamespace(fingerprint="m"))
+    return SimpleNamespace(model=model, clip_rate=OUTPUT_RATE, conditioning_latents=latents)
 
 
 def speech(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
@@ -151,8 +160,8 @@ def test_pieces_of_a_wave_cover_it_with_as_few_as_can_be(samples: int) -> None:
 
 def test_loudness_matters_as_it_did_in_the_original(make: Any) -> None:
     assert far(make(speech(2.0)).autoregressive, make(0.1 * speech(2.0)).autoregressive) > 1e-2
-    assert leveled(0.1 * speech(1.0)).std() > 3 * (0.1 * speech(1.0)).std()  # nano's are
-    assert len(pieces_of(torch.zeros(1, 100, 600))) == 2
+    assert normalize_loudness(0.1 * speech(1.0)).std() > 3 * (0.1 * speech(1.0)).std()  # nano's are
+    assert len(trained_mels(torch.zeros(1, 100, 600))) == 2
 
 
 # ---------------------------------------------------------------- clips that a voice carries
@@ -164,14 +173,14 @@ def test_a_voice_carries_its_clips_at_24_khz_and_16_bits(make: Any) -> None:
     assert [len(kept) for kept in voice.clips] == [3 * OUTPUT_RATE, 9 * OUTPUT_RATE]
     assert all(kept.dtype == np.int16 for kept in voice.clips) and voice.info["seconds"] == 13.0
     expected = sinc_resample(torch.from_numpy(clip)[None], RATE, OUTPUT_RATE)[0].numpy()
-    np.testing.assert_allclose(voice.waves[0], expected.clip(-1, 1), atol=2 / 32767)
+    np.testing.assert_allclose(voice.waveforms[0], expected.clip(-1, 1), atol=2 / 32767)
     assert make(clip, kept_seconds=0).clips == ()
 
 
 def test_what_16_bits_and_two_filters_cost_is_small(make: Any) -> None:
     """A voice that is made again of the clips that it carries, as when it moves to another model."""
     voice = make(speech(5.0), speech(2.5, 1))
-    again = make(*voice.waves, rate=OUTPUT_RATE)
+    again = make(*voice.waveforms, rate=OUTPUT_RATE)
     other = make(speech(5.0, 8), speech(2.5, 9))
     for name in ("autoregressive", "diffusion"):
         cost, difference = (far(getattr(voice, name), getattr(v, name)) for v in (again, other))
@@ -193,16 +202,15 @@ def test_clip_mels_are_what_the_decoder_heard(make: Any) -> None:
 def test_the_shared_front_end_takes_clips_of_another_rate(networks: tuple[Autoregressive, Diffusion]) -> None:
     with torch.random.fork_rng(devices=[]):
         decoder = Autoregressive(AutoregressiveConfig(dim=16, heads=2, layers=1)).eval()
-    settings: dict[str, Any] = {"model": "m", "about": {}}
 
-    @torch.inference_mode()
-    def hear(wave: np.ndarray) -> tuple[Tensor, Tensor]:
-        return shared_vectors([wave], decoder, networks[1], PUBLISHED_MEL_RANGE)
+    def latents(clips: Sequence[np.ndarray], rate: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+        waveforms = [at_rate(clip, rate, OUTPUT_RATE) for clip in clips]
+        return conditioning_latents(waveforms, decoder, networks[1], PUBLISHED_MEL_RANGE)
 
     clip = speech(2.0)
     wave = sinc_resample(torch.from_numpy(clip)[None], RATE, OUTPUT_RATE)[0].numpy()
     voices = [
-        make_voice([audio], rate, hear(at_rate(audio, rate, OUTPUT_RATE)), **settings)
+        Voice.from_waveforms([audio], rate, encoder(latents), about={})
         for audio, rate in ((clip, RATE), (wave, OUTPUT_RATE))
     ]
     assert torch.equal(voices[0].autoregressive, voices[1].autoregressive)

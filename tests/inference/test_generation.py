@@ -10,9 +10,17 @@ import torch
 import toy
 
 from chelys.errors import TextError
-from chelys.inference.decode import DecodingRules, Prompt, Take, code_limit, decode, decode_naively, decode_stream
+from chelys.inference.generation import (
+    CodeCandidate,
+    DecodingRules,
+    Prompt,
+    default_max_new_tokens,
+    generate,
+    generate_stream,
+    generate_uncached,
+)
 from chelys.inference.options import SpeechOptions
-from chelys.inference.synthesizer import Synthesizer, take_generator
+from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.models.autoregressive import Autoregressive
 from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.speaking import decoding_rules
@@ -38,10 +46,10 @@ def prompt(tts: Synthesizer, text: str, limit: int = LIMIT, voice: str = "low") 
 
 
 def generators(count: int, seed: int = 0) -> list[torch.Generator]:
-    return [take_generator(seed, 0, take) for take in range(count)]
+    return [candidate_generator(seed, 0, take) for take in range(count)]
 
 
-def same(one: Take, other: Take) -> bool:
+def same(one: CodeCandidate, other: CodeCandidate) -> bool:
     return torch.equal(one.codes, other.codes) and one.stopped == other.stopped
 
 
@@ -52,26 +60,26 @@ def test_greedy_decoding_with_the_cache_agrees_with_the_naive_loop(
     text = TEXTS[length]
     assert len(text) == length
     given = prompt(tts, text)
-    fast = decode(decoder, [given], GREEDY, generators(1))[0]
-    slow = decode_naively(decoder, given, GREEDY, take_generator(0, 0, 0))
+    fast = generate(decoder, [given], GREEDY, generators(1))[0]
+    slow = generate_uncached(decoder, given, GREEDY, candidate_generator(0, 0, 0))
     assert same(fast, slow), (fast, slow)
     assert len(fast.codes) > 1
 
 
 def test_sampling_with_the_cache_agrees_with_the_naive_loop(tts: Synthesizer, decoder: Autoregressive) -> None:
     given, options = prompt(tts, SENTENCE, 60), SpeechOptions(temperature=0.8, repetition_penalty=1.5)
-    fast = decode(decoder, [given] * 4, options, generators(4))
-    slow = [decode_naively(decoder, given, options, generator) for generator in generators(4)]
+    fast = generate(decoder, [given] * 4, options, generators(4))
+    slow = [generate_uncached(decoder, given, options, generator) for generator in generators(4)]
     assert all(map(same, fast, slow))
     assert len({len(take.codes) for take in fast}) > 1  # rows left the batch at different times
 
 
 def test_a_batch_of_different_texts_gives_what_each_gives_alone(tts: Synthesizer, decoder: Autoregressive) -> None:
     prompts = [prompt(tts, text, LIMIT - i, "low" if i % 2 else "high") for i, text in enumerate(RAGGED)]
-    together = decode(decoder, prompts, GREEDY, generators(len(prompts)))
+    together = generate(decoder, prompts, GREEDY, generators(len(prompts)))
     for given, take in zip(prompts, together, strict=True):
-        assert same(take, decode(decoder, [given], GREEDY, generators(1))[0])
-        assert same(take, decode_naively(decoder, given, GREEDY, take_generator(0, 0, 0)))
+        assert same(take, generate(decoder, [given], GREEDY, generators(1))[0])
+        assert same(take, generate_uncached(decoder, given, GREEDY, candidate_generator(0, 0, 0)))
     assert {take.stopped for take in together} == {True, False}
     assert len({tuple(take.codes.tolist()) for take in together}) > len(RAGGED) // 2  # the text and the voice matter
 
@@ -88,9 +96,9 @@ def learned(tts: Synthesizer) -> Autoregressive:
 
 def test_b1_the_cached_loop_counts_positions_as_training_does(tts: Synthesizer, learned: Autoregressive) -> None:
     prompts = [prompt(tts, text) for text in ("A", SENTENCE, "hello")]
-    together = decode(learned, prompts, GREEDY, generators(3))
+    together = generate(learned, prompts, GREEDY, generators(3))
     assert all(
-        same(take, decode_naively(learned, given, GREEDY, take_generator(0, 0, 0)))
+        same(take, generate_uncached(learned, given, GREEDY, candidate_generator(0, 0, 0)))
         for given, take in zip(prompts, together, strict=True)
     )
 
@@ -100,7 +108,7 @@ def test_b1_the_cached_loop_of_the_original_did_not(tts: Synthesizer, learned: A
     with torch.no_grad():
         learned.code_head.bias[learned.config.start_code] = -100.0  # the original might say it
     one, other = (
-        decode(learned, [given], GREEDY, generators(1), rules=r)[0].codes for r in (DecodingRules(), ORIGINAL)
+        generate(learned, [given], GREEDY, generators(1), rules=r)[0].codes for r in (DecodingRules(), ORIGINAL)
     )
     assert one[0] == other[0]  # it is drawn before any code is read
     assert not torch.equal(one, other)
@@ -109,18 +117,18 @@ def test_b1_the_cached_loop_of_the_original_did_not(tts: Synthesizer, learned: A
     with torch.no_grad():
         table = moved.code_position.weight
         table[1:-1] = table[2:].clone()
-    assert torch.equal(decode(moved, [given], GREEDY, generators(1))[0].codes, other)
+    assert torch.equal(generate(moved, [given], GREEDY, generators(1))[0].codes, other)
 
 
 def test_a_voice_that_differs_gives_other_codes(tts: Synthesizer, decoder: Autoregressive) -> None:
-    takes = [decode(decoder, [prompt(tts, SENTENCE, voice=v)], GREEDY, generators(1))[0] for v in ("low", "high")]
+    takes = [generate(decoder, [prompt(tts, SENTENCE, voice=v)], GREEDY, generators(1))[0] for v in ("low", "high")]
     assert not torch.equal(takes[0].codes, takes[1].codes)
 
 
 def test_the_seed_alone_decides_the_codes(tts: Synthesizer, decoder: Autoregressive) -> None:
     given = [prompt(tts, SENTENCE, 60)] * 3
-    first, again = (decode(decoder, given, SAMPLED, generators(3)) for _ in range(2))
-    other = decode(decoder, given, SAMPLED, generators(3, seed=1))
+    first, again = (generate(decoder, given, SAMPLED, generators(3)) for _ in range(2))
+    other = generate(decoder, given, SAMPLED, generators(3, seed=1))
     assert all(map(same, first, again))
     assert not any(map(same, first, other))
     assert len({tuple(take.codes.tolist()) for take in first}) == 3
@@ -128,9 +136,9 @@ def test_the_seed_alone_decides_the_codes(tts: Synthesizer, decoder: Autoregress
 
 def test_a_take_is_the_same_however_many_are_sampled(tts: Synthesizer, decoder: Autoregressive) -> None:
     given = prompt(tts, SENTENCE, 60)
-    many = decode(decoder, [given] * 7, SAMPLED, generators(7))
+    many = generate(decoder, [given] * 7, SAMPLED, generators(7))
     for count in (1, 2, 4):
-        assert all(map(same, many, decode(decoder, [given] * count, SAMPLED, generators(count))))
+        assert all(map(same, many, generate(decoder, [given] * count, SAMPLED, generators(count))))
 
 
 @pytest.mark.parametrize(("count", "batch"), [(96, 64), (5, 64), (7, 3), (3, 1)])
@@ -139,19 +147,19 @@ def test_b3_every_take_is_sampled_whatever_the_batch(
 ) -> None:
     prompts = [prompt(tts, SENTENCE, 12)] * count
     told: list[tuple[int, int]] = []
-    takes = decode(
-        decoder, prompts, replace(SAMPLED, batch=batch), generators(count), progress=lambda *done: told.append(done)
+    takes = generate(
+        decoder, prompts, replace(SAMPLED, batch=batch), generators(count), progress=lambda _, *done: told.append(done)
     )
     assert len(takes) == count
     assert len({tuple(take.codes.tolist()) for take in takes}) > count // 2
-    assert all(map(same, takes, decode(decoder, prompts, replace(SAMPLED, batch=1024), generators(count))))
+    assert all(map(same, takes, generate(decoder, prompts, replace(SAMPLED, batch=1024), generators(count))))
     assert told == sorted(set(told))
     assert {most for _, most in told} == {-(-count // batch) * 12}
 
 
 def test_different_texts_in_batches_stay_in_order(tts: Synthesizer, decoder: Autoregressive) -> None:
     prompts = [prompt(tts, text, LIMIT - i) for i, text in enumerate(RAGGED)]
-    whole, parts = (decode(decoder, prompts, replace(GREEDY, batch=b), generators(len(RAGGED))) for b in (16, 4))
+    whole, parts = (generate(decoder, prompts, replace(GREEDY, batch=b), generators(len(RAGGED))) for b in (16, 4))
     assert all(map(same, whole, parts))
 
 
@@ -166,8 +174,8 @@ def test_equal_prompts_are_read_once(
         return read_prompt(conditioning, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(decoder, "read_prompt", counted)
-    decode(decoder, [prompt(tts, "A")] * 5, SAMPLED, generators(5))
-    decode(decoder, [prompt(tts, "A"), prompt(tts, "b")], SAMPLED, generators(2))
+    generate(decoder, [prompt(tts, "A")] * 5, SAMPLED, generators(5))
+    generate(decoder, [prompt(tts, "A"), prompt(tts, "b")], SAMPLED, generators(2))
     assert rows == [1, 2]
 
 
@@ -175,7 +183,7 @@ def test_limits_are_kept_and_told(tts: Synthesizer, decoder: Autoregressive) -> 
     prompts = [prompt(tts, SENTENCE, limit) for limit in (1, 5, 2)]
     seen: list[tuple[int, int]] = []
     endless = with_stop(decoder, -100.0)
-    takes = decode(endless, prompts, GREEDY, generators(3), progress=lambda done, of: seen.append((done, of)))
+    takes = generate(endless, prompts, GREEDY, generators(3), progress=lambda _, done, of: seen.append((done, of)))
     assert [(len(take.codes), take.stopped) for take in takes] == [(1, False), (5, False), (2, False)]
     assert seen == [(n, 5) for n in range(1, 6)]
 
@@ -185,45 +193,45 @@ def test_b4_the_start_code_is_never_sampled_and_no_take_is_empty(tts: Synthesize
     with torch.no_grad():
         hasty.code_head.bias[decoder.config.start_code] = 200.0
     for options in (GREEDY, SAMPLED):
-        take = decode(hasty, [prompt(tts, "A")], options, generators(1))[0]
+        take = generate(hasty, [prompt(tts, "A")], options, generators(1))[0]
         assert take.stopped and len(take.codes) == 1 and take.codes[0] < decoder.config.codes
-        assert same(take, decode_naively(hasty, prompt(tts, "A"), options, take_generator(0, 0, 0)))
+        assert same(take, generate_uncached(hasty, prompt(tts, "A"), options, candidate_generator(0, 0, 0)))
 
 
 def test_b4_the_original_let_both_happen(tts: Synthesizer, decoder: Autoregressive) -> None:
     hasty = with_stop(decoder, 100.0)
-    take = decode(hasty, [prompt(tts, "A")], GREEDY, generators(1), rules=ORIGINAL)[0]
+    take = generate(hasty, [prompt(tts, "A")], GREEDY, generators(1), rules=ORIGINAL)[0]
     assert take.stopped and take.codes.tolist() == []
     with torch.no_grad():
         hasty.code_head.bias[decoder.config.start_code] = 200.0
-    take = decode(hasty, [prompt(tts, "A", 3)], GREEDY, generators(1), rules=ORIGINAL)[0]
+    take = generate(hasty, [prompt(tts, "A", 3)], GREEDY, generators(1), rules=ORIGINAL)[0]
     assert not take.stopped and take.codes.tolist() == [decoder.config.start_code] * 3
 
 
 def test_what_counts_as_said_from_the_start_is_penalised(tts: Synthesizer, decoder: Autoregressive) -> None:
     given, penalised = prompt(tts, SENTENCE), replace(GREEDY, repetition_penalty=1.5)
-    first = int(decode(decoder, [given], penalised, generators(1))[0].codes[0])
+    first = int(generate(decoder, [given], penalised, generators(1))[0].codes[0])
     rules = DecodingRules(sampled_before=(first, decoder.config.start_code))
-    takes = [decode(decoder, [given], penalised, generators(1), rules=rules)[0] for _ in range(2)]
+    takes = [generate(decoder, [given], penalised, generators(1), rules=rules)[0] for _ in range(2)]
     assert takes[0].codes[0] != first
     assert same(*takes)
-    assert same(takes[0], decode_naively(decoder, given, penalised, generators(1)[0], rules=rules))
+    assert same(takes[0], generate_uncached(decoder, given, penalised, generators(1)[0], rules=rules))
     # without a penalty it is of no account
-    plain = [decode(decoder, [given], GREEDY, generators(1), rules=r)[0] for r in (rules, DecodingRules())]
+    plain = [generate(decoder, [given], GREEDY, generators(1), rules=r)[0] for r in (rules, DecodingRules())]
     assert same(*plain)
 
 
 @pytest.mark.parametrize(
-    ("limit", "most_codes", "length", "most"), [(9, 0, 500, 9), (9, 5, 500, 5), (5, 9, 500, 5), (9, 9, 4, 4)]
+    ("limit", "max_new_tokens", "length", "most"), [(9, 0, 500, 9), (9, 5, 500, 5), (5, 9, 500, 5), (9, 9, 4, 4)]
 )
 def test_the_lowest_limit_holds(
-    tts: Synthesizer, decoder: Autoregressive, limit: int, most_codes: int, length: int, most: int
+    tts: Synthesizer, decoder: Autoregressive, limit: int, max_new_tokens: int, length: int, most: int
 ) -> None:
-    endless, options = with_stop(decoder, -100.0), replace(GREEDY, most_codes=most_codes)
+    endless, options = with_stop(decoder, -100.0), replace(GREEDY, max_new_tokens=max_new_tokens)
     given, rules = prompt(tts, SENTENCE, limit), DecodingRules(max_codes=length)
-    take = decode(endless, [given], options, generators(1), rules=rules)[0]
+    take = generate(endless, [given], options, generators(1), rules=rules)[0]
     assert len(take.codes) == most and not take.stopped
-    assert same(take, decode_naively(endless, given, options, generators(1)[0], rules=rules))
+    assert same(take, generate_uncached(endless, given, options, generators(1)[0], rules=rules))
 
 
 @pytest.mark.parametrize("rules", [DecodingRules(), ORIGINAL])
@@ -232,20 +240,20 @@ def test_codes_end_with_the_table_of_their_positions(
 ) -> None:
     endless = with_stop(learned, -100.0)
     given = prompt(tts, SENTENCE, 1000)
-    take = decode(endless, [given], GREEDY, generators(1), rules=rules)[0]
+    take = generate(endless, [given], GREEDY, generators(1), rules=rules)[0]
     assert (len(take.codes), take.stopped) == (39, False)
-    assert endless.latents(given.conditioning[None], given.text[None], take.codes[None]).shape[1] == 39
+    assert endless.latents(given.conditioning[None], given.text_ids[None], take.codes[None]).shape[1] == 39
 
 
 def test_a_text_longer_than_the_table_is_refused_in_one_line(tts: Synthesizer, learned: Autoregressive) -> None:
     for length in (58, 59):
         given = Prompt(prompt(tts, "A").conditioning, torch.full((length,), 5), 2)
         if length == 58:  # with start and stop it fills the table
-            assert len(decode(learned, [given], GREEDY, generators(1))[0].codes)
+            assert len(generate(learned, [given], GREEDY, generators(1))[0].codes)
             continue
         for run in (
-            lambda given=given: decode(learned, [given], GREEDY, generators(1)),
-            lambda given=given: next(decode_stream(learned, given, GREEDY, generators(1)[0])),
+            lambda given=given: generate(learned, [given], GREEDY, generators(1)),
+            lambda given=given: next(generate_stream(learned, given, GREEDY, generators(1)[0])),
         ):
             with pytest.raises(TextError, match="^a sentence has 59 tokens, this model reads 58 at most: cut it"):
                 run()
@@ -258,10 +266,10 @@ def test_a_stream_is_a_take_with_its_latents(
 ) -> None:
     network = decoder if positions == "rotary" else learned
     given = prompt(tts, SENTENCE, 30)
-    take = decode(network, [given], options, generators(1))[0]
-    streamed = list(decode_stream(network, given, options, generators(1)[0]))
+    take = generate(network, [given], options, generators(1))[0]
+    streamed = list(generate_stream(network, given, options, generators(1)[0]))
     assert [code for code, _ in streamed] == take.codes.tolist()
-    wanted = network.latents(given.conditioning[None], given.text[None], take.codes[None])[0]
+    wanted = network.latents(given.conditioning[None], given.text_ids[None], take.codes[None])[0]
     torch.testing.assert_close(torch.stack([latent for _, latent in streamed]), wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -272,7 +280,7 @@ def test_a_stream_samples_no_further_than_it_is_asked(
     endless = with_stop(decoder, -100.0)
     read_code = endless.read_code
     monkeypatch.setattr(endless, "read_code", lambda *given: (read.append(given[1]), read_code(*given))[1])
-    stream = decode_stream(endless, prompt(tts, SENTENCE), GREEDY, generators(1)[0])
+    stream = generate_stream(endless, prompt(tts, SENTENCE), GREEDY, generators(1)[0])
     for _ in range(3):
         next(stream)
     stream.close()
@@ -284,17 +292,17 @@ def test_b10_latents_of_the_calm_end_need_no_more_than_the_codes_before(
 ) -> None:
     rules = SilenceTrimming(silence=9, max_silence=3, tail=(4, 5), length=60, sampled_before=())
     given = prompt(tts, SENTENCE, 30)
-    codes = decode(decoder, [given], GREEDY, generators(1), rules=decoding_rules(rules))[0].codes
+    codes = generate(decoder, [given], GREEDY, generators(1), rules=decoding_rules(rules))[0].codes
     row, kept = rules.padded(codes), rules.trimmed(codes)
     assert len(kept) < len(row)
-    whole, cut = (decoder.latents(given.conditioning[None], given.text[None], c[None]) for c in (row, kept))
+    whole, cut = (decoder.latents(given.conditioning[None], given.text_ids[None], c[None]) for c in (row, kept))
     torch.testing.assert_close(whole[:, : len(kept)], cut, rtol=1e-5, atol=1e-5)
 
 
 def test_only_runaways_meet_the_limit() -> None:
     # a second of slow speech, eight phonemes and a space, is 23.4 codes
-    assert code_limit(9) >= 2 * 23.4
-    assert code_limit(1) >= 24
+    assert default_max_new_tokens(9) >= 2 * 23.4
+    assert default_max_new_tokens(1) >= 24
 
 
 def with_stop(decoder: Autoregressive, logit: float) -> Autoregressive:
