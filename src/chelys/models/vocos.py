@@ -224,7 +224,7 @@ class Vocos(nn.Module):
         return self.final_norm(x.transpose(1, 2))
 
     def speak(self, x: Tensor, noise: Tensor | None = None, pitch: Tensor | None = None) -> Tensor:
-        """Features ``(b, s, d)`` to a waveform ``(b, 256 s)``, at a pitch ``(b, s)`` in Hz or else at the one they tell."""
+        """Features ``(b, s, d)`` to a waveform ``(b, 256 s)``, at a pitch ``(b, s)`` in Hz or the one they hold."""
         if self.source is None:
             return self.head(x)
         if noise is None:
