@@ -111,7 +111,7 @@ def test_its_presets_are_the_published(tiny: Synthesizer) -> None:
 
 def test_a_text_that_the_position_table_cannot_hold(speak: Callable[..., Speech]) -> None:
     with pytest.raises(TextError, match="tokens, this model reads 78 at most"):
-        speak("x" * 90, knobs={"longest": 300})
+        speak("x" * 90, knobs={"max_chars": 300})
 
 
 def test_other_scripts_are_transliterated(speak: Callable[..., Speech]) -> None:
