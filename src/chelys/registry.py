@@ -20,6 +20,8 @@ MORE_PRESETS = ("paper", "streaming")
 SPLITTERS = {"tortoise": "chelys.tortoise.splitter.split_by_options"}
 #: Suffix of a voice file to what reads such a voice, or a folder with one: a function of the path and a ModelConfig.
 VOICE_FORMATS = {".pth": "chelys.tortoise.voices.voice_at"}
+#: The same for a path that must be such a voice.
+READ_TORTOISE_VOICE = "chelys.tortoise.voices.read_voice"
 #: What speaks [bracketed] prompts and cuts them out again.
 REDACTION = "chelys.tortoise.redact.Redaction"
 

@@ -18,7 +18,7 @@ from chelys.errors import VoiceError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
-from chelys.tortoise.voices import latents_file
+from chelys.tortoise.voices import latents_file, read_voice
 
 HEARD, RENDERED = torch.linspace(-1, 1, 32)[None], torch.linspace(-2, 2, 64)[None]
 
@@ -38,7 +38,7 @@ def test_a_pair_of_vectors_is_a_voice(tts: Synthesizer, tmp_path: Path) -> None:
     folder.mkdir()
     torch.save((HEARD, RENDERED), folder / "latents.pth")
     for path, name in ((folder / "latents.pth", "latents"), (folder, "pat")):
-        voice = Voice.from_tortoise(path, tts.model.config)
+        voice = read_voice(path, tts.model.config)
         assert torch.equal(voice.autoregressive, HEARD[0]) and torch.equal(voice.diffusion, RENDERED[0])
         assert voice.info["name"] == name and voice.info["sources"] == ["latents.pth"] and voice.clips == ()
         assert tts.resolve_voice(voice) is voice
@@ -49,7 +49,7 @@ def test_a_pair_of_vectors_is_a_voice(tts: Synthesizer, tmp_path: Path) -> None:
 
 def test_half_precision_is_taken_for_what_it_is(tts: Synthesizer, tmp_path: Path) -> None:
     torch.save((HEARD.half(), RENDERED.half()), tmp_path / "half.pth")
-    voice = Voice.from_tortoise(tmp_path / "half.pth", tts.model.config)
+    voice = read_voice(tmp_path / "half.pth", tts.model.config)
     assert voice.autoregressive.dtype == torch.float32
     torch.testing.assert_close(voice.diffusion, RENDERED[0], rtol=1e-3, atol=1e-3)
 
@@ -72,7 +72,7 @@ def test_b8_a_list_of_waveforms_is_not_taken_for_vectors(tts: Synthesizer, tmp_p
     """The original caches its clips in this form, and takes the file for vectors once the clips are gone."""
     torch.save([torch.zeros(1, 44_100), torch.zeros(1, 44_100)], tmp_path / "pat.pth")
     with pytest.raises(VoiceError, match="pat.pth holds waveforms, not the vectors of a voice: give the clips"):
-        Voice.from_tortoise(tmp_path, tts.model.config)
+        read_voice(tmp_path, tts.model.config)
 
 
 def test_b8_nothing_is_written_into_a_voice_folder(tts: Synthesizer, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_pickle_that_would_run_is_refused_and_runs_nothing(tts: Synthesizer, t
     for name in ("zipped", "plain"):
         with warnings.catch_warnings(), pytest.raises(VoiceError) as raised:
             warnings.simplefilter("error")
-            Voice.from_tortoise(tmp_path / f"{name}.pth", tts.model.config)
+            read_voice(tmp_path / f"{name}.pth", tts.model.config)
         assert "which is not opened" in str(raised.value) and "\n" not in str(raised.value)
     assert not (tmp_path / "run").exists()
     torch.load(tmp_path / "zipped.pth", weights_only=False)
@@ -129,11 +129,11 @@ def test_other_files_are_answered_in_one_line(tts: Synthesizer, tmp_path: Path, 
     else:
         torch.save(held, path)
     with pytest.raises(VoiceError) as raised:
-        Voice.from_tortoise(path, tts.model.config)
+        read_voice(path, tts.model.config)
     assert said in str(raised.value) and str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_a_file_that_is_not_there(tts: Synthesizer, tmp_path: Path) -> None:
     for path in (tmp_path / "gone.pth", tmp_path):
         with pytest.raises(VoiceError, match="no voice file at"):
-            Voice.from_tortoise(path, tts.model.config)
+            read_voice(path, tts.model.config)

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from chelys import registry
 from chelys.audio.io import check_clip, clip_paths
 from chelys.audio.mel import MelRange, log_mel
 from chelys.audio.rates import MEL_24K, OUTPUT_RATE
@@ -281,6 +282,13 @@ class Voice:
         """Old name of ``interpolate``."""
         warn_renamed("Voice.mix", "Voice.interpolate")
         return cls.interpolate(voices, weights)
+
+    @classmethod
+    def from_tortoise(cls, path: str | Path, config: Any) -> Voice:
+        """Old name of ``chelys.tortoise.voices.read_voice``."""
+        warn_renamed("Voice.from_tortoise", "chelys.tortoise.voices.read_voice")
+        made: Voice = registry.find(registry.READ_TORTOISE_VOICE)(Path(path), config)
+        return made
 
 
 #: Old attributes, and old names in voice files, which older versions wrote.
