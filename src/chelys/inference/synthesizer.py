@@ -331,7 +331,7 @@ class Synthesizer:
 
     def text_ids(self, ids: list[int]) -> Tensor:
         """Ids of a text ``(t,)``, with the stops that this family of models wants after them."""
-        stops = [self.model.config.autoregressive.stop_text] * self.model.config.text_stops
+        stops = [self.model.config.autoregressive.stop_text] * self.family.text_stops
         return torch.tensor(ids + stops, device=self._device)
 
     def _prompt(self, text_ids: Tensor, voice: Voice, options: SpeechOptions) -> Prompt:

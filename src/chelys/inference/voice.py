@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import soxr
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from chelys import registry
-from chelys.audio.io import check_clip, clip_paths
+from chelys.audio.io import check_clip, clip_paths, resample
 from chelys.audio.mel import MelRange, log_mel
 from chelys.audio.rates import MEL_24K, OUTPUT_RATE
 from chelys.deprecation import warn_renamed
@@ -313,7 +312,7 @@ def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
     if not 1_000 <= sample_rate <= 1_000_000:
         raise AudioError(f"sample_rate is {sample_rate} Hz: 1000 to 1000000 Hz can be used")
     if sample_rate != rate:
-        waveform = soxr.resample(waveform, sample_rate, rate, quality="HQ")
+        waveform = resample(waveform, sample_rate, rate)
     check_clip(waveform, rate, name)
     return waveform
 
@@ -365,6 +364,6 @@ def at_rate(clip: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     """A waveform ``(n,)`` at another rate, Hz."""
     if rate == wanted:
         return clip
-    from chelys.audio.resample import resample
+    from chelys.audio.resample import sinc_resample
 
-    return resample(torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))[None], rate, wanted)[0].numpy()
+    return sinc_resample(torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))[None], rate, wanted)[0].numpy()

@@ -66,7 +66,7 @@ def load_voice(voice: str, extra_voice_dirs: Sequence[str | Path] = ()) -> tuple
         raise VoiceError(f"unknown voice {voice!r}: choose from random, {', '.join(known)}, or name more folders")
     paths = [Path(path) for path in known[voice]]
     if len(paths) == 1 and paths[0].suffix == ".safetensors":
-        waves = Voice.load(paths[0]).waves
+        waves = Voice.load(paths[0]).waveforms
         if not waves:
             raise VoiceError(f"voice {voice!r} carries no clips: make it anew from recordings")
         return [_at_published_rate(wave) for wave in waves], None

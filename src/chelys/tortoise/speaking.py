@@ -19,8 +19,8 @@ from torch import Tensor
 from chelys.audio.io import read, read_clips
 from chelys.audio.rates import PUBLISHED_CODE_RATE
 from chelys.errors import VoiceError
-from chelys.inference.generation import DecodingRules
 from chelys.inference.family import Family, Redaction
+from chelys.inference.generation import DecodingRules
 from chelys.inference.options import NANO_PRESETS, SpeechOptions
 from chelys.inference.reranking import Scorer
 from chelys.inference.voice import Voice

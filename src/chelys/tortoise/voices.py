@@ -24,7 +24,7 @@ from torch import Tensor
 
 from chelys.audio.io import CLIP_SUFFIXES
 from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE
-from chelys.audio.resample import resample
+from chelys.audio.resample import sinc_resample
 from chelys.errors import VoiceError
 from chelys.inference.voice import Voice
 from chelys.models.autoregressive import Autoregressive
@@ -167,7 +167,7 @@ def published_code_mels(clips: Sequence[np.ndarray], rate: int, *, reference: bo
 
 
 def _resampled(clip: np.ndarray, rate: int, wanted: int) -> Tensor:
-    return resample(torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))[None], rate, wanted)[0]
+    return sinc_resample(torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))[None], rate, wanted)[0]
 
 
 def covering(wave: Tensor, length: int) -> list[Tensor]:
