@@ -45,7 +45,7 @@ class Prompt:
     Attributes:
         conditioning: Conditioning latent ``(d,)`` of the voice.
         text_ids: ``(t,)``.
-        max_new_tokens: Most codes.
+        max_new_tokens: Maximum number of codes.
     """
 
     conditioning: Tensor
@@ -58,7 +58,7 @@ class DecodingRules:
     """What a family of models asks of the loop beside the options. The defaults are nano's.
 
     Attributes:
-        max_codes: Most codes of a candidate, 0 for no limit.
+        max_codes: Maximum number of codes of a candidate, 0 for no limit.
         sampled_before: Codes that the repetition penalty counts as sampled before anything is.
         constrained: Never sample the start code, nor the stop code first.
         position_offset: Added to the position at which a sampled code is embedded.
@@ -74,7 +74,7 @@ NO_RULES = DecodingRules()
 
 
 def default_max_new_tokens(text_ids: int) -> int:
-    """Most codes for a text of so many ids: twice what slow speech takes, so that only runaways reach it."""
+    """How many codes a text of so many ids may take: twice what slow speech takes, so that only runaways reach it."""
     return 24 + 5 * text_ids
 
 
@@ -238,7 +238,7 @@ def _steps(
 
 
 def _max_len(prompt: Prompt, options: SpeechOptions, config: AutoregressiveConfig, rules: DecodingRules) -> int:
-    """Most codes of a candidate: what was asked for, as far as the position tables and the rules reach.
+    """Largest number of codes of a candidate: what was asked for, as far as the position tables and the rules reach.
 
     Raises:
         TextError: If the text alone is too long for the tables.

@@ -30,8 +30,8 @@ class SpeechOptions:
         top_k: Only the k likeliest codes; 0 is all.
         typical_mass: Locally typical sampling (Meister et al. 2022): the probability mass that is kept; 1 keeps all.
         repetition_penalty: Divides the odds of codes already sampled (Keskar et al. 2019); 1 is none.
-        max_new_tokens: Most codes of a candidate; 0 leaves it to the length of the text.
-        cvvp: Weight of CVVP, which scores the likeness to the voice's clips, against CLVP: 0 to 1.
+        max_new_tokens: Maximum number of codes of a candidate; 0 leaves it to the length of the text.
+        cvvp: Weight of CVVP, which compares candidates with the voice's clips, against CLVP: 0 to 1.
         decoder: What renders the latents: ``diffusion`` and the vocoder, or ``hifigan`` alone, where a model has it.
         sampler: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020).
         steps: Diffusion steps, 1 or more. Fewer is faster and duller.

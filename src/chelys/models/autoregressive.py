@@ -300,7 +300,7 @@ class Autoregressive(nn.Module):
             conditioning: ``(b, d)``.
             text: Ids ``(b, t)``, padded on the right.
             text_lengths: ``(b,)``.
-            capacity: Most codes that will follow.
+            capacity: How many codes may follow.
 
         Returns:
             latents of the first codes ``(b, d)``, for ``code_head``, and the cache for ``read_code``.

@@ -1,9 +1,9 @@
 """VQ-VAE: the audio alphabet. Mel frames to codes and back (Betker 2023, section 3; van den Oord et al. 2017).
 
 Two strided convolutions fold four mel frames into one position, residual blocks refine it, and the nearest vector of a
-code book stands for it. The code book follows the encoder by exponential moving averages, not by gradients.
+codebook stands for it. The codebook follows the encoder by exponential moving averages, not by gradients.
 
-Against the published one, nano asks for a narrow code book (Yu et al. 2021, arXiv 2110.04627: few dimensions keep more
+Against the published one, nano asks for a narrow codebook (Yu et al. 2021, arXiv 2110.04627: few dimensions keep more
 codes in use), starts it by k-means and revives codes that have died; the published network had neither.
 
 b batch, f bands, s mel frames, m codes (s / 4), w width of a code vector.
@@ -31,7 +31,7 @@ class DVAEConfig:
         hidden: Channels after the first strided convolution; twice as many after each further one.
         strides: Number of stride-2 convolutions; 2 gives four mel frames to a code.
         residual_blocks: On each side.
-        decay: Of the code book's moving averages.
+        decay: Of the codebook's moving averages.
         late_narrowing: The decoder's first up-sampling keeps its channels and the last ends at ``hidden`` (published);
             otherwise the first halves them and the last keeps ``hidden``.
     """
@@ -248,7 +248,7 @@ class DVAE(nn.Module):
         return self.decoder(self.codebook.vectors[codes].transpose(1, 2))
 
     def forward(self, mel: Tensor) -> Reconstruction:
-        """Encode, snap to the code book with a straight-through gradient, decode."""
+        """Encode, snap to the codebook with a straight-through gradient, decode."""
         encoded = self.encoder(mel).transpose(1, 2)
         codes = self.codebook.nearest(encoded)
         quantized = self.codebook.vectors[codes]
