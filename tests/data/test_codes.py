@@ -9,6 +9,7 @@ import pytest
 import torch
 from toy_corpus import DVAE_SIZES, MEL_RANGE, ToyCorpus, clip
 
+from chelys.data import codes as codes_module
 from chelys.data.codes import encode
 from chelys.data.dataset import Codes, Features
 from chelys.errors import ManifestError
@@ -45,3 +46,17 @@ def test_codes_of_other_features(toy: ToyCorpus) -> None:
     codes = Codes(toy.codes)
     with pytest.raises(ManifestError, match="lacks codes of late"):
         codes.of(clip("late", first=4 * (len(codes.all) - 5), frames=24))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_and_processes_give_the_same_codes(
+    toy: ToyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(codes_module, "BATCH_FRAMES", 400)
+    counts: list[int] = []
+    encode(
+        Features(toy.features), toy.dvae(), MEL_RANGE, tmp_path / "codes.npy", workers=workers,
+        progress=lambda done, _: counts.append(done),
+    )  # fmt: skip
+    assert (tmp_path / "codes.npy").read_bytes() == toy.codes.read_bytes()
+    assert len(counts) > 3 and counts[-1] == 18

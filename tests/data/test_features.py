@@ -218,3 +218,24 @@ def test_the_front_end_of_the_published_codes(tmp_path: Path) -> None:
     assert features.front_end == "codes" and features.spec == MEL_22K and clip.codes == len(resampled) // 1024
     expected = code_mel(torch.from_numpy(resampled)[None])[0, :, : clip.frames].half().float()
     assert torch.equal(features.mel(clip), expected)
+
+
+def test_any_number_of_workers_makes_the_same_folder(toy: ToyCorpus, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("chelys.data.features.CHUNK", 4)
+    extract([toy.manifest], tmp_path / "two", workers=2)
+    names = sorted(path.name for path in toy.features.iterdir() if not path.name.startswith("pitch"))
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "two" / name).read_bytes() == (toy.features / name).read_bytes()
+
+
+def test_mels_computed_in_the_main_process_are_the_same(toy: ToyCorpus, tmp_path: Path, monkeypatch) -> None:
+    """The road that a GPU takes: workers read, the main process computes; here on the CPU under another name."""
+    from chelys.data import features as module
+
+    monkeypatch.setattr(module, "_read_and_compute", None)
+    monkeypatch.setattr(module.torch, "device", lambda name: type("Device", (), {"type": "other"})())
+    compute = module._compute
+    monkeypatch.setattr(module, "_compute", lambda w, front_end, _: compute(w, front_end, "cpu"))
+    extract([toy.manifest], tmp_path / "main", workers=1)
+    assert (tmp_path / "main" / "mel.f16").read_bytes() == (toy.features / "mel.f16").read_bytes()

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from chelys.cli import prepare, recipes
-from chelys.cli.console import WorkersOption, counting, progress_bar, tell
+from chelys.cli.console import DeviceOption, WorkersOption, counting, progress_bar, tell
 from chelys.errors import OutputError
 
 app = typer.Typer(
@@ -107,12 +107,27 @@ def features(
     front_end: Annotated[
         FrontEnd, typer.Option("--front-end", help="shared: 24 kHz, 100 bands; codes: as the published VQ-VAE hears.")
     ] = FrontEnd.shared,
+    pitch: Annotated[bool, typer.Option("--pitch", help="Track the pitch too, for a vocoder that reads it.")] = False,
+    workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Extract them."""
     with _folder(out), progress_bar() as update:
         from chelys.data.features import extract
+        from chelys.weights.placement import place
 
-        extract(manifests, out, front_end=front_end.value, progress=counting(update, "clips"))
+        extract(
+            manifests, out, front_end=front_end.value, workers=workers, device=place(device, None)[0],
+            progress=counting(update, "clips"),
+        )  # fmt: skip
+        if pitch:
+            from chelys.data.dataset import Features
+            from chelys.data.pitch import PitchCache
+            from chelys.data.prepare.engine import available_cores
+
+            PitchCache(Features(out)).fill(
+                workers=workers or available_cores(), progress=counting(update, "clips' pitch")
+            )
     tell(str(out))
 
 
@@ -167,16 +182,19 @@ def codes(
     features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Feature folder.")],
     run: Annotated[Path, typer.Option("--run", help="Run folder of the dvae stage.")],
     out: Annotated[Path, typer.Option("--out", help="File to write, codes.npy.")],
+    workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Encode every clip."""
     from chelys.data.codes import encode
     from chelys.data.dataset import Features
     from chelys.training.run import trained_dvae
+    from chelys.weights.placement import place
 
     with progress_bar() as update:
         dvae, mel_range = trained_dvae(run)
         encode(
-            Features(features), dvae, mel_range, out,
+            Features(features), dvae, mel_range, out, workers=workers, device=place(device, None)[0],
             progress=counting(update, "clips"),
         )  # fmt: skip
     tell(str(out))

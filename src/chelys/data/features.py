@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.bad_clips import BadClip, BadClips
 from chelys.data.dataset import MEL_SPECS, Clip, FrontEnd, mel_of
 from chelys.data.manifest import Utterance, read_manifest
+from chelys.data.prepare.engine import available_cores
 from chelys.errors import AudioError, ManifestError
 from chelys.files import write_json, write_json_lines
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: A clip whose every sample is below this (-60 dB) holds no speech.
 SILENCE = 1e-3
+#: Clips that a worker reads at a time.
+CHUNK = 64
 
 
 def extract(
@@ -33,7 +36,8 @@ def extract(
     out: Path,
     *,
     front_end: FrontEnd = "shared",
-    workers: int = 2,
+    workers: int | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Make a feature folder.
@@ -42,7 +46,8 @@ def extract(
         manifests: Corpora, in this order.
         out: Folder to write; one that is complete is left as it is.
         front_end: Whose mels they are.
-        workers: Processes.
+        workers: Processes that read and, on a processor, compute; default the cores that there are.
+        device: Where mels are computed.
         progress: Called with (clips done, clips in all).
 
     Raises:
@@ -55,9 +60,9 @@ def extract(
     first, total, squares = 0, 0.0, 0.0
     clips: list[Clip] = []
     bad, heard = BadClips(), dict[bytes, str]()  # the latter: from the hash of a mel to the clip that has it
-    read = functools.partial(_mel, front_end=front_end)
-    with (out / "mel.f16").open("wb") as frames, ProcessPoolExecutor(workers) as pool:
-        for done, (u, mel) in enumerate(zip(utterances, pool.map(read, utterances, chunksize=64), strict=True), 1):
+    with (out / "mel.f16").open("wb") as frames, ProcessPoolExecutor(workers or available_cores()) as pool:
+        mels = _mels(pool, utterances, front_end, torch.device(device))
+        for done, (u, mel) in enumerate(zip(utterances, mels, strict=True), 1):
             sound = b"" if isinstance(mel, BadClip) else hashlib.blake2b(mel.data, digest_size=16).digest()
             if isinstance(mel, BadClip):
                 bad.extend([mel])
@@ -93,21 +98,53 @@ def extract(
     write_json(out / "statistics.json", statistics, indent=None)
 
 
-def _mel(utterance: Utterance, front_end: FrontEnd) -> np.ndarray | BadClip:
-    """``(s, f)`` float16, or what is wrong with the clip."""
+def _mels(
+    pool: ProcessPoolExecutor, utterances: list[Utterance], front_end: FrontEnd, device: torch.device
+) -> Iterator[np.ndarray | BadClip]:
+    """``(s, f)`` float16 of each clip, or what is wrong with it; on a GPU a chunk at a time."""
+    chunks = [utterances[i : i + CHUNK] for i in range(0, len(utterances), CHUNK)]
+    if device.type == "cpu":
+        for made in pool.map(functools.partial(_read_and_compute, front_end=front_end), chunks):
+            yield from made
+        return
+    for waveforms in pool.map(functools.partial(_read, front_end=front_end), chunks):
+        yield from _compute(waveforms, front_end, device)
+
+
+def _read_and_compute(utterances: list[Utterance], front_end: FrontEnd) -> list[np.ndarray | BadClip]:
     torch.set_num_threads(1)
-    spec = MEL_SPECS[front_end]
+    return _compute(_read(utterances, front_end), front_end, torch.device("cpu"))
+
+
+def _compute(
+    waveforms: list[np.ndarray | BadClip], front_end: FrontEnd, device: torch.device
+) -> list[np.ndarray | BadClip]:
+    """Mels of waveforms: sent to the device one by one, without padding, and fetched together."""
+    lengths, mels = [], []
+    for waveform in waveforms:
+        if not isinstance(waveform, BadClip):
+            frames = len(waveform) // SAMPLES_PER_CODE * FRAMES_PER_CODE
+            samples = torch.from_numpy(waveform).to(device, non_blocking=True)
+            mels.append(mel_of(samples[None], front_end)[0, :, :frames].T.half())
+            lengths.append(frames)
+    fetched = iter(torch.cat(mels).cpu().split(lengths) if mels else ())
+    return [waveform if isinstance(waveform, BadClip) else next(fetched).numpy() for waveform in waveforms]
+
+
+def _read(utterances: list[Utterance], front_end: FrontEnd) -> list[np.ndarray | BadClip]:
+    return [_waveform(utterance, MEL_SPECS[front_end].sample_rate) for utterance in utterances]
+
+
+def _waveform(utterance: Utterance, sample_rate: int) -> np.ndarray | BadClip:
+    """``(n,)`` float32, or what is wrong with the clip."""
     try:
         mono, rate = decode(utterance.audio, start=utterance.start, end=utterance.end)
     except (AudioError, OSError) as error:
         reason = "corrupt" if Path(utterance.audio).is_file() else "missing"
         return BadClip(utterance.id, reason, f"{utterance.audio}: {error}" if reason == "corrupt" else utterance.audio)
-    mono = resample(mono, rate, spec.sample_rate)
-    codes = len(mono) // SAMPLES_PER_CODE
-    if codes < 2:
-        return BadClip(utterance.id, "too short", f"{len(mono) / spec.sample_rate:.3f} s")
+    mono = resample(mono, rate, sample_rate)
+    if len(mono) < 2 * SAMPLES_PER_CODE:
+        return BadClip(utterance.id, "too short", f"{len(mono) / sample_rate:.3f} s")
     if np.abs(mono).max() < SILENCE:
         return BadClip(utterance.id, "silent", f"no sample above {SILENCE:g}")
-    samples = torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))[None]
-    mel = mel_of(samples, front_end)[0, :, : codes * FRAMES_PER_CODE]
-    return mel.T.contiguous().numpy().astype(np.float16)
+    return np.ascontiguousarray(mono, dtype=np.float32)

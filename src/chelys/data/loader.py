@@ -7,13 +7,13 @@ nothing, and the step's number is all the state that a resumed loader needs.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from chelys.data.prepare.engine import available_cores
 from chelys.errors import UserError
 
 T = TypeVar("T")
@@ -107,14 +107,6 @@ class StepLoader(Generic[T]):
             yield batch
 
 
-def usable_cores() -> int:
-    """Processor cores that this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
-
-
 def default_workers(device: torch.device, processes: int = 1) -> int:
     """Data workers of each of the training processes on this machine.
 
@@ -123,4 +115,4 @@ def default_workers(device: torch.device, processes: int = 1) -> int:
     """
     if device.type == "cpu":
         return 0
-    return max(1, min(MAX_DEFAULT_WORKERS, usable_cores() // max(1, processes) - 1))
+    return max(1, min(MAX_DEFAULT_WORKERS, available_cores() // max(1, processes) - 1))

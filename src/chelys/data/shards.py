@@ -43,7 +43,7 @@ from chelys.data.dataset import (
     fitted,
     mel_of,
 )
-from chelys.data.loader import usable_cores
+from chelys.data.prepare.engine import available_cores
 from chelys.errors import ManifestError, OutputError
 from chelys.files import output_file
 
@@ -215,10 +215,10 @@ def _write(index: ShardIndex) -> None:
 
 
 def _scan_all(paths: list[Path]) -> Iterator[tuple[list[_Row], dict[str, int]]]:
-    if len(paths) < 16 or usable_cores() == 1:
+    if len(paths) < 16 or available_cores() == 1:
         yield from map(_scan, paths)
         return
-    with ProcessPoolExecutor(usable_cores()) as pool:
+    with ProcessPoolExecutor(available_cores()) as pool:
         yield from pool.map(_scan, paths)
 
 
