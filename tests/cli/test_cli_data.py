@@ -50,7 +50,7 @@ def test_make_synthetic(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPa
 
 def test_lexicon(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     make = Recorder()
-    stand_in(monkeypatch, "chelys.data.recipes.lexicon", make_lexicon=make)
+    stand_in(monkeypatch, "chelys.data.recipes.pronunciations", make_lexicon=make)
     result = invoke("data", "lexicon", "--out", "new/lexicon.txt.gz")
     assert result.stdout == "new/lexicon.txt.gz\n" and make.args == (Path("new/lexicon.txt.gz"),)
     assert Path("new").is_dir()

@@ -117,7 +117,7 @@ def test_a_file_is_judged(run: Callable[..., Any], model: Path, detector: Detect
     expected = float(np.mean([window.probability for window in detection.detect(detector, stored)]))
     result = run(file, "--model", model)
     assert result.exit_code == 0, result.output
-    assert result.stdout == f"{file}  {expected:.1%} likely made by TorToise  ({len(wave) / RATE:.1f} s heard)\n"
+    assert result.stdout == f"{file}  {expected:.1%} likely made by TorToise  ({len(wave) / RATE:.1f} s analysed)\n"
     answer = json.loads(run(file, "--model", model, "--json").stdout)
     assert answer["probability"] == pytest.approx(expected, abs=1e-4)
     assert answer["file"] == str(file) and answer["seconds"] == pytest.approx(len(wave) / RATE, abs=1e-3)

@@ -87,7 +87,7 @@ def make_synthetic(
 )
 def lexicon(out: Annotated[Path, typer.Option("--out", help="File to write.")]) -> None:
     """Compile and write it."""
-    from chelys.data.recipes.lexicon import make_lexicon
+    from chelys.data.recipes.pronunciations import make_lexicon
 
     if out.is_dir():
         raise OutputError(f"cannot write {out}: it is a folder; give a file name such as {out / 'lexicon.txt.gz'}")

@@ -20,11 +20,11 @@ _COMPAT = ("repaired", "reference")
 def detect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The recording: wav, flac, ogg or mp3.")],
     model: Annotated[
-        str, typer.Option("--model", help="Name or folder of the model whose detector shall listen.")
+        str, typer.Option("--model", help="Name or folder of the model with the detector.")
     ] = "tortoise-v2",
     device: DeviceOption = "cpu",
     compat: Annotated[
-        str, typer.Option("--compat", help="repaired: hear all of it; reference: the first 9.2 s, as TorToise did.")
+        str, typer.Option("--compat", help="repaired: the whole recording; reference: the first 9.2 s, as TorToise.")
     ] = "repaired",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the answer for each window.")] = False,
 ) -> None:
@@ -36,17 +36,17 @@ def detect(
     from chelys.tortoise.mel import read_published
 
     reference = compat == "reference"
-    wave = (read_published if reference else read)(file, OUTPUT_RATE)
+    waveform = (read_published if reference else read)(file, OUTPUT_RATE)
     from chelys.tortoise import detection
     from chelys.weights.catalog import find_model
     from chelys.weights.placement import place
 
     network = detection.load_detector(find_model(model), device=place(device, None)[0])
-    windows = detection.detect(network, wave, reference=reference)
+    windows = detection.detect(network, waveform, reference=reference)
     probability = sum(window.probability for window in windows) / len(windows)
     if as_json:
-        heard = [{key: round(value, 4) for key, value in vars(window).items()} for window in windows]
+        parts = [{key: round(value, 4) for key, value in vars(window).items()} for window in windows]
         answer = {"file": str(file), "model": model, "compat": compat, "probability": round(probability, 4)}
-        tell(json.dumps({**answer, "seconds": round(len(wave) / OUTPUT_RATE, 3), "windows": heard}, indent=2))
+        tell(json.dumps({**answer, "seconds": round(len(waveform) / OUTPUT_RATE, 3), "windows": parts}, indent=2))
     else:
-        tell(f"{file}  {probability:.1%} likely made by TorToise  ({windows[-1].end_s:.1f} s heard)")
+        tell(f"{file}  {probability:.1%} likely made by TorToise  ({windows[-1].end_s:.1f} s analysed)")

@@ -62,8 +62,8 @@ def check(
     allow: Annotated[
         list[str] | None, typer.Option("--allow", help="A kind of fault to ignore, such as 'repeated text'.")
     ] = None,
-    shortest: Annotated[float, typer.Option("--shortest", help="Seconds of the shortest clip.")] = 0.6,
-    longest: Annotated[float, typer.Option("--longest", help="Seconds of the longest clip.")] = 20.0,
+    min_seconds: Annotated[float, typer.Option("--shortest", help="Seconds of the shortest clip.")] = 0.6,
+    max_seconds: Annotated[float, typer.Option("--longest", help="Seconds of the longest clip.")] = 20.0,
     rate: Annotated[int, typer.Option("--rate", help="Lowest sample rate, Hz.")] = 22_050,
     workers: WorkersOption = None,
 ) -> None:
@@ -71,7 +71,7 @@ def check(
     from chelys.data.check import KINDS, Limits, check
     from chelys.data.prepare.engine import available_cores
 
-    limits = Limits(shortest=shortest, longest=longest, rate=rate, allowed=frozenset(allow or ()))
+    limits = Limits(shortest=min_seconds, longest=max_seconds, rate=rate, allowed=frozenset(allow or ()))
     with progress_bar() as update:
         checked = check(manifest, limits, workers=workers or available_cores(), progress=counting(update, "files"))
     listed = bad or manifest.with_suffix(".bad.jsonl")

@@ -1,7 +1,7 @@
-"""Texts and codes with the faults of a decoder that misreads: what CLVP has to hear when it picks among takes.
+"""Texts and codes with the errors of a decoder that misreads: what CLVP must notice when it ranks candidates.
 
-Such a decoder drops, doubles, swaps or mangles words, ends early or runs on. Here a text is written so, or codes are
-spliced so, that one no longer says the other though most of it still does.
+Such a decoder drops, repeats, swaps or mangles words, ends early or runs on. Here a text or a sequence of codes is
+changed in that way, so that the two no longer match, though most of them still does.
 
 m codes of a clip, o of another.
 """
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Words that are said twice, or cut off the end, at most.
+#: Most words that are repeated, or cut off the end.
 MOST_WORDS = 3
-#: Codes of a stretch within a clip, least and most: 0.13 to 0.5 s, about a word.
+#: Smallest and largest length in codes of a stretch within a clip: 0.13 to 0.5 s, about a word.
 STRETCH = 3, 12
-#: Codes by which an end comes early or late, least and most: 0.17 to 0.64 s; less may be silence.
+#: Smallest and largest number of codes by which an end comes early or late: 0.17 to 0.64 s; less may be silence.
 END = 4, 15
 
-#: Some draws change nothing that is heard ("that that" swapped); so often another is tried.
+#: Some errors cannot be heard ("that that" swapped); then another is tried, at most so often.
 _TRIES = 8
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*'?")
 
@@ -44,33 +44,33 @@ class _Words(NamedTuple):
         return self.gaps[0] + "".join(word + gap for word, gap in zip(self.words, self.gaps[1:], strict=True))
 
 
-def corrupt_text(text: str, other: str, rng: np.random.Generator, heard: Callable[[str], str] = str.lower) -> str:
-    """A text that says something else in one place.
+def corrupt_text(text: str, other: str, rng: np.random.Generator, pronounce: Callable[[str], str] = str.lower) -> str:
+    """The text with an error in one place.
 
-    One word is left out, one to three are said twice, two neighbours change places, one becomes a word of another
-    text, or the last one to three are cut; as likely each, of those that the text is long enough for.
+    One word is dropped, one to three are repeated, two neighbours swap, one becomes a word of another text, or the last
+    one to three are cut: equally likely, of those for which the text is long enough.
 
     Args:
-        text: With numbers and signs written out, so that each word is one that is said; it has one at least.
-        other: Where the strange word comes from; may be empty.
-        rng: What is drawn is a function of its state.
-        heard: Sound of a word: what sounds the same ("two", "too") is no corruption.
+        text: With numbers and signs written out, so that each word is a spoken one; at least one.
+        other: Source of the replacing word; may be empty.
+        rng: The result is a function of its state.
+        pronounce: Pronunciation of a word: what sounds the same ("two", "too") is no corruption.
     """
-    right, strange = _taken_apart(text), _WORD.findall(other)
-    sound = [heard(word) for word in right.words]
-    faults = [_said_twice]
+    right, strange = _split_words(text), _WORD.findall(other)
+    sound = [pronounce(word) for word in right.words]
+    faults = [_repeat_words]
     if len(right.words) > 1:
-        faults += [_left_out, _swapped, _cut_short]
+        faults += [_drop_word, _swap_words, _truncate]
     if strange:
-        faults.append(lambda text, rng: _replaced(text, strange, rng))
+        faults.append(lambda text, rng: _replace_word(text, strange, rng))
     for _ in range(_TRIES):
         wrong = faults[int(rng.integers(len(faults)))](right, rng)
-        if [heard(word) for word in wrong.words] != sound:
+        if [pronounce(word) for word in wrong.words] != sound:
             return wrong.text()
-    return _said_twice(right, rng).text()  # one word more is always another text
+    return _repeat_words(right, rng).text()  # one word more is always another text
 
 
-def _taken_apart(text: str) -> _Words:
+def _split_words(text: str) -> _Words:
     found = list(_WORD.finditer(text))
     if not found:
         raise ValueError(f"no word in {text!r}: there is nothing to corrupt")
@@ -79,11 +79,11 @@ def _taken_apart(text: str) -> _Words:
     return _Words([match.group() for match in found], gaps)
 
 
-def _left_out(text: _Words, rng: np.random.Generator) -> _Words:
+def _drop_word(text: _Words, rng: np.random.Generator) -> _Words:
     return _without(text, int(rng.integers(len(text.words))), 1)
 
 
-def _cut_short(text: _Words, rng: np.random.Generator) -> _Words:
+def _truncate(text: _Words, rng: np.random.Generator) -> _Words:
     count = int(rng.integers(1, min(MOST_WORDS, len(text.words) - 1) + 1))
     return _without(text, len(text.words) - count, count)
 
@@ -98,20 +98,20 @@ def _without(text: _Words, first: int, count: int) -> _Words:
     return _Words(text.words[:first] + text.words[past:], [*text.gaps[:first], gap, *text.gaps[past + 1 :]])
 
 
-def _said_twice(text: _Words, rng: np.random.Generator) -> _Words:
+def _repeat_words(text: _Words, rng: np.random.Generator) -> _Words:
     count = int(rng.integers(1, min(MOST_WORDS, len(text.words)) + 1))
     first = int(rng.integers(len(text.words) - count + 1))
     past = first + count
     return _Words(text.words[:past] + text.words[first:], [*text.gaps[:past], " ", *text.gaps[first + 1 :]])
 
 
-def _swapped(text: _Words, rng: np.random.Generator) -> _Words:
+def _swap_words(text: _Words, rng: np.random.Generator) -> _Words:
     at = int(rng.integers(len(text.words) - 1))
     one, two = text.words[at : at + 2]
     return _Words([*text.words[:at], two, one, *text.words[at + 2 :]], text.gaps)
 
 
-def _replaced(text: _Words, strange: list[str], rng: np.random.Generator) -> _Words:
+def _replace_word(text: _Words, strange: list[str], rng: np.random.Generator) -> _Words:
     at, word = int(rng.integers(len(text.words))), strange[int(rng.integers(len(strange)))]
     return _Words([*text.words[:at], word, *text.words[at + 1 :]], text.gaps)
 
@@ -128,14 +128,14 @@ def corrupt_codes(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Ten
     Args:
         codes: ``(m,)``, one at least. At most half of them are removed, repeated, replaced or cut.
         other: Codes of another clip, ``(o,)``; may be empty.
-        rng: What is drawn is a function of its state.
+        rng: The result is a function of its state.
 
     Returns:
         Other codes than those given, mostly of another length.
     """
     faults = [_repeated]
     if len(codes) > 1:
-        faults += [_removed, _cut]
+        faults += [_removed, _shorten]
     if len(other):
         faults += [lambda codes, rng: _spliced(codes, other, rng), lambda codes, rng: _continued(codes, other, rng)]
     for _ in range(_TRIES):
@@ -161,8 +161,8 @@ def _spliced(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.cat([codes[:at], other[start:end], codes[at + end - start :]])
 
 
-def _cut(codes: Tensor, rng: np.random.Generator) -> Tensor:
-    return codes[: len(codes) - min(_drawn(END, rng), len(codes) // 2)]
+def _shorten(codes: Tensor, rng: np.random.Generator) -> Tensor:
+    return codes[: len(codes) - min(_sample_length(END, rng), len(codes) // 2)]
 
 
 def _continued(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
@@ -172,11 +172,11 @@ def _continued(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor
 
 def _stretch(codes: Tensor, limits: tuple[int, int], most: int, rng: np.random.Generator) -> tuple[int, int]:
     """Start and end of a stretch, no longer than ``most`` or the codes."""
-    length = min(_drawn(limits, rng), most, len(codes))
+    length = min(_sample_length(limits, rng), most, len(codes))
     start = int(rng.integers(len(codes) - length + 1))
     return start, start + length
 
 
-def _drawn(limits: tuple[int, int], rng: np.random.Generator) -> int:
+def _sample_length(limits: tuple[int, int], rng: np.random.Generator) -> int:
     least, most = limits
     return int(rng.integers(least, most + 1))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from chelys.data.prepare.transcribe import Align, Candidate, Transcription, Word
+from chelys.data.prepare.transcribe import Align, TranscriptCandidate, Transcription, Word
 from chelys.data.prepare.work import Item, Row, Store
 
 RATE = 24_000
@@ -50,7 +50,10 @@ class Listener:
     def transcribe(self, clips: list[np.ndarray]) -> list[Transcription]:
         self._note("transcribe", len(clips))
         return [
-            Transcription([Candidate(f"said for {len(c)} samples", 0.9), Candidate(f"sad for {len(c)}", 0.4)], 0.1)
+            Transcription(
+                [TranscriptCandidate(f"said for {len(c)} samples", 0.9), TranscriptCandidate(f"sad for {len(c)}", 0.4)],
+                0.1,
+            )
             for c in clips
         ]
 

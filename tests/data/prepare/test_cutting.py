@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from chelys.data.prepare.segment import FRAME_SECONDS, NO_PAUSE, TOO_SHORT, Piece, Segmenter, SegmenterSettings
+from chelys.data.prepare.segment import FRAME_SECONDS, NO_PAUSE, TOO_SHORT, ClipSpan, Segmenter, SegmenterSettings
 
 
-def cuts(probabilities: list[float], settings: SegmenterSettings | None = None) -> list[Piece]:
+def cuts(probabilities: list[float], settings: SegmenterSettings | None = None) -> list[ClipSpan]:
     segmenter = Segmenter(settings or SegmenterSettings())
     return [*segmenter.add(probabilities), *segmenter.end()]
 

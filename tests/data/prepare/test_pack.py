@@ -15,7 +15,7 @@ import pytest
 import soundfile as sf
 from made_up import talk
 
-from chelys.data.prepare import pack
+from chelys.data.prepare import shard_writer
 from chelys.data.prepare.engine import Local
 from chelys.data.prepare.metadata import read_clips
 from chelys.data.prepare.pipeline import PrepareSettings, prepare
@@ -99,7 +99,7 @@ def test_a_shard_that_fails_leaves_the_old_ones(
     def fail(*_: object) -> bytes:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pack, "_flac", fail)
+    monkeypatch.setattr(shard_writer, "_flac", fail)
     summary = prepare(raw, out, settings(), engine=Local(0))
     assert "no space left on the disk" in summary.failed
     assert {p: p.read_bytes() for p in (out / "shards").iterdir()} == before

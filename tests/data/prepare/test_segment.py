@@ -78,13 +78,13 @@ def test_what_is_remembered_of_a_long_recording_does_not_grow(tmp_path: Path, mo
     sf.write(tmp_path / "a.flac", np.concatenate([talk([3.0, 19.0, 1.0]), speech(40.0), pause(1)] * 6), made_up.RATE)
     most = 0
 
-    class Watched(segment._Run):
+    class Watched(segment._SegmentRun):
         def _detect(self, *arguments: np.ndarray, **options: int):  # type: ignore[no-untyped-def]
             nonlocal most
             yield from super()._detect(*arguments, **options)
             most = max(most, len(self._buffer))
 
-    monkeypatch.setattr(segment, "_Run", Watched)
+    monkeypatch.setattr(segment, "_SegmentRun", Watched)
     _, *clips = cut(tmp_path / "a.flac", tmp_path)
     assert len([c for c in clips if c["reason"] is None]) >= 18
     assert most < 60 * made_up.RATE

@@ -8,6 +8,7 @@ packed. ``pipeline`` has the settings and the order of the stages, ``engine`` ru
 from chelys.deprecation import renamed_modules
 
 renamed_modules({
+    f"{__name__}.pack": f"{__name__}.shard_writer",
     f"{__name__}.ledger": f"{__name__}.metadata",
     f"{__name__}.settings": f"{__name__}.pipeline",
     f"{__name__}.ray_engine": f"{__name__}.engine",

@@ -47,7 +47,7 @@ class Encode(ClipStage):
     device: str = "cpu"
 
     def check(self) -> None:
-        """See ``Stage``."""
+        """See ``PrepareStage``."""
         _load(self.settings.encoder, self.settings.model, "cpu")
 
     def work(self, item: Item, store: Store) -> list[Row]:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Protocol
 
-from chelys.data.prepare.work import Item, Stage, Store, key
+from chelys.data.prepare.work import Item, PrepareStage, Store, key
 from chelys.errors import ConfigError, MissingExtra
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Engine(Protocol):
     """Does all items of a stage that are not done."""
 
     def run(
-        self, stage: Stage, items: Iterable[Item], store: Store, progress: Progress | None = None
+        self, stage: PrepareStage, items: Iterable[Item], store: Store, progress: Progress | None = None
     ) -> dict[str, str]:
         """Map the stage over the items that are not done; returns the key of each failed item -> the reason."""
         ...
@@ -50,7 +50,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def perform(stage: Stage, item: Item, store: Store) -> str | None:
+def perform(stage: PrepareStage, item: Item, store: Store) -> str | None:
     """Do one item and keep its rows; returns None, or the reason why it failed."""
     name = key(stage, item)
     if store.has(stage.name, name):
@@ -67,7 +67,7 @@ def perform(stage: Stage, item: Item, store: Store) -> str | None:
     return None
 
 
-def missing(stage: Stage, items: Iterable[Item], store: Store) -> Iterator[tuple[str, Item]]:
+def missing(stage: PrepareStage, items: Iterable[Item], store: Store) -> Iterator[tuple[str, Item]]:
     """Items that are not done, each once, with their keys."""
     seen = set()
     for item in items:
@@ -110,7 +110,7 @@ class Local:
         self._end()
 
     def run(
-        self, stage: Stage, items: Iterable[Item], store: Store, progress: Progress | None = None
+        self, stage: PrepareStage, items: Iterable[Item], store: Store, progress: Progress | None = None
     ) -> dict[str, str]:
         """See ``Engine``."""
         tally = _Tally(progress)
@@ -148,7 +148,7 @@ class Local:
             self._end()
         return tally.failed
 
-    def _alone(self, stage: Stage, item: Item, store: Store) -> str | None:
+    def _alone(self, stage: PrepareStage, item: Item, store: Store) -> str | None:
         for _ in range(2):
             try:
                 return self._workers(1).submit(perform, stage, item, store).result()
@@ -228,7 +228,7 @@ class Ray:
             ray.shutdown()
 
     def run(
-        self, stage: Stage, items: Iterable[Item], store: Store, progress: Progress | None = None
+        self, stage: PrepareStage, items: Iterable[Item], store: Store, progress: Progress | None = None
     ) -> dict[str, str]:
         """See ``Engine``."""
         import ray.data

@@ -57,7 +57,7 @@ class Measure(ClipStage):
     version: int = 1
 
     def check(self) -> None:
-        """See ``Stage``."""
+        """See ``PrepareStage``."""
         self._tools()
 
     def wants(self, record: ClipRecord) -> bool:

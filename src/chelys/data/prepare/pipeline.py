@@ -37,11 +37,11 @@ from chelys.data.prepare.metadata import (
     Statistics,
     read_clips,
 )
-from chelys.data.prepare.pack import Pack, PackSettings, publish
 from chelys.data.prepare.recordings import About, Abouts, Scan, SourceFile, find_recordings
 from chelys.data.prepare.segment import Segment, SegmentSettings
+from chelys.data.prepare.shard_writer import Pack, PackSettings, publish
 from chelys.data.prepare.transcribe import Align, Transcribe, TranscribeSettings
-from chelys.data.prepare.work import ClipRecord, ClipStage, Item, Row, Stage, Store, blocks, digest, key
+from chelys.data.prepare.work import ClipRecord, ClipStage, Item, PrepareStage, Row, Store, blocks, digest, key
 from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, OutputError
 from chelys.files import file_lock, remove_partial_files, write_json_lines, write_text
@@ -128,7 +128,7 @@ def prepare(
     found = find_recordings(raw, out)
     out = out.absolute()
     store = Store(out)
-    run = _Run(raw.absolute(), store, settings, set(chosen))
+    run = _PrepareRun(raw.absolute(), store, settings, set(chosen))
     run.check()
     store.make()
     busy = f"another preparation is writing to {out}: wait for it, or choose another folder"
@@ -150,7 +150,7 @@ def prepare(
             store.clear_partial()
 
 
-class _Run:
+class _PrepareRun:
     """One preparation in progress."""
 
     def __init__(self, raw: Path, store: Store, settings: PrepareSettings, chosen: set[str]) -> None:
@@ -187,7 +187,7 @@ class _Run:
     def work(self, found: list[SourceFile], engine: Engine, progress: StageProgress | None) -> None:
         """Do all chosen stages."""
 
-        def do(stage: Stage, items: Iterable[Item]) -> None:
+        def do(stage: PrepareStage, items: Iterable[Item]) -> None:
             update = None if progress is None else lambda done, total: progress(stage.name, done, total)
             failed = engine.run(stage, items, self.store, update)
             self.failed.update(failed)
@@ -209,7 +209,7 @@ class _Run:
         rows = self._rows(self.scan, self.scan.item(self.raw, found))
         return self.segment.item(self.raw, found.source, rows[0]["sha256"]) if rows else None
 
-    def _rows(self, stage: Stage, item: Item) -> list[Row] | None:
+    def _rows(self, stage: PrepareStage, item: Item) -> list[Row] | None:
         return self.store.read(stage.name, key(stage, item))
 
     # ---- what there is ----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from chelys.config import from_mapping, read_yaml
-from chelys.data.prepare.work import Item, NoSettings, Row, Stage, Store
+from chelys.data.prepare.work import Item, NoSettings, PrepareStage, Row, Store
 from chelys.errors import AudioError
 
 ABOUT = "about.yaml"
@@ -93,7 +93,7 @@ def _examine(path: Path, root: Path) -> SourceFile:
 
 
 @dataclass(frozen=True)
-class Scan(Stage):
+class Scan(PrepareStage):
     """Digest of a recording's content; computed again only when its size or time of change differs."""
 
     name: str = "scan"

@@ -238,7 +238,7 @@ def _page(summary: CorpusSummary, out: Path) -> str:
         ],
         licences=_ranked(summary.hours_of_licence, _SPEAKERS),
         speakers=_ranked(summary.hours_of_speaker, _SPEAKERS),
-        player=lambda clip: _sound(clip, out),
+        sound_of=lambda clip: _sound(clip, out),
         unreadable=[(r.source, r.reason or "") for r in summary.unreadable],
         more_unreadable=counts.unreadable - len(summary.unreadable),
     )  # fmt: skip

@@ -18,7 +18,7 @@ import soundfile as sf
 
 from chelys.audio.io import Resampler
 from chelys.audio.stream import AudioStream, open_audio
-from chelys.data.prepare.work import Item, Row, Stage, Store, key
+from chelys.data.prepare.work import Item, PrepareStage, Row, Store, key
 from chelys.errors import AudioError, ConfigError, MissingExtra
 
 VAD_RATE = 16_000  # Hz
@@ -152,7 +152,7 @@ class SegmenterSettings:
     offset: float = 0.35
 
 
-class Piece(NamedTuple):
+class ClipSpan(NamedTuple):
     """A piece of a recording: start and end (seconds), and why it is no clip, or None."""
 
     start: float
@@ -188,7 +188,7 @@ class Segmenter:
             begin = self.frame if self._begun is None else self._begun
         return max(0.0, begin * FRAME_SECONDS - self.settings.padding)
 
-    def add(self, probabilities: Iterable[float]) -> Iterator[Piece]:
+    def add(self, probabilities: Iterable[float]) -> Iterator[ClipSpan]:
         """Go on with the probabilities of the next frames; yields the pieces that are complete."""
         for probability in probabilities:
             if self._begun is None and probability >= self.settings.onset:
@@ -202,7 +202,7 @@ class Segmenter:
             if silent and self.frame - self._group[-1].end >= self._min_silence:
                 yield from self._close()
 
-    def end(self, *, damaged: bool = False) -> Iterator[Piece]:
+    def end(self, *, damaged: bool = False) -> Iterator[ClipSpan]:
         """The recording ends here; if it is damaged, the stretch in progress is not whole and is left out."""
         if self._begun is not None and not damaged:
             self._group.append(SpeechSegment(self._begun, self.frame))
@@ -216,7 +216,7 @@ class Segmenter:
     def _length(self, start: int, end: int) -> float:
         return (end - start) * FRAME_SECONDS + 2 * self.settings.padding
 
-    def _split(self) -> Iterator[Piece]:
+    def _split(self) -> Iterator[ClipSpan]:
         """Cut a stretch that has become too long at its longest pause."""
         while self._group:
             first = self._group[0].start
@@ -245,17 +245,17 @@ class Segmenter:
             return max(fitting)[1]
         return usable[0][1] if usable else None  # what comes before it is too short or too long for a clip
 
-    def _close(self) -> Iterator[Piece]:
+    def _close(self) -> Iterator[ClipSpan]:
         piece, self._group = self._group, []
         yield self._piece(piece, self.frame)
 
-    def _piece(self, segments: list[SpeechSegment], after: int) -> Piece:
+    def _piece(self, segments: list[SpeechSegment], after: int) -> ClipSpan:
         """A piece with its padding, on each side at most half of the silence that there is."""
         start, end, padding = segments[0].start, segments[-1].end, self.settings.padding
         before = min(padding, (start - self._before) * FRAME_SECONDS / (2 if self._before else 1))
         behind = min(padding, (after - end) * FRAME_SECONDS / 2)
         self._before = end
-        piece = Piece(start * FRAME_SECONDS - before, end * FRAME_SECONDS + behind, None)
+        piece = ClipSpan(start * FRAME_SECONDS - before, end * FRAME_SECONDS + behind, None)
         if piece.end - piece.start < self.settings.min_seconds:
             return piece._replace(reason=TOO_SHORT)
         return piece if self._length(start, end) <= self.settings.max_seconds else piece._replace(reason=NO_PAUSE)
@@ -282,7 +282,7 @@ class SegmentSettings:
 
 
 @dataclass(frozen=True)
-class Segment(Stage):
+class Segment(PrepareStage):
     """The stage. Its first row is about the recording, the others about its clips."""
 
     settings: SegmentSettings = SegmentSettings()
@@ -294,7 +294,7 @@ class Segment(Stage):
         return Item({"sha256": sha256, "suffix": Path(source).suffix.lower()}, {"raw": str(raw), "source": source})
 
     def check(self) -> None:
-        """See ``Stage``."""
+        """See ``PrepareStage``."""
         make_detector(self.settings.detector)
 
     def work(self, item: Item, store: Store) -> list[Row]:
@@ -303,7 +303,7 @@ class Segment(Stage):
         audio = f"audio/{name[:2]}/{name}.flac"
         try:
             with open_audio(path) as stream, store.growing(store.out / audio) as partial:
-                run = _Run(self.settings, stream)
+                run = _SegmentRun(self.settings, stream)
                 with sf.SoundFile(partial, "w", self.settings.rate, 1, "PCM_16", format="FLAC") as file:
                     rows = list(run.clips(file))
             if not run.read:
@@ -321,7 +321,7 @@ def _unreadable(reason: str) -> Row:
     return {"status": "unreadable", "reason": reason, "seconds": 0.0, "audio": None}
 
 
-class _Run:
+class _SegmentRun:
     """One recording in progress: its samples go to the detector at 16 kHz, and to the clips at their rate."""
 
     def __init__(self, settings: SegmentSettings, stream: AudioStream) -> None:
@@ -348,7 +348,7 @@ class _Run:
         yield from self._write(self._detect(padded, self._to_clips(empty, last=True), chunk=FRAME), file)
         yield from self._write(self.segmenter.end(damaged=self.stream.damage is not None), file)
 
-    def _detect(self, coarse: np.ndarray, fine: np.ndarray, *, chunk: int = _CHUNK) -> Iterator[Piece]:
+    def _detect(self, coarse: np.ndarray, fine: np.ndarray, *, chunk: int = _CHUNK) -> Iterator[ClipSpan]:
         self._buffer = np.concatenate([self._buffer, fine])
         self._waiting = np.concatenate([self._waiting, coarse])
         whole = len(self._waiting) - len(self._waiting) % chunk
@@ -357,7 +357,7 @@ class _Run:
             yield from self.segmenter.add(found.tolist())
         self._waiting = self._waiting[whole:]
 
-    def _write(self, pieces: Iterator[Piece], file: sf.SoundFile) -> Iterator[Row]:
+    def _write(self, pieces: Iterator[ClipSpan], file: sf.SoundFile) -> Iterator[Row]:
         rate = self.settings.rate
         for piece in pieces:
             row: Row = {"start": round(piece.start, 3), "end": round(piece.end, 3), "reason": piece.reason}

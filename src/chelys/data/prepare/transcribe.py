@@ -21,13 +21,15 @@ from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, MissingExtra
 
 RATE = 16_000  # Hz
-__getattr__ = renamed_names(__name__, {"Heard": f"{__name__}.Transcription"})
+__getattr__ = renamed_names(
+    __name__, {"Heard": f"{__name__}.Transcription", "Candidate": f"{__name__}.TranscriptCandidate"}
+)
 _BATCH = 8  # clips; more are no faster on a CPU
 _WINDOW = 3000  # frames of 10 ms
 _OPENING, _CLOSING = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # goes with the next word, and with the one before
 
 
-class Candidate(NamedTuple):
+class TranscriptCandidate(NamedTuple):
     """One transcript of a clip, and its confidence, 0 to 1."""
 
     text: str
@@ -47,10 +49,10 @@ class Transcription(NamedTuple):
 
     Attributes:
         candidates: Best first; may be empty.
-        no_speech: Probability that nobody speaks; None if the transcriber cannot say.
+        no_speech: Probability that there is no speech; None if the transcriber cannot say.
     """
 
-    candidates: list[Candidate]
+    candidates: list[TranscriptCandidate]
     no_speech: float | None = None
 
 
@@ -108,7 +110,7 @@ class _TranscriberStage(ClipStage):
     settings: TranscribeSettings = TranscribeSettings()
 
     def check(self) -> None:
-        """See ``Stage``; a transcriber may have a cheap ``check`` of its own."""
+        """See ``PrepareStage``; a transcriber may have a cheap ``check`` of its own."""
         make = find_object(self.settings.transcriber)
         if hasattr(make, "check"):
             make.check(self.settings)
@@ -222,10 +224,12 @@ class FasterWhisper:
         )
         found = []
         for result, tokenizer in zip(results, tokenizers, strict=True):
-            candidates: dict[str, Candidate] = {}
+            candidates: dict[str, TranscriptCandidate] = {}
             for tokens, score in zip(result.sequences_ids, result.scores, strict=True):
                 text = tokenizer.decode(tokens).strip()  # hypotheses may differ in tokens that are not shown
-                candidates.setdefault(text, Candidate(text, min(1.0, math.exp(score))))  # the score is a mean of tokens
+                candidates.setdefault(
+                    text, TranscriptCandidate(text, min(1.0, math.exp(score)))
+                )  # the score is a mean of tokens
             found.append(Transcription(list(candidates.values()), result.no_speech_prob))
         return found
 

@@ -55,7 +55,7 @@ class NoSettings:
     """For stages with nothing to set."""
 
 
-class Stage(ABC):
+class PrepareStage(ABC):
     """A step that turns an item into rows, always into the same ones. Subclasses are frozen dataclasses.
 
     Attributes:
@@ -87,7 +87,7 @@ class ClipRecord:
     Attributes:
         clip: Its metadata, as far as known.
         span: First sample and the one after the last in the file that holds its sound.
-        rows: Stage -> the row that it made of this clip; some hold more than the metadata does.
+        rows: PrepareStage -> the row that it made of this clip; some hold more than the metadata does.
     """
 
     clip: ClipMetadata
@@ -95,7 +95,7 @@ class ClipRecord:
     rows: dict[str, Row] = field(default_factory=dict)
 
 
-class ClipStage(Stage):
+class ClipStage(PrepareStage):
     """A stage that makes a row of each clip of a block, independently of the others."""
 
     def wants(self, record: ClipRecord) -> bool:
@@ -140,7 +140,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:40]
 
 
-def key(stage: Stage, item: Item) -> str:
+def key(stage: PrepareStage, item: Item) -> str:
     """Name of an item's result."""
     return digest([stage.name, stage.version, asdict(stage.settings), item.content])
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from chelys.audio.io import to_bytes
 from chelys.audio.stream import open_audio
-from chelys.data.prepare.work import ClipRecord, Item, Row, Stage, Store, key
+from chelys.data.prepare.work import ClipRecord, Item, PrepareStage, Row, Store, key
 from chelys.files import remove_partial_files, write_json_lines
 
 INDEX = "index.jsonl"
@@ -45,7 +45,7 @@ class PackSettings:
 
 
 @dataclass(frozen=True)
-class Pack(Stage):
+class Pack(PrepareStage):
     """The stage: one shard an item."""
 
     settings: PackSettings = PackSettings()
