@@ -15,11 +15,11 @@ NAMED_AFTER = ("cli/", "training/tasks/", "tortoise/")
 
 #: Still to be told apart; take out what is done, the end is none.
 PENDING_CLASSES = {
-    "Candidate", "Clip", "Encoder", "FeedForward", "Found", "Heard", "Journal", "Limits", "Made", "NoSettings", "Piece",
+    "Clip", "Encoder", "FeedForward", "Found", "Heard", "Journal", "Limits", "Made", "NoSettings", "Piece",
     "Plan", "Redaction", "ResidualBlock", "Run", "Source", "Stage", "StepDown", "Teacher",
 }  # fmt: skip
 PENDING_MODULES = {
-    "attention", "checkpoint", "config", "decode", "folder", "journal", "lexicon", "pack", "pipeline",
+    "attention", "checkpoint", "config", "decode", "folder", "journal", "pack", "pipeline",
 }  # fmt: skip
 
 
