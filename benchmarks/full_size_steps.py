@@ -2,7 +2,7 @@
 
     python benchmarks/full_size_steps.py [--stages dvae,clvp] [--threads 1]
 
-Each stage is built from its file in configs/tortoise_v2, with batches of one to four rows, and takes two steps of
+Each stage is built from its file `tortoise_v2/NAME`, with batches of one to four rows, and takes two steps of
 forward, backward, clipping, AdamW and averaging in float32, in a process of its own. A stage that needs more memory
 than is free is not begun; its weights and its need are printed instead. The corpus is a dozen clips of filtered noise,
 laid out in both front ends; weights are fresh, those of frozen networks too.
@@ -37,7 +37,7 @@ from chelys.training.loop import Trainer, load_step
 from chelys.training.run import RUNS
 
 ROOT = Path(__file__).parents[1]
-#: Files of configs/tortoise_v2, with what makes their batches small.
+#: Configurations of tortoise_v2, with what makes their batches small.
 STAGES: dict[str, list[str]] = {
     "dvae": ["stage.rows=4", "stage.start=random"],
     "autoregressive": ["pairs.budget=130", "stage.voice_clips=2"],
@@ -89,7 +89,7 @@ def line_of(stage: str, found: dict[str, Any]) -> str:
 def take_steps(name: str, folder: Path, threads: int) -> dict[str, Any]:
     """Build a stage and take two steps, if there is room."""
     stage_name = name.removesuffix("_latents")
-    values = read_config_file(ROOT / "configs" / "tortoise_v2" / f"{name}.yaml", [*STAGES[name], "loop.accumulate=1"])
+    values = read_config_file(Path(f"tortoise_v2/{name}"), [*STAGES[name], "loop.accumulate=1"])
     place = {
         "run": folder / "run", "features": folder / "codes-features", "rendered": folder / "features",
         "codes": folder / "codes.npy", "text": folder / "text",

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/throughput.py [--stages clvp,vocoder] [--steps 6] [--profile]
     python benchmarks/throughput.py --memory
 
-Each stage trains by its recipe in configs/nano, batches, optimiser and averages included, on an imagined corpus whose
+Each stage trains by its recipe `nano/NAME`, batches, optimiser and averages included, on an imagined corpus whose
 clips are as long as nano's. Time is the processor's, on one thread, so that other work on the machine spoils it little.
 The matrix rate is measured between the stages; its median counts. Operations are those of matrix products, convolutions
 and attention. Fourier transforms are not counted, hence the vocoder's small share.
@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from chelys import config as chelys_config
 from chelys.config import from_mapping, read_config_file
 from chelys.models.autoregressive import Autoregressive
 from chelys.training.counting import FlopCounter
@@ -40,7 +41,7 @@ from chelys.training.plan import Machine, memory_of
 from chelys.training.rehearsal import audio_seconds, imagined_settings, rehearse, start_code_book
 from chelys.training.runs import RUNS
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "nano"
+CONFIGS = chelys_config.CONFIGS / "nano"
 STAGES = ("dvae", "autoregressive", "clvp", "diffusion", "diffusion latents", "vocoder")
 QUIET = {"log_every": 1, "threads": 1, "pictures": False, "tensorboard": False}
 #: Runs whose memory is measured: large enough that what libraries take is small beside it.

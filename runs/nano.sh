@@ -50,7 +50,7 @@ chelys data features "${manifests[@]}" --out "$out/features"
 train() { # STAGE RUN [KEY=VALUE ...]
   local stage=$1 run=$2
   shift 2
-  [ -f "$out/$run/$stage.safetensors" ] || chelys train "$stage" --config "configs/nano/$stage.yaml" run="$out/$run" features="$out/features" "$@"
+  [ -f "$out/$run/$stage.safetensors" ] || chelys train "$stage" --config "nano/$stage" run="$out/$run" features="$out/features" "$@"
 }
 read_codes=(codes="$out/codes.npy" text="$out/text")
 
@@ -69,5 +69,5 @@ train diffusion diffusion "${read_codes[@]}" stage.content=latents loop.learning
 packed=(text="$out/text" features="$out/features")
 for run in dvae autoregressive clvp diffusion vocoder; do packed+=("runs.$run=$out/$run"); done
 [ "$setting" = full ] || packed+=("voices={heart: heart, cedar: cedar}")
-chelys pack --config configs/nano/model.yaml --out "$out/model" "${packed[@]}"
+chelys pack --config nano/model --out "$out/model" "${packed[@]}"
 echo "now: chelys speak 'Hello there.' --model $out/model"

@@ -23,8 +23,10 @@ from typing import Any
 from ablations_arms import ABLATIONS, Ablation, Arm, Places, find, overrides
 from kept import log_of, settings_of
 
+from chelys import config as chelys_config
+
 HERE = Path(__file__).parent
-CONFIGS = HERE.parent / "configs" / "nano"
+CONFIGS = chelys_config.CONFIGS / "nano"
 DOCS = HERE.parent / "docs"
 
 

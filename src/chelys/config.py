@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from chelys.deprecation import rename_config_keys
+from chelys.deprecation import rename_config_keys, warn_renamed
 from chelys.errors import ConfigError
 
 T = TypeVar("T")
@@ -59,15 +59,38 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(config), default=str))
 
 
+#: The configurations that come with chelys.
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def find_config(name: str | Path) -> Path:
+    """The file that ``--config`` means: a file, or one of chelys' own by its name, such as ``nano/dvae``.
+
+    Raises:
+        ConfigError: If there is neither.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    own = CONFIGS / Path(*path.parts[path.parts[:1] == ("configs",) :]).with_suffix(".yaml")
+    if own.is_file() and own.is_relative_to(CONFIGS):
+        known = own.relative_to(CONFIGS).with_suffix("").as_posix()
+        if path.parts[0] == "configs":  # where they were in a checkout
+            warn_renamed(f"--config {path}", f"--config {known}")
+        return own
+    names = ", ".join(sorted(p.relative_to(CONFIGS).with_suffix("").as_posix() for p in CONFIGS.rglob("*.yaml")))
+    raise ConfigError(f"cannot read {path}: there is no such file; chelys' own configurations are {names}")
+
+
 def read_config_file(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """A YAML file with ``key.inner=value`` overrides, each value read as YAML, laid over it.
+    """A YAML file, found as ``find_config`` does, with ``key.inner=value`` overrides laid over it, values as in YAML.
 
     Raises:
         ConfigError: If the file cannot be read or an override is malformed.
     """
     import yaml
 
-    values = read_yaml(path)
+    values = read_yaml(find_config(path))
     for override in overrides:
         key, equals, value = override.partition("=")
         *outer, last = key.split(".")

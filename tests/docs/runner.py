@@ -19,7 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[2] / "src"
+import chelys
+
+SOURCE = Path(chelys.__file__).parents[1]  # of the source tree, or where a wheel was installed
 _BLOCK = re.compile(r"(?:^<!-- (?P<note>[^\n]*?) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 
 #: Stands for ``chelys`` (and ``torchrun``): lays settings behind the command that is run, and runs it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -43,7 +42,6 @@ TOY = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the reader stands."""
     monkeypatch.setenv("PYTHONPATH", str(HELPERS))
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     (tmp_path / "recordings").mkdir()
     for tape in range(6):
         talk = made_up.talk([1.2 + 0.3 * tape, 2.0, 2.6, 1.7], seed=tape + 60)

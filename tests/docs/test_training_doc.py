@@ -70,8 +70,6 @@ def clips(folder: Path) -> None:
 
 
 def test_the_road_can_be_gone(tmp_path: Path) -> None:
-    for name in ("configs", "src"):
-        (tmp_path / name).symlink_to(ROOT / name)
     clips(tmp_path)
     printed = run_page(PAGE, tmp_path, toy=TOY)
     assert len(printed) == sum(block.is_run for block in blocks(PAGE)) > 8

@@ -24,7 +24,7 @@ from chelys.training.runs import RUNS, Run
 from chelys.training.stage import tensors_of
 
 ROOT = Path(__file__).parents[2]
-PUBLISHED = ROOT / "configs" / "tortoise_v2"
+PUBLISHED = ROOT / "src" / "chelys" / "configs" / "tortoise_v2"
 #: Parameters of the published networks; where the run has discriminators, these are not among them.
 PARAMETERS = {
     "autoregressive": 421_526_786,

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_corpus import MEL_RANGE
 
-from chelys.config import from_mapping, read_config_file, read_yaml
+from chelys.config import CONFIGS, from_mapping, read_config_file, read_yaml
 from chelys.errors import ConfigError, ManifestError, ModelError, UserError
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.clvp import CLVPConfig
@@ -22,7 +22,6 @@ from chelys.training.run import RUNS, load_trained, run_stage, trained_dvae
 
 ConfigFile = Callable[..., Path]
 SHORT = {"steps": 3, "evaluate_every": 3, "checkpoint_every": 2}
-CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.mark.parametrize("stage", RUNS)

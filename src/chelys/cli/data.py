@@ -137,15 +137,17 @@ def features(
     epilog="Example: chelys data tokenizer lexicon.txt.gz --out text",
 )
 def tokenizer(
-    lexicon: Annotated[Path, typer.Argument(metavar="LEXICON", help="File that 'chelys data lexicon' wrote.")],
+    lexicon: Annotated[
+        Path, typer.Argument(metavar="LEXICON", help="File that 'chelys data lexicon' wrote, or nano for its lexicon.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for tokenizer.json and the lexicon.")],
 ) -> None:
     """Make it."""
-    from chelys.text.lexicon import Lexicon
+    from chelys.text.lexicon import NANO_LEXICON, Lexicon
     from chelys.text.tokenizer import make_tokenizer
 
     with _folder(out):
-        make_tokenizer(Lexicon.load(lexicon)).save(out)
+        make_tokenizer(Lexicon.load(NANO_LEXICON if str(lexicon) == "nano" else lexicon)).save(out)
     tell(str(out))
 
 

@@ -10,7 +10,7 @@ import typer
 from chelys.cli.console import tell
 
 HELP = "Put the trained networks of all stages and the built-in voices into a model folder."
-EXAMPLE = "Example: chelys pack --config configs/nano/model.yaml --out runs/nano/model"
+EXAMPLE = "Example: chelys pack --config nano/model --out runs/nano/model"
 
 
 def pack(

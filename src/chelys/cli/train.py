@@ -16,8 +16,8 @@ from chelys.errors import ConfigError
 
 HELP = "Train one network; a run that was stopped goes on from its last checkpoint."
 EXAMPLE = (
-    "Example: chelys train dvae --config configs/nano/dvae.yaml loop.steps=1000. "
-    "On several processors: torchrun --nproc-per-node 8 -m chelys train dvae --config configs/nano/dvae.yaml"
+    "Example: chelys train dvae --config nano/dvae loop.steps=1000. "
+    "On several processors: torchrun --nproc-per-node 8 -m chelys train dvae --config nano/dvae"
 )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chelys.training.plan import Plan
 
 HELP = "Foretell memory, steps, hours and operations of a run, from a step that is counted and not computed."
-EXAMPLE = "Example: chelys train plan --config configs/tortoise_v2/autoregressive.yaml --gpus 8 --gpu-memory 24"
+EXAMPLE = "Example: chelys train plan --config tortoise_v2/autoregressive --gpus 8 --gpu-memory 24"
 GB = 10**9
 STAGE = "stage"
 

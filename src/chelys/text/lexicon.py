@@ -17,6 +17,8 @@ from pathlib import Path
 from chelys.errors import ModelError
 
 FILE_NAME = "lexicon.txt.gz"
+#: That of nano, inside the package.
+NANO_LEXICON = Path(__file__).parents[1] / "assets" / "nano" / FILE_NAME
 
 _VOICELESS = frozenset("ptkfθ")
 _SIBILANT = frozenset("szʃʒʧʤ")
