@@ -75,7 +75,7 @@ def main() -> None:
         speech = synthesizer.speak(text, voice=arguments.voice, preset="fast", seed=arguments.seed)
         speech.save(arguments.out / f"{name.split()[-2]}.wav")
         heard = judge.words(soxr.resample(speech.audio, speech.sample_rate, RATE).astype(np.float32), text)
-        plain = [judge.plain(piece.text) for piece in split(text, longest=len(text))]
+        plain = [judge.plain(piece.text) for piece in split(text, max_chars=len(text))]
         found.append({"text": name, "seconds": round(speech.seconds, 1), **sentences_heard(plain, heard)})
         print(json.dumps(found[-1], indent=1), flush=True)
     (arguments.out / "long.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")

@@ -62,18 +62,18 @@ def test_pauses_tell_what_ends_a_piece() -> None:
 
 def test_long_sentences_are_cut_at_the_best_mark() -> None:
     words = "one two three four five six"
-    assert split(f"{words}, {words}; {words}, {words}.", longest=70) == [
+    assert split(f"{words}, {words}; {words}, {words}.", max_chars=70) == [
         Sentence(f"{words}, {words};", CLAUSE_PAUSE_S),
         Sentence(f"{words}, {words}.", 0.0),
     ]
     assert texts(f"{words}, {words}.", longest=40) == [f"{words},", f"{words}."]
     assert texts(f"{words}—{words}.", longest=40) == [f"{words}—", f"{words}."]
-    assert split(f"{words} {words}.", longest=40)[0] == Sentence(words, WORD_PAUSE_S)
+    assert split(f"{words} {words}.", max_chars=40)[0] == Sentence(words, WORD_PAUSE_S)
 
 
 def test_without_marks_a_long_sentence_is_cut_before_a_joining_word() -> None:
     said = "the road went up through the village past the church and the well until it left the houses behind"
-    pieces = split(said, longest=60)
+    pieces = split(said, max_chars=60)
     assert [p.text for p in pieces] == [
         "the road went up through the village past the church",
         "and the well until it left the houses behind",
@@ -113,7 +113,7 @@ def test_every_character_is_in_one_piece_in_order() -> None:
         alphabet = ALPHABETS[number % len(ALPHABETS)]
         text = "".join(rng.choices(alphabet, k=rng.randrange(0, 200)))
         longest = rng.choice([10, 25, 60, 180])
-        sentences = split(text, longest=longest)
+        sentences = split(text, max_chars=longest)
         if not is_speakable(text):
             assert sentences == []
             continue

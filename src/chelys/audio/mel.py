@@ -1,4 +1,4 @@
-"""Wave to log-mel, and the linear map between log-mels and the numbers that networks like.
+"""Waveform to log-mel, and the linear map between log-mels and the numbers that networks like.
 
 b batch, n samples, f bands, s mel frames.
 """
@@ -16,16 +16,16 @@ from torch import Tensor
 from chelys.audio.rates import MelSpec
 
 
-def _hertz_to_mel(hertz: Tensor, htk: bool) -> Tensor:
+def _hz_to_mel(f_hz: Tensor, htk: bool) -> Tensor:
     if htk:
-        return 2595.0 * torch.log10(1.0 + hertz / 700.0)
+        return 2595.0 * torch.log10(1.0 + f_hz / 700.0)
     # Slaney: linear to 1 kHz (15 mel), then 27 steps to each factor of 6.4
     return torch.where(
-        hertz < 1000.0, hertz * 3 / 200, 15.0 + 27.0 * torch.log(hertz.clamp(min=1e-3) / 1000.0) / math.log(6.4)
+        f_hz < 1000.0, f_hz * 3 / 200, 15.0 + 27.0 * torch.log(f_hz.clamp(min=1e-3) / 1000.0) / math.log(6.4)
     )
 
 
-def _mel_to_hertz(mel: Tensor, htk: bool) -> Tensor:
+def _mel_to_hz(mel: Tensor, htk: bool) -> Tensor:
     if htk:
         return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     return torch.where(mel < 15.0, mel * 200 / 3, 1000.0 * torch.exp((mel - 15.0) / 27.0 * math.log(6.4)))
@@ -40,29 +40,29 @@ def mel_filters(spec: MelSpec) -> Tensor:
 
 def _triangles(spec: MelSpec) -> Tensor:
     edges = torch.tensor([0.0, spec.f_max], dtype=torch.float64)
-    low, high = _hertz_to_mel(edges, spec.htk).tolist()
-    points = _mel_to_hertz(torch.linspace(low, high, spec.bands + 2, dtype=torch.float64), spec.htk)
+    low, high = _hz_to_mel(edges, spec.htk).tolist()
+    points = _mel_to_hz(torch.linspace(low, high, spec.bands + 2, dtype=torch.float64), spec.htk)
     bins = torch.linspace(0, spec.sample_rate / 2, spec.n_fft // 2 + 1, dtype=torch.float64)
     left, centre, right = points[:-2, None], points[1:-1, None], points[2:, None]
     triangles = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
     return (triangles * 2.0 / (right - left)).float()
 
 
-def log_mel(wave: Tensor, spec: MelSpec) -> Tensor:
+def log_mel(waveform: Tensor, spec: MelSpec) -> Tensor:
     """Natural-log mel spectrogram with centred frames and reflected edges.
 
     Args:
-        wave: ``(b, n)`` in [-1, 1] at ``spec.sample_rate``; n must exceed n_fft / 2.
+        waveform: ``(b, n)`` in [-1, 1] at ``spec.sample_rate``; n must exceed n_fft / 2.
         spec: The front end.
 
     Returns:
         ``(b, f, 1 + n // hop)``, at least ``log(spec.floor)``.
     """
-    window = torch.hann_window(spec.n_fft, device=wave.device)
-    padded = F.pad(wave.unsqueeze(1), (spec.n_fft // 2, spec.n_fft // 2), mode="reflect").squeeze(1)
+    window = torch.hann_window(spec.n_fft, device=waveform.device)
+    padded = F.pad(waveform.unsqueeze(1), (spec.n_fft // 2, spec.n_fft // 2), mode="reflect").squeeze(1)
     spectrum = torch.stft(padded, spec.n_fft, spec.hop, window=window, center=False, return_complex=True)
     energy = spectrum.abs() if spec.power == 1 else spectrum.real**2 + spectrum.imag**2
-    return torch.log((mel_filters(spec).to(wave.device) @ energy).clamp(min=spec.floor))
+    return torch.log((mel_filters(spec).to(waveform.device) @ energy).clamp(min=spec.floor))
 
 
 #: ln(1e-5), and the loudest bin of the corpus behind the published diffusion decoder.

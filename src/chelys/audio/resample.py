@@ -1,6 +1,6 @@
 """Another sample rate by windowed-sinc interpolation (J. O. Smith, "Digital Audio Resampling"), as torchaudio does it.
 
-The published system hears its voices through this filter, with torchaudio's defaults: six zero crossings to each side
+The published system reads its clips with this filter, with torchaudio's defaults: six zero crossings to each side
 under a Hann window, band edge at 0.99 of the lower of the two Nyquist frequencies. Recordings of other kinds are
 resampled by soxr, which is better and faster (``chelys.audio.io.read``).
 
@@ -21,11 +21,11 @@ ROLLOFF = 0.99  # band edge, of the lower Nyquist frequency
 _MOST_WEIGHTS = 1 << 24  # of a filter; rates without a common measure, such as 44099 and 24000 Hz, would need 2^30
 
 
-def sinc_resample(wave: Tensor, source_rate: int, rate: int) -> Tensor:
-    """A wave at another rate.
+def sinc_resample(waveform: Tensor, source_rate: int, rate: int) -> Tensor:
+    """A waveform at another rate.
 
     Args:
-        wave: ``(b, n)`` float32 at ``source_rate``.
+        waveform: ``(b, n)`` float32 at ``source_rate``.
         source_rate: Hz.
         rate: Wanted, Hz; the two must be resamplable, see ``can_resample``.
 
@@ -33,13 +33,13 @@ def sinc_resample(wave: Tensor, source_rate: int, rate: int) -> Tensor:
         ``(b, ceil(n * rate / source_rate))``.
     """
     if source_rate == rate:
-        return wave
+        return waveform
     step, phases = _ratio(source_rate, rate)
-    kernels = _kernels(step, phases).to(wave)
+    kernels = _kernels(step, phases).to(waveform)
     reach = (kernels.shape[2] - step) // 2
-    padded = F.pad(wave.unsqueeze(1), (reach, reach + step))
+    padded = F.pad(waveform.unsqueeze(1), (reach, reach + step))
     out = F.conv1d(padded, kernels, stride=step)  # (b, p, frames): the samples of a frame lie next to each other in p
-    length = -(-wave.shape[1] * phases // step)
+    length = -(-waveform.shape[1] * phases // step)
     return out.transpose(1, 2).flatten(1)[:, :length]
 
 
@@ -65,8 +65,8 @@ def _kernels(step: int, phases: int) -> Tensor:
     with torch.inference_mode(False):  # kept for later callers, who may want gradients through what they multiply
         edge = min(step, phases) * ROLLOFF  # zero crossings in the time of a frame
         reach = _reach(step, phases)
-        heard = torch.arange(-reach, reach + step, dtype=torch.float64) / step
-        asked = torch.arange(phases, dtype=torch.float64) / phases
-        distance = ((heard - asked[:, None]) * edge).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
+        source_times = torch.arange(-reach, reach + step, dtype=torch.float64) / step
+        times = torch.arange(phases, dtype=torch.float64) / phases
+        distance = ((source_times - times[:, None]) * edge).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
         window = torch.cos(distance * (math.pi / 2 / ZERO_CROSSINGS)).square()
         return (torch.sinc(distance) * window * (edge / step)).float().unsqueeze(1)

@@ -106,7 +106,7 @@ class Family:
     def split(self, text: str, options: SpeechOptions) -> list[Sentence]:
         """A long text in pieces."""
         if options.splitting == "sentences":
-            return split(text, longest=options.max_chars) or [Sentence(text, 0.0)]
+            return split(text, max_chars=options.max_chars) or [Sentence(text, 0.0)]
         pieces: list[Sentence] = registry.find(registry.SPLITTERS[options.splitting])(text, options)
         return pieces
 

@@ -89,13 +89,13 @@ def normalize(text: str) -> Normalized:
 
 
 def check_speakable(text: str) -> None:
-    """Refuse what no model should be asked to speak, before any work is done.
+    """Refuse a text that cannot be spoken, before any work is done.
 
     Args:
         text: As the user gave it.
 
     Raises:
-        TextError: If the text is empty or blank, has nothing that can be spoken, or holds a word that nobody could say.
+        TextError: If the text is empty or blank, has nothing that can be spoken, or holds a word that is too long.
     """
     refuse_blank(text)
     if not is_speakable(text):

@@ -182,21 +182,21 @@ def _money(match: re.Match[str]) -> str:
     if len(decimals) != 2:
         return f" {_figure(figure)} {one if figure == '1' else many} "
     main, parts = int(whole or 0), int(decimals)
-    said = [f"{cardinal(main)} {one if main == 1 else many}"] if main or not parts else []
-    said += [f"{cardinal(parts)} {one_part if parts == 1 else many_parts}"] if parts else []
-    return f" {' and '.join(said)} "
+    words = [f"{cardinal(main)} {one if main == 1 else many}"] if main or not parts else []
+    words += [f"{cardinal(parts)} {one_part if parts == 1 else many_parts}"] if parts else []
+    return f" {' and '.join(words)} "
 
 
 def _clock(match: re.Match[str]) -> str:
     hour, minute, second, half = match.groups()
-    said = [cardinal(int(hour))]
+    words = [cardinal(int(hour))]
     if int(minute):
-        said.append(f"oh {cardinal(int(minute))}" if int(minute) < 10 else cardinal(int(minute)))
+        words.append(f"oh {cardinal(int(minute))}" if int(minute) < 10 else cardinal(int(minute)))
     elif not half:
-        said.append("o'clock" if 1 <= int(hour) <= 12 and not second else "hundred hours" if not second else "zero")
+        words.append("o'clock" if 1 <= int(hour) <= 12 and not second else "hundred hours" if not second else "zero")
     if second:
-        said.append(f"and {cardinal(int(second))} {'second' if int(second) == 1 else 'seconds'}")
-    return " ".join([*said, half[0].upper() + "M" if half else ""])
+        words.append(f"and {cardinal(int(second))} {'second' if int(second) == 1 else 'seconds'}")
+    return " ".join([*words, half[0].upper() + "M" if half else ""])
 
 
 def _iso_date(match: re.Match[str]) -> str:
@@ -212,10 +212,10 @@ def _fraction(match: re.Match[str]) -> str:
         return f"{before}{cardinal(above)} slash {cardinal(below)}"
     name = _FRACTIONS[below]
     several = "halves" if name == "half" else f"{name}s"
-    said = f"{cardinal(above)} {name if above == 1 else several}"
+    words = f"{cardinal(above)} {name if above == 1 else several}"
     if whole:
-        return f"{cardinal(int(whole))} and {f'a {name}' if above == 1 else said}"
-    return said
+        return f"{cardinal(int(whole))} and {f'a {name}' if above == 1 else words}"
+    return words
 
 
 def _decade(match: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
+from chelys.deprecation import renamed_arguments
 from chelys.text.abbreviations import ABBREVIATIONS, BEFORE_FIGURE, MAY_END, SENTENCE_STARTERS
 from chelys.text.normalize import is_speakable
 
@@ -49,7 +50,8 @@ class Sentence:
     pause_s: float
 
 
-def split(text: str, *, longest: int = 180) -> list[Sentence]:
+@renamed_arguments(longest="max_chars")
+def split(text: str, *, max_chars: int = 180) -> list[Sentence]:
     """Cut text into sentences, and long sentences into clauses.
 
     Pieces that hold nothing to say (a row of stars, an emoji) stay with their neighbour, so that every piece
@@ -57,14 +59,14 @@ def split(text: str, *, longest: int = 180) -> list[Sentence]:
 
     Args:
         text: As people write it, before `normalize`. Empty lines part paragraphs.
-        longest: Most letters in a piece, where a digit counts as five.
+        max_chars: Most letters in a piece, where a digit counts as five.
 
     Returns:
         Pieces in order, none empty; no pieces if the text holds nothing to say.
     """
     pieces: list[Sentence] = []
     waiting = ""  # unspeakable text at the very beginning
-    for text_piece, pause_s in _pieces(text, max(longest, LETTERS_PER_DIGIT)):
+    for text_piece, pause_s in _pieces(text, max(max_chars, LETTERS_PER_DIGIT)):
         if is_speakable(text_piece):
             pieces.append(Sentence(f"{waiting} {text_piece}".strip(), pause_s))
             waiting = ""
@@ -78,12 +80,12 @@ def split(text: str, *, longest: int = 180) -> list[Sentence]:
     return pieces
 
 
-def _pieces(text: str, longest: int) -> Iterator[tuple[str, float]]:
+def _pieces(text: str, max_chars: int) -> Iterator[tuple[str, float]]:
     for paragraph in _paragraphs(text):
         sentences = list(_sentences(paragraph))
         for number, sentence in enumerate(sentences, 1):
             pause_s = PARAGRAPH_PAUSE_S if number == len(sentences) else SENTENCE_PAUSE_S
-            yield from _clauses(sentence, longest, pause_s)
+            yield from _clauses(sentence, max_chars, pause_s)
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -131,13 +133,13 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
     return True
 
 
-def _clauses(sentence: str, longest: int, pause_s: float) -> Iterator[tuple[str, float]]:
+def _clauses(sentence: str, max_chars: int, pause_s: float) -> Iterator[tuple[str, float]]:
     """The sentence in about equal parts, cut at the best marks there are."""
     while True:
-        ends = list(accumulate(LETTERS_PER_DIGIT if c.isdigit() else 1 for c in sentence[: longest + 1]))
-        if len(sentence) == len(ends) and ends[-1] <= longest:
+        ends = list(accumulate(LETTERS_PER_DIGIT if c.isdigit() else 1 for c in sentence[: max_chars + 1]))
+        if len(sentence) == len(ends) and ends[-1] <= max_chars:
             break
-        most = bisect_right(ends, longest)  # so many characters fit
+        most = bisect_right(ends, max_chars)  # so many characters fit
         rest = len(sentence) - most
         ideal = most if rest >= most else (most + rest) // 2
         cut, pause_after_s = _best_cut(sentence, most, ideal)

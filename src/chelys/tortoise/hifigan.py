@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from chelys.audio.rates import FRAMES_PER_CODE, OUTPUT_RATE, PUBLISHED_CODE_RATE
 from chelys.errors import ConfigError
-from chelys.nn import weight_norm as kernels
+from chelys.tortoise import weight_norm as kernels
 
 RATE_RATIO = OUTPUT_RATE / PUBLISHED_CODE_RATE  # frames of the output for one of the codes' front end
 END_TAPS = 7  # of the first and the last convolution

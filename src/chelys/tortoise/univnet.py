@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.errors import ConfigError
-from chelys.nn import weight_norm as kernels
+from chelys.tortoise import weight_norm as kernels
 
 PADDING_FRAMES = 10  # the last frames of a mel come out wrong, so some more are appended and cut off again
 SILENCE = -11.5129  # logarithm of 1e-5, rounded as the published system rounds it
