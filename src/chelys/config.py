@@ -73,7 +73,7 @@ def find_config(name: str | Path) -> Path:
     if path.exists():
         return path
     own = CONFIGS / Path(*path.parts[path.parts[:1] == ("configs",) :]).with_suffix(".yaml")
-    if own.is_file() and own.is_relative_to(CONFIGS):
+    if own.is_file() and ".." not in path.parts:
         known = own.relative_to(CONFIGS).with_suffix("").as_posix()
         if path.parts[0] == "configs":  # where they were in a checkout
             warn_renamed(f"--config {path}", f"--config {known}")
