@@ -66,8 +66,8 @@ def test_long_sentences_are_cut_at_the_best_mark() -> None:
         Sentence(f"{words}, {words};", CLAUSE_PAUSE_S),
         Sentence(f"{words}, {words}.", 0.0),
     ]
-    assert texts(f"{words}, {words}.", longest=40) == [f"{words},", f"{words}."]
-    assert texts(f"{words}—{words}.", longest=40) == [f"{words}—", f"{words}."]
+    assert texts(f"{words}, {words}.", max_chars=40) == [f"{words},", f"{words}."]
+    assert texts(f"{words}—{words}.", max_chars=40) == [f"{words}—", f"{words}."]
     assert split(f"{words} {words}.", max_chars=40)[0] == Sentence(words, WORD_PAUSE_S)
 
 
@@ -82,15 +82,15 @@ def test_without_marks_a_long_sentence_is_cut_before_a_joining_word() -> None:
 
 
 def test_a_cut_is_not_made_within_a_number() -> None:
-    assert texts("1,000,000 1,000,000 or 1,000,000", longest=45) == ["1,000,000", "1,000,000", "or 1,000,000"]
+    assert texts("1,000,000 1,000,000 or 1,000,000", max_chars=45) == ["1,000,000", "1,000,000", "or 1,000,000"]
 
 
 def test_a_monstrous_word_is_cut_hard() -> None:
-    assert texts("x" * 10_000, longest=180) == ["x" * 180] * 55 + ["x" * 100]
+    assert texts("x" * 10_000, max_chars=180) == ["x" * 180] * 55 + ["x" * 100]
 
 
 def test_digits_take_longer_to_say() -> None:
-    assert [len(t) for t in texts("7" * 100, longest=100)] == [20] * 5
+    assert [len(t) for t in texts("7" * 100, max_chars=100)] == [20] * 5
 
 
 @pytest.mark.parametrize("text", ["", "  \n\n ", "😀", "... !", "你好。"])

@@ -109,7 +109,8 @@ def read(
             f"{path} cannot be read without PyAV: pip install 'chelys[media]', or convert it to {READABLE}"
         ) from error
     except AudioError as error:
-        raise AudioError(f"{path} {error}: give a {READABLE} file") from error
+        verb = "is " if str(error).startswith(("not audio", "damaged")) else ""
+        raise AudioError(f"{path} {verb}{error}: give a {READABLE} file") from error
     except OSError as error:
         raise AudioError(f"cannot read {path}: {error.strerror or error}") from error
     if source_rate != rate:

@@ -25,7 +25,7 @@ import soundfile as sf
 
 from chelys.errors import AudioError, MissingExtra
 
-_NO_AUDIO = "is not audio, or damaged from the start"
+_NO_AUDIO = "not audio, or damaged from the start"
 _SILENCE = 1e-4  # root mean square
 _SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; a header outside of it is damaged, and resampling it would fill memory
 _MAX_CHANNELS = 64
@@ -125,7 +125,7 @@ class AudioStream:
         try:
             block = self._decoder.read(min(limit, _BLOCK))
         except self._decoder.errors:
-            self.damage = f"is damaged after {seconds:.1f} s" if self._at else _NO_AUDIO
+            self.damage = f"damaged after {seconds:.1f} s" if self._at else _NO_AUDIO
             return None
         if block is None or not len(block):
             return None
