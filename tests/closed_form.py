@@ -25,7 +25,7 @@ class Denoiser:
     prediction: str = "clean"
     calls: list[tuple[int, int]] = field(default_factory=list)  # rows and step
     seen: list[Tensor] = field(default_factory=list)
-    unconditioned: Tensor = field(default_factory=lambda: torch.full((1, 1, 1), -7.0, dtype=torch.float64))
+    uncond_embedding: Tensor = field(default_factory=lambda: torch.full((1, 1, 1), -7.0, dtype=torch.float64))
     variance: float | None = None
 
     @property

@@ -33,7 +33,7 @@ SIZES: dict[str, Any] = {
     "clvp": replace(CLVPConfig.tortoise_v2(), speech_tokens=CODES, dim=64, depth=1, heads=1),
     "diffusion": replace(
         DiffusionConfig.tortoise_v2(),
-        dim=64, heads=1, layers=1, final_blocks=2, integrator_layers=1, latent_dim=64, latent_blocks=1,
+        dim=64, heads=1, layers=1, final_blocks=2, timestep_encoder_layers=1, latent_dim=64, latent_blocks=1,
         codes=CODES, code_blocks=1, context_blocks=1,
     ),
     "univnet": replace(UnivNetConfig.c32(), channels=4, predictor_channels=8, predictor_blocks=1),

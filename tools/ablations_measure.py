@@ -190,7 +190,7 @@ def rendered(stage: Any, clip: Clip, steps: Tensor) -> tuple[Tensor, Tensor, Ten
     x = q_sample(stage.noise_schedule, steps, mel.expand(len(steps), -1, -1), noise).float()
     content = content_of(stage, clip, codes, mel.shape[2] // network.config.patch, rng)
     guess = network(x, steps, content.expand(len(steps), -1, -1))
-    return mel[..., :frames], guess[..., :frames], network.mel_from_content(content)[..., :frames]
+    return mel[..., :frames], guess[..., :frames], network.mel_from_conditioning(content)[..., :frames]
 
 
 def content_of(stage: Any, clip: Clip, codes: int, positions: int, rng: np.random.Generator) -> Tensor:
@@ -201,9 +201,9 @@ def content_of(stage: Any, clip: Clip, codes: int, positions: int, rng: np.rando
     heard = batch.reference if shared else stage.rendering.voice(clip, stage.config.voice_frames, rng)[None]
     voice = network.contextual_embedder(heard).mean(2)
     if stage.config.content == "codes":
-        return network.content_of_codes(batch.codes[:, :codes], voice, positions)
+        return network.conditioning_of_codes(batch.codes[:, :codes], voice, positions)
     latents = stage.decoder.latents(stage.decoder.condition(batch.reference), batch.text, batch.codes)
-    return network.content(latents[:, :codes], voice, positions)
+    return network.conditioning(latents[:, :codes], voice, positions)
 
 
 # ---- CLVP -----------------------------------------------------------------------------------------------------------

@@ -172,6 +172,22 @@ def rename_config_keys(hint: Any, value: Any, *, where: str) -> Any:
     return value
 
 
+# ---- tensors in files -------------------------------------------------------------------------------------------
+
+#: Parts of names of tensors, as older versions wrote them, to those of today. No warning: files cannot be edited.
+RENAMED_TENSORS = {
+    "unconditioned": "uncond_embedding",
+    "integrator": "timestep_encoder",
+    "content_norm": "conditioning_norm",
+    "reader": "ctc_head",
+}
+
+
+def current_tensor_name(name: str) -> str:
+    """The name of today of a tensor in a file of weights or a checkpoint."""
+    return ".".join(RENAMED_TENSORS.get(part, part) for part in name.split("."))
+
+
 # ---- command line -----------------------------------------------------------------------------------------------
 
 

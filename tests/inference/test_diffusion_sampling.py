@@ -249,9 +249,9 @@ def test_as_many_steps_as_the_schedule_has_are_taken(how: dict[str, Any]) -> Non
 
 @each_sampler
 def test_a_network_in_half_precision_is_asked_in_it_and_the_rest_stays_whole(how: dict[str, Any]) -> None:
-    half = Denoiser(gaussian, unconditioned=torch.full((1, 1, 1), -7.0, dtype=torch.bfloat16))
+    half = Denoiser(gaussian, uncond_embedding=torch.full((1, 1, 1), -7.0, dtype=torch.bfloat16))
     network = lambda x, time, content: half(x, time, content).bfloat16()  # noqa: E731
-    network.config, network.unconditioned = half.config, half.unconditioned  # type: ignore[attr-defined]
+    network.config, network.uncond_embedding = half.config, half.uncond_embedding  # type: ignore[attr-defined]
     reached = run(network, 10, guidance=1.0, **how)
     assert {x.dtype for x in half.seen} == {torch.bfloat16} and reached.dtype == torch.float64
     assert (reached - run(Denoiser(gaussian), 10, **how)).abs().max() < 0.05

@@ -80,7 +80,7 @@ def test_likelihoods_of_all_texts_add_up_to_one():
     codes = torch.tensor([[3, 7]])
     texts = [torch.tensor([ids]) for n in range(1, 5) for ids in itertools.product(range(2), repeat=n)]
     chances = [tiny.likelihood(text, codes).exp().item() for text in texts]
-    blanks = tiny.reader(tiny.speech_encoder.states(codes)).unflatten(2, (2, 3)).log_softmax(-1)[..., 2].sum()
+    blanks = tiny.ctc_head(tiny.speech_encoder.states(codes)).unflatten(2, (2, 3)).log_softmax(-1)[..., 2].sum()
     readable = [c for c, text in zip(chances, texts, strict=True) if text.shape[1] + _repeats(text) <= 4]
     assert sum(readable) + blanks.exp().item() == pytest.approx(1, abs=1e-4)
 

@@ -66,7 +66,7 @@ def test_times_are_cosines_then_sines() -> None:
 )
 def test_an_estimate_has_the_shape_of_the_mel(changes: dict[str, object], channels: int) -> None:
     diffusion = network(**changes)
-    content = diffusion.content(noise(2, 3, 10), noise(2, 32, seed=1), 12 // diffusion.config.patch)
+    content = diffusion.conditioning(noise(2, 3, 10), noise(2, 32, seed=1), 12 // diffusion.config.patch)
     x = noise(2, 6, 12, seed=2)
     made = diffusion(x, torch.tensor([5, 3000]), content)
     assert made.shape == (2, channels, 12)
@@ -80,7 +80,7 @@ def test_it_looks_at_noise_time_latents_and_voice() -> None:
     x, latents, voice, time = noise(1, 6, 12), noise(1, 3, 10, seed=1), noise(1, 32, seed=2), torch.tensor([100])
 
     def estimate(x: Tensor = x, latents: Tensor = latents, voice: Tensor = voice, time: Tensor = time) -> Tensor:
-        return diffusion(x, time, diffusion.content(latents, voice, 6))
+        return diffusion(x, time, diffusion.conditioning(latents, voice, 6))
 
     changes = ({"x": -x}, {"latents": -latents}, {"voice": -voice}, {"time": time + 900})
     assert all(not torch.allclose(estimate(**change), estimate(), atol=1e-3) for change in changes)
@@ -89,20 +89,20 @@ def test_it_looks_at_noise_time_latents_and_voice() -> None:
 def test_without_content_a_learned_one_takes_its_place() -> None:
     diffusion = network()
     x, time = noise(2, 6, 12), torch.tensor([7, 8])
-    learned = diffusion.unconditioned.expand(2, -1, 6)
+    learned = diffusion.uncond_embedding.expand(2, -1, 6)
     assert torch.equal(diffusion(x, time, None), diffusion(x, time, learned))
 
 
 def test_content_is_stretched_from_codes_to_positions() -> None:
     diffusion = network()
     for content in (
-        diffusion.content(noise(1, 3, 10), noise(1, 32, seed=1), 9),
-        diffusion.content_of_codes(torch.tensor([[1, 2, 3]]), noise(1, 32, seed=1), 9),
+        diffusion.conditioning(noise(1, 3, 10), noise(1, 32, seed=1), 9),
+        diffusion.conditioning_of_codes(torch.tensor([[1, 2, 3]]), noise(1, 32, seed=1), 9),
     ):
         assert content.shape == (1, 16, 9)
         assert torch.equal(content[:, :, ::3].repeat_interleave(3, 2), content)  # each code stands for its own frames
         assert not torch.allclose(content[:, :, 0], content[:, :, 3])
-        assert diffusion.mel_from_content(content).shape == (1, 6, 18)
+        assert diffusion.mel_from_conditioning(content).shape == (1, 6, 18)
 
 
 def test_a_voice_is_the_mean_over_all_frames_of_all_clips() -> None:
@@ -124,7 +124,7 @@ def test_published_size() -> None:
 def test_a_fresh_network_says_nothing_yet() -> None:
     with torch.random.fork_rng(devices=[]):
         diffusion = Diffusion(SMALL)
-    content = diffusion.content(noise(1, 3, 10), noise(1, 32, seed=1), 6)
+    content = diffusion.conditioning(noise(1, 3, 10), noise(1, 32, seed=1), 6)
     assert not diffusion(noise(1, 6, 12), torch.tensor([5]), content).any()
     x, time = noise(1, 16, 4), noise(1, 16, seed=1)
     with torch.random.fork_rng(devices=[]):

@@ -32,16 +32,16 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_b9_latents_in_half_precision_are_latents_not_codes(kind: torch.dtype) -> None:
     made, latents, voice = network(), noise(1, 5, 10), noise(1, 64, seed=1)
-    whole = made.content(latents.to(kind).float(), voice, 9)
-    assert torch.equal(made.content(latents.to(kind), voice, 9), whole)
-    half = made.to(kind).content(latents.to(kind), voice.to(kind), 9)  # all of the network in half precision
+    whole = made.conditioning(latents.to(kind).float(), voice, 9)
+    assert torch.equal(made.conditioning(latents.to(kind), voice, 9), whole)
+    half = made.to(kind).conditioning(latents.to(kind), voice.to(kind), 9)  # all of the network in half precision
     assert half.dtype == kind
     torch.testing.assert_close(half.float(), whole, atol=0.1, rtol=0.05)
 
 
 def test_b9_codes_are_not_taken_for_latents() -> None:
-    with pytest.raises(AssertionError, match="content_of_codes"):
-        network().content(torch.ones(1, 5, 10, dtype=torch.int64), noise(1, 64), 9)
+    with pytest.raises(AssertionError, match="conditioning_of_codes"):
+        network().conditioning(torch.ones(1, 5, 10, dtype=torch.int64), noise(1, 64), 9)
 
 
 # ---- B10: no work done twice ----------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def step(made: Diffusion, content: Tensor, x: Tensor, time: int) -> Tensor:
 
 
 def test_b10_a_step_looks_up_each_distance_once_and_no_pair_of_positions(counted: list[int]) -> None:
-    made, layers = network(), SMALL.layers + SMALL.integrator_layers
+    made, layers = network(), SMALL.layers + SMALL.timestep_encoder_layers
     step(made, noise(1, 32, 9), noise(1, 6, 18), 900)
     assert counted == [2 * 9 - 1] * layers
 

@@ -25,16 +25,16 @@ def test_voice(theirs, ours):
 
 def test_content_of_latents(theirs, ours):
     positions = theirs.inputs["x"].shape[-1]
-    content = ours.content(theirs.inputs["latents"], theirs.outputs["cond_latent"], positions)
+    content = ours.conditioning(theirs.inputs["latents"], theirs.outputs["cond_latent"], positions)
     theirs.check("aligned_from_latents", content)
-    theirs.check("forward_from_latents_mel_pred", ours.mel_from_content(content))
+    theirs.check("forward_from_latents_mel_pred", ours.mel_from_conditioning(content))
 
 
-def test_content_of_codes(theirs, ours):
+def test_conditioning_of_codes(theirs, ours):
     positions = theirs.inputs["x"].shape[-1]
-    content = ours.content_of_codes(theirs.inputs["codes"], theirs.outputs["cond_latent"], positions)
+    content = ours.conditioning_of_codes(theirs.inputs["codes"], theirs.outputs["cond_latent"], positions)
     theirs.check("aligned_from_codes", content)
-    theirs.check("code_mel_pred", ours.mel_from_content(content))
+    theirs.check("code_mel_pred", ours.mel_from_conditioning(content))
 
 
 def test_forward(theirs, ours):

@@ -248,7 +248,7 @@ def rendered(network) -> Tensor:
 
 @pytest.fixture(scope="module")
 def content(network, rendered) -> Tensor:
-    return network("diffusion").content(numbers("lat", 1, 9, 1024), rendered, FRAMES)
+    return network("diffusion").conditioning(numbers("lat", 1, 9, 1024), rendered, FRAMES)
 
 
 @pytest.fixture(scope="module")
@@ -282,8 +282,8 @@ def test_diffusion_content_of_latents(content):
 
 
 @slow
-def test_diffusion_content_of_codes(network, rendered):
-    content = network("diffusion").content_of_codes(ids("codes", 1, 9, below=8192), rendered, FRAMES)
+def test_diffusion_conditioning_of_codes(network, rendered):
+    content = network("diffusion").conditioning_of_codes(ids("codes", 1, 9, below=8192), rendered, FRAMES)
     Row((1, 1024, 39), 0.03165015, 2.066017, (0.00310433,) * 4, (1.57704,) * 4).check(content)
 
 

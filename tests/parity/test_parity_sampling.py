@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from chelys.inference.options import SpeechOptions
 from chelys.inference.generation import filter_logits
+from chelys.inference.options import SpeechOptions
 
 FOLDER = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent)
 PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0)

@@ -57,7 +57,7 @@ def sample_mel(
 
     Args:
         network: In evaluation mode, predicting eps or x0, with or without a learned variance.
-        conditioning: ``(b, d, p)``, from ``Diffusion.content``.
+        conditioning: ``(b, d, p)``, from ``Diffusion.conditioning``.
         start: Noise ``(b, f, s)``; everything but the network computes in its precision.
         steps: How many steps to take, 1 to ``train_steps``.
         guidance: Weight w of classifier-free guidance.
@@ -118,10 +118,10 @@ def guided_prediction(
         ``(b, f, s)``, or None.
     """
     b, bands, _ = x.shape
-    dtype = network.unconditioned.dtype
+    dtype = network.uncond_embedding.dtype
     noisy, conditioning = x.to(dtype), conditioning.to(dtype)
     if guidance:  # both passes as one batch
-        free = network.unconditioned.expand_as(conditioning)
+        free = network.uncond_embedding.expand_as(conditioning)
         time = torch.full((2 * b,), timestep, device=x.device)
         both = network(torch.cat((noisy, noisy)), time, torch.cat((conditioning, free)))
         predicted, unconditional = both.to(x.dtype).chunk(2)

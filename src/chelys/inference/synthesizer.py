@@ -364,7 +364,7 @@ class Synthesizer:
         network = self.model.diffusion
         frames = mel_frames(latents.shape[1], self.family.code_rate)
         speaker = voice.diffusion.to(self._device, self._dtype)[None]
-        conditioning = network.content(latents, speaker, frames // network.config.patch)
+        conditioning = network.conditioning(latents, speaker, frames // network.config.patch)
 
         def noise() -> Tensor:
             # float32 whatever the networks compute with, so that many steps add up

@@ -124,7 +124,8 @@ class CLVP(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(1.0))  # logarithm of the scale of the cosines
         self.blank = config.text_tokens  # the CTC blank
         if config.frames_per_token:
-            self.reader = nn.Linear(config.speech_dim or config.dim, config.frames_per_token * (config.text_tokens + 1))
+            outputs = config.frames_per_token * (config.text_tokens + 1)
+            self.ctc_head = nn.Linear(config.speech_dim or config.dim, outputs)
 
     def score(
         self,
@@ -200,7 +201,7 @@ class CLVP(nn.Module):
     ) -> Tensor:
         """`likelihood` of the text, from the states of the speech encoder at each code, (b, m, d)."""
         b, m = states.shape[:2]
-        logits = self.reader(states).float().unflatten(2, (self.config.frames_per_token, -1))
+        logits = self.ctc_head(states).float().unflatten(2, (self.config.frames_per_token, -1))
         log_probabilities = logits.flatten(1, 2).log_softmax(-1)  # (b, r m, ids + blank)
         ids = text.new_tensor([text.shape[1]]) if text_lengths is None else text_lengths
         times = text.new_full((b,), m) if code_lengths is None else code_lengths

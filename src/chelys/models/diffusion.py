@@ -1,15 +1,15 @@
 """Diffusion decoder: latents of the autoregressive decoder and a voice in, mel out (Betker 2023, section 3).
 
-What does not depend on the noise is computed once: latents (or codes, in the first phase of training) pass a few
-attention blocks, are normalised, scaled and shifted by the voice, and stretched to the length of the mel. At each step
-they meet the time of the step in the integrator, are joined with the noisy mel, and residual and attention layers
-write the estimate.
+What does not depend on the noise, the conditioning, is computed once: latents (or codes, in the first phase of
+training) pass a few attention blocks, are normalised, scaled and shifted by the voice, and stretched to the length of
+the mel. At each step the timestep encoder brings the timestep into it, it is joined with the noisy mel, and residual
+and attention layers predict the noise or the clean mel.
 
 nano differs by config: two mel frames make one position (``patch``: half the positions, an eighth of the attention's
-cost for the same audio), each layer has a feed-forward part, which the paper wished for, and the network predicts the
-clean mel, without a learned variance. A stream of 256 channels cannot carry the noise of 200 independent inputs past
-the content, but the mel itself is smooth and fits (Li & He 2025, "Back to basics: let denoising generative models
-denoise", found the same with large patches of images).
+cost for the same audio), each layer has a feed-forward part, which the paper asked for, and the network predicts x0,
+the clean mel, without a learned variance. A stream of 256 channels cannot carry the noise of 200 independent inputs
+past the conditioning, but the mel itself is smooth and fits (Li & He 2025, "Back to basics: let denoising generative
+models denoise", found the same with large patches of images).
 
 b batch, f bands, s mel frames, p positions (s / patch), m codes, d width.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,17 +39,19 @@ class DiffusionConfig:
         heads: Attention heads everywhere.
         layers: Layers of residual block and attention.
         final_blocks: Residual blocks without attention after them.
-        integrator_layers: Layers that bring the time of the step into the content.
+        timestep_encoder_layers: Layers that bring the timestep into the conditioning.
         latent_dim: Width of the autoregressive latents.
         latent_blocks: Attention blocks over latents.
         codes: Speech codes, for the phase of training that reads codes.
         code_blocks: Attention blocks over embedded codes.
         context_blocks: Attention blocks of the contextual embedder.
         feed_forward: Width of the feed-forward part in units of d; 0 leaves it out, as published.
-        prediction: What the network predicts: the noise (``epsilon``, published) or the ``clean`` mel.
+        prediction: What the network predicts: the noise (``epsilon``, published) or the ``clean`` mel, x0.
         learned_variance: Whether it also interpolates the variance of each step (published).
         layer_drop: In training, how often a layer is passed over; the first and the last never are.
     """
+
+    RENAMED: ClassVar[dict[str, str | None]] = {"integrator_layers": "timestep_encoder_layers"}
 
     bands: int = 100
     patch: int = 2
@@ -57,7 +59,7 @@ class DiffusionConfig:
     heads: int = 4
     layers: int = 6
     final_blocks: int = 1
-    integrator_layers: int = 1
+    timestep_encoder_layers: int = 1
     latent_dim: int = 256
     latent_blocks: int = 2
     codes: int = 1024
@@ -72,7 +74,7 @@ class DiffusionConfig:
     def tortoise_v2(cls) -> DiffusionConfig:
         """The published sizes: ten layers of width 1024."""
         return cls(
-            patch=1, dim=1024, heads=16, layers=10, final_blocks=3, integrator_layers=3, latent_dim=1024,
+            patch=1, dim=1024, heads=16, layers=10, final_blocks=3, timestep_encoder_layers=3, latent_dim=1024,
             latent_blocks=4, codes=8192, code_blocks=3, context_blocks=5, feed_forward=0,
             prediction="epsilon", learned_variance=True, layer_drop=0.1,
         )  # fmt: skip
@@ -148,7 +150,7 @@ class ContextualEmbedder(nn.Module):
 
 
 class Diffusion(nn.Module):
-    """The diffusion decoder. ``voice`` and ``content`` are computed once a clip, ``forward`` once a step."""
+    """The diffusion decoder. ``voice`` and ``conditioning`` are computed once a clip, ``forward`` once a step."""
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
@@ -160,17 +162,17 @@ class Diffusion(nn.Module):
         self.latent_blocks = self._attention(config.latent_blocks)
         self.code_embedding = nn.Embedding(config.codes + 1, d)
         self.code_blocks = self._attention(config.code_blocks)
-        self.content_norm = group_norm(d)
-        self.unconditioned = nn.Parameter(torch.randn(1, d, 1))
+        self.conditioning_norm = group_norm(d)
+        self.uncond_embedding = nn.Parameter(torch.randn(1, d, 1))
         self.time1, self.time2 = nn.Linear(d, d), nn.Linear(d, d)
-        self.integrator = nn.ModuleList(DiffusionLayer(config) for _ in range(config.integrator_layers))
+        self.timestep_encoder = nn.ModuleList(DiffusionLayer(config) for _ in range(config.timestep_encoder_layers))
         self.mel_in = nn.Conv1d(channels, d, 3, padding=1)
         self.join = nn.Conv1d(2 * d, d, 1)
         self.layers = nn.ModuleList(DiffusionLayer(config) for _ in range(config.layers))
         self.final = nn.ModuleList(ResidualBlock(d) for _ in range(config.final_blocks))
         self.out_norm = group_norm(d)
         self.out = nn.Conv1d(d, channels * (2 if config.learned_variance else 1), 3, padding=1)
-        self.mel_head = nn.Conv1d(d, channels, 3, padding=1)  # in training only: what content alone says of the mel
+        self.mel_head = nn.Conv1d(d, channels, 3, padding=1)  # in training only: the mel from the conditioning alone
         _zero(self.out)
 
     def _attention(self, blocks: int) -> nn.ModuleList:
@@ -182,7 +184,7 @@ class Diffusion(nn.Module):
         """Voice of one speaker from reference mels ``(1, f, s)``, each of any length: ``(1, 2 d)``."""
         return torch.cat([self.contextual_embedder(mel) for mel in mels], dim=2).mean(2)
 
-    def content(self, latents: Tensor, voice: Tensor, positions: int) -> Tensor:
+    def conditioning(self, latents: Tensor, voice: Tensor, positions: int) -> Tensor:
         """What the steps share, from autoregressive latents.
 
         Args:
@@ -193,13 +195,13 @@ class Diffusion(nn.Module):
         Returns:
             ``(b, d, p)``.
         """
-        assert latents.is_floating_point(), "codes are for content_of_codes"
+        assert latents.is_floating_point(), "codes are for conditioning_of_codes"
         x = self.latent_in(latents.to(self.latent_in.weight.dtype).transpose(1, 2))
         for block in self.latent_blocks:
             x = block(x)
         return self._fit(x, voice, positions)
 
-    def content_of_codes(self, codes: Tensor, voice: Tensor, positions: int) -> Tensor:
+    def conditioning_of_codes(self, codes: Tensor, voice: Tensor, positions: int) -> Tensor:
         """The same from codes ``(b, m)``, as the first phase of training has it."""
         x = self.code_embedding(codes).transpose(1, 2)
         for block in self.code_blocks:
@@ -208,33 +210,33 @@ class Diffusion(nn.Module):
 
     def _fit(self, x: Tensor, voice: Tensor, positions: int) -> Tensor:
         scale, shift = voice.unsqueeze(-1).chunk(2, dim=1)
-        return F.interpolate(self.content_norm(x) * (1 + scale) + shift, size=positions, mode="nearest")
+        return F.interpolate(self.conditioning_norm(x) * (1 + scale) + shift, size=positions, mode="nearest")
 
     # ---- once a step --------------------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor, time: Tensor, content: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, conditioning: Tensor | None) -> Tensor:
         """Estimate the noise or the clean mel.
 
         Args:
             x: Noisy mel ``(b, f, s)``.
             time: Step of the trained schedule, ``(b,)``, 0 .. T - 1; need not be whole.
-            content: ``(b, d, p)``; None for the conditioning-free pass.
+            conditioning: ``(b, d, p)``; None for the unconditional pass.
 
         Returns:
             ``(b, f, s)``, or ``(b, 2 f, s)`` with the variance channels behind.
         """
         patch = self.config.patch
         noisy = fold(x, patch)
-        if content is None:
-            content = self.unconditioned.expand(len(x), -1, noisy.shape[2])
-        moment = self.time2(F.silu(self.time1(sinusoids(time, self.config.dim).to(x.dtype))))
-        for layer in self.integrator:
-            content = layer(content, moment)
-        h = self.join(torch.cat((self.mel_in(noisy), content), dim=1))
+        if conditioning is None:
+            conditioning = self.uncond_embedding.expand(len(x), -1, noisy.shape[2])
+        embedding = self.time2(F.silu(self.time1(sinusoids(time, self.config.dim).to(x.dtype))))
+        for layer in self.timestep_encoder:
+            conditioning = layer(conditioning, embedding)
+        h = self.join(torch.cat((self.mel_in(noisy), conditioning), dim=1))
         layers = (*self.layers, *self.final)
         dropped = self._dropped(len(layers))
         for number, block in enumerate(layers):
-            h = block(h, moment) if number not in dropped else _passed_over(block, h)
+            h = block(h, embedding) if number not in dropped else _passed_over(block, h)
         return unfold(self.out(F.silu(self.out_norm(h))), patch)
 
     def _dropped(self, layers: int) -> set[int]:
@@ -244,9 +246,9 @@ class Diffusion(nn.Module):
         drawn = torch.rand(layers) < self.config.layer_drop
         return {number for number in range(1, layers - 1) if drawn[number]}
 
-    def mel_from_content(self, content: Tensor) -> Tensor:
-        """What content alone says of the mel: ``(b, d, p) -> (b, f, s)`` (auxiliary loss of the training)."""
-        return unfold(self.mel_head(content), self.config.patch)
+    def mel_from_conditioning(self, conditioning: Tensor) -> Tensor:
+        """The mel from the conditioning alone, for an auxiliary loss in training: ``(b, d, p) -> (b, f, s)``."""
+        return unfold(self.mel_head(conditioning), self.config.patch)
 
 
 def fold(x: Tensor, patch: int) -> Tensor:

@@ -156,7 +156,7 @@ def _diffusion(shapes: Shapes) -> DiffusionConfig:
         heads=shapes("layers.0.attn.relative_pos_embeddings.relative_attention_bias")[1],
         layers=shapes.count(r"layers\.(\d+)\.attn\.norm\.weight"),
         final_blocks=shapes.count(r"layers\.(\d+)\.in_layers\.0\.weight"),
-        integrator_layers=shapes.count(r"conditioning_timestep_integrator\.(\d+)\.attn\.norm\.weight"),
+        timestep_encoder_layers=shapes.count(r"conditioning_timestep_integrator\.(\d+)\.attn\.norm\.weight"),
         latent_dim=shapes("latent_conditioner.0")[1],
         latent_blocks=shapes.count(blocks.format("latent_conditioner")),
         codes=shapes("code_embedding")[0] - 1,

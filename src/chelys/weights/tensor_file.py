@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from chelys.deprecation import current_tensor_name
 from chelys.errors import ModelError
 from chelys.files import atomic_file
 
@@ -38,12 +39,16 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Entry:
-    """What the head of a file says of one tensor, and where in the file it lies (bytes)."""
+    """What the head of a file says of one tensor, and where in the file it lies (bytes).
+
+    ``stored`` is its name in the file, which an older version may have written under another name.
+    """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     start: int
     end: int
+    stored: str = ""
 
     def size(self, dtype: torch.dtype) -> int:
         """Bytes in memory once it is computed with in a dtype."""
@@ -149,7 +154,7 @@ def _parse_head(path: Path) -> dict[str, Entry]:
         start, end = (8 + length + offset for offset in about["data_offsets"])
         if start != at or end - start != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"tensor {name} is out of place")
-        entries[name], at = Entry(dtype, shape, start, end), end
+        entries[current_tensor_name(name)], at = Entry(dtype, shape, start, end, name), end
     if at != size:
         raise ValueError(f"it has {size} bytes and should have {at}")
     return entries
@@ -168,7 +173,7 @@ def read_tensors(path: Path, head: Mapping[str, Entry], dtype: torch.dtype | Non
     }
     with safe_open(path, "pt") as mapped, path.open("rb") as file:
         for name, entry in head.items():
-            yield name, _read(file, entry).to(dtype) if name in changed else mapped.get_tensor(name)
+            yield name, _read(file, entry).to(dtype) if name in changed else mapped.get_tensor(entry.stored)
 
 
 def _read(file: IO[bytes], entry: Entry) -> Tensor:

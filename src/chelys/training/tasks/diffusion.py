@@ -197,22 +197,22 @@ class DiffusionStage(Stage):
         content = self._content(batch, frames // network.config.patch)
         withheld = batch.withheld[:, None, None]
         x = q_sample(self.noise_schedule, batch.steps, batch.mel, batch.noise)
-        said = network(x, batch.steps, torch.where(withheld, network.unconditioned.to(content.dtype), content)).float()
+        said = network(x, batch.steps, torch.where(withheld, network.uncond_embedding.to(content.dtype), content)).float()
         guess = said[:, :bands]
         losses = {"error": config.error * self._error(guess, batch)}
         if network.config.learned_variance:
             losses["bound"] = config.bound * self._bound(guess.detach(), said[:, bands:], x, batch)
-        alone = (network.mel_from_content(content).float() - batch.mel).square() * ~withheld
+        alone = (network.mel_from_conditioning(content).float() - batch.mel).square() * ~withheld
         return losses | {"mel": config.mel * alone.mean()}
 
     def _content(self, batch: DiffusionBatch, positions: int) -> Tensor:
         network = self.diffusion
         voice = network.contextual_embedder(batch.voice).mean(2)
         if self.config.content == "codes":
-            return network.content_of_codes(batch.codes.gather(1, batch.at), voice, positions)
+            return network.conditioning_of_codes(batch.codes.gather(1, batch.at), voice, positions)
         latents = self._latents(batch)
         piece = latents.gather(1, batch.at.unsqueeze(2).expand(-1, -1, latents.shape[2]))
-        return network.content(piece, voice, positions)
+        return network.conditioning(piece, voice, positions)
 
     @torch.no_grad()
     def _latents(self, batch: DiffusionBatch) -> Tensor:
@@ -258,6 +258,6 @@ class DiffusionStage(Stage):
         device = next(self.diffusion.parameters()).device
         crop = DiffusionBatch(*(part.to(device) for part in self._crop(clips, self.pairs.collate(clips, rng), rng)))
         positions = crop.mel.shape[2] // self.diffusion.config.patch
-        made = self.diffusion.mel_from_content(self._content(crop, positions)).float()
+        made = self.diffusion.mel_from_conditioning(self._content(crop, positions)).float()
         both = torch.cat((crop.mel, made), 1)[0]
         return {"content": Picture(both, x="frame", y="band: real below, of content alone above")}
