@@ -18,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from chelys.deprecation import current_tensor_name
+
 KEPT = 2
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     tensors = load_file(path)
     if facts.get("sha256") != hash_of(tensors):
         raise SafetensorError("its sha256 is not the one that was written down")
+    tensors = {current_tensor_name(name): tensor for name, tensor in tensors.items()}
     return Checkpoint(path, int(path.stem), tensors, facts)
 
 

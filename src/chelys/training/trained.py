@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from chelys.data.pairs import Pairs
+from chelys.deprecation import current_tensor_name
 from chelys.errors import ConfigError
 from chelys.training.loop import load_strictly
 
@@ -57,7 +58,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ConfigError(f"no weights at {path}: train that stage first")
     try:
-        return load_file(path)
+        return {current_tensor_name(name): tensor for name, tensor in load_file(path).items()}
     except SafetensorError as error:
         raise ConfigError(f"{path} is damaged ({error}): train that stage again") from error
 
