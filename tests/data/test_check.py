@@ -14,8 +14,7 @@ import soundfile as sf
 from typer.testing import CliRunner
 
 from chelys.cli.main import app
-from chelys.data.check import KINDS, Checked, Limits, check
-from chelys.data.check_audio import Piece, listen
+from chelys.data.check import KINDS, CheckLimits, CheckResult, FilePart, analyse, check
 from chelys.data.manifest import read_manifest
 from chelys.errors import ManifestError, UserError
 
@@ -66,8 +65,8 @@ def faults(folder: Path, **limits: Any) -> dict[str, dict[str, str]]:
     }  # fmt: skip
 
 
-def checked(folder: Path, **limits: Any) -> Checked:
-    return check(folder / "m.jsonl", Limits(**limits), workers=1)
+def checked(folder: Path, **limits: Any) -> CheckResult:
+    return check(folder / "m.jsonl", CheckLimits(**limits), workers=1)
 
 
 def test_a_good_corpus_has_no_fault(folder: Path, add: Callable[..., None]) -> None:
@@ -161,13 +160,13 @@ def test_pieces_of_one_recording(folder: Path) -> None:
 def test_copies_in_another_format_are_the_same_sound(tmp_path: Path) -> None:
     for name in ("a.wav", "a.flac"):
         sf.write(tmp_path / name, np.round(hum(1.0) * 32768).astype(np.int16), RATE)
-    first, second = (listen(tmp_path / name, [Piece(0, None)], 20)[0] for name in ("a.wav", "a.flac"))
+    first, second = (analyse(tmp_path / name, [FilePart(0, None)], 20)[0] for name in ("a.wav", "a.flac"))
     assert first.digest and first.digest == second.digest
 
 
 def test_a_long_file_is_not_listened_to_beyond_need(tmp_path: Path) -> None:
     sf.write(tmp_path / "a.wav", hum(60.0), RATE)
-    (heard,) = listen(tmp_path / "a.wav", [Piece(0, None)], 20)
+    (heard,) = analyse(tmp_path / "a.wav", [FilePart(0, None)], 20)
     assert heard.seconds == 21.0 and heard.fault is None
 
 
@@ -215,13 +214,13 @@ def test_what_is_allowed_is_no_fault(folder: Path, add: Callable[..., None]) -> 
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
-        ({"shortest": 3.0, "longest": 2.0}, "clips of 3 to 2 s"),
+        ({"min_seconds": 3.0, "max_seconds": 2.0}, "clips of 3 to 2 s"),
         ({"allowed": frozenset({"cliped"})}, "unknown kind of fault 'cliped': choose from malformed, missing"),
     ],
 )
 def test_limits_that_make_no_sense(limits: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        Limits(**limits)
+        CheckLimits(**limits)
 
 
 @pytest.mark.parametrize(("content", "says"), [(None, "no manifest at"), ("\n", "is empty")])

@@ -68,12 +68,11 @@ def check(
     workers: WorkersOption = None,
 ) -> None:
     """Check it."""
-    from chelys.data.check import KINDS, Limits, check
-    from chelys.data.prepare.engine import available_cores
+    from chelys.data.check import KINDS, CheckLimits, check
 
-    limits = Limits(shortest=min_seconds, longest=max_seconds, rate=rate, allowed=frozenset(allow or ()))
+    limits = CheckLimits(min_seconds=min_seconds, max_seconds=max_seconds, rate=rate, allowed=frozenset(allow or ()))
     with progress_bar() as update:
-        checked = check(manifest, limits, workers=workers or available_cores(), progress=counting(update, "files"))
+        checked = check(manifest, limits, workers=workers, progress=counting(update, "files"))
     listed = bad or manifest.with_suffix(".bad.jsonl")
     checked.write_bad(listed)
     for kind, count in checked.counts().items():

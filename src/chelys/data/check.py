@@ -1,6 +1,8 @@
-"""Whether a manifest can be trusted: every line is read, every clip listened to.
+"""Check a manifest: ``chelys data check`` reads every line and the audio of every clip.
 
-What is found is listed clip by clip, and a manifest without the bad clips can be written. Nothing is repaired by guess.
+What is wrong is listed clip by clip, and a manifest without the bad clips can be written. Nothing is repaired by guess.
+
+n samples.
 """
 
 from __future__ import annotations
@@ -16,61 +18,68 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from chelys.audio.io import MIN_CLIP_PEAK, MIN_CLIP_RMS
-from chelys.data.check_audio import Heard, Piece, listen
+from chelys.audio.stream import open_audio
 from chelys.data.manifest import Utterance, fault_of
-from chelys.errors import ManifestError, TextError, UserError
+from chelys.data.prepare.engine import available_cores
+from chelys.deprecation import renamed_arguments
+from chelys.errors import AudioError, ManifestError, TextError, UserError
 from chelys.files import output_file
 from chelys.text.normalize import check_speakable, normalize
 
-#: What can be wrong, in the order of the table.
+#: Kinds of faults, in the order of the table.
 KINDS: dict[str, str] = {
-    "malformed": "the line is no utterance",
+    "malformed": "not a manifest line",
     "missing": "there is no such file",
     "corrupt": "not audio, damaged, cut short, or shorter than the clip",
-    "silent": "nothing to hear",
+    "silent": "no sound",
     "too short": "shorter than --shortest",
     "too long": "longer than --longest",
     "clipped": "many samples at the ceiling",
     "wrong rate": "sampled at less than --rate",
     "wrong seconds": "the manifest says another length",
-    "repeated id": "an id that was met before",
-    "repeated audio": "sound that was met before",
-    "repeated text": "a text that its speaker has said before",
+    "repeated id": "the id of an earlier line",
+    "repeated audio": "the sound of an earlier clip",
+    "repeated text": "a text that its speaker had before",
     "misfit": "too many or too few words for the time: perhaps another clip's text",
     "unspeakable": "a text that cannot be spoken",
 }
 
 
+@renamed_arguments(shortest="min_seconds", longest="max_seconds")
 @dataclass(frozen=True)
-class Limits:
+class CheckLimits:
     """What is allowed.
 
     Attributes:
-        shortest: Seconds of the shortest clip (0.6 to 20 are what ``chelys data prepare`` cuts).
-        longest: Seconds of the longest clip.
+        min_seconds: Seconds of the min_seconds clip (0.6 to 20 are what ``chelys data prepare`` cuts).
+        max_seconds: Seconds of the max_seconds clip.
         rate: Lowest sample rate, Hz; 22.05 kHz is what codes are made of.
         clipping: Largest share of samples within 1 % of the peak.
-        allowed: Kinds of faults that are no faults here.
+        allowed: Kinds of faults to ignore.
     """
 
-    shortest: float = 0.6
-    longest: float = 20.0
+    min_seconds: float = 0.6
+    max_seconds: float = 20.0
     rate: int = 22_050
     clipping: float = 0.005
     allowed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.shortest < self.longest:
-            raise UserError(f"clips of {self.shortest:g} to {self.longest:g} s: the shortest must be below the longest")
+        if not 0 <= self.min_seconds < self.max_seconds:
+            raise UserError(
+                f"clips of {self.min_seconds:g} to {self.max_seconds:g} s: the shortest must be below the longest"
+            )
         if unknown := sorted(self.allowed - set(KINDS)):
             raise UserError(f"unknown kind of fault {unknown[0]!r}: choose from {', '.join(KINDS)}")
 
 
 @dataclass
-class Line:
+class ManifestLine:
     """A line of the manifest and what is wrong with it.
 
     Attributes:
@@ -78,19 +87,19 @@ class Line:
         utterance: None if the line is malformed; its audio is an absolute path.
         entry: The line as it is, with keys that chelys does not know.
         faults: Kind -> one line of detail.
-        heard: What the clip sounds like.
+        analysis: Measurements of the clip.
     """
 
     number: int
     utterance: Utterance | None
     entry: dict[str, Any] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
-    heard: Heard | None = None
+    analysis: ClipAnalysis | None = None
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A manifest that was checked.
+class CheckResult:
+    """Result of a check.
 
     Attributes:
         path: Of the manifest.
@@ -98,10 +107,10 @@ class Checked:
     """
 
     path: Path
-    lines: list[Line]
+    lines: list[ManifestLine]
 
     @property
-    def bad(self) -> list[Line]:
+    def bad(self) -> list[ManifestLine]:
         """Lines with a fault."""
         return [line for line in self.lines if line.faults]
 
@@ -140,34 +149,38 @@ class Checked:
 
 
 def check(
-    path: Path, limits: Limits | None = None, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
-) -> Checked:
+    path: Path,
+    limits: CheckLimits | None = None,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckResult:
     """Check a manifest and all clips in it.
 
     Args:
         path: The manifest.
         limits: What is allowed.
-        workers: Processes that listen.
+        workers: Processes that read audio; default: one for each core.
         progress: Called with (files done, files in all).
 
     Raises:
         ManifestError: If there is no manifest, or nothing in it.
     """
-    limits = limits or Limits()
+    limits = limits or CheckLimits()
     lines = list(_read(path))
     if not lines:
         raise ManifestError(f"{path} is empty: a manifest has a line of JSON for each clip")
-    _listen(lines, limits, workers, progress)
+    _analyse_audio(lines, limits, workers or available_cores(), progress)
     for line in lines:
         _judge(line, limits)
     _find_repeats(lines)
     _find_misfits(lines)
     for line in lines:
         line.faults = {kind: line.faults[kind] for kind in KINDS if kind in line.faults and kind not in limits.allowed}
-    return Checked(path, lines)
+    return CheckResult(path, lines)
 
 
-def _read(path: Path) -> Iterator[Line]:
+def _read(path: Path) -> Iterator[ManifestLine]:
     if not path.is_file():
         raise ManifestError(f"no manifest at {path}")
     folder = path.parent.absolute()
@@ -181,50 +194,54 @@ def _read(path: Path) -> Iterator[Line]:
             except (ValueError, RecursionError) as error:
                 entry, fault = {}, "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
             if fault:
-                yield Line(number, None, faults={"malformed": fault})
+                yield ManifestLine(number, None, faults={"malformed": fault})
                 continue
             known = {key: value for key, value in entry.items() if key in Utterance.__dataclass_fields__}
-            yield Line(number, Utterance(**{**known, "audio": str(folder / entry["audio"])}), entry)
+            yield ManifestLine(number, Utterance(**{**known, "audio": str(folder / entry["audio"])}), entry)
 
 
-def _listen(
-    lines: list[Line], limits: Limits, workers: int, progress: Callable[[int, int], None] | None, at_once: int = 1024
+def _analyse_audio(
+    lines: list[ManifestLine],
+    limits: CheckLimits,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+    at_once: int = 1024,
 ) -> None:
-    """Listen to every clip, each file once; clips of one file stand together in most manifests."""
-    of_file: dict[str, list[Line]] = defaultdict(list)
+    """Measure every clip, each file once; most manifests list the clips of a file together."""
+    of_file: dict[str, list[ManifestLine]] = defaultdict(list)
     for line in lines:
         if line.utterance is not None:
             of_file[line.utterance.audio].append(line)
     done, rest = 0, iter(of_file.items())
     with ProcessPoolExecutor(workers) as pool:
         while some := list(islice(rest, at_once)):
-            tasks = ((name, [_piece(line) for line in its], limits.longest) for name, its in some)
-            for (_, its), heard in zip(some, pool.map(_listen_to, tasks, chunksize=4), strict=True):
-                for line, one in zip(its, heard or (), strict=heard is not None):
-                    line.heard = one
+            tasks = ((name, [_part_of(line) for line in its], limits.max_seconds) for name, its in some)
+            for (_, its), found in zip(some, pool.map(_analyse_file, tasks, chunksize=4), strict=True):
+                for line, one in zip(its, found or (), strict=found is not None):
+                    line.analysis = one
                 done += 1
                 if progress:
                     progress(done, len(of_file))
 
 
-def _piece(line: Line) -> Piece:
+def _part_of(line: ManifestLine) -> FilePart:
     assert line.utterance is not None
-    return Piece(line.utterance.start, line.utterance.end)
+    return FilePart(line.utterance.start, line.utterance.end)
 
 
-def _listen_to(task: tuple[str, list[Piece], float]) -> list[Heard] | None:
+def _analyse_file(task: tuple[str, list[FilePart], float]) -> list[ClipAnalysis] | None:
     """None if there is no such file."""
-    name, pieces, most = task
+    name, parts_of_file, most = task
     if "\0" in name or not os.path.exists(name):
         return None
     if not os.path.isfile(name):  # reading a pipe or a device could wait for ever
-        return [Heard("not a regular file")] * len(pieces)
-    return listen(Path(name), pieces, most)
+        return [ClipAnalysis("not a regular file")] * len(parts_of_file)
+    return analyse(Path(name), parts_of_file, most)
 
 
-def _judge(line: Line, limits: Limits) -> None:
+def _judge(line: ManifestLine, limits: CheckLimits) -> None:
     """Find what is wrong with a clip by itself."""
-    utterance, heard, faults = line.utterance, line.heard, line.faults
+    utterance, analysis, faults = line.utterance, line.analysis, line.faults
     if utterance is None:
         return
     try:
@@ -232,27 +249,27 @@ def _judge(line: Line, limits: Limits) -> None:
         normalize(utterance.text)
     except TextError as error:
         faults["unspeakable"] = " ".join(str(error).split())
-    if heard is None:
+    if analysis is None:
         faults["missing"] = utterance.audio
         return
-    if heard.fault:
-        faults["corrupt"] = heard.fault
+    if analysis.fault:
+        faults["corrupt"] = analysis.fault
         return
-    if heard.peak < MIN_CLIP_PEAK or heard.level < MIN_CLIP_RMS:
-        faults["silent"] = f"peak {heard.peak:.1g} of full scale"
-    elif heard.clipping > limits.clipping:
-        faults["clipped"] = f"{heard.clipping:.2%} of the samples within 1 % of the peak"
-    if heard.seconds < limits.shortest:
-        faults["too short"] = f"{heard.seconds:.2f} s"
-    if heard.seconds > limits.longest:
-        faults["too long"] = f"more than {limits.longest:g} s"
-    elif abs(heard.seconds - utterance.seconds) > max(0.1, 0.02 * heard.seconds):
-        faults["wrong seconds"] = f"{utterance.seconds:g} s in the manifest, {heard.seconds:.2f} s in the file"
-    if heard.rate < limits.rate:
-        faults["wrong rate"] = f"{heard.rate} Hz"
+    if analysis.peak < MIN_CLIP_PEAK or analysis.level < MIN_CLIP_RMS:
+        faults["silent"] = f"peak {analysis.peak:.1g} of full scale"
+    elif analysis.clipping > limits.clipping:
+        faults["clipped"] = f"{analysis.clipping:.2%} of the samples within 1 % of the peak"
+    if analysis.seconds < limits.min_seconds:
+        faults["too short"] = f"{analysis.seconds:.2f} s"
+    if analysis.seconds > limits.max_seconds:
+        faults["too long"] = f"more than {limits.max_seconds:g} s"
+    elif abs(analysis.seconds - utterance.seconds) > max(0.1, 0.02 * analysis.seconds):
+        faults["wrong seconds"] = f"{utterance.seconds:g} s in the manifest, {analysis.seconds:.2f} s in the file"
+    if analysis.rate < limits.rate:
+        faults["wrong rate"] = f"{analysis.rate} Hz"
 
 
-def _find_repeats(lines: Iterable[Line]) -> None:
+def _find_repeats(lines: Iterable[ManifestLine]) -> None:
     """The first of several is no fault; a clip that is bad for another reason does not count as the first."""
     ids: dict[str, int] = {}
     sounds: dict[bytes, int] = {}
@@ -262,40 +279,40 @@ def _find_repeats(lines: Iterable[Line]) -> None:
             continue
         bad = bool(line.faults)
         speaker, text = line.utterance.speaker, re.sub(r"\W+", " ", line.utterance.text).strip().casefold()
-        said = hashlib.blake2b(f"{speaker}\0{text}".encode(errors="replace"), digest_size=16).digest()
+        spoken = hashlib.blake2b(f"{speaker}\0{text}".encode(errors="replace"), digest_size=16).digest()
         _note(line, "repeated id", ids, line.utterance.id, counts=True)
-        if line.heard is not None and line.heard.digest and "silent" not in line.faults:
-            _note(line, "repeated audio", sounds, line.heard.digest, counts=not bad)
+        if line.analysis is not None and line.analysis.digest and "silent" not in line.faults:
+            _note(line, "repeated audio", sounds, line.analysis.digest, counts=not bad)
         if text:
-            _note(line, "repeated text", texts, said, counts=not bad)
+            _note(line, "repeated text", texts, spoken, counts=not bad)
 
 
-def _note(line: Line, kind: str, met: dict[Any, int], what: Any, *, counts: bool) -> None:
+def _note(line: ManifestLine, kind: str, met: dict[Any, int], what: Any, *, counts: bool) -> None:
     if what in met:
         line.faults[kind] = f"as in line {met[what]}"
     elif counts:
         met[what] = line.number
 
 
-#: Letters in a second that no speaker passes, and fewer than which none says.
+#: Fewest and most letters in a second of any speaker.
 _PACES = (3.0, 30.0)
-_ENOUGH = 20  # clips from which a pace can be learnt
+_ENOUGH = 20  # clips from which a pace can be estimated
 
 
-def _find_misfits(lines: Iterable[Line]) -> None:
-    """Texts too long or too short for the time, by the pace of the speaker, of the corpus, or of mankind.
+def _find_misfits(lines: Iterable[ManifestLine]) -> None:
+    """Texts too long or too short for the time, by the pace of the speaker, of the corpus, or of any speaker.
 
-    Of clips of like lengths most swapped texts fit, and cannot be found this way.
+    Swapped texts of clips of similar length cannot be found in this way.
     """
     counted = []
     for line in lines:
         if (
             line.utterance is not None
-            and line.heard
+            and line.analysis
             and not {"corrupt", "silent", "too long", "unspeakable"} & set(line.faults)
         ):
             letters = sum(map(str.isalpha, normalize(line.utterance.text).text))
-            counted.append((line, line.utterance.speaker, letters, line.heard.sounding))
+            counted.append((line, line.utterance.speaker, letters, line.analysis.sounding))
     paces: dict[str, list[float]] = defaultdict(list)
     for _, speaker, letters, sounding in counted:
         if letters >= 15:
@@ -310,3 +327,112 @@ def _find_misfits(lines: Iterable[Line]) -> None:
         if sounding > letters / slow + 0.5 or letters / fast - sounding > 0.25:
             usual = "" if pace is None else f", {pace:.0f} in a second are usual"
             line.faults["misfit"] = f"{letters} letters in {sounding:.2f} s{usual}"
+
+
+# ---- audio ----------------------------------------------------------------------------------------------------------
+
+_LOUD = 0.02  # of the peak; quieter ends of a clip count as silence
+
+
+class FilePart(NamedTuple):
+    """A clip of a file.
+
+    Attributes:
+        start: Where it begins (seconds).
+        end: Where it ends; None is the file's end.
+    """
+
+    start: float
+    end: float | None
+
+
+@dataclass(frozen=True)
+class ClipAnalysis:
+    """Measurements of a clip.
+
+    Attributes:
+        fault: Why it cannot be read, or not all of it; None if it can.
+        seconds: Length; of a clip that is longer than asked for, how much was read.
+        sounding: Seconds from its first loud sample to its last.
+        peak: Largest sample, of full scale.
+        level: Root mean square.
+        clipping: Share of the samples within 1 % of the largest.
+        rate: Hz.
+        digest: Of the samples at 16 bits, so that copies in other lossless formats have the same.
+    """
+
+    fault: str | None
+    seconds: float = 0.0
+    sounding: float = 0.0
+    peak: float = 0.0
+    level: float = 0.0
+    clipping: float = 0.0
+    rate: int = 0
+    digest: bytes = b""
+
+
+def analyse(path: Path, parts_of_file: list[FilePart], most: float) -> list[ClipAnalysis]:
+    """Measure the clips of a file, in one pass.
+
+    Args:
+        path: The file.
+        parts_of_file: Its clips.
+        most: Seconds of a clip after which reading stops.
+
+    Returns:
+        One for each part, in their order.
+    """
+    gathered: list[list[np.ndarray]] = [[] for _ in parts_of_file]
+    try:
+        with open_audio(path) as stream:
+            rate = stream.sample_rate
+            bounds = [_bounds(part, rate, most) for part in parts_of_file]
+            read, last = 0, max(end for _, end in bounds)
+            for block in stream.blocks():
+                for (start, end), parts in zip(bounds, gathered, strict=True):
+                    if start < read + len(block) and end > read:
+                        parts.append(block[max(0, start - read) : end - read])
+                read += len(block)
+                if read >= last:
+                    break
+            damage = stream.damage
+    except AudioError as error:
+        return [ClipAnalysis(str(error))] * len(parts_of_file)
+    except OSError as error:
+        return [ClipAnalysis(error.strerror or str(error))] * len(parts_of_file)
+    found = []
+    for part, (_, end), parts in zip(parts_of_file, bounds, gathered, strict=True):
+        samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        fault = damage if end > read else None
+        if not len(samples):
+            fault = fault or "holds no samples"
+        elif part.end is not None and end - read > 0.1 * rate:
+            fault = fault or f"the clip ends at {part.end:.2f} s, the file at {read / rate:.2f} s"
+        found.append(_measure(samples, rate, fault))
+    return found
+
+
+def _bounds(part: FilePart, rate: int, most: float) -> tuple[int, int]:
+    """First sample of interest and the one after the last."""
+    end = part.start + most + 1
+    return round(part.start * rate), round((end if part.end is None else min(end, part.end)) * rate)
+
+
+def _measure(samples: np.ndarray, rate: int, fault: str | None) -> ClipAnalysis:
+    if not len(samples):
+        return ClipAnalysis(fault, rate=rate)
+    if not np.isfinite(samples).all():
+        return ClipAnalysis("holds samples that are not finite numbers", rate=rate)
+    size = np.abs(samples)
+    peak = float(size.max())
+    loud = np.flatnonzero(size >= _LOUD * peak)
+    return ClipAnalysis(
+        fault,
+        seconds=len(samples) / rate,
+        sounding=float(loud[-1] + 1 - loud[0]) / rate,
+        peak=peak,
+        level=float(np.sqrt(np.square(samples, dtype=np.float64).mean())),
+        clipping=float((size >= 0.99 * peak).mean()),
+        rate=rate,
+        digest=hashlib.blake2b(np.round(samples * 32768).astype("<i4").tobytes(), digest_size=16).digest(),
+    )
