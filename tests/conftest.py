@@ -12,6 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import fake_hub  # noqa: E402
 import tiny_published  # noqa: E402
 import toy  # noqa: E402
 
@@ -70,3 +71,13 @@ def tiny_copy(tiny: Path, tmp_path: Path) -> Callable[[], Path]:
         return Path(shutil.copytree(tiny, tmp_path / "published"))
 
     return copy
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> fake_hub.Hub:
+    """The hub, empty."""
+    played = fake_hub.Hub(tmp_path)
+    monkeypatch.setattr(fake_hub.huggingface_hub, "HfApi", lambda: played)
+    for name in ("hf_hub_download", "try_to_load_from_cache", "snapshot_download"):
+        monkeypatch.setattr(fake_hub.huggingface_hub, name, getattr(played, name))
+    return played

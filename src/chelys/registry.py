@@ -7,6 +7,8 @@ from typing import Any
 
 #: Family of a model, as its ``config.json`` names it, to the class of its configuration; others are chelys' own.
 FAMILIES = {"tortoise-v2": "chelys.tortoise.model.TortoiseConfig"}
+#: Name of a model that is fetched to a function that gives its folder.
+MODELS = {"tortoise-v2": "chelys.tortoise.download.tortoise_folder"}
 #: Who speaks with a model.
 SPEAKERS = {"nano": "chelys.inference.family.Family", "tortoise-v2": "chelys.tortoise.speaking.TortoiseFamily"}
 #: Cleaner of raw text to the tokenizer that works with it; ``chelys`` is the plain one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from chelys import registry
 from chelys.errors import ModelError
 from chelys.weights import hub
 
@@ -23,8 +24,9 @@ def find_model(name: str | Path) -> Path:
     """
     if str(name) == BUILT_IN:
         return Path(str(resources.files("chelys") / "assets" / BUILT_IN))
-    if str(name) == hub.TORTOISE:
-        return hub.tortoise_folder()
+    if str(name) in registry.MODELS:
+        fetched: Path = registry.find(registry.MODELS[str(name)])()
+        return fetched
     try:
         folder = Path(name).expanduser()
         if folder.is_dir():
@@ -34,6 +36,6 @@ def find_model(name: str | Path) -> Path:
     if hub.is_hub_name(str(name)):
         return hub.fetch_model(str(name))
     raise ModelError(
-        f"no model {str(name)!r}: name '{BUILT_IN}' or a folder that has a config.json, '{hub.TORTOISE}', or OWNER/NAME"
-        " of the hub"
+        f"no model {str(name)!r}: name '{BUILT_IN}' or a folder that has a config.json,"
+        f" {', '.join(map(repr, registry.MODELS))}, or OWNER/NAME of the hub"
     )
