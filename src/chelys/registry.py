@@ -24,6 +24,8 @@ SPLITTERS = {"tortoise": "chelys.tortoise.splitter.split_by_options"}
 VOICE_FORMATS = {".pth": "chelys.tortoise.voices.voice_at"}
 #: The same for a path that must be such a voice.
 READ_TORTOISE_VOICE = "chelys.tortoise.voices.read_voice"
+#: What `chelys.text.tokenizer` had before.
+TORTOISE_TOKENIZER = "chelys.tortoise.tokenizer.make_tortoise_tokenizer"
 #: What speaks [bracketed] prompts and cuts them out again.
 REDACTION = "chelys.tortoise.redact.Redaction"
 

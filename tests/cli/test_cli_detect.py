@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from chelys.audio import io
 from chelys.cli import detect as verb
 from chelys.errors import AudioError, ModelError, UserError
-from chelys.tortoise import detection
+from chelys.tortoise import detector as detection
 from chelys.tortoise.detector import Detector, DetectorConfig
 
 RATE = 24_000

@@ -19,7 +19,7 @@ from chelys.errors import AudioError, ModelError, TextError, UserError, VoiceErr
 from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Candidate
 from chelys.inference.synthesizer import Synthesizer
-from chelys.tortoise import api_models, convert
+from chelys.tortoise import api, convert
 from chelys.tortoise.api import TextToSpeech, get_voices, load_audio, load_voice, load_voices
 from chelys.tortoise.speaking import PUBLISHED_PRESETS
 from chelys.tortoise.tokenizer import make_tortoise_tokenizer
@@ -305,9 +305,9 @@ def test_audio_is_clipped_and_at_the_rate_that_is_asked_for(tmp_path: Path, clip
 
 def test_models_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORTOISE_MODELS_DIR", str(tmp_path / "none"))
-    assert api_models.resolve_model(None) == "tortoise-v2"
-    assert api_models.resolve_model("nano") == "nano"
-    assert api_models.resolve_model(tmp_path) == str(tmp_path)
+    assert api.resolve_model(None) == "tortoise-v2"
+    assert api.resolve_model("nano") == "nano"
+    assert api.resolve_model(tmp_path) == str(tmp_path)
     with pytest.raises(ModelError):
         TextToSpeech(models_dir=tmp_path, device="cpu")
 
@@ -327,13 +327,13 @@ def test_published_files_are_converted_once(monkeypatch: pytest.MonkeyPatch, tmp
 
     monkeypatch.setattr(convert, "find_checkpoints", lambda folder: {"autoregressive": folder})
     monkeypatch.setattr(convert, "convert", fake)
-    monkeypatch.setattr(api_models.platformdirs, "user_cache_dir", lambda name: str(cache))
+    monkeypatch.setattr(api.platformdirs, "user_cache_dir", lambda name: str(cache))
     monkeypatch.setenv("TORTOISE_MODELS_DIR", str(published))
-    made = api_models.resolve_model(published)
-    assert api_models.resolve_model(None) == made and [str(path) for path in calls] == [made]
+    made = api.resolve_model(published)
+    assert api.resolve_model(None) == made and [str(path) for path in calls] == [made]
     assert Path(made).is_relative_to(cache) and sorted(published.rglob("*.*th")) == [weights]
     weights.write_bytes(b"newer")
-    assert api_models.resolve_model(published) != made, "other weights are another model"
+    assert api.resolve_model(published) != made, "other weights are another model"
 
 
 def test_deepspeed_is_accepted_and_told(toy_folder: Path, caplog: pytest.LogCaptureFixture) -> None:

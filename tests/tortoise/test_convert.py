@@ -25,8 +25,7 @@ import chelys
 from chelys.errors import ModelError, OutputError
 from chelys.tortoise import convert
 from chelys.tortoise.checkpoint import read_checkpoint
-from chelys.tortoise.convert import OPTIONAL, REQUIRED, file_of, find_checkpoints
-from chelys.tortoise.export import export
+from chelys.tortoise.convert import OPTIONAL, REQUIRED, export, file_of, find_checkpoints
 from chelys.tortoise.model import TortoiseConfig
 from chelys.tortoise.name_tables import TABLES
 from chelys.weights import checks

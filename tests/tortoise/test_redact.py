@@ -19,8 +19,7 @@ from chelys.inference.synthesizer import Synthesizer
 from chelys.text.normalize import normalize
 from chelys.text.split import Sentence
 from chelys.tortoise import redact
-from chelys.tortoise.aligner import Wav2Vec2Aligner
-from chelys.tortoise.alignment import align_text, reference_starts, spans
+from chelys.tortoise.alignment import Wav2Vec2Aligner, align_text, reference_starts, spans
 from chelys.tortoise.redact import Piece, has_prompt, join_prompts, parse, spoken
 
 FRAME = 480  # samples: 20 ms

@@ -11,8 +11,7 @@ from torch import Tensor
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import MEL_22K, MEL_24K
 from chelys.audio.resample import can_resample, sinc_resample
-from chelys.tortoise.mel import CODE_CLIP_SAMPLES, DIFFUSION_CLIP_SAMPLES, code_mel, diffusion_mel
-from chelys.tortoise.mel_norms import MEL_NORMS
+from chelys.tortoise.mel import CODE_CLIP_SAMPLES, DIFFUSION_CLIP_SAMPLES, MEL_NORMS, code_mel, diffusion_mel
 
 
 @pytest.fixture(scope="module")

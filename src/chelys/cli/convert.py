@@ -40,8 +40,7 @@ def convert(
         raise UserError(f"unknown weight norm {weight_norm!r}: choose keep or fold")
     left_out = [name for name in without.split(",") if name]
     from chelys.tortoise.convert import convert as to_folder
-    from chelys.tortoise.convert import find_checkpoints
-    from chelys.tortoise.export import export
+    from chelys.tortoise.convert import export, find_checkpoints
     from chelys.weights.checks import gigabytes
     from chelys.weights.folder import CONFIG_FILE
 

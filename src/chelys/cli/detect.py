@@ -37,12 +37,13 @@ def detect(
 
     reference = compat == "reference"
     waveform = (read_published if reference else read)(file, OUTPUT_RATE)
-    from chelys.tortoise import detection
+    from chelys.tortoise.detector import detect as listen
+    from chelys.tortoise.detector import load_detector
     from chelys.weights.catalog import find_model
     from chelys.weights.placement import place
 
-    network = detection.load_detector(find_model(model), device=place(device, None)[0])
-    windows = detection.detect(network, waveform, reference=reference)
+    network = load_detector(find_model(model), device=place(device, None)[0])
+    windows = listen(network, waveform, reference=reference)
     probability = sum(window.probability for window in windows) / len(windows)
     if as_json:
         parts = [{key: round(value, 4) for key, value in vars(window).items()} for window in windows]

@@ -285,7 +285,7 @@ class Voice:
     @classmethod
     def from_tortoise(cls, path: str | Path, config: Any) -> Voice:
         """Old name of ``chelys.tortoise.voices.read_voice``."""
-        warn_renamed("Voice.from_tortoise", "chelys.tortoise.voices.read_voice")
+        warn_renamed("Voice.from_tortoise", registry.READ_TORTOISE_VOICE)
         made: Voice = registry.find(registry.READ_TORTOISE_VOICE)(Path(path), config)
         return made
 

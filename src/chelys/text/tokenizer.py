@@ -258,4 +258,4 @@ def _spell(word: str) -> str:
     return word.lower().translate(_TO_SPELLED)
 
 
-__getattr__ = renamed_names(__name__, {"make_tortoise_tokenizer": "chelys.tortoise.tokenizer.make_tortoise_tokenizer"})
+__getattr__ = renamed_names(__name__, {"make_tortoise_tokenizer": registry.TORTOISE_TOKENIZER})

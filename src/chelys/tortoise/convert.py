@@ -8,24 +8,26 @@ what it says, are passed over.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from chelys.errors import ModelError
+from chelys.errors import ModelError, OutputError
+from chelys.files import atomic_file, file_lock, remove_partial_files, write_text
 from chelys.tortoise.checkpoint import read_checkpoint
-from chelys.tortoise.journal import Journal, claimed
 from chelys.tortoise.model import TortoiseConfig, published_config, published_skeleton
 from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.sizes import PUBLISHED, infer_config
-from chelys.tortoise.state_dicts import from_tortoise
+from chelys.tortoise.state_dicts import from_tortoise, to_tortoise
 from chelys.tortoise.tokenizer import make_tortoise_tokenizer
 from chelys.weights.checks import require_disk
 from chelys.weights.folder import (
@@ -36,7 +38,85 @@ from chelys.weights.folder import (
     write_config,
 )
 from chelys.weights.placement import as_dtype
-from chelys.weights.tensor_file import OUR_LENGTH, read_head, sha256, write_tensors
+from chelys.weights.tensor_file import OUR_LENGTH, read_head, read_tensors, sha256, write_tensors
+
+_JOURNAL, _LOCK = ".conversion.json", ".conversion.lock"
+
+
+@dataclass
+class Journal:
+    """What is finished.
+
+    Attributes:
+        folder: What is being written.
+        settings: Of the conversion; what was finished with others is of no use.
+        sources: Name of each finished file to the SHA-256 of what it was made from.
+        files: Name of each finished file to its own.
+    """
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def note(self, name: str, source: str, file: str) -> None:
+        """A file is finished."""
+        self.sources[name], self.files[name] = source, file
+        values = {key: value for key, value in asdict(self).items() if key != "folder"}
+        write_text(self.folder / _JOURNAL, json.dumps(values))
+
+    def begin(self, settings: dict[str, str]) -> None:
+        """Go on with what was finished with the same settings; drop the rest."""
+        if self.settings != settings:
+            for name in self.files:
+                (self.folder / name).unlink(missing_ok=True)
+            self.settings, self.sources, self.files = settings, {}, {}
+
+
+@contextmanager
+def claimed(folder: Path, last: str) -> Iterator[Journal]:
+    """Hold a folder alone while it is written; one in which nothing was finished is left as it was.
+
+    Args:
+        folder: New, empty, or left by a conversion that was stopped.
+        last: The file whose presence says that all is finished.
+
+    Yields:
+        Its journal.
+
+    Raises:
+        OutputError: If the folder holds something else, cannot be written, or another process writes it.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = {path.name for path in folder.iterdir()}
+        if there and (last in there or not there & {_JOURNAL, _LOCK}):
+            raise OutputError(f"{folder} is not empty: name a folder that is new or empty")
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror}") from error
+    with file_lock(folder / _LOCK, f"another conversion is writing {folder}: wait for it, or name another folder"):
+        remove_partial_files(folder)
+        journal = _read(folder)
+        try:
+            yield journal
+        finally:
+            if (folder / last).is_file() or not journal.files:
+                for name in (_JOURNAL, _LOCK):
+                    (folder / name).unlink(missing_ok=True)
+            for path in made:
+                if path.is_dir() and not any(path.iterdir()):
+                    path.rmdir()
+
+
+def _read(folder: Path) -> Journal:
+    """What was noted before; nothing, if that cannot be read."""
+    try:
+        values = json.loads((folder / _JOURNAL).read_text(encoding="utf8"))
+        return Journal(folder, *(dict(values[key]) for key in ("settings", "sources", "files")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Journal(folder)
+
 
 REQUIRED = ("autoregressive", "clvp", "diffusion", "univnet")
 OPTIONAL = ("cvvp", "hifigan", "autoregressive_prior", "diffusion_prior", "detector", "dvae")
@@ -251,3 +331,91 @@ class Meter:
         self.done += count
         if self.progress is not None:
             self.progress(self.stage, self.done // 1_000_000, max(1, self.total // 1_000_000))
+
+
+log = logging.getLogger(__name__)
+
+
+def export(source: Path, target: Path, *, dtype: str = "float32", progress: Progress | None = None) -> list[Path]:
+    """Write the published files of a model folder, each network under its published names.
+
+    Args:
+        source: The model folder; of TorToise v2's kind.
+        target: Folder for the files; new, empty, or left by an export that was stopped.
+        dtype: Of the tensors.
+        progress: Called as the work goes on.
+
+    Returns:
+        The files.
+
+    Raises:
+        ModelError: If the model has a part that the published layout has no names for; nothing is written then.
+        OutputError: If the folder holds something else, or the disk has no room.
+    """
+    kind = as_dtype(dtype)
+    config = read_config(source)
+    networks = [network for network in (*REQUIRED, *OPTIONAL) if (source / file_of(network)).is_file()]
+    names = {network: _names(config, network, source) for network in networks}
+    missing = [file_of(network) for network in REQUIRED if network not in networks]
+    if missing:
+        raise ModelError(f"{source} lacks {missing[0]}; get the model again")
+    heads = {network: read_head(source / file_of(network)) for network in networks}
+    sizes = {network: sum(entry.size(kind) for entry in head.values()) for network, head in heads.items()}
+    last = TABLES[networks[-1]].file
+    with claimed(target, last=last) as journal:
+        journal.begin({"dtype": dtype})
+        todo = [network for network in networks if TABLES[network].file not in journal.files]
+        require_disk(target, sum(sizes[network] for network in todo), "the checkpoints take")
+        meter = Meter(progress, sum((source / file_of(n)).stat().st_size + sizes[n] for n in networks))
+        for network in networks:
+            path, file = source / file_of(network), target / TABLES[network].file
+            meter.stage = f"reading {path.name}"
+            digest = sha256(path, meter.add)
+            if (
+                journal.sources.get(file.name) != digest
+                or not file.is_file()
+                or sha256(file) != journal.files[file.name]
+            ):
+                meter.stage = f"writing {file.name}"
+                state = to_tortoise(network, dict(read_tensors(path, heads[network], kind)))
+                _check(path, state, names[network])
+                _save(state, file, TABLES[network].entry)
+                journal.note(file.name, digest, sha256(file))
+                log.info("wrote %s", file)
+            meter.add(sizes[network])
+    return [target / TABLES[network].file for network in networks]
+
+
+def _names(config: ModelConfig, network: str, source: Path) -> dict[str, tuple[int, ...]]:
+    """Published names and shapes that a network of the model will have."""
+    sizes = getattr(config, network, None)
+    if sizes is None:
+        raise ModelError(
+            f"{source} has no {network}: only a model of TorToise v2's kind can be written as it was published"
+        )
+    try:
+        model = published_skeleton(network, sizes, weight_norm=TABLES[network].weight_norm)
+        published = to_tortoise(network, model.state_dict())
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from error
+    return {name: tuple(tensor.shape) for name, tensor in published.items()}
+
+
+def _check(path: Path, state: dict[str, Tensor], names: dict[str, tuple[int, ...]]) -> None:
+    for name in sorted(state.keys() ^ names.keys()):
+        raise ModelError(f"{path} does not fit config.json: {name} is {'unexpected' if name in state else 'missing'}")
+    for name, shape in names.items():
+        if tuple(state[name].shape) != shape:
+            raise ModelError(
+                f"{path} does not fit config.json: {name} has shape {tuple(state[name].shape)}, not {shape}"
+            )
+
+
+def _save(state: dict[str, Tensor], file: Path, entry: str) -> None:
+    """Plain tensors, each with a storage of its own: one that is a stretch of a map would bring the whole map along."""
+    plain = {
+        name: tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+        for name, tensor in state.items()
+    }
+    with atomic_file(file) as opened:
+        torch.save({entry: plain} if entry else plain, opened)

@@ -19,7 +19,6 @@ from chelys.audio import io as audio_io
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import HOP, MEL_22K, MEL_24K, PUBLISHED_CODE_RATE
 from chelys.audio.resample import can_resample, sinc_resample
-from chelys.tortoise.mel_norms import MEL_NORMS
 
 #: Length of what the autoregressive decoder and CVVP listen to at a time: six seconds, 517 frames.
 CODE_CLIP_SAMPLES = 6 * PUBLISHED_CODE_RATE
@@ -64,3 +63,18 @@ def _resampled(audio: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
     if not can_resample(source_rate, rate):
         return audio_io.resample(audio, source_rate, rate)
     return sinc_resample(torch.from_numpy(audio)[None], source_rate, rate)[0].numpy()
+
+
+#: Of bands 0 to 79, as float32.
+MEL_NORMS = (
+    -7.00946045, -6.08323336, -4.64399099, -3.35621715, -2.45478129, -2.00968623, -1.60359025, -1.86409032,
+    -2.37279963, -2.34554935, -2.5947032, -2.6695044, -2.71286511, -2.85547662, -3.02509356, -3.08892488,
+    -3.4261477, -3.67587066, -4.07799435, -4.46237612, -4.7811594, -5.00745249, -5.12835407, -5.27166462,
+    -5.4005599, -5.49932194, -5.53104067, -5.58780432, -5.67262602, -5.70157671, -5.79429197, -5.88307524,
+    -5.95369577, -5.99885798, -6.03052568, -6.05394411, -6.0747695, -6.11633396, -6.14813709, -6.24762487,
+    -6.31952, -6.44570827, -6.53769922, -6.61098242, -6.64810705, -6.66713142, -6.65394831, -6.64994669,
+    -6.67938375, -6.7833209, -6.93069649, -7.08180618, -7.1893549, -7.24390268, -7.31677485, -7.37787056,
+    -7.44910002, -7.5233202, -7.62236166, -7.74730349, -7.89941645, -8.06043053, -8.21808338, -8.39979458,
+    -8.55557823, -8.71610737, -8.84807491, -8.9581604, -9.03712082, -9.0867424, -9.15459251, -9.2038393,
+    -9.23338699, -9.22923565, -9.23044109, -9.26797962, -9.3155508, -9.37155342, -9.41654491, -9.48223782,
+)  # fmt: skip

@@ -118,7 +118,7 @@ class Redaction:
         if not has_prompt(text):
             return False
         if self.aligner is None:
-            from chelys.tortoise.aligner import Wav2Vec2Aligner
+            from chelys.tortoise.alignment import Wav2Vec2Aligner
 
             self.aligner = Wav2Vec2Aligner.load(self.device)
         return True
