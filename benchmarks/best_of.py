@@ -1,7 +1,7 @@
 """What CLVP is worth: word errors of the best of 1, 2, 4, 8 and 16 takes, as CLVP, chance and an oracle choose.
 
     python benchmarks/best_of.py listen --out eval/best_of [--model nano] [--voices heart,alder] [--takes 16]
-    python benchmarks/best_of.py draw eval/best_of/takes.jsonl docs/images/best_of.png
+    python benchmarks/best_of.py draw eval/best_of/takes.jsonl docs/research/images/best_of.png
 
 ``listen`` speaks every take of every sentence, the voices in turn, lets Whisper hear each, and writes a line a take (a
 run that was stopped goes on); ``draw`` makes the table and the plot of them. Groups of N are every run of N takes of a

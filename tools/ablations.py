@@ -1,4 +1,4 @@
-"""The paper's wishes put to the test at nano's scale: docs/ablations.md, from short runs on equal data and operations.
+"""The paper's wishes put to the test at nano's scale: docs/research/ablations.md, from short runs on equal data and operations.
 
     python tools/ablations.py run --features FEATURES --codes CODES.npy --text TEXT --out runs/ablations
     python tools/ablations.py collect runs/ablations
@@ -182,7 +182,7 @@ def main() -> None:
     verb.set_defaults(verb=collect)
     verb = verbs.add_parser("write", help="write the page and its plots")
     verb.add_argument("--results", type=Path, default=DOCS / "results" / "ablations")
-    verb.add_argument("--page", type=Path, default=DOCS / "ablations.md", help="plots go to images/ beside it")
+    verb.add_argument("--page", type=Path, default=DOCS / "research" / "ablations.md", help="plots go to images/ beside it")
     verb.set_defaults(verb=write)
     arguments = parser.parse_args()
     arguments.verb(arguments)

@@ -1,4 +1,4 @@
-"""docs/ablations.md and its plots, from what `ablations.py collect` kept and from notes written by hand."""
+"""docs/research/ablations.md and its plots, from what `ablations.py collect` kept and from notes written by hand."""
 
 from __future__ import annotations
 

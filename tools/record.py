@@ -1,4 +1,4 @@
-"""The record of nano: docs/nano.md, from the logs of its training and of its measurements.
+"""The record of nano: docs/research/nano.md, from the logs of its training and of its measurements.
 
     python tools/record.py collect runs/nano/dvae runs/nano/autoregressive ...   # in the order they were trained
     python tools/record.py write
@@ -21,7 +21,7 @@ from kept import log_of, settings_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "results" / "nano"
-PAGE = HERE.parent / "docs" / "nano.md"
+PAGE = HERE.parent / "docs" / "research" / "nano.md"
 CLIP_SECONDS = 3.6  # of a usual clip, at which a step is counted
 LINES = 100
 
@@ -225,7 +225,7 @@ def main() -> None:
     verb = verbs.add_parser("collect", help="keep what the page needs of runs")
     verb.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     verb.set_defaults(run=collect)
-    verb = verbs.add_parser("write", help="write docs/nano.md")
+    verb = verbs.add_parser("write", help="write docs/research/nano.md")
     verb.set_defaults(run=write)
     arguments = parser.parse_args()
     arguments.run(arguments)

@@ -1,4 +1,4 @@
-"""Train the clip classifier of ``chelys data prepare`` on mixes of clean speech: docs/classifier.md.
+"""Train the clip classifier of ``chelys data prepare`` on mixes of clean speech: docs/research/classifier.md.
 
     python tools/clip_classifier/train_classifier.py tools/clip_classifier/classifier.yaml [KEY=VALUE ...]
 
