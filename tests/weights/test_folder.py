@@ -231,6 +231,10 @@ def test_devices_and_dtypes() -> None:
     assert place("cpu", None) == ("cpu", torch.float32) and place("cpu", "bfloat16") == ("cpu", torch.bfloat16)
     with pytest.raises(UserError, match="unknown dtype 'int8': choose from float32, float16, bfloat16"):
         place("cpu", "int8")
-    for device in ("abacus", "cuda:99", ""):
-        with pytest.raises(UserError, match=f"device {device!r} cannot be used here"):
+    with pytest.raises(UserError, match="device 'cuda:99' cannot be used here .*: choose auto or cpu"):
+        place("cuda:99", None)
+    for device in ("abacus", "", "cuda:x", "meta"):
+        with pytest.raises(UserError, match=f"device {device!r}.* cpu, cuda, cuda:N, mps or auto$") as raised:
             place(device, None)
+        assert len(str(raised.value)) < 100, "torch's list of twenty devices is no help"
+    assert place("auto", None)[0] in ("cpu", "cuda", "mps")

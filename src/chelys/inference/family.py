@@ -157,7 +157,14 @@ class Family:
         raise NotImplementedError
 
     def check_voice(self, voice: Voice, options: SpeechOptions) -> None:
-        """Refuse a voice that lacks what the options need, before any work is done."""
+        """Refuse a voice, or a model, that lacks what the options need, before any work is done.
+
+        Raises:
+            VoiceError: If the voice lacks it.
+            ModelError: If the model does.
+        """
+        if options.cvvp:
+            self.model.extra("cvvp")
 
     # ---- codes ------------------------------------------------------------------------------------------------------
 
@@ -167,8 +174,6 @@ class Family:
 
     def scorers(self, voice: Voice, options: SpeechOptions) -> list[tuple[float, Scorer]]:
         """What ranks candidates beside CLVP, each with its weight."""
-        if options.cvvp:
-            self.model.extra("cvvp")  # a model without it says so
         return []
 
     def row(self, options: SpeechOptions) -> Callable[[Tensor], Tensor] | None:

@@ -123,6 +123,7 @@ class TortoiseFamily(Family):
         return rules.padded if rules else None
 
     def check_voice(self, voice: Voice, options: SpeechOptions) -> None:
+        super().check_voice(voice, options)
         if options.cvvp:
             require_clips(voice)
 
