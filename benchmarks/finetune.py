@@ -31,7 +31,7 @@ import chelys
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
-from chelys.training.finetuning.material import read_source
+from chelys.training.finetune_data import read_source
 
 HERE = Path(__file__).parent
 NAME = "reader"

@@ -33,8 +33,8 @@ from chelys.data.manifest import Utterance, write_manifest
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.tortoise.tokenizer import make_tortoise_tokenizer
-from chelys.training.loop import Trainer, load_step
-from chelys.training.run import RUNS
+from chelys.training.tasks import RUNS
+from chelys.training.trainer import StepBatches, Trainer
 
 ROOT = Path(__file__).parents[1]
 #: Configurations of tortoise_v2, with what makes their batches small.
@@ -89,7 +89,8 @@ def line_of(stage: str, found: dict[str, Any]) -> str:
 def take_steps(name: str, folder: Path, threads: int) -> dict[str, Any]:
     """Build a stage and take two steps, if there is room."""
     stage_name = name.removesuffix("_latents")
-    values = read_config_file(Path(f"tortoise_v2/{name}"), [*STAGES[name], "loop.accumulate=1"])
+    overrides = [*STAGES[name], "loop.grad_accum_steps=1"]
+    values = read_config_file(Path(f"tortoise_v2/{name}"), overrides)
     place = {
         "run": folder / "run", "features": folder / "codes-features", "rendered": folder / "features",
         "codes": folder / "codes.npy", "text": folder / "text",
@@ -99,7 +100,7 @@ def take_steps(name: str, folder: Path, threads: int) -> dict[str, Any]:
     if name in ("vocoder", "diffusion_prior"):
         values["features"] = folder / "features"
     values.pop("start", None)
-    for key in ("decoder", "listener"):
+    for key in ("decoder", "encoder"):
         if key in values:
             values[key] = frozen_weights(folder, "diffusion" if name == "diffusion_prior" else "autoregressive")
     values["loop"] |= {"steps": 2, "warmup": 0, "threads": threads, "precision": "float32", "device": "cpu"}
@@ -110,14 +111,14 @@ def take_steps(name: str, folder: Path, threads: int) -> dict[str, Any]:
         "weights": sum(p.numel() for p in stage.network.parameters()),
         "frozen": sum(p.numel() for module in stage.frozen.values() for p in module.parameters()),
     }
-    trained = sum(p.numel() for player in stage.players.values() for p in player.parameters())
+    trained = sum(p.numel() for player in stage.modules.values() for p in player.parameters())
     needed, free = (BYTES_A_WEIGHT * trained + SLACK) / 1e9, available()
     if needed > free:
         return found | {"needed": needed, "free": free}
     trainer = Trainer(stage, stage_config(values), folder / "run")
     start = time.monotonic()
     for _ in range(2):
-        figures = trainer._train_step(*load_step(stage, 0, 1, trainer.config.accumulate, trainer.step))
+        figures = trainer._train_step(*StepBatches(stage.data, 0, 1, trainer.config.grad_accum_steps)(trainer.step))
         trainer.step += 1
     losses = {k: v for k, v in figures.items() if not k.endswith(("gradient", "gradient_clipped")) and k != "rate"}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
@@ -126,7 +127,7 @@ def take_steps(name: str, folder: Path, threads: int) -> dict[str, Any]:
 
 def stage_config(values: dict[str, Any]) -> Any:
     """The loop's part of a configuration."""
-    from chelys.training.loop import LoopConfig
+    from chelys.training.config import LoopConfig
 
     return from_mapping(LoopConfig, values["loop"])
 

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import toy_corpus  # noqa: E402
 
-from chelys.training.run import run_stage  # noqa: E402
+from chelys.training.trainer import run_stage  # noqa: E402
 
 CHECKPOINT_EVERY = 4
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -29,17 +29,21 @@ from typing import Any
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "memory_planner"))
+
+from counting import FlopCounter
+from imagined import ImaginedCorpus, imagine, imagine_weights
+from plan import Machine, memory_of
+from rehearsal import audio_seconds, imagined_settings, rehearse, start_code_book
 from torch.profiler import ProfilerActivity, profile
 
 from chelys import config as chelys_config
 from chelys.config import from_mapping, read_config_file
 from chelys.models.autoregressive import Autoregressive
-from chelys.training.counting import FlopCounter
-from chelys.training.imagined import ImaginedCorpus, imagine, imagine_weights
-from chelys.training.loop import Stage, Trainer
-from chelys.training.plan import Machine, memory_of
-from chelys.training.rehearsal import audio_seconds, imagined_settings, rehearse, start_code_book
-from chelys.training.runs import RUNS
+from chelys.training.task import Task
+from chelys.training.tasks import RUNS
+from chelys.training.trainer import Trainer
 
 CONFIGS = chelys_config.CONFIGS / "nano"
 STAGES = ("dvae", "autoregressive", "clvp", "diffusion", "diffusion latents", "vocoder")
@@ -49,8 +53,8 @@ MEMORY_RUNS = (
     ("autoregressive", ("pairs.budget=5000",)),
     ("clvp", ("pairs.budget=10000",)),
     ("diffusion", ("pairs.budget=4000",)),
-    ("vocoder", ("stage.rows=64", "stage.adversarial_from=0")),
-    ("autoregressive", ("pairs.budget=5000", "loop.recompute=true", "network.layers=12", "loop.precision=float32")),
+    ("vocoder", ("stage.rows=64", "stage.discriminator_start=0")),
+    ("vocoder", ("stage.rows=64", "stage.discriminator_start=0")),
 )
 CLIP_SECONDS = 6.0  # of the clips of these
 
@@ -110,7 +114,7 @@ def nano_lengths(clips: int = 4000) -> list[float]:
     return np.clip(lengths, 0.5, 12.4).tolist()
 
 
-def build(name: str, corpus: ImaginedCorpus, folder: Path, steps: int) -> tuple[Stage, Any]:
+def build(name: str, corpus: ImaginedCorpus, folder: Path, steps: int) -> tuple[Task, Any]:
     """A stage by its recipe, in its last and costliest phase, and how it is trained."""
     name, _, content = name.partition(" ")
     config = CONFIGS / f"{name}.yaml"
@@ -118,7 +122,7 @@ def build(name: str, corpus: ImaginedCorpus, folder: Path, steps: int) -> tuple[
     values |= {key: str(getattr(corpus, key)) for key in ("codes", "text") if key in values}
     values["loop"] |= QUIET | {"steps": steps, "evaluate_every": 10**9, "checkpoint_every": 10**9}
     if name == "vocoder":
-        values["stage"] |= {"adversarial_from": 0}
+        values["stage"] |= {"discriminator_start": 0}
     if "pairs" in values:
         values["pairs"].pop("voices", None)
     run = from_mapping(RUNS[name], values, where=str(config))
@@ -149,16 +153,16 @@ def measure(name: str, corpus: ImaginedCorpus, folder: Path, steps: int) -> tupl
     return sum(audio[1 : steps + 1]) / took, (operations[steps] - operations[0]) / took
 
 
-def train(stage: Stage, loop: Any, folder: Path, after_step: Callable[[], None], audio: list[float]) -> None:
+def train(stage: Task, loop: Any, folder: Path, after_step: Callable[[], None], audio: list[float]) -> None:
     """Train; ``after_step`` is called after each step, ``audio`` gets the seconds of each batch."""
-    load = stage.part
+    load = stage.data.load
 
     def part(step: int, rows: slice) -> Any:
         made = load(step, rows)
         audio.append(audio_seconds(made))
         return made
 
-    stage.part = part  # type: ignore[method-assign]
+    stage.data.load = part  # type: ignore[method-assign]
     stage.evaluate = dict  # type: ignore[method-assign]  # nothing is held out
     Trainer(stage, loop, folder, lambda *_: after_step()).run(resume=False)
 

@@ -138,17 +138,17 @@ def test_training_and_inference_never_see_each_other() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "from chelys.training.loop import Trainer",
-        "import chelys.training.loop as loop",
+        "from chelys.training.trainer import Trainer",
+        "import chelys.training.trainer as loop",
         "from chelys import training",
-        "def late():\n    from chelys.training import loop",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from chelys.training.loop import Trainer",
-        "from importlib import import_module\nloop = import_module('chelys.training.loop')",
+        "def late():\n    from chelys.training import trainer",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from chelys.training.trainer import Trainer",
+        "from importlib import import_module\nloop = import_module('chelys.training.trainer')",
     ],
 )
 def test_a_planted_offence_is_found(line: str, tmp_path: Path) -> None:
     made = {
-        "training/loop.py": "",
+        "training/trainer.py": "",
         "audio/mel.py": "",
         "inference/good.py": "import chelys.audio.mel",
         "inference/bad.py": line,

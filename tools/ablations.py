@@ -90,9 +90,11 @@ def planned(places: Places, ablation: Ablation, arm: Arm) -> dict[str, Any]:
 
 def counted(places: Places, ablation: Ablation, arm: Arm) -> dict[str, Any]:
     """What a step of an arm costs on clips of the usual length, as the planner counts it."""
+    sys.path.insert(0, str(Path(__file__).parent / "memory_planner"))
+    from rehearsal import rehearse
+
     from chelys.config import from_mapping, read_config_file
-    from chelys.training.rehearsal import rehearse
-    from chelys.training.runs import RUNS
+    from chelys.training.tasks import RUNS
 
     values = read_config_file(config_of(ablation.stage), overrides(places, ablation, arm, 100))
     cost = rehearse(from_mapping(RUNS[ablation.stage], values, where=arm.name), ablation.seconds)

@@ -151,7 +151,7 @@ def write_codes(places: Places, arm: str, features: Path) -> None:
     """Codes of the features by an arm of ``rates_dvae``."""
     from chelys.data.codes import encode
     from chelys.data.dataset import Features
-    from chelys.training.run import trained_dvae
+    from chelys.training.tasks.dvae import trained_dvae
 
     out = places.out / "rates_data" / f"codes_{arm}.npy"
     if not out.is_file():
@@ -192,7 +192,7 @@ ABLATIONS = (
         "learned table past 90 are there, and untrained.",
         "autoregressive", "positions", 600,
         (Arm("rotary", "rotary angles"), Arm("learned", "learned, absolute", ("network.positions=learned",))),
-        changes=("pairs.budget=1000", "pairs.longest=90", "network.dropout=0.0", "stage.strange_codes=0.0"),
+        changes=("pairs.budget=1000", "pairs.longest=90", "network.dropout=0.0", "stage.code_corruption=0.0"),
         seconds=2.2, curve="held_out/code",
     ),
     Ablation(
@@ -251,8 +251,8 @@ ABLATIONS = (
         "Both go on from one diffusion decoder that was trained on codes (`feed_forward/with`): on codes, and on the "
         "latents of a frozen autoregressive decoder. What that decoder computes in training is counted.",
         "diffusion", "diffusion", 600,
-        (Arm("codes", "codes", ("stage.content=codes",), needs=("feed_forward/with",)),
-         Arm("latents", "latents", ("stage.content=latents", "decoder=$decoder"),
+        (Arm("codes", "codes", ("stage.conditioning=codes",), needs=("feed_forward/with",)),
+         Arm("latents", "latents", ("stage.conditioning=latents", "decoder=$decoder"),
              needs=("feed_forward/with", "decoder/plain"))),
         changes=(*_CODES, "start=$out/feed_forward/with/diffusion.safetensors", "loop.learning_rate=8e-4",
                  "loop.seed=2"),

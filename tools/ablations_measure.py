@@ -26,11 +26,10 @@ from chelys.data.dataset import Clip
 from chelys.data.pairs import Pairs
 from chelys.data.sampler import is_held_out
 from chelys.models.diffusion_schedule import TRAIN_STEPS, q_sample
-from chelys.training.loop import load_strictly
-from chelys.training.runs import RUNS
-from chelys.training.stage import Stage
-from chelys.training.tasks.dvae import usage
-from chelys.training.trained import read_weights
+from chelys.training.checkpoint import load_strictly, read_weights
+from chelys.training.task import Task
+from chelys.training.tasks import RUNS
+from chelys.training.tasks.dvae import perplexity
 
 MOST_CLIPS = 64  # of a set; contrasts take all that are held out, up to
 MOST_CONTRASTED = 256
@@ -46,7 +45,7 @@ BIN = 10  # codes
 Measured = dict[str, Any]
 
 
-def loaded(folder: Path, longest: int | None = None) -> tuple[Any, Stage]:
+def loaded(folder: Path, longest: int | None = None) -> tuple[Any, Task]:
     """Settings and stage of a finished run, its weights in place; ``longest`` replaces that of its clips."""
     torch.set_num_threads(1)
     name = next(file.stem for file in folder.glob("*.safetensors") if file.stem in RUNS)
@@ -83,7 +82,7 @@ def generator_of(clip: Clip) -> np.random.Generator:
 def measure_dvae(folder: Path) -> Measured:
     """Mean absolute error of held-out mels, and the perplexity of their codes."""
     run, stage = loaded(folder)
-    features, network = stage.features, stage.network
+    features, network = stage.data.features, stage.network
     errors: dict[str, float] = {}
     counts = torch.zeros(run.network.tokens)
     for clip in spaced(features.split(features.clips)[1], MOST_CONTRASTED):
@@ -96,7 +95,7 @@ def measure_dvae(folder: Path) -> Measured:
     at = [i * max(1, len(share) // 64) + 1 for i in range(len(ordered))]
     return {
         "each": {"mel L1": errors},
-        "whole": {"perplexity of the codes": usage(counts), "codes used": int((counts > 0).sum())},
+        "whole": {"perplexity of the codes": perplexity(counts), "codes used": int((counts > 0).sum())},
         "profile": {"x": "codes, most used first", "y": "share of speech", "lines": {"": [at, ordered.tolist()]}},
     }
 
@@ -180,7 +179,7 @@ def measure_diffusion(folder: Path) -> Measured:
 
 def rendered(stage: Any, clip: Clip, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A clip's mel, what the network makes of it at each of the steps, what it reads off the content: ``(b, f, s)``."""
-    network, rendering = stage.diffusion, stage.rendering
+    network, rendering = stage.diffusion, stage.data.targets
     rng = generator_of(clip)
     frames = min(rendering.twin(clip).frames, JUDGED_FRAMES) - SPARE_FRAMES
     drawn = rng.standard_normal((len(steps), network.config.bands, JUDGED_FRAMES), dtype=np.float32)
@@ -197,10 +196,10 @@ def content_of(stage: Any, clip: Clip, codes: int, positions: int, rng: np.rando
     """The first codes of a clip, or their latents, as the steps read them: ``(1, d, p)``."""
     network, pairs = stage.diffusion, stage.pairs
     batch = pairs.collate([clip], rng)
-    shared = stage.config.voice_from == "speaker" and not stage.rendering.published
-    heard = batch.reference if shared else stage.rendering.voice(clip, stage.config.voice_frames, rng)[None]
+    shared = stage.config.voice_from == "speaker" and not stage.data.targets.published
+    heard = batch.reference if shared else stage.data.targets.reference(clip, stage.config.voice_frames, rng)[None]
     voice = network.contextual_embedder(heard).mean(2)
-    if stage.config.content == "codes":
+    if stage.config.conditioning == "codes":
         return network.conditioning_of_codes(batch.codes[:, :codes], voice, positions)
     latents = stage.decoder.latents(stage.decoder.condition(batch.reference), batch.text, batch.codes)
     return network.conditioning(latents[:, :codes], voice, positions)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,11 @@ LINES = 100
 
 def collect(arguments: argparse.Namespace) -> None:
     """Keep what the page needs of runs."""
+    sys.path.insert(0, str(Path(__file__).parent / "memory_planner"))
+    from rehearsal import rehearse
+
     from chelys.config import from_mapping
-    from chelys.training.rehearsal import rehearse
-    from chelys.training.runs import RUNS
+    from chelys.training.tasks import RUNS
 
     kept = []
     for folder in arguments.runs:

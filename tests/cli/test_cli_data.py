@@ -29,6 +29,13 @@ class Recorder:
         return self.result
 
 
+class _Run:
+    """A run whose loop leaves the threads alone."""
+
+    class loop:  # noqa: N801
+        threads = 0
+
+
 def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, **names: Any) -> None:
     made = ModuleType(module)
     for name, value in names.items():
@@ -64,21 +71,21 @@ def test_features(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_train(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    run_stage = Recorder(Path("run/dvae.safetensors"), figures=({"loss": 1.0},))
-    stand_in(monkeypatch, "chelys.training.run", run_stage=run_stage)
+    read_run, train_run = Recorder(_Run()), Recorder(Path("run/dvae.safetensors"), figures=({"loss": 1.0},))
+    stand_in(monkeypatch, "chelys.training.trainer", read_run=read_run, train_run=train_run)
     result = invoke("train", "dvae", "--config", "c.yaml", "loop.steps=10", "run=x", "--no-resume")
     assert result.stdout == "run/dvae.safetensors\n"
-    assert run_stage.args == ("dvae", Path("c.yaml"), ["loop.steps=10", "run=x"])
-    assert run_stage.kwargs == {"resume": False}
+    assert read_run.args == ("dvae", Path("c.yaml"), ["loop.steps=10", "run=x"])
+    assert train_run.args[0] == "dvae" and train_run.kwargs == {"resume": False}
     invoke("train", "dvae", "--config", "c.yaml")
-    assert run_stage.args[2] == [] and run_stage.kwargs == {"resume": True}
+    assert read_run.args[2] == [] and train_run.kwargs == {"resume": True}
 
 
 def test_a_users_error_of_the_trainer_is_one_line(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_stage(*args: Any, **kwargs: Any) -> None:
+    def read_run(*args: Any, **kwargs: Any) -> None:
         raise ConfigError("unknown stage 'x': choose dvae")
 
-    stand_in(monkeypatch, "chelys.training.run", run_stage=run_stage)
+    stand_in(monkeypatch, "chelys.training.trainer", read_run=read_run, train_run=None)
     assert refused("train", "x", "--config", "c.yaml") == "unknown stage 'x': choose dvae"
 
 

@@ -41,7 +41,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    monkeypatch.setattr("chelys.training.finetuning.adapt.SENTENCES", ("One. Two. One. Two. One. Two.",))  # with pauses
+    monkeypatch.setattr("chelys.training.finetune.SENTENCES", ("One. Two. One. Two. One. Two.",))  # with pauses
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return lambda *arguments: CliRunner().invoke(app, ["finetune", *map(str, arguments)])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chelys.data.pairs import PairConfig
-from chelys.training.schedule import LoopConfig
+from chelys.training.config import LoopConfig
 
 CLASSES: dict[str, type] = {"loop": LoopConfig, "pairs": PairConfig}
 _SECTION = re.compile(r"<!-- keys: (?P<name>\w+) -->\n.*?<!-- /keys -->", re.S)

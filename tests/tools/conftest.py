@@ -13,13 +13,15 @@ import torch
 import toy_corpus
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools" / "clip_classifier")]
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools" / "clip_classifier"), str(ROOT / "tools" / "memory_planner")]
 
+from classifier_task import Batch  # noqa: E402
 from train_classifier import ClassifierRun  # noqa: E402
 
 from chelys.config import from_mapping  # noqa: E402
-from chelys.training.loop import LoopConfig, Trainer  # noqa: E402
-from chelys.training.stage import Stage, row_count, take_rows  # noqa: E402
+from chelys.training.config import LoopConfig  # noqa: E402
+from chelys.training.task import Task  # noqa: E402
+from chelys.training.trainer import Trainer  # noqa: E402
 
 LOOP = {
     "steps": 12, "warmup": 3, "threads": 1, "precision": "float32", "pictures": False, "tensorboard": False,
@@ -63,10 +65,10 @@ def config_file(values: Callable[..., dict[str, Any]], tmp_path: Path) -> Callab
 
 
 @pytest.fixture
-def build(values: Callable[..., dict[str, Any]]) -> Callable[..., Stage]:
+def build(values: Callable[..., dict[str, Any]]) -> Callable[..., Task]:
     """Build the task with fresh weights."""
 
-    def make(**sections: Any) -> Stage:
+    def make(**sections: Any) -> Task:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return from_mapping(ClassifierRun, values(**sections)).build()
@@ -78,13 +80,12 @@ def build(values: Callable[..., dict[str, Any]]) -> Callable[..., Stage]:
 def learn(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     """Train the task on its first batch, again and again; returns the log."""
 
-    def run(stage: Stage, /, **loop: Any) -> list[dict[str, Any]]:
-        batch = stage.batch(0)
-        stage.batch, stage.rows = lambda step: batch, lambda step: row_count(batch)  # type: ignore[method-assign]
-        stage.part = lambda step, rows: take_rows(batch, rows)  # type: ignore[method-assign]
+    def run(stage: Task, /, **loop: Any) -> list[dict[str, Any]]:
+        batch = stage.data.batch(0)
+        stage.data.load = lambda step, rows: Batch(*(x[rows.start : rows.stop] for x in batch))  # type: ignore
         config = LoopConfig(**(LOOP | {"evaluate_every": 10**6, "checkpoint_every": 10**6} | loop))  # type: ignore
         Trainer(stage, config, tmp_path / "learned").run()
         lines = (tmp_path / "learned" / "log.jsonl").read_text().splitlines()
-        return [line for line in map(json.loads, lines) if "rate" in line]
+        return [line for line in map(json.loads, lines) if "learning_rate" in line]
 
     return run

@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from chelys.config import from_mapping
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
-from chelys.training.loop import LoopConfig, Stage, Trainer
-from chelys.training.run import RUNS
-from chelys.training.stage import row_count, take_rows
+from chelys.training.config import LoopConfig
+from chelys.training.task import Task, TaskData, map_tensors, tensors_of
+from chelys.training.tasks import RUNS
+from chelys.training.trainer import Trainer
 
 IDS = toy_corpus.tokenizer().vocabulary_size
 DECODER = {"text_tokens": IDS, "codes": 16, "dim": 32, "layers": 2, "heads": 2, "conditioning_blocks": 1}
@@ -42,7 +43,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 STAGES: dict[str, dict[str, Any]] = {
     "dvae": {"rows": 4, "frames": 48, "start_at": 5},
     "vocoder": {"rows": 2, "frames": 24},
-    "hifigan": {"frames": 12, "narrow_judges": 8},
+    "hifigan": {"frames": 12, "discriminator_divisor": 8},
     "detector": {"rows": 4, "samples": 8192},
     "autoregressive_prior": {"rows": 8, "frames": 32},
     "diffusion_prior": {"rows": 8, "frames": 32},
@@ -105,11 +106,11 @@ def values(
         }
         if stage == "detector":
             del made["features"], made["mel_range"]
-            made |= {"real": [str(toy.manifest)], "made": [str(toy.manifest)]}
+            made |= {"real": [str(toy.manifest)], "synthetic": [str(toy.manifest)]}
         elif stage.endswith("_prior"):
             kind = stage.removesuffix("_prior")
             del made["network"]
-            made |= {"listener": str(frozen(kind)), "listener_network": NETWORKS[kind]}
+            made |= {"encoder": str(frozen(kind)), "encoder_network": NETWORKS[kind]}
         elif stage not in ("dvae", "vocoder"):
             made |= toy.paths() | {"pairs": {"budget": 120, "reference_frames": 32}}
         if stage in ("diffusion", "hifigan"):
@@ -139,10 +140,10 @@ def config_file(values: Callable[..., dict[str, Any]], tmp_path: Path) -> Callab
 
 
 @pytest.fixture
-def build(values: Callable[..., dict[str, Any]]) -> Callable[..., Stage]:
+def build(values: Callable[..., dict[str, Any]]) -> Callable[..., Task]:
     """Build a stage with fresh weights."""
 
-    def make(stage: str, /, **sections: Any) -> Stage:
+    def make(stage: str, /, **sections: Any) -> Task:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return from_mapping(RUNS[stage], values(stage, **sections)).build()
@@ -155,17 +156,28 @@ def learn(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     """Train a stage on its first batch, again and again; returns the log."""
     numbers = count()
 
-    def run(stage: Stage, /, **loop: Any) -> list[dict[str, Any]]:
-        batch = stage.batch(0)
-        of_step = lambda step: batch._replace(step=step) if hasattr(batch, "step") else batch  # noqa: E731
-        stage.batch, stage.rows = of_step, lambda step: row_count(batch)  # type: ignore[method-assign]
-        stage.part = lambda step, rows: take_rows(of_step(step), rows)  # type: ignore[method-assign]
+    def run(stage: Task, /, **loop: Any) -> list[dict[str, Any]]:
+        stage.data = OneBatch(stage.data.batch(0), getattr(stage.data, "test_clips", []))
         config = LoopConfig(**(LOOP | {"evaluate_every": 10**6, "checkpoint_every": 10**6} | loop))  # type: ignore
         folder = tmp_path / f"learned-{next(numbers)}"
         Trainer(stage, config, folder).run()
-        return [line for line in read_log(folder) if "rate" in line]
+        return [line for line in read_log(folder) if "learning_rate" in line]
 
     return run
+
+
+class OneBatch(TaskData):
+    """The same batch at every step."""
+
+    def __init__(self, batch: Any, test_clips: Any) -> None:
+        self.whole, self.test_clips = batch, test_clips
+
+    def rows(self, step: int) -> int:
+        return len(next(iter(tensors_of(self.whole).values())))
+
+    def load(self, step: int, rows: range) -> Any:
+        batch = self.whole._replace(step=step) if hasattr(self.whole, "step") else self.whole
+        return map_tensors(batch, lambda tensor: tensor[rows.start : rows.stop])
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from chelys.errors import ConfigError, OutputError
 from chelys.training.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
-from chelys.training.run import run_stage
+from chelys.training.trainer import run_stage
 
 
 def write(folder: Path, *steps: int) -> None:
@@ -49,7 +49,7 @@ def test_the_two_newest_are_kept(tmp_path: Path) -> None:
 
 def test_as_many_as_are_wanted_are_kept(tmp_path: Path) -> None:
     for step in range(1, 7):
-        write_checkpoint(tmp_path, step, {"weight": torch.zeros(3)}, keep=4)
+        write_checkpoint(tmp_path, step, {"weight": torch.zeros(3)}, limit=4)
     assert names(tmp_path) == [f"{step:09d}.safetensors" for step in (3, 4, 5, 6)]
 
 

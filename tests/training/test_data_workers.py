@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from chelys.training.run import run_stage
+from chelys.training.trainer import run_stage
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 def test_any_number_of_workers_trains_the_same(stage: str, config_file: Callable[..., Path], tmp_path: Path) -> None:
     logs, weights = [], []
     for workers in (0, 1, 3):
-        loop: dict[str, Any] = {"steps": 7, "data_workers": workers, "accumulate": 1 if stage == "clvp" else 2}
+        loop: dict[str, Any] = {"steps": 7, "data_workers": workers, "grad_accum_steps": 1 if stage == "clvp" else 2}
         run = tmp_path / f"run-{workers}"
         weights.append(load_file(run_stage(stage, config_file(stage, run=str(run), loop=loop))))
         logs.append(log_of(run))

@@ -17,19 +17,20 @@ from safetensors.torch import load_file
 
 import chelys
 from chelys.errors import ConfigError
-from chelys.training.ranks import Share
-from chelys.training.run import RUNS, run_stage
+from chelys.training.distributed import MicroBatches
+from chelys.training.tasks import RUNS
+from chelys.training.trainer import run_stage
 
 pytest.importorskip("accelerate")
 
 #: Enough steps for a code book to start and move, dead codes to be revived, discriminators to join.
 LOOP: dict[str, Any] = {
-    "steps": 4, "warmup": 0, "schedule": "constant", "learning_rate": 2e-4, "clip": 0.5,
+    "steps": 4, "warmup": 0, "schedule": "constant", "learning_rate": 2e-4, "max_grad_norm": 0.5,
     "evaluate_every": 4, "checkpoint_every": 2,
 }  # fmt: skip
 SECTIONS: dict[str, dict[str, Any]] = {
     "dvae": {"stage": {"start_at": 1, "revive_every": 1, "rows": 5}, "network": {"decay": 0.1}},
-    "vocoder": {"stage": {"adversarial_from": 1, "rows": 3}},
+    "vocoder": {"stage": {"discriminator_start": 1, "rows": 3}},
     "clvp": {"pairs": {"budget": 300}, "stage": {"corrupted_texts": 2, "corrupted_speech": 1}},
     # the slope of an absolute distance turns round where rounding decides which of two mels is louder
     "hifigan": {"stage": {"mel": 1e-3}, "loop": {"learning_rate": 2e-5}},
@@ -72,7 +73,7 @@ def configured(config_file: Callable[..., Path], stage: str, folder: Path) -> Pa
 def read_log(run: Path, steps: int) -> list[dict[str, float]]:
     """The log of so many steps, without what the clock says, and the evaluation after the last."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    trained = [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in lines if "rate" in line]
+    trained = [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in lines if "learning_rate" in line]
     return [*trained[:steps], *(line for line in lines if "rate" not in line and line["step"] == steps == len(trained))]
 
 
@@ -90,7 +91,7 @@ def assert_alike(one: Path, two: Path, stage: str, steps: int = 4) -> None:
     assert whole.keys() == parts.keys()
     for name, tensor in whole.items():
         kind, _, parameter = name.partition(".")
-        squares = f"optimizer.{network}.{parameter}" if kind == "averaged" else name.replace("player", "optimizer", 1)
+        squares = f"optimizer.{network}.{parameter}" if kind == "ema" else name.replace("module", "optimizer", 1)
         gradient = whole.get(f"{squares}.exp_avg_sq", torch.tensor(0.0)).sqrt()
         # AdamW makes steps even of what is nothing but rounding, the gradient of a bias before a norm for instance
         told = ((gradient == 0) | (gradient > 1e-7)).expand_as(tensor)
@@ -128,17 +129,17 @@ def test_the_number_of_processes_may_change(
 # ---- shares ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("rows", "world", "accumulate"), [(8, 2, 1), (7, 3, 2), (5, 2, 4), (16, 4, 3), (3, 1, 9)])
-def test_every_row_is_computed_once(rows: int, world: int, accumulate: int) -> None:
-    shares = [Share.of(rows, rank, world, accumulate) for rank in range(world)]
-    assert [row for share in shares for part in share.parts for row in part] == list(range(rows))
-    assert len({len(share.parts) for share in shares}) == 1, "all have as many parts: they meet in each"
-    assert all(len(part) > 0 for share in shares for part in share.parts)
-    assert all(len(share.parts) <= accumulate and share.split == (world > 1) for share in shares)
+@pytest.mark.parametrize(("rows", "world", "steps"), [(8, 2, 1), (7, 3, 2), (5, 2, 4), (16, 4, 3), (3, 1, 9)])
+def test_every_row_is_computed_once(rows: int, world: int, steps: int) -> None:
+    shares = [MicroBatches.of(rows, rank, world, steps) for rank in range(world)]
+    assert [row for share in shares for part in share.rows for row in part] == list(range(rows))
+    assert len({len(share.rows) for share in shares}) == 1, "all have as many parts: they meet in each"
+    assert all(len(part) > 0 for share in shares for part in share.rows)
+    assert all(len(share.rows) <= steps and share.split == (world > 1) for share in shares)
 
 
 def test_a_batch_of_fewer_rows_than_processes_is_computed_by_all() -> None:
-    assert Share.of(2, 1, 3, 1) == Share([range(0, 2)], split=False)
+    assert MicroBatches.of(2, 1, 3, 1) == MicroBatches([range(0, 2)], split=False)
 
 
 # ---- parts one after another ----------------------------------------------------------------------------------------
@@ -148,7 +149,7 @@ def test_a_batch_of_fewer_rows_than_processes_is_computed_by_all() -> None:
 def test_parts_of_a_batch_add_up_to_the_whole(config_file: Callable[..., Path], tmp_path: Path, stage: str) -> None:
     config = configured(config_file, stage, tmp_path)
     for name, parts in (("whole", 1), ("parts", 3)):
-        run_stage(stage, config, [f"run={tmp_path / name / stage}", f"loop.accumulate={parts}"])
+        run_stage(stage, config, [f"run={tmp_path / name / stage}", f"loop.grad_accum_steps={parts}"])
     assert_alike(tmp_path / "whole" / stage, tmp_path / "parts" / stage, stage)
 
 
@@ -158,7 +159,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(config_file: Callable[..., Path], 
 @pytest.mark.parametrize(
     ("stage", "overrides", "environment", "complaint"),
     [
-        ("clvp", ["loop.accumulate=2"], {}, "loop.accumulate is 2, but clvp compares every row"),
+        ("clvp", ["loop.grad_accum_steps=2"], {}, "loop.grad_accum_steps is 2, but clvp compares every row"),
         ("dvae", ["loop.strategy=single"], {"WORLD_SIZE": "2"}, "torchrun started 2 processes: say loop.strategy=ddp"),
         ("dvae", ["loop.strategy=fsdp"], {}, "start with 'torchrun"),
         ("dvae", ["loop.device=cuda"], {}, "torch finds no GPU here: say loop.device=cpu"),

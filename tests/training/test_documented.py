@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from chelys.training.run import RUNS, run_stage
+from chelys.training.tasks import RUNS
+from chelys.training.trainer import run_stage
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 #: What makes a short run do all that a stage can.
 SECTIONS: dict[str, dict[str, Any]] = {
     "dvae": {"stage": {"start_at": 1, "revive_every": 1}},
-    "vocoder": {"stage": {"adversarial_from": 1, "stft": 1.0}, "network": {"pitches": 72}},
+    "vocoder": {"stage": {"discriminator_start": 1, "stft": 1.0}, "network": {"pitches": 72}},
     "hifigan": {"stage": {"stft": 1.0}},
     "clvp": {"network": {"frames_per_token": 2}},
     "diffusion": {"network": {"learned_variance": True, "prediction": "epsilon"}},
@@ -24,8 +25,8 @@ SECTIONS: dict[str, dict[str, Any]] = {
 
 
 def documented() -> dict[str, set[str]]:
-    """Stage to the figures that the page's table has for it; ``every`` stage has the first row's."""
-    (table,) = re.findall(r"<!-- figures -->\n(.*?)<!-- /figures -->", PAGE.read_text("utf8"), re.S)
+    """Task to the metrics that the page's table has for it; ``every`` stage has the first row's."""
+    (table,) = re.findall(r"<!-- metrics -->\n(.*?)<!-- /metrics -->", PAGE.read_text("utf8"), re.S)
     rows = [line.split("|")[1:-1] for line in table.splitlines()[2:]]
     return {row[0].strip(" `"): {key for cell in row[1:4] for key in re.findall(r"`([^`]+)`", cell)} for row in rows}
 
@@ -41,5 +42,7 @@ def test_the_figures_of_a_stage(config_file: Callable[..., Path], tmp_path: Path
     run_stage(stage, config_file(stage, **sections | {"loop": loop}))
     lines = (tmp_path / "run" / "log.jsonl").read_text("utf8").splitlines()
     logged = {key for line in lines for key in json.loads(line)}
-    common = {"step", "rate", "seconds_per_step"} | {key for key in logged if re.search(r"_gradient(_clipped)?$", key)}
+    common = {"step", "learning_rate", "seconds_per_step"} | {
+        key for key in logged if re.search(r"_gradient(_clipped)?$", key)
+    }
     assert logged - common == documented()[stage], f"{sorted(logged - common)}"

@@ -29,25 +29,18 @@ SAMPLES = 90
 #: A rank of the run: writes a line for each step, the numbers of the samples that it read.
 RANK = """
 import sys, time
-from functools import partial
 from pathlib import Path
 from chelys.audio.mel import MelRange
 from chelys.data.loader import StepLoader
 from chelys.data.pairs import PairConfig, load_pairs
-from chelys.training.loop import load_step
-from chelys.training.tasks.paired import PairedStage
-
-class Task(PairedStage):
-    players = {}
-    evaluate = losses = None
-Task.__abstractmethods__ = frozenset()
+from chelys.training.task import PairedData
+from chelys.training.trainer import StepBatches
 
 shards, text, out, budget, rank, start, stop, pause = sys.argv[1:]
-task = Task()
-task.pairs = load_pairs(
+pairs = load_pairs(
     Path(shards), Path(shards), Path(text), MelRange(-9, -3), PairConfig(budget=int(budget), reference_frames=8), 5
 )
-loader = StepLoader(partial(load_step, task, int(rank), 2, 2), int(start), int(stop), workers=2)
+loader = StepLoader(StepBatches(PairedData(pairs), int(rank), 2, 2), int(start), int(stop), workers=2)
 with open(out, "a") as lines:
     for step, (share, parts) in enumerate(loader, int(start)):
         numbers = [int(row[0]) for part in parts for row in part.codes]

@@ -19,15 +19,22 @@ from chelys.data.dataset import Features
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError, ManifestError
-from chelys.training.finetuning import adapt
-from chelys.training.finetuning.config import USUALLY_BORROWED, Adaptation, FinetuneConfig
-from chelys.training.finetuning.material import Material, pairs_of, read_source, trimmed
-from chelys.training.finetuning.stages import LISTENERS
+from chelys.training import finetune as adapt
+from chelys.training.finetune import ENCODERS
+from chelys.training.finetune_data import (
+    DEFAULT_BLEND,
+    Adaptation,
+    FinetuneConfig,
+    Material,
+    pairs_of,
+    read_source,
+    trim,
+)
 from chelys.weights.folder import Model, load_model
 
 SHORT: dict[str, Any] = {
     "steps": 6, "rank": 4, "learning_rate": 3e-3, "budget": 300, "base_rise": 10.0, "warmup": 1, "evaluate_every": 3,
-    "average": 0.0,
+    "ema_decay": 0.0,
 }  # fmt: skip
 SPEAKERS = ["low"]
 
@@ -81,26 +88,26 @@ def test_lengths_are_counted_once_and_silence_is_no_part_of_them(model: Model, t
         assert batch.code_lengths.tolist() == [clip.codes for clip in meant]
         assert batch.codes.shape[1] == max(clip.codes for clip in meant)
     ragged = next(stage_pairs.batch(step) for step in range(9) if len(set(stage_pairs.batch(step).code_lengths)) > 1)
-    stage = adapt.autoregressive_stage(adapt._copy(model.autoregressive), stage_pairs, 2, 1)
+    stage = adapt.autoregressive_task(adapt._copy(model.autoregressive), stage_pairs, 2, 1)
     padded = ragged._replace(codes=torch.nn.functional.pad(ragged.codes, (0, 50)))
-    losses = [stage.losses("", batch, torch.Generator()) for batch in (ragged, padded)]
-    assert torch.allclose(losses[0]["code"], losses[1]["code"], rtol=1e-5)  # padding teaches nothing
-    assert stage.counts("", ragged)["code"] == sum(ragged.code_lengths) + len(ragged.text)
+    losses = [stage.training_step("", batch, torch.Generator()) for batch in (ragged, padded)]
+    assert torch.allclose(losses[0]["code_nll"], losses[1]["code_nll"], rtol=1e-5)  # padding teaches nothing
+    assert stage.element_counts("", ragged)["code_nll"] == sum(ragged.code_lengths) + len(ragged.text)
 
 
 def test_trimming() -> None:
     tone = 0.3 * np.sin(np.arange(OUTPUT_RATE) / 10).astype(np.float32)
     quiet = np.zeros(OUTPUT_RATE, np.float32)
-    kept = trimmed(np.concatenate((quiet, tone, quiet, tone, quiet)))
+    kept = trim(np.concatenate((quiet, tone, quiet, tone, quiet)))
     assert 3.0 <= len(kept) / OUTPUT_RATE <= 3.25  # the pause within stays
-    assert len(trimmed(tone)) == len(tone)
-    assert len(trimmed(quiet)) == len(trimmed(quiet[:10])) == 0
+    assert len(trim(tone)) == len(tone)
+    assert len(trim(quiet)) == len(trim(quiet[:10])) == 0
 
 
 # ---- what is held out -----------------------------------------------------------------------------------------------
 
 
-def test_some_clips_of_each_kind_are_held_out_and_the_voice_is_made_of_the_others(
+def test_some_clips_of_each_kind_are_held_out_and_the_voice_is_generated_of_the_others(
     model: Model, material: Material
 ) -> None:
     clips = Features(material.features).clips
@@ -136,12 +143,12 @@ def test_both_decoders_learn_and_the_listeners_do_not(
     assert [outcome.decoder for outcome in outcomes] == ["autoregressive", "diffusion"]
     for outcome in outcomes:
         assert outcome.steps == 6 and outcome.best > 0 and outcome.after[0] < outcome.before[0]
-        assert outcome.why == "all 6 steps were taken"
+        assert outcome.reason == "all 6 steps were taken"
     for network, base in ((decoder, model.autoregressive), (renderer, model.diffusion)):
         before = base.state_dict()
         assert list(network.state_dict()) == list(before)
         changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
-        assert changed and not any(name.startswith(LISTENERS) for name in changed)
+        assert changed and not any(name.startswith(ENCODERS) for name in changed)
     if rank:
         assert torch.equal(decoder.code_embedding.weight, model.autoregressive.code_embedding.weight)
     else:
@@ -161,7 +168,7 @@ def test_forgetting_ends_it_and_the_weights_before_are_kept(model: Model, materi
         model, material, tmp_path, config(autoregressive=harsh, diffusion=Adaptation(**SHORT | {"steps": 0}))
     )
     assert outcomes[0].best == 0 and outcomes[0].steps == 3
-    assert "held_out/base_code rose" in outcomes[0].why
+    assert "held_out/base_code rose" in outcomes[0].reason
     before = model.autoregressive.state_dict()
     assert all(torch.equal(v, before[k]) for k, v in decoder.state_dict().items())
 
@@ -171,7 +178,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(model: Model, material: Mat
     whole = adapt.adapt(model, material, tmp_path / "a", settings)
 
     def dying(decoder: str) -> Callable[[int, int, dict[str, float]], None]:
-        def die(step: int, steps: int, figures: dict[str, float]) -> None:
+        def die(step: int, steps: int, metrics: dict[str, float]) -> None:
             if decoder == "diffusion" and step == 5:
                 raise KeyboardInterrupt
 
@@ -242,7 +249,7 @@ def test_no_transcripts(tmp_path: Path) -> None:
     ("changes", "named"),
     [
         ({"held_out": 0.0}, "held_out"),
-        ({"borrowed": 1.5}, "borrowed"),
+        ({"speaker_blend": 1.5}, "speaker_blend"),
         ({"replay": 1.0}, "replay"),
         ({"sentences": 2}, "sentences"),
     ],
@@ -266,7 +273,7 @@ def test_no_vqvae(model: Model) -> None:
 
 def test_a_voice_is_borrowed_where_the_decoder_is_not_adapted() -> None:
     alone = Adaptation(**SHORT | {"steps": 0})
-    assert config().borrowed_share == 0 and config(autoregressive=alone).borrowed_share == USUALLY_BORROWED
-    assert config(autoregressive=alone, borrowed=0.25).borrowed_share == 0.25
+    assert config().blend == 0 and config(autoregressive=alone).blend == DEFAULT_BLEND
+    assert config(autoregressive=alone, speaker_blend=0.25).blend == 0.25
     with pytest.raises(ConfigError, match="are both 0"):
         config(autoregressive=alone, diffusion=alone)

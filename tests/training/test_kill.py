@@ -17,7 +17,7 @@ import pytest
 from safetensors.torch import load_file
 
 import chelys
-from chelys.training.run import run_stage
+from chelys.training.trainer import run_stage
 
 STEPS, CHILD_STEPS = 60, 45
 LOOP = {"steps": STEPS, "learning_rate": 3e-3, "evaluate_every": 9, "checkpoint_every": 7}
@@ -31,7 +31,7 @@ CHILD = f"""
 import os, signal, sys, time
 from pathlib import Path
 import chelys.training.checkpoint as checkpoint
-from chelys.training.run import run_stage
+from chelys.training.trainer import run_stage
 
 stage, config, moment = sys.argv[1:]
 whole = checkpoint.save_file
@@ -44,7 +44,7 @@ def half(tensors, path, metadata):
 if moment == "checkpoint":
     checkpoint.save_file = half
 
-def progress(step, steps, figures):
+def progress(step, steps, metrics):
     time.sleep(600 if step >= {CHILD_STEPS} else 0.01)  # never comes to the end, however late it is killed
 
 run_stage(stage, Path(config), progress=progress)
@@ -109,7 +109,7 @@ def test_killed_and_resumed(
         assert start(stage, config, "checkpoint").wait() == -signal.SIGKILL
         assert list((killed / "checkpoints").glob("*.part")), "killed while it wrote"
     with (killed / "log.jsonl").open("a") as log:
-        log.write('{"step": 31, "rate": 0.0')  # a third death, in mid-line
+        log.write('{"step": 31, "learning_rate": 0.0')  # a third death, in mid-line
 
     told: list[int] = []
     run_stage(stage, config, progress=lambda step, *_: told.append(step))

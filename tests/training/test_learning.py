@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chelys.training.loop import Stage
-from chelys.training.tasks.dvae import usage
+from chelys.training.task import Task
+from chelys.training.tasks.dvae import perplexity
 
 Learn = Callable[..., list[dict[str, Any]]]
-Build = Callable[..., Stage]
+Build = Callable[..., Task]
 
 
 def test_dvae(build: Build, learn: Learn) -> None:
@@ -22,16 +22,16 @@ def test_dvae(build: Build, learn: Learn) -> None:
     assert log[-1]["reconstruction"] < 0.25 * log[0]["reconstruction"]
     assert log[-1]["reconstruction"] < log[20]["reconstruction"], "through the code book, too"
     assert log[-1]["commitment"] < 0.1
-    assert usage(stage.dvae.codebook.counts) > 8
+    assert perplexity(stage.dvae.codebook.counts) > 8
 
 
 def test_autoregressive(build: Build, learn: Learn) -> None:
-    stage: Any = build("autoregressive", stage={"text": 0.1})
-    batch = stage.batch(0)
+    stage: Any = build("autoregressive", stage={"text_nll": 0.1})
+    batch = stage.data.batch(0)
     assert len(set(batch.code_lengths.tolist())) > 1 and len(set(batch.text_lengths.tolist())) > 1, "a ragged batch"
     log = learn(stage, steps=130, learning_rate=5e-3)
-    assert log[0]["code"] > 2.5 and log[-1]["code"] < 0.03
-    assert log[0]["text"] / 0.1 > 3.5 and log[-1]["text"] / 0.1 < 0.4
+    assert log[0]["code_nll"] > 2.5 and log[-1]["code_nll"] < 0.03
+    assert log[0]["text_nll"] / 0.1 > 3.5 and log[-1]["text_nll"] / 0.1 < 0.4
 
     network = stage.decoder.eval()
     with torch.no_grad():
@@ -44,8 +44,8 @@ def test_autoregressive(build: Build, learn: Learn) -> None:
 
 
 def test_strange_codes_are_heard_not_foretold(build: Build) -> None:
-    stage: Any = build("autoregressive", stage={"strange_codes": 0.3})
-    batch, heard = stage.batch(0), []
+    stage: Any = build("autoregressive", stage={"code_corruption": 0.3})
+    batch, heard = stage.data.batch(0), []
     forward = stage.decoder.forward
 
     def listen(*inputs: torch.Tensor) -> Any:
@@ -57,21 +57,21 @@ def test_strange_codes_are_heard_not_foretold(build: Build) -> None:
     for training in (True, False):
         stage.decoder.train(training)
         with torch.no_grad():
-            losses[training] = float(stage.losses("", batch, torch.Generator().manual_seed(1))["code"])
+            losses[training] = float(stage.training_step("", batch, torch.Generator().manual_seed(1))["code_nll"])
     assert 0.15 < float((heard[0] != batch.codes).float().mean()) < 0.4
     assert torch.equal(heard[1], batch.codes), "an evaluation hears what was said"
     sure: Any = build("autoregressive")
     sure.decoder.load_state_dict(stage.decoder.state_dict())
     with torch.no_grad():
-        assert losses[False] == float(sure.losses("", batch, torch.Generator())["code"]) != losses[True]
+        assert losses[False] == float(sure.training_step("", batch, torch.Generator())["code_nll"]) != losses[True]
 
 
 def test_clvp(build: Build, learn: Learn) -> None:
     stage: Any = build("clvp", pairs={"budget": 500})
-    batch = stage.batch(0)
+    batch = stage.data.batch(0)
     assert len(batch.text) > 3
     log = learn(stage, steps=40, learning_rate=3e-3)
-    assert log[0]["contrast"] > 1.0 and log[-1]["contrast"] < 0.3
+    assert log[0]["info_nce"] > 1.0 and log[-1]["info_nce"] < 0.3
     with torch.no_grad():
         scores = stage._scores(*batch[:4])
     right = torch.arange(len(scores))
@@ -80,10 +80,10 @@ def test_clvp(build: Build, learn: Learn) -> None:
 
 def test_clvp_reads(build: Build, learn: Learn) -> None:
     network = {"frames_per_token": 6}  # a toy's codes are few for its text
-    stage: Any = build("clvp", pairs={"budget": 300}, network=network, stage={"kept": 1.0})
-    batch = stage.batch(0)
+    stage: Any = build("clvp", pairs={"budget": 300}, network=network, stage={"keep": 1.0})
+    batch = stage.data.batch(0)
     log = learn(stage, steps=200, learning_rate=5e-3)
-    assert log[-1]["reading"] < 0.8
+    assert log[-1]["ctc"] < 0.8
     reader = stage.clvp.eval()
     text = [batch.text.roll(1, 0), batch.text_lengths.roll(1, 0)]
     with torch.no_grad():
@@ -93,10 +93,10 @@ def test_clvp_reads(build: Build, learn: Learn) -> None:
 
 
 def test_clvp_tells_what_is_wrong(build: Build, learn: Learn) -> None:
-    stage: Any = build("clvp", pairs={"budget": 500}, stage={"corrupted_texts": 2, "corrupted_speech": 2, "kept": 1.0})
-    batch = stage.batch(0)
+    stage: Any = build("clvp", pairs={"budget": 500}, stage={"corrupted_texts": 2, "corrupted_speech": 2, "keep": 1.0})
+    batch = stage.data.batch(0)
     log = learn(stage, steps=80, learning_rate=3e-3)
-    assert log[0]["contrast"] > 1.5 and log[-1]["contrast"] < 0.5
+    assert log[0]["info_nce"] > 1.5 and log[-1]["info_nce"] < 0.5
     with torch.no_grad():
         right = stage._scores(*batch[:4]).diag()
         for k in range(2):
@@ -108,36 +108,36 @@ def test_clvp_tells_what_is_wrong(build: Build, learn: Learn) -> None:
 
 def test_diffusion(build: Build, learn: Learn) -> None:
     stage: Any = build("diffusion", stage={"crop": 16})
-    crop = stage.batch(0)
+    crop = stage.data.batch(0)
 
     def losses() -> dict[str, float]:
         with torch.no_grad():  # many noises: one alone says little
-            drawn = [stage.losses("", crop, torch.Generator().manual_seed(seed)) for seed in range(24)]
-        return {name: float(np.mean([d[name] for d in drawn])) for name in ("error", "mel")}
+            drawn = [stage.training_step("", crop, torch.Generator().manual_seed(seed)) for seed in range(24)]
+        return {name: float(np.mean([d[name] for d in drawn])) for name in ("mse", "mel")}
 
     before = losses()
     learn(stage, steps=100, learning_rate=4e-3)
     after = losses()
-    assert after["error"] < 0.6 * before["error"]
+    assert after["mse"] < 0.6 * before["mse"]
     assert after["mel"] < 0.2 * before["mel"]
 
 
 def test_vocoder_and_its_discriminators(build: Build, learn: Learn) -> None:
-    stage: Any = build("vocoder", stage={"adversarial_from": 45})
+    stage: Any = build("vocoder", stage={"discriminator_start": 45})
     judges: list[Tensor] = []
     after_step = stage.after_step
 
     def watch(step: int, *rest: Any) -> dict[str, float]:
-        judges.append(torch.cat([p.detach().flatten() for p in stage.judges.parameters()]))
+        judges.append(torch.cat([p.detach().flatten() for p in stage.discriminators.parameters()]))
         return after_step(step, *rest)
 
     stage.after_step = watch
-    log = learn(stage, steps=50, learning_rate=3e-3, clip=5.0, final=1.0)
+    log = learn(stage, steps=50, learning_rate=3e-3, max_grad_norm=5.0, min_lr_ratio=1.0)
     assert log[44]["mel"] < 0.5 * log[0]["mel"]
     for line, weights in zip(log, judges, strict=True):
         joined = line["step"] > 45
-        assert ("discrimination" in line) == ("adversarial" in line) == ("feature" in line) == joined
-        assert ("discriminators_gradient" in line) == joined
+        assert ("discriminator_loss" in line) == ("generator_loss" in line) == ("feature_matching" in line) == joined
+        assert ("discriminators_grad_norm" in line) == joined
         assert torch.equal(weights, judges[0]) != joined, "they sit out before their step, and learn from then on"
 
 
@@ -145,14 +145,14 @@ def test_the_error_of_one_batch_goes_to_zero(build: Build, learn: Learn) -> None
     """Without what keeps it up on purpose: a code book of few words, withheld content, discriminators."""
     stages = {
         "dvae": build("dvae", stage={"rows": 2, "frames": 32, "start_at": 10**6}, network={"hidden": 32}),
-        "diffusion": build("diffusion", stage={"crop": 8, "unconditioned": 0.0}, pairs={"budget": 60}),
-        "vocoder": build("vocoder", stage={"adversarial_from": 10**6, "rows": 1, "frames": 12}),
+        "diffusion": build("diffusion", stage={"crop": 8, "conditioning_dropout": 0.0}, pairs={"budget": 60}),
+        "vocoder": build("vocoder", stage={"discriminator_start": 10**6, "rows": 1, "frames": 12}),
     }
     left = {
         f"{name} {loss}": log[-1][loss] / log[0][loss]
         for name, stage in stages.items()
-        for log in [learn(stage, steps=160, learning_rate=5e-3, clip=5.0)]
-        for loss in {"reconstruction", "error", "mel"} & log[0].keys()
+        for log in [learn(stage, steps=160, learning_rate=5e-3, max_grad_norm=5.0)]
+        for loss in {"reconstruction", "mse", "mel"} & log[0].keys()
     }
     assert left.keys() == {"dvae reconstruction", "diffusion error", "diffusion mel", "vocoder mel"}
     assert left["dvae reconstruction"] < 0.1 and left["diffusion error"] < 0.01 and left["diffusion mel"] < 0.01, left

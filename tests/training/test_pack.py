@@ -19,9 +19,9 @@ from chelys.config import from_mapping, to_mapping
 from chelys.errors import ConfigError
 from chelys.inference.synthesizer import Synthesizer
 from chelys.tortoise.model import TortoiseConfig
+from chelys.training.checkpoint import load_trained
 from chelys.training.pack import FURTHER, NEEDED, PackConfig, pack
-from chelys.training.run import RUNS
-from chelys.training.trained import load_trained
+from chelys.training.tasks import RUNS
 from chelys.weights.folder import load_model
 
 UNIVNET = {"channels": 8, "predictor_channels": 8, "noise_dim": 8, "predictor_blocks": 1}
@@ -33,7 +33,7 @@ def trained(values: Callable[..., dict[str, Any]], frozen: Callable[..., Path], 
 
     def make(stage: str, /, **sections: Any) -> Path:
         if stage == "diffusion":
-            sections = {"decoder": str(frozen("autoregressive")), "stage": {"content": "latents"}} | sections
+            sections = {"decoder": str(frozen("autoregressive")), "stage": {"conditioning": "latents"}} | sections
         folder = tmp_path / "runs" / stage
         run = from_mapping(RUNS[stage], values(stage, **sections) | {"run": str(folder)})
         with torch.random.fork_rng(devices=[]):
@@ -124,7 +124,7 @@ def test_other_mels_than_the_model_would_be_given(config, tmp_path) -> None:
 
 def test_a_renderer_of_codes_does_not_speak(config, trained, tmp_path) -> None:
     made = config()
-    made.runs["diffusion"] = trained("diffusion", decoder=None, stage={"content": "codes"})
+    made.runs["diffusion"] = trained("diffusion", decoder=None, stage={"conditioning": "codes"})
     with pytest.raises(ConfigError, match="renders codes; speech is rendered from latents"):
         pack(made, tmp_path / "model")
 

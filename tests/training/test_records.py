@@ -16,10 +16,9 @@ import soundfile as sf
 import torch
 from toy_corpus import ToyCorpus
 
-from chelys.training.journal import Journal
-from chelys.training.loop import Stage
-from chelys.training.pictures import Picture, draw_pictures, plot_losses
-from chelys.training.run import run_stage
+from chelys.training.logging import Picture, RunLog, draw_pictures, plot_losses
+from chelys.training.task import Task
+from chelys.training.trainer import run_stage
 
 SHORT = {"steps": 2, "evaluate_every": 1, "checkpoint_every": 2}
 #: Pictures that each stage draws.
@@ -27,7 +26,7 @@ PICTURES = {
     "dvae": {"codebook", "reconstruction"},
     "autoregressive": {"alignment", "attention"},
     "clvp": {"scores"},
-    "diffusion": {"content"},
+    "diffusion": {"conditioning"},
     "vocoder": set(),
 }
 
@@ -54,14 +53,14 @@ def test_pictures_and_samples_of_a_run(config_file: Callable[..., Path], tmp_pat
     assert drawn.read_bytes() == without.read_bytes(), "who looks changes nothing"
 
 
-def test_samples_are_the_held_out_clip(build: Callable[..., Stage]) -> None:
+def test_samples_are_the_held_out_clip(build: Callable[..., Task]) -> None:
     stage: Any = build("vocoder")
     wave, rate = stage.samples()["real"]
     expected, _ = sf.read(stage.test_clips[0].audio, dtype="float32")
     assert rate == 24_000 and np.array_equal(wave.numpy()[: len(expected)], expected[: len(wave)])
 
 
-def test_attention_is_what_the_decoder_computes(build: Callable[..., Stage]) -> None:
+def test_attention_is_what_the_decoder_computes(build: Callable[..., Task]) -> None:
     stage: Any = build("autoregressive")
     with torch.no_grad():
         for parameter in stage.network.parameters():
@@ -90,7 +89,9 @@ def test_without_matplotlib_nothing_is_drawn(
 
 def test_losses_are_drawn_over_the_steps(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    lines = [{"step": n, "rate": 1.0, "near": 1 / n, "held_out/near": 2 / n, "x_gradient": 3.0} for n in (1, 2, 3)]
+    lines = [
+        {"step": n, "learning_rate": 1.0, "near": 1 / n, "held_out/near": 2 / n, "x_grad_norm": 3.0} for n in (1, 2, 3)
+    ]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     plot_losses(tmp_path / "log.jsonl", tmp_path / "losses.png")
     two = shapes(tmp_path)["losses.png"]
@@ -116,7 +117,7 @@ def test_tensorboard_has_the_curves_of_the_log(config_file: Callable[..., Path],
     run_stage("dvae", config_file("dvae", loop={"steps": 4, "evaluate_every": 2}), ["loop.tensorboard=true"])
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     found = curves(tmp_path / "run" / "tensorboard")
-    for name in ("reconstruction", "rate", "held_out/mel_l1", "dvae_gradient"):
+    for name in ("reconstruction", "learning_rate", "held_out/mel_l1", "dvae_grad_norm"):
         expected = [(line["step"], line[name]) for line in lines if name in line]
         assert [step for step, _ in found[name]] == [step for step, _ in expected]
         assert [value for _, value in found[name]] == pytest.approx([value for _, value in expected], rel=1e-5)
@@ -125,11 +126,11 @@ def test_tensorboard_has_the_curves_of_the_log(config_file: Callable[..., Path],
 def test_curves_go_on_where_the_log_does(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     for start, past, value in ((0, 6, 1.0), (3, 8, 2.0)):  # the first run was killed after its sixth step
-        journal = Journal(tmp_path, tensorboard=True)
-        journal.open(start)
+        log = RunLog(tmp_path, tensorboard=True)
+        log.open(start)
         for step in range(start + 1, past + 1):
-            journal.write(step, {"loss": value})
-        journal.close()
+            log.write(step, {"loss": value})
+        log.close()
     expected = [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0), (6, 2.0), (7, 2.0), (8, 2.0)]
     assert curves(tmp_path / "tensorboard")["loss"] == expected
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -138,7 +139,7 @@ def test_curves_go_on_where_the_log_does(tmp_path: Path) -> None:
 
 def test_a_torn_line_that_another_was_written_behind(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step": 2, "lo{"step": 3}\n[4]\n{"step": 4}\n{"step": 9}\n')
-    Journal(tmp_path, tensorboard=False).open(5)
+    RunLog(tmp_path, tensorboard=False).open(5)
     assert (tmp_path / "log.jsonl").read_text() == '{"step": 1}\n{"step": 4}\n'
 
 
@@ -150,7 +151,7 @@ def with_bad_clips(toy: ToyCorpus, folder: Path) -> Path:
     shutil.copytree(toy.features, folder)
     index = folder / "index.jsonl"
     lines = [json.loads(line) for line in index.read_text(encoding="utf8").splitlines()]
-    lines[2]["text"] = "..."
+    lines[2]["text_nll"] = "..."
     index.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "bad_clips.jsonl").write_text('{"id": "gone", "reason": "missing"}\n')
     return folder
@@ -195,7 +196,7 @@ def test_a_run_that_goes_on_with_other_settings_says_so(
     config = config_file("dvae", loop=SHORT)
     run_stage("dvae", config)
     with caplog.at_level(logging.WARNING):
-        run_stage("dvae", config, ["loop.steps=3", "loop.keep=3"])
+        run_stage("dvae", config, ["loop.steps=3", "loop.save_total_limit=3"])
         assert not caplog.records, "longer, that is all"
         run_stage("dvae", config, ["loop.steps=4", "stage.rows=3"])
     (record,) = caplog.records

@@ -18,7 +18,10 @@ from chelys.config import CONFIGS, from_mapping, read_config_file, read_yaml
 from chelys.errors import ConfigError, ManifestError, ModelError, UserError
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.clvp import CLVPConfig
-from chelys.training.run import RUNS, load_trained, run_stage, trained_dvae
+from chelys.training.checkpoint import load_trained
+from chelys.training.tasks import RUNS
+from chelys.training.tasks.dvae import trained_dvae
+from chelys.training.trainer import run_stage
 
 ConfigFile = Callable[..., Path]
 SHORT = {"steps": 3, "evaluate_every": 3, "checkpoint_every": 2}
@@ -28,14 +31,14 @@ SHORT = {"steps": 3, "evaluate_every": 3, "checkpoint_every": 2}
 def test_a_run_leaves_weights_configuration_log_and_checkpoints(
     config_file: ConfigFile, tmp_path: Path, stage: str
 ) -> None:
-    sections = {"stage": {"adversarial_from": 1}} if stage == "vocoder" else {}
+    sections = {"stage": {"discriminator_start": 1}} if stage == "vocoder" else {}
     path = run_stage(stage, config_file(stage, loop=SHORT, **sections))
     run = tmp_path / "run"
     assert path == run / f"{stage}.safetensors"
     assert {p.name for p in run.iterdir()} == {path.name, "config.json", "log.jsonl", "checkpoints"}
     newest = load_file(run / "checkpoints" / "000000003.safetensors")
     weights = load_file(path)
-    assert weights and all(torch.equal(v, newest[f"averaged.{k}"]) for k, v in weights.items())
+    assert weights and all(torch.equal(v, newest[f"ema.{k}"]) for k, v in weights.items())
     config = from_mapping(RUNS[stage], json.loads((run / "config.json").read_text()))
     assert config == from_mapping(RUNS[stage], read_yaml(tmp_path / f"{stage}.yaml"))
     network = load_trained(config.build().network, path)
@@ -69,7 +72,9 @@ def test_the_second_phase_goes_on_from_the_first(config_file: ConfigFile, tmp_pa
     frozen = {"learning_rate": 1e-12, "weight_decay": 0.0} | SHORT
     second = run_stage(
         "diffusion",
-        config_file("diffusion", loop=frozen, stage={"content": "latents"}, start=str(first), decoder=str(decoder)),
+        config_file(
+            "diffusion", loop=frozen, stage={"conditioning": "latents"}, start=str(first), decoder=str(decoder)
+        ),
     )
     for key, value in load_file(second).items():
         torch.testing.assert_close(value, load_file(first)[key], rtol=0, atol=1e-6)
@@ -79,7 +84,7 @@ def test_the_second_phase_goes_on_from_the_first(config_file: ConfigFile, tmp_pa
 def test_a_stage_goes_on_from_an_earlier_leg(config_file: ConfigFile, tmp_path: Path, stage: str) -> None:
     first = run_stage(stage, config_file(stage, loop=SHORT), [f"run={tmp_path / 'first'}"])
     begun = from_mapping(RUNS[stage], read_yaml(config_file(stage, start=str(first)))).begin()
-    network = begun.players[stage]
+    network = begun.modules[stage]
     for key, value in network.state_dict().items():
         assert torch.equal(value, load_file(first)[key])
     assert all(p.requires_grad for p in network.parameters())
@@ -195,7 +200,7 @@ def test_missing_or_unfit_weights_of_earlier_stages(config_file: ConfigFile, tmp
     gone = tmp_path / "gone.safetensors"
     assert f"no weights at {gone}" in refused("vocoder", config_file("vocoder"), f"start={gone}")
     assert f"no weights at {gone}" in refused("diffusion", config_file("diffusion"), f"start={gone}")
-    latents = config_file("diffusion", stage={"content": "latents"})
+    latents = config_file("diffusion", stage={"conditioning": "latents"})
     assert "needs decoder=PATH" in refused("diffusion", latents)
     assert f"no weights at {gone}: train that stage first" in refused("diffusion", latents, f"decoder={gone}")
 

@@ -11,9 +11,9 @@ import torch
 
 from chelys.audio.mel import MEL_EXTREMES, PUBLISHED_MEL_RANGE
 from chelys.errors import ConfigError
-from chelys.training.loop import Stage
+from chelys.training.task import Task
 
-Build = Callable[..., Stage]
+Build = Callable[..., Task]
 PUBLISHED = {"prediction": "epsilon", "learned_variance": True, "patch": 1, "feed_forward": 0}
 
 
@@ -21,7 +21,7 @@ def starts(stage: Any, crop: Any, step: int) -> list[int]:
     """Frame of its clip at which each row's piece begins."""
     found = []
     for clip, piece in zip(stage.pairs.clips(step), crop.mel, strict=True):
-        mel = stage.rendering.mel_range.normalize(stage.rendering.features.mel(stage.rendering.twin(clip)))
+        mel = stage.data.targets.mel_range.normalize(stage.data.targets.features.mel(stage.data.targets.twin(clip)))
         last = mel.shape[1] - piece.shape[1]
         found += [f for f in range(last + 1) if torch.equal(mel[:, f : f + piece.shape[1]], piece)]
     assert len(found) == len(crop.mel)
@@ -30,44 +30,46 @@ def starts(stage: Any, crop: Any, step: int) -> list[int]:
 
 def test_pieces_hold_the_codes_of_their_mel(build: Build) -> None:
     stage: Any = build("diffusion", stage={"crop": 12}, pairs={"budget": 200})
-    crop = stage.batch(1)
+    crop = stage.data.batch(1)
     assert len(crop.text) > 2 and crop.at.shape == (len(crop.text), 12)
     assert crop.mel.shape == crop.noise.shape == (len(crop.text), 100, 48)
     for at, frame in zip(crop.at, starts(stage, crop, 1), strict=True):
         assert at.tolist() == list(range(frame // 4, frame // 4 + 12)) and frame % 4 == 0
-    assert all(torch.equal(a, b) for a, b in zip(crop, stage.batch(1), strict=True)), "a function of the step"
+    assert all(torch.equal(a, b) for a, b in zip(crop, stage.data.batch(1), strict=True)), "a function of the step"
 
 
 def test_a_row_is_the_same_however_the_batch_is_cut(build: Build) -> None:
-    stage: Any = build("diffusion", stage={"voice_from": "clip", "voice_frames": 20}, pairs={"budget": 200})
-    whole, part = stage.batch(1), stage.part(1, slice(1, 2))
+    stage: Any = build("diffusion", stage={"voice_from": "max_grad_norm", "voice_frames": 20}, pairs={"budget": 200})
+    whole, part = stage.data.batch(1), stage.data.load(1, range(1, 2))
     m, t = part.codes.shape[1], part.text.shape[1]
-    for name in ("mel", "at", "reference", "voice", "steps", "noise", "withheld", "code_lengths"):
+    for name in ("mel", "at", "reference", "voice", "timesteps", "noise", "unconditioned", "code_lengths"):
         assert torch.equal(getattr(part, name), getattr(whole, name)[1:2]), name
     assert torch.equal(part.codes, whole.codes[1:2, :m]) and torch.equal(part.text, whole.text[1:2, :t])
 
 
 def test_no_piece_is_longer_than_the_shortest_clip(build: Build) -> None:
     stage: Any = build("diffusion", pairs={"budget": 600})
-    crop = stage.batch(0)
+    crop = stage.data.batch(0)
     assert crop.at.shape[1] == crop.code_lengths.min() < crop.code_lengths.max()
 
 
 def test_the_voice_is_of_the_same_clip_if_so_wished(build: Build) -> None:
-    stage: Any = build("diffusion", stage={"voice_from": "clip", "voice_frames": 24})
-    crop = stage.batch(0)
+    stage: Any = build("diffusion", stage={"voice_from": "max_grad_norm", "voice_frames": 24})
+    crop = stage.data.batch(0)
     assert crop.voice.shape[2] == 24 and crop.reference.shape[2] == 32
     for clip, voice in zip(stage.pairs.clips(0), crop.voice, strict=True):
         mel = stage.pairs.mel_range.normalize(stage.pairs.features.mel(clip))
         assert any(torch.equal(mel[:, f : f + 24], voice) for f in range(mel.shape[1] - 23))
     other: Any = build("diffusion")
-    assert torch.equal(other.batch(0).voice, other.batch(0).reference)
+    assert torch.equal(other.data.batch(0).voice, other.data.batch(0).reference)
 
 
 def test_latents_are_those_of_the_teacher_forced_decoder(build: Build, frozen: Callable[..., Path]) -> None:
     decoder = str(frozen("autoregressive"))
-    stage: Any = build("diffusion", stage={"content": "latents", "crop": 12}, pairs={"budget": 200}, decoder=decoder)
-    batch = stage.batch(1)
+    stage: Any = build(
+        "diffusion", stage={"conditioning": "latents", "crop": 12}, pairs={"budget": 200}, decoder=decoder
+    )
+    batch = stage.data.batch(1)
     latents = stage._latents(batch)
     assert latents.shape[:2] == batch.codes.shape, "one latent to a code"
     network = stage.frozen["decoder"]
@@ -97,17 +99,17 @@ def test_each_phase_trains_what_it_uses(build: Build, learn: Callable[..., Any],
             if any(not torch.equal(a, b) for a, b in zip(old, modules[name].parameters(), strict=True))
         }  # fmt: skip
 
-    codes, latents = moved(content="codes"), moved(content="latents")
+    codes, latents = moved(conditioning="codes"), moved(conditioning="latents")
     assert codes >= {"code_embedding", "contextual_embedder", "layers", "out"} and "latent_in" not in codes
     assert latents >= {"latent_in", "contextual_embedder", "layers", "out"} and "code_embedding" not in latents
     assert "decoder" not in latents
-    assert moved(content="latents", trains="latent_path") <= {"latent_in", "latent_blocks"}
+    assert moved(conditioning="latents", trains="latent_path") <= {"latent_in", "latent_blocks"}
 
 
 def test_a_share_of_the_content_is_withheld(build: Build) -> None:
     def losses(share: float) -> tuple[float, float]:
-        stage: Any = build("diffusion", stage={"unconditioned": share})
-        total = stage.losses("", stage.batch(0), torch.Generator())
+        stage: Any = build("diffusion", stage={"conditioning_dropout": share})
+        total = stage.training_step("", stage.data.batch(0), torch.Generator())
         sum(total.values()).backward()
         taught = stage.diffusion.mel_head.weight.grad
         return float(total["mel"].detach()), float(taught.abs().sum())
@@ -116,13 +118,13 @@ def test_a_share_of_the_content_is_withheld(build: Build) -> None:
     assert mel > 0 and taught > 0
     assert losses(1.0) == (0.0, 0.0), "rows without content say nothing of what content alone can tell"
     stage: Any = build("diffusion", pairs={"budget": 400})
-    drawn = torch.cat([stage.batch(step).withheld for step in range(60)])
+    drawn = torch.cat([stage.data.batch(step).unconditioned for step in range(60)])
     assert len(drawn) > 200 and 0.09 < float(drawn.float().mean()) < 0.21
 
 
 def test_steps_are_drawn_evenly(build: Build) -> None:
     stage: Any = build("diffusion", pairs={"budget": 400})
-    steps = torch.cat([stage.batch(step).steps for step in range(60)])
+    steps = torch.cat([stage.data.batch(step).timesteps for step in range(60)])
     assert steps.min() < 200 and steps.max() > 3800
     assert float(steps.float().mean()) == pytest.approx(2000, abs=300)
 
@@ -130,15 +132,15 @@ def test_steps_are_drawn_evenly(build: Build) -> None:
 def test_the_bound_teaches_the_variance_alone(build: Build) -> None:
     def taught(name: str) -> tuple[float, float]:
         stage: Any = build("diffusion", network=PUBLISHED)
-        losses = stage.losses("", stage.batch(0), torch.Generator())
-        assert list(losses) == ["error", "bound", "mel"]
+        losses = stage.training_step("", stage.data.batch(0), torch.Generator())
+        assert list(losses) == ["mse", "vlb", "mel"]
         losses[name].backward()
         prediction, variance = stage.diffusion.out.weight.grad.chunk(2)
         return float(prediction.abs().sum()), float(variance.abs().sum())
 
-    prediction, variance = taught("error")
+    prediction, variance = taught("mse")
     assert prediction > 0 and variance == 0
-    prediction, variance = taught("bound")
+    prediction, variance = taught("vlb")
     assert prediction == 0 and variance > 0
 
 
@@ -155,14 +157,14 @@ def test_pieces_of_two_front_ends_lie_at_the_same_time(build: Build, two_front_e
     two = two_front_ends()
     stage = published(build, two, stage={"crop": 12, "voice_frames": 500}, pairs={"budget": 150})
     for step in range(4):
-        crop = stage.batch(step)
+        crop = stage.data.batch(step)
         length = crop.at.shape[1]
         assert crop.mel.shape[1:] == (100, length * 4 * 160 // 147)
         assert crop.reference.shape[1] == 80 and crop.voice.shape[1:] == (100, 500)
         for at, frame in zip(crop.at[:, 0].tolist(), starts(stage, crop, step), strict=True):
             assert abs(at * 4 / 22_050 - frame / 24_000) * 256 <= 0.0161, "a frame and a half at most"
         assert crop.mel.min() >= -1.01 and crop.voice.min() == pytest.approx(MEL_EXTREMES[0]), "silence follows"
-    losses = stage.losses("", crop, torch.Generator())
+    losses = stage.training_step("", crop, torch.Generator())
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
@@ -173,6 +175,6 @@ def test_features_that_do_not_go_together(build: Build, two_front_ends: Callable
     with pytest.raises(ConfigError, match="rendered=FOLDER goes with features of the codes' front end"):
         build("diffusion", rendered=str(two.rendered))
     stage = published(build, two)
-    stage.rendering._twins.clear()
+    stage.data.targets._twins.clear()
     with pytest.raises(ConfigError, match="lacks toy-.*: make both feature folders of one manifest"):
-        stage.batch(0)
+        stage.data.batch(0)

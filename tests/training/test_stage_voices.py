@@ -17,11 +17,11 @@ import toy_corpus
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.errors import ConfigError, ManifestError
 from chelys.tortoise.detector import SYNTHETIC
-from chelys.training.loop import Stage
-from chelys.training.losses import kernel_distance, mean_distance, variance_distance
-from chelys.training.tasks.detector import PEOPLE
+from chelys.training.losses import mean_loss, mmd, variance_loss
+from chelys.training.task import Task
+from chelys.training.tasks.detector import REAL
 
-Build = Callable[..., Stage]
+Build = Callable[..., Task]
 Learn = Callable[..., list[dict[str, Any]]]
 
 
@@ -30,36 +30,36 @@ Learn = Callable[..., list[dict[str, Any]]]
 
 def test_cvvp_learns_a_batch(build: Build, learn: Learn) -> None:
     stage: Any = build("cvvp", pairs={"budget": 400}, stage={"spare_speaker": False})
-    assert len(stage.batch(0).codes) > 4
+    assert len(stage.data.batch(0).codes) > 4
     log = learn(stage, steps=60, learning_rate=4e-3)
-    assert log[0]["contrast"] > 1.0 and log[-1]["contrast"] < 0.3
+    assert log[0]["info_nce"] > 1.0 and log[-1]["info_nce"] < 0.3
     with torch.no_grad():
-        scores = stage._scores(stage.batch(0))
+        scores = stage._scores(stage.data.batch(0))
     assert torch.equal(scores.argmax(0), torch.arange(len(scores))) and torch.equal(scores.argmax(1), scores.argmax(0))
 
 
 def test_cvvp_spares_clips_of_one_speaker(build: Build) -> None:
     stage: Any = build("cvvp", pairs={"budget": 400})
-    batch = stage.batch(0)
+    batch = stage.data.batch(0)
     names = [clip.speaker for clip in stage.pairs.clips(0)]
     assert len(set(names)) < len(names)
     scores = stage._scores(batch)
     for r, one in enumerate(names):
         for c, other in enumerate(names):
             assert bool(scores[r, c] == -math.inf) == (r != c and one == other)
-    assert torch.isfinite(stage.losses("", batch, torch.Generator())["contrast"])
+    assert torch.isfinite(stage.training_step("", batch, torch.Generator())["info_nce"])
 
 
 def test_cvvp_hears_whole_rows(build: Build) -> None:
     stage: Any = build("cvvp", pairs={"budget": 400}, stage={"crop": 10})
-    batch, part = stage.batch(0), stage.part(0, slice(2, 4))
+    batch, part = stage.data.batch(0), stage.data.load(0, range(2, 4))
     assert batch.codes.shape[1] == 10
     assert all(torch.equal(a, b[2:4]) for a, b in zip(part, batch, strict=True))
     for clip, codes in zip(stage.pairs.clips(0), batch.codes, strict=True):
         own = stage.pairs.codes.of(clip)
         assert any(torch.equal(own[i : i + 10], codes) for i in range(len(own) - 9))
     uncut: Any = build("cvvp", pairs={"budget": 400})
-    assert uncut.batch(0).codes.shape[1] == min(clip.codes for clip in uncut.pairs.clips(0))
+    assert uncut.data.batch(0).codes.shape[1] == min(clip.codes for clip in uncut.pairs.clips(0))
 
 
 # ---- voice priors ---------------------------------------------------------------------------------------------------
@@ -71,32 +71,32 @@ def normal(seed: int, rows: int = 400) -> torch.Tensor:
 
 def test_distances_of_distributions() -> None:
     real = normal(0)
-    assert float(mean_distance(real + 2, real)) == pytest.approx(4.0)
-    assert float(variance_distance(2 * real, real)) == pytest.approx(9.0, rel=0.2)
-    assert abs(float(kernel_distance(normal(1), real))) < 0.01
+    assert float(mean_loss(real + 2, real)) == pytest.approx(4.0)
+    assert float(variance_loss(2 * real, real)) == pytest.approx(9.0, rel=0.2)
+    assert abs(float(mmd(normal(1), real))) < 0.01
     together = normal(1)[:, :1].expand(-1, 3)  # of the same means and variances, but all alike
-    assert float(mean_distance(together, real)) < 0.02 and float(variance_distance(together, real)) < 0.1
-    assert float(kernel_distance(together, real)) > 0.02
+    assert float(mean_loss(together, real)) < 0.02 and float(variance_loss(together, real)) < 0.1
+    assert float(mmd(together, real)) > 0.02
 
 
 @pytest.mark.parametrize("name", ["autoregressive_prior", "diffusion_prior"])
 def test_priors_learn_the_voices_of_a_batch(build: Build, learn: Learn, name: str) -> None:
     stage: Any = build(name, stage={"rows": 24})
-    assert stage.name == name == next(iter(stage.players))
-    batch = stage.batch(0)
+    assert stage.name == name == next(iter(stage.modules))
+    batch = stage.data.batch(0)
     real = stage._voices(batch.mel)
     log = learn(stage, steps=150, learning_rate=2e-2, weight_decay=0.0)
-    for loss in ("mean", "variance", "kernel"):
+    for loss in ("mean", "variance", "mmd"):
         assert log[-1][loss] < 0.1 * log[0][loss], loss
     assert log[-1]["mean"] < 0.05 * float(real.square().mean())
-    listener = stage.frozen["listener"]
+    listener = stage.frozen["encoder"]
     assert not listener.training and not any(p.requires_grad for p in listener.parameters())
 
 
 def test_a_prior_without_kernel_and_of_wrong_width(build: Build) -> None:
-    stage: Any = build("autoregressive_prior", stage={"kernel": 0})
-    assert set(stage.losses("", stage.batch(0), torch.Generator())) == {"mean", "variance"}
-    whole, part = stage.batch(1), stage.part(1, slice(3, 5))
+    stage: Any = build("autoregressive_prior", stage={"mmd": 0})
+    assert set(stage.training_step("", stage.data.batch(0), torch.Generator())) == {"mean", "variance"}
+    whole, part = stage.data.batch(1), stage.data.load(1, range(3, 5))
     assert all(torch.equal(a, b[3:5]) for a, b in zip(part, whole, strict=True))
     with pytest.raises(ConfigError, match="stage.rows is 2; a variance needs 3 or more"):
         build("autoregressive_prior", stage={"rows": 2})
@@ -119,27 +119,27 @@ def buzz(toy: toy_corpus.ToyCorpus, tmp_path: Path) -> Path:
 
 
 def test_detector_learns_what_differs(build: Build, learn: Learn, buzz: Path) -> None:
-    stage: Any = build("detector", made=[str(buzz)], stage={"rows": 6})
-    batch = stage.batch(0)
-    assert batch.wave.shape == (6, 8192) and batch.origin.tolist() == [SYNTHETIC, PEOPLE] * 3
-    assert all(torch.equal(a, b[1:3]) for a, b in zip(stage.part(0, slice(1, 3)), batch, strict=True))
+    stage: Any = build("detector", synthetic=[str(buzz)], stage={"rows": 6})
+    batch = stage.data.batch(0)
+    assert batch.waveform.shape == (6, 8192) and batch.origin.tolist() == [SYNTHETIC, REAL] * 3
+    assert all(torch.equal(a, b[1:3]) for a, b in zip(stage.data.load(0, range(1, 3)), batch, strict=True))
     log = learn(stage, steps=40, learning_rate=3e-3)
-    assert log[0]["origin"] == pytest.approx(0.69, abs=0.2) and log[-1]["origin"] < 0.05
+    assert log[0]["cross_entropy"] == pytest.approx(0.69, abs=0.2) and log[-1]["cross_entropy"] < 0.05
     stage.network.eval()
     with torch.no_grad():
-        assert set(stage.evaluate()) == {"origin", "accuracy"}
-        assert stage.detector.probability(batch.wave).round().tolist() == [1, 0] * 3
+        assert set(stage.evaluate()) == {"cross_entropy", "accuracy"}
+        assert stage.detector.probability(batch.waveform).round().tolist() == [1, 0] * 3
 
 
 def test_detector_refuses(build: Build, tmp_path: Path) -> None:
     write_manifest(tmp_path / "none.jsonl", [])
     with pytest.raises(ManifestError, match="made: no clip to train on"):
-        build("detector", made=[str(tmp_path / "none.jsonl")])
+        build("detector", synthetic=[str(tmp_path / "none.jsonl")])
     with pytest.raises(ConfigError, match="stage.rows is 3; it must be even"):
         build("detector", stage={"rows": 3})
     with pytest.raises(ConfigError, match="stage.samples is 1000; it must be a multiple of 256"):
         build("detector", stage={"samples": 1000})
     sf.write(tmp_path / "short.wav", np.full(500, 0.1), 24_000)
     write_manifest(tmp_path / "short.jsonl", [Utterance("s1", "short.wav", "Calm.", "ada", 500 / 24_000)])
-    stage: Any = build("detector", made=[str(tmp_path / "short.jsonl")])
-    assert stage.batch(0).wave[0, 500:].eq(0).all(), "silence follows a short clip"
+    stage: Any = build("detector", synthetic=[str(tmp_path / "short.jsonl")])
+    assert stage.data.batch(0).wave[0, 500:].eq(0).all(), "silence follows a short clip"

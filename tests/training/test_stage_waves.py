@@ -11,16 +11,16 @@ from torch import Tensor
 
 from chelys.errors import ConfigError
 from chelys.training.discriminators import Discriminators
-from chelys.training.loop import Stage
-from chelys.training.losses import deception, discrimination, feature_distance, stft_distance
-from chelys.training.tasks.adversarial import AdversarialConfig
+from chelys.training.losses import discriminator_loss, feature_matching_loss, generator_loss, multi_resolution_stft_loss
+from chelys.training.task import Task
+from chelys.training.tasks.vocoder import AdversarialConfig
 
-Build = Callable[..., Stage]
+Build = Callable[..., Task]
 Learn = Callable[..., list[dict[str, Any]]]
 UNIVNET = {"channels": 8, "noise_dim": 8, "predictor_channels": 8, "predictor_blocks": 1, "dilations": [1, 3]}
 LSGAN = {
-    "rows": 2, "frames": 10, "mel": 0, "stft": 2.5, "adversarial": 1.0, "feature": 0, "adversarial_from": 0,
-    "judges": "univnet", "narrow_judges": 8,
+    "rows": 2, "frames": 10, "mel": 0, "stft": 2.5, "generator_loss": 1.0, "feature_matching": 0,
+    "discriminator_start": 0, "discriminators": "univnet", "discriminator_divisor": 8,
 }  # fmt: skip
 
 
@@ -33,19 +33,21 @@ def wave(seed: int, *shape: int) -> Tensor:
 
 def test_stft_distance() -> None:
     real = wave(0)
-    assert float(stft_distance(real, real)) == 0.0
-    twice = stft_distance(2 * real, real)
+    assert float(multi_resolution_stft_loss(real, real)) == 0.0
+    twice = multi_resolution_stft_loss(2 * real, real)
     assert float(twice) == pytest.approx(1 + 0.6931, rel=1e-2), "convergence 1, and the logarithm of 2"
-    rows = [float(stft_distance(wave(1)[i : i + 1], real[i : i + 1])) for i in range(2)]
-    assert float(stft_distance(wave(1), real)) == pytest.approx(sum(rows) / 2, rel=1e-5), "each row by itself"
+    rows = [float(multi_resolution_stft_loss(wave(1)[i : i + 1], real[i : i + 1])) for i in range(2)]
+    assert float(multi_resolution_stft_loss(wave(1), real)) == pytest.approx(sum(rows) / 2, rel=1e-5), (
+        "each row by itself"
+    )
 
 
 def test_least_squares() -> None:
     high, low = (torch.ones(2, 3), [torch.ones(4)]), (torch.zeros(2, 3), [torch.zeros(4)])
-    assert float(deception([high, low])) == 0.5
-    assert float(discrimination([low], [high])) == 0.0
-    assert float(discrimination([high, low], [low, high])) == 1.0
-    assert float(feature_distance([high], [low])) == 1.0
+    assert float(generator_loss([high, low])) == 0.5
+    assert float(discriminator_loss([low], [high])) == 0.0
+    assert float(discriminator_loss([high, low], [low, high])) == 1.0
+    assert float(feature_matching_loss([high], [low])) == 1.0
 
 
 # ---- discriminators -------------------------------------------------------------------------------------------------
@@ -55,7 +57,7 @@ def test_least_squares() -> None:
 def test_discriminators_learn_to_tell_hum_from_noise(kind: Any) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        judges = Discriminators(kind, narrow=8 if kind != "compact" else 4)
+        judges = Discriminators(kind, divisor=8 if kind != "compact" else 4)
     time = torch.arange(2048) / 24_000
     real = 0.2 * torch.sin(2 * torch.pi * torch.tensor([[150.0], [210.0]]) * time)
     made = wave(0, 2, 2048)
@@ -63,7 +65,7 @@ def test_discriminators_learn_to_tell_hum_from_noise(kind: Any) -> None:
     optimizer = torch.optim.AdamW(judges.parameters(), lr=4e-3, betas=(0.8, 0.99))
     losses = []
     for _ in range(20):
-        loss = discrimination(judges(made), judges(real))
+        loss = discriminator_loss(judges(made), judges(real))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -85,54 +87,57 @@ def test_published_discriminators_have_their_size(kind: Any, millions: float) ->
 
 
 def test_univnet_learns_a_batch(build: Build, learn: Learn) -> None:
-    stage: Any = build("vocoder", univnet=UNIVNET, stage=LSGAN | {"rows": 1, "adversarial_from": 39})
-    log = learn(stage, steps=40, learning_rate=4e-3, betas=(0.5, 0.9), clip=100.0, final=1.0)
-    assert set(log[-1]) >= {"stft", "adversarial", "discrimination"} and not {"mel", "feature"} & set(log[-1])
+    stage: Any = build("vocoder", univnet=UNIVNET, stage=LSGAN | {"rows": 1, "discriminator_start": 39})
+    log = learn(stage, steps=40, learning_rate=4e-3, betas=(0.5, 0.9), max_grad_norm=100.0, min_lr_ratio=1.0)
+    assert set(log[-1]) >= {"stft", "generator_loss", "discriminator_loss"} and not {"mel", "feature_matching"} & set(
+        log[-1]
+    )
     assert log[-1]["stft"] < 0.6 * log[0]["stft"]
 
 
 def test_judges_hear_what_was_made_before_the_maker_learned(build: Build) -> None:
     stage: Any = build("vocoder", univnet=UNIVNET, stage=LSGAN)
-    parts = [stage.part(3, slice(0, 1)), stage.part(3, slice(1, 2))]
-    made = [stage.make(part).wave.detach() for part in parts]
+    parts = [stage.data.load(3, range(0, 1)), stage.data.load(3, range(1, 2))]
+    made = [stage.generate(part).waveform.detach() for part in parts]
     for part in parts:
-        stage.losses("vocoder", part, torch.Generator())
+        stage.training_step("vocoder", part, torch.Generator())
     with torch.no_grad():
         stage.vocoder.output.bias += 1.0  # the maker learns
     for part, heard in zip(parts, made, strict=True):
-        assert torch.equal(stage._made_of(part), heard)
-    stage.losses("vocoder", stage.part(4, slice(0, 1)), torch.Generator())
-    assert len(stage._made) == 1, "of one step alone"
+        assert torch.equal(stage._generated_of(part), heard)
+    stage.training_step("vocoder", stage.data.load(4, range(0, 1)), torch.Generator())
+    assert len(stage._generated) == 1, "of one step alone"
 
 
 def test_noise_of_a_row_is_its_own(build: Build) -> None:
     stage: Any = build("vocoder", univnet=UNIVNET, stage=LSGAN | {"rows": 3})
-    whole, part = stage.batch(2), stage.part(2, slice(1, 3))
+    whole, part = stage.data.batch(2), stage.data.load(2, range(1, 3))
     assert whole.noise.shape == (3, 8, 10)
     for a, b in zip(part[:3], whole[:3], strict=True):
         assert torch.equal(a, b[1:3])
 
 
 def test_hifigan_learns_a_batch(build: Build, learn: Learn) -> None:
-    stage: Any = build("hifigan", stage={"adversarial_from": 20, "mel": 1.0, "judges": "compact"}, pairs={"budget": 60})
-    batch = stage.batch(0)
-    assert batch.wave.shape == (len(batch.text), 12 * 256)
+    stage: Any = build(
+        "hifigan", stage={"discriminator_start": 20, "mel": 1.0, "discriminators": "compact"}, pairs={"budget": 60}
+    )
+    batch = stage.data.batch(0)
+    assert batch.waveform.shape == (len(batch.text), 12 * 256)
     decoder = {k: v.clone() for k, v in stage.decoder.state_dict().items()}
-    log = learn(stage, steps=22, learning_rate=4e-3, clip=100.0, final=1.0)
+    log = learn(stage, steps=22, learning_rate=4e-3, max_grad_norm=100.0, min_lr_ratio=1.0)
     assert log[19]["mel"] < 0.6 * log[0]["mel"]
-    assert [sorted({"adversarial", "feature", "discrimination"} & set(line)) for line in log[19:21]] == [
-        [], ["adversarial", "discrimination", "feature"]
-    ]  # fmt: skip
+    adversarial = {"generator_loss", "feature_matching", "discriminator_loss"}
+    assert [adversarial & set(line) for line in log[19:21]] == [set(), adversarial]
     assert all(torch.equal(v, decoder[k]) for k, v in stage.decoder.state_dict().items())
 
 
 def test_crops_of_hifigan_lie_at_the_time_of_their_latents(build: Build) -> None:
     """A wave made of one voice and text alone cannot tell; where the latents of a row begin can."""
     stage: Any = build("hifigan")
-    batch, frames = stage.batch(1), 12
+    batch, frames = stage.data.batch(1), 12
     heard: list[Tensor] = []
     stage.hifigan.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[0]))
-    stage.make(batch)
+    stage.generate(batch)
     from chelys.tortoise.hifigan import stretch
 
     for r, (t, m) in enumerate(zip(batch.text_lengths.tolist(), batch.code_lengths.tolist(), strict=True)):
@@ -151,8 +156,8 @@ def test_crops_of_hifigan_lie_at_the_time_of_their_latents(build: Build) -> None
     ("values", "complaint"),
     [
         ({"mel": 0.0}, "stage.mel and stage.stft are both 0"),
-        ({"mel_spectra": 5}, "stage.mel_spectra is 5; it must be 1 to 4"),
-        ({"narrow_judges": 3}, "stage.narrow_judges is 3; it must be 1, 2, 4 or 8"),
+        ({"mel_resolutions": 5}, "stage.mel_resolutions is 5; it must be 1 to 4"),
+        ({"discriminator_divisor": 3}, "stage.discriminator_divisor is 3; it must be 1, 2, 4 or 8"),
     ],
 )
 def test_bad_weights(values: dict[str, Any], complaint: str) -> None:

@@ -11,19 +11,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from chelys.training.loop import LoopConfig, Stage, Trainer
-from chelys.training.stopping import EarlyStopping
+from chelys.training.config import EarlyStopping, LoopConfig
+from chelys.training.task import Task, TaskData
+from chelys.training.trainer import Trainer
 
 
-def history(*figures: tuple[float, float]) -> list[tuple[int, dict[str, float]]]:
-    return [(10 * i, {"voice": voice, "base": base}) for i, (voice, base) in enumerate(figures)]
+def history(*metrics: tuple[float, float]) -> list[tuple[int, dict[str, float]]]:
+    return [(10 * i, {"voice": voice, "base": base}) for i, (voice, base) in enumerate(metrics)]
 
 
 STOPPING = EarlyStopping("voice", patience=2, limits={"base": 0.5})
 
 
 @pytest.mark.parametrize(
-    ("figures", "best", "reason"),
+    ("metrics", "best", "reason"),
     [
         ([(5, 1)], 0, ""),
         ([(5, 1), (4, 1.4)], 1, ""),
@@ -36,24 +37,30 @@ STOPPING = EarlyStopping("voice", patience=2, limits={"base": 0.5})
         ([(5, 1), (4, 0.1), (3, 0.4)], 2, ""),
     ],
 )
-def test_best_and_reason(figures: list[tuple[float, float]], best: int, reason: str) -> None:
-    assert STOPPING.best(history(*figures)) == best
-    assert STOPPING.reason(history(*figures)) == reason
+def test_best_and_reason(metrics: list[tuple[float, float]], best: int, reason: str) -> None:
+    assert STOPPING.best(history(*metrics)) == best
+    assert STOPPING.reason(history(*metrics)) == reason
 
 
-class Fall(Stage):
+class Ones(TaskData):
+    def rows(self, step: int) -> int:
+        return 2
+
+    def load(self, step: int, rows: range) -> Tensor:
+        return torch.ones(len(rows), 1)
+
+
+class Fall(Task):
     """A number that falls with each step, judged as if its best were passed at -0.45."""
 
     name = "fall"
 
     def __init__(self) -> None:
-        self.players: dict[str, nn.Module] = {"fall": nn.Linear(1, 1, bias=False)}
+        self.modules: dict[str, nn.Module] = {"fall": nn.Linear(1, 1, bias=False)}
         nn.init.zeros_(self.network.weight)
+        self.data = Ones()
 
-    def batch(self, step: int) -> Tensor:
-        return torch.ones(2, 1)
-
-    def losses(self, player: str, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+    def training_step(self, module: str, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         return {"value": self.network(batch).mean()}
 
     def evaluate(self) -> dict[str, float]:
@@ -62,7 +69,7 @@ class Fall(Stage):
 
 def trainer(folder: Path, **changes: Any) -> Trainer:
     loop: dict[str, Any] = {
-        "steps": 30, "learning_rate": 0.1, "schedule": "constant", "warmup": 0, "weight_decay": 0.0, "average": 0.0,
+        "steps": 30, "learning_rate": 0.1, "schedule": "constant", "warmup": 0, "weight_decay": 0.0, "ema_decay": 0.0,
         "evaluate_every": 1, "checkpoint_every": 2, "precision": "float32", "threads": 1, "pictures": False,
         "tensorboard": False,
     }  # fmt: skip
@@ -74,7 +81,7 @@ def test_the_run_ends_and_the_best_weights_are_left(tmp_path: Path) -> None:
     made.run()
     assert made.step in (7, 8)  # the best is step 4 or 5, at -0.4 or -0.5
     assert made.weights()["weight"].item() == pytest.approx(-0.45, abs=0.051)
-    assert made.stage.network.weight.item() == pytest.approx(-0.1 * made.step, abs=1e-3)
+    assert made.task.network.weight.item() == pytest.approx(-0.1 * made.step, abs=1e-3)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "held_out/voice" in line] == list(range(made.step + 1))
 
@@ -92,7 +99,7 @@ def test_a_run_that_was_stopped_by_force_ends_alike(tmp_path: Path) -> None:
     undisturbed.run()
     broken = trainer(tmp_path / "b", log_every=1)
 
-    def die(step: int, steps: int, figures: dict[str, float]) -> None:
+    def die(step: int, steps: int, metrics: dict[str, float]) -> None:
         if step == 6:  # after the best was found
             raise KeyboardInterrupt
 
@@ -103,4 +110,4 @@ def test_a_run_that_was_stopped_by_force_ends_alike(tmp_path: Path) -> None:
     again.run()
     assert again.step == undisturbed.step and again.evaluations == undisturbed.evaluations
     assert torch.equal(again.weights()["weight"], undisturbed.weights()["weight"])
-    assert again.stopped == undisturbed.stopped != ""
+    assert again.stop_reason == undisturbed.stop_reason != ""

@@ -18,7 +18,9 @@ from chelys.config import from_mapping
 from chelys.data.prepare.engine import Local
 from chelys.data.prepare.pipeline import PrepareSettings, prepare
 from chelys.data.shards import ShardFeatures
-from chelys.training.run import RUNS, run_stage, trained_dvae
+from chelys.training.tasks import RUNS
+from chelys.training.tasks.dvae import trained_dvae
+from chelys.training.trainer import run_stage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "prepare"))
 
@@ -90,7 +92,7 @@ def test_from_recordings_to_an_autoregressive_decoder(
 
 
 def test_a_vocoder_hears_the_sound_in_the_shards(packed: Path, values: Values, tmp_path: Path) -> None:
-    made = values("vocoder", features=str(packed), loop=SHORT, stage={"adversarial_from": 1})
+    made = values("vocoder", features=str(packed), loop=SHORT, stage={"discriminator_start": 1})
     assert run_stage("vocoder", write(made, tmp_path / "vocoder.yaml")).is_file()
     features = ShardFeatures(packed)
     kept = {line["id"]: line for line in map(json.loads, (packed / "manifest.jsonl").read_text().splitlines())}
@@ -109,4 +111,4 @@ def test_shards_are_heard_by_the_front_end_of_the_network(
 ) -> None:
     sizes = {"network": {"bands": 80}} if stage == "dvae" else {}
     built = from_mapping(RUNS[stage], values(stage, features=str(packed), **sizes)).build()
-    assert built.features.front_end == front_end and built.batch(0) is not None  # type: ignore[attr-defined]
+    assert built.data.features.front_end == front_end and built.data.batch(0) is not None  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The clip classifier's stage: mixes whose faults are known, one yes or no to each fault."""
+"""The clip classifier's task: mixes whose faults are known, one yes or no to each fault."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mixes import MixConfig, Mixes, Speech
-from torch import Tensor, nn
+from torch import Tensor
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import ConfigError
 from chelys.models.clip_classifier import CLASSES, FAULTS, ClipClassifierNetwork, level_mel
-from chelys.training.stage import Stage
+from chelys.training.task import Task, TaskData
 
 _LEAST_SECONDS = 0.5
 
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ClassifierStageConfig:
+class ClassifierTaskConfig:
     """Batches and what they are mixed from.
 
     Attributes:
@@ -67,48 +67,26 @@ class ClassifierStageConfig:
             )
 
 
-class ClassifierStage(Stage):
-    """Mixes in, named losses out."""
+class ClassifierData(TaskData):
+    """Mixes of a step, with random timbre and crops."""
 
-    name = "classifier"
-
-    def __init__(
-        self,
-        network: ClipClassifierNetwork,
-        manifests: list[Path],
-        mixes: MixConfig,
-        config: ClassifierStageConfig,
-        seed: int,
-    ) -> None:
-        self.players: dict[str, nn.Module] = {"classifier": network}
-        self.classifier, self.config, self.seed = network, config, seed
-        names = config.held_out_speakers
-        speech = Speech(manifests, held_out_speakers=names, clips_per_speaker=config.clips_per_speaker)
-        unheard = Speech(manifests, held_out=True, held_out_speakers=names, clips_per_speaker=config.clips_per_speaker)
-        self.mixes = Mixes(speech, mixes, seed)
-        self.test_mixes = Mixes(unheard, mixes, seed + 1)
+    def __init__(self, mixes: Mixes, config: ClassifierTaskConfig, seed: int) -> None:
+        self.mixes, self.config, self.seed = mixes, config, seed
         self._kept: dict[tuple[int, int, int], Batch] = {}
-        self._test: list[Batch] = []
 
     def rows(self, step: int) -> int:
-        """Rows of a step's batch."""
         return self.config.rows
 
-    def batch(self, step: int) -> Batch:
-        """Mixes of a step, coloured and cropped."""
-        return self.part(step, slice(0, self.config.rows))
-
-    def part(self, step: int, rows: slice) -> Batch:
-        """Some rows of a step's batch, made without the others."""
-        wanted = range(self.config.rows)[rows]
+    def load(self, step: int, rows: range) -> Batch:
         block = step % self.config.blocks if self.config.blocks else step
-        mel, faults = self._mix(block, wanted)
+        mel, faults = self._mix(block, rows)
         rng = np.random.default_rng([self.seed, step, 1])
         frames = mel.shape[-1]
         kept = int(frames * (1 - rng.uniform(0, self.config.shortened)))
         start = int(rng.integers(frames - kept + 1))
         at = np.linspace(-1, 1, mel.shape[1])
-        tilt, bend, turn = rng.normal(0, self.config.colour, (3, self.config.rows, 1))[:, rows]
+        some = slice(rows.start, rows.stop)
+        tilt, bend, turn = rng.normal(0, self.config.colour, (3, self.config.rows, 1))[:, some]
         curve = torch.from_numpy(tilt * at + bend * np.cos(np.pi * at + turn)).float()
         return Batch(mel[:, :, start : start + kept].float() + curve[:, :, None], faults)
 
@@ -124,7 +102,30 @@ class ClassifierStage(Stage):
             self._kept[key] = made
         return made
 
-    def losses(self, player: str, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
+
+class ClassifierTask(Task):
+    """Mixes in, named losses out."""
+
+    name = "classifier"
+
+    def __init__(
+        self,
+        network: ClipClassifierNetwork,
+        manifests: list[Path],
+        mixes: MixConfig,
+        config: ClassifierTaskConfig,
+        seed: int,
+    ) -> None:
+        self.modules = {"classifier": network}
+        self.classifier, self.config = network, config
+        names = config.held_out_speakers
+        speech = Speech(manifests, held_out_speakers=names, clips_per_speaker=config.clips_per_speaker)
+        unheard = Speech(manifests, held_out=True, held_out_speakers=names, clips_per_speaker=config.clips_per_speaker)
+        self.data = ClassifierData(Mixes(speech, mixes, seed), config, seed)
+        self.test_mixes = Mixes(unheard, mixes, seed + 1)
+        self._test: list[Batch] = []
+
+    def training_step(self, module: str, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
         wanted = batch.faults * (1 - 2 * self.config.smooth) + self.config.smooth
         return {"faults": F.binary_cross_entropy_with_logits(self.classifier(batch.mel).float(), wanted)}
 
@@ -136,11 +137,11 @@ class ClassifierStage(Stage):
         logits = torch.cat([self.classifier(batch.mel.float().to(device)).float().cpu() for batch in self._test])
         faults = torch.cat([batch.faults for batch in self._test])
         right = (classes(torch.sigmoid(logits)) == classes(faults)).float()
-        figures = {
+        metrics = {
             "faults": float(F.binary_cross_entropy_with_logits(logits, faults)),
             "accuracy": float(right.mean()),
         }
-        return figures | {name: float(right[i :: len(CLASSES)].mean()) for i, name in enumerate(CLASSES)}
+        return metrics | {name: float(right[i :: len(CLASSES)].mean()) for i, name in enumerate(CLASSES)}
 
     def _test_batches(self) -> list[Batch]:
         n = int(sum(self.config.seconds) / 2 * OUTPUT_RATE)

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from classifier_task import ClassifierStage, ClassifierStageConfig
+from classifier_task import ClassifierTask, ClassifierTaskConfig
 from mixes import MixConfig
 
 from chelys.config import from_mapping, read_config_file, to_mapping
 from chelys.data.prepare.classifier import CONFIG_FILE, WEIGHTS_FILE, ClipClassifier
 from chelys.files import write_json
 from chelys.models.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
-from chelys.training.execute import execute
-from chelys.training.runs import Run
+from chelys.training.config import Run
+from chelys.training.trainer import execute
 from chelys.weights.tensor_file import write_tensors
 
 
@@ -37,11 +37,11 @@ class ClassifierRun(Run):
     manifests: list[Path]
     network: ClipClassifierConfig = field(default_factory=ClipClassifierConfig)
     mixes: MixConfig = field(default_factory=MixConfig)
-    stage: ClassifierStageConfig = field(default_factory=ClassifierStageConfig)
+    stage: ClassifierTaskConfig = field(default_factory=ClassifierTaskConfig)
 
-    def build(self) -> ClassifierStage:
+    def build(self) -> ClassifierTask:
         network = ClipClassifierNetwork(self.network)
-        return ClassifierStage(network, self.manifests, self.mixes, self.stage, self.loop.seed)
+        return ClassifierTask(network, self.manifests, self.mixes, self.stage, self.loop.seed)
 
 
 def train(config: Path, overrides: list[str]) -> Path:

@@ -190,7 +190,7 @@ def codes(
     """Encode every clip."""
     from chelys.data.codes import encode
     from chelys.data.dataset import Features
-    from chelys.training.run import trained_dvae
+    from chelys.training.tasks.dvae import trained_dvae
     from chelys.weights.placement import place
 
     with progress_bar() as update:

@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chelys.cli.console import DeviceOption, ModelOption, load_model, progress_bar, tell
-from chelys.cli.train import training_bar
+from chelys.cli.console import ModelOption, load_model, progress_bar, tell
+from chelys.cli.train import set_threads, training_bar
 from chelys.errors import ConfigError, OutputError, UserError, VoiceError
 
 if TYPE_CHECKING:
     from chelys.inference.synthesizer import Synthesizer
-    from chelys.training.finetuning.adapt import Outcome
-    from chelys.training.finetuning.config import FinetuneConfig
-    from chelys.training.finetuning.material import Material
+    from chelys.training.finetune import Outcome
+    from chelys.training.finetune_data import FinetuneConfig, Material
 
 HELP = (
-    "Adapt a model to one voice, from minutes of its speech with transcripts. What comes of it is a model folder that "
-    "speaks in that voice, and in those that it had."
+    "Adapt a model to one voice, from minutes of its speech with transcripts. The result is a model folder that speaks "
+    "in that voice, and in those that it had."
 )
 EXAMPLE = (
     "Example: chelys finetune my-clips --name mary --out mary-model, then: chelys speak 'Hello.' --model mary-model. "
@@ -56,9 +55,11 @@ def finetune(
         typer.Option("--base", metavar="MANIFEST", help="Corpus that is not to be forgotten; default: the model's own "
                      "speech in its own voices."),
     ] = None,
-    device: DeviceOption = "cpu",
+    device: Annotated[
+        str, typer.Option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")
+    ] = "auto",
 ) -> None:  # fmt: skip
-    """Check what can be checked beforehand, prepare, adapt, write the folder, tell how it went."""
+    """Check what can be checked beforehand, prepare, adapt, write the folder, report."""
     out = out or Path(f"{name}-model")
     _check_name(name)
     if lora is not None and everything:
@@ -66,14 +67,15 @@ def finetune(
     if out.exists():
         raise OutputError(f"{out} exists: choose another folder with --out, or remove it")
     from chelys.config import from_mapping
-    from chelys.training.finetuning import adapt
-    from chelys.training.finetuning.config import FinetuneConfig
+    from chelys.training import finetune as adapt
+    from chelys.training.finetune_data import FinetuneConfig
 
-    values = _settings(overrides or [], 0 if everything else lora) | {"device": device.partition(":")[0]}
-    if values["device"] == "mps":
+    if device == "mps":
         raise ConfigError("chelys finetune runs on cpu or cuda: leave --device mps out")
+    values = _settings(overrides or [], 0 if everything else lora) | {"device": device}
     settings = from_mapping(FinetuneConfig, values, where="KEY=VALUE")
-    synthesizer = load_model(model, device)
+    set_threads(settings.threads)
+    synthesizer = load_model(model, _speaking_device(device))
     if name in synthesizer.voice_names:
         raise VoiceError(f"{name!r} is a voice of {synthesizer.model.config.name} already: choose another --name")
     adapt.check_model(synthesizer.model)
@@ -105,22 +107,31 @@ def finetune(
 
 
 def _watching(stage: str, update: Callable[..., None] | None) -> Callable[[int, int, dict[str, float]], None]:
-    """Shows the newest held-out losses all the while: in the bar, or without one in a line for each evaluation."""
-    from chelys.training.finetuning.adapt import DECIDES
+    """Show the newest held-out losses: in the bar, or without one in a line for each evaluation."""
+    from chelys.training.finetune import MONITORED
 
     held_out: dict[str, float] = {}
 
-    def watch(step: int, steps: int, figures: dict[str, float]) -> None:
-        found = {kind: figures.get(f"held_out/{kind}_{DECIDES[stage]}") for kind in ("voice", "base")}
+    def watch(step: int, steps: int, metrics: dict[str, float]) -> None:
+        found = {kind: metrics.get(f"held_out/{kind}_{MONITORED[stage]}") for kind in ("voice", "base")}
         held_out.update({f"held-out {kind}": value for kind, value in found.items() if value is not None})
         evaluated = None not in found.values()
         if update:
-            update(step, steps, held_out | ({} if evaluated else figures))
+            update(step, steps, held_out | ({} if evaluated else metrics))
         elif evaluated:
-            told = ", ".join(f"{kind} {value:.4f}" for kind, value in held_out.items())
-            tell(f"{stage}: step {step} of {steps}: {told}", error=True)
+            losses = ", ".join(f"{kind} {value:.4f}" for kind, value in held_out.items())
+            tell(f"{stage}: step {step} of {steps}: {losses}", error=True)
 
     return watch
+
+
+def _speaking_device(device: str) -> str:
+    """The device of the base model's own speech."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _check_name(name: str) -> None:
@@ -131,9 +142,10 @@ def _check_name(name: str) -> None:
 
 
 def _settings(overrides: list[str], rank: int | None) -> dict[str, Any]:
-    """Values of ``key.inner=value`` over the defaults; what kind each must be is checked with the configuration."""
+    """Values of ``key.inner=value`` over the defaults; their types are checked with the configuration."""
     from chelys.config import to_mapping
-    from chelys.training.finetuning.config import FinetuneConfig
+    from chelys.deprecation import warn_renamed
+    from chelys.training.finetune_data import Adaptation, FinetuneConfig
 
     values = to_mapping(FinetuneConfig())
     if rank is not None:
@@ -141,7 +153,10 @@ def _settings(overrides: list[str], rank: int | None) -> dict[str, Any]:
     for override in overrides:
         key, equals, value = override.partition("=")
         *outer, last = key.split(".")
-        inner = values
+        inner, renamed = values, (Adaptation if outer else FinetuneConfig).RENAMED
+        if new := renamed.get(last):
+            warn_renamed(last, new)
+            last = new
         for part in outer:
             inner = inner.get(part) if isinstance(inner.get(part), dict) else {}  # type: ignore[assignment]
         if not equals or last not in inner or isinstance(inner[last], dict):
@@ -158,12 +173,12 @@ def _claim(work: Path, facts: dict[str, Any]) -> None:
     Raises:
         OutputError: If it is that of another run, or cannot be written.
     """
-    path, told = work / "finetune.json", json.dumps(facts, indent=2) + "\n"
+    path, text = work / "finetune.json", json.dumps(facts, indent=2) + "\n"
     try:
-        if path.is_file() and path.read_text(encoding="utf8") != told:
+        if path.is_file() and path.read_text(encoding="utf8") != text:
             raise OutputError(f"{work} is of a run with other clips or settings: remove it, or choose another --out")
         work.mkdir(parents=True, exist_ok=True)
-        path.write_text(told, encoding="utf8")
+        path.write_text(text, encoding="utf8")
     except OSError as error:
         raise OutputError(f"cannot write {work}: {error.strerror or error}; choose another --out") from error
 
@@ -172,7 +187,7 @@ def _prepare(
     synthesizer: Synthesizer, source: Path, work: Path, settings: FinetuneConfig, base: Path | None
 ) -> Material:
     from chelys.inference.voice import normalize_loudness
-    from chelys.training.finetuning import adapt
+    from chelys.training import finetune as adapt
 
     done = 0
     with progress_bar() as update:
@@ -181,7 +196,7 @@ def _prepare(
             nonlocal done
             done += 1
             if update:
-                update("the base speaks", done, settings.sentences)
+                update("the base model speaks", done, settings.sentences)
             return normalize_loudness(synthesizer.speak(text, voice=voice, preset="ultra_fast", seed=seed).audio)
 
         return adapt.prepare(
@@ -193,7 +208,7 @@ def _prepare(
 def _write_voices(
     synthesizer: Synthesizer, material: Material, name: str, folder: Path, settings: FinetuneConfig
 ) -> None:
-    """The base's voices and the new one. What listens was not trained, so the base's vectors hold for the new model."""
+    """The base's voices and the new one. The encoders of clips were not trained, so the base's latents stay valid."""
     from chelys.inference.synthesizer import Synthesizer
 
     adapted = Synthesizer.from_folder(folder)
@@ -203,20 +218,22 @@ def _write_voices(
         stamped.save(folder / "voices" / f"{other}.safetensors")
     made = adapted.voice(list(material.clips), name=name, speaker_blend=0.0)
     about = {**made.about, "sources": [f"{len(material.clips)} clips that the model was adapted to"]}
-    told, sound, known = made.autoregressive, made.diffusion, list(synthesizer.voices.values())
-    borrowed = settings.borrowed_share
-    if borrowed and known:
-        nearest = min(known, key=lambda voice: float((voice.autoregressive - told).norm()))
-        told = told.lerp(nearest.autoregressive, borrowed)
-        sound = sound.lerp(nearest.diffusion, -borrowed * settings.emphasis)
-        about["speaker_blend"] = {nearest.name: borrowed}
-    replace(made, autoregressive=told, diffusion=sound, about=about).save(folder / "voices" / f"{name}.safetensors")
+    autoregressive, diffusion, known = made.autoregressive, made.diffusion, list(synthesizer.voices.values())
+    blend = settings.blend
+    if blend and known:
+        nearest = min(known, key=lambda voice: float((voice.autoregressive - autoregressive).norm()))
+        autoregressive = autoregressive.lerp(nearest.autoregressive, blend)
+        diffusion = diffusion.lerp(nearest.diffusion, -blend * settings.emphasis)
+        about["speaker_blend"] = {nearest.name: blend}
+    replace(made, autoregressive=autoregressive, diffusion=diffusion, about=about).save(
+        folder / "voices" / f"{name}.safetensors"
+    )
 
 
 def _rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
     return [
         (o.decoder, f"{o.best} of {o.steps}", f"{o.before[0]:.4f} -> {o.after[0]:.4f}",
-         f"{o.before[1]:.4f} -> {o.after[1]:.4f}", o.why.replace("held_out/", ""))
+         f"{o.before[1]:.4f} -> {o.after[1]:.4f}", o.reason.replace("held_out/", ""))
         for o in outcomes
     ]  # fmt: skip
 
@@ -249,5 +266,5 @@ def _card(name: str, synthesizer: Synthesizer, material: Material, outcomes: lis
         "the voice.", "",
         *("| " + " | ".join(row) + " |" for row in table), "",
         "Losses are those on clips that were held out: of the voice, and of the base's own speech. The base's other "
-        "voices are in the folder; their vectors hold, because what listens to voices was not trained.", "",
+        "voices are in the folder; their latents stay valid, because the encoders of clips were not trained.", "",
     ])  # fmt: skip

@@ -30,29 +30,31 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the newest checkpoint.")] = True,
 ) -> None:
-    """Hand the run over to the trainer."""
+    """Read the run, and train it."""
     for override in overrides or []:
         if not override.partition("=")[0] or "=" not in override:
             raise ConfigError(f"{override!r} is not KEY=VALUE: write for example loop.steps=1000")
-    from chelys.training.run import run_stage
+    from chelys.training.trainer import read_run, train_run
 
-    first = os.environ.get("RANK", "0") == "0"  # one of several processes speaks for all
+    run = read_run(stage, config, overrides or [])
+    set_threads(run.loop.threads)
+    first = os.environ.get("RANK", "0") == "0"  # one of several processes prints
     with training_bar(stage, shown=first and sys.stderr is not None and sys.stderr.isatty()) as progress:
-        weights = run_stage(stage, config, overrides or [], resume=resume, progress=progress)
+        weights = train_run(stage, run, resume=resume, progress=progress)
     if first:
         tell(str(weights))
 
 
 @contextmanager
 def training_bar(stage: str, *, shown: bool) -> Iterator[Callable[[int, int, dict[str, float]], None] | None]:
-    """A bar on standard error: steps done, time left, the losses of the moment.
+    """A progress bar on standard error: steps done, time left, the losses of the moment.
 
     Args:
         stage: What is trained.
-        shown: Whether there is anybody to look at it.
+        shown: Whether standard error is a terminal.
 
     Yields:
-        What the trainer calls with (step, steps, figures), or None.
+        The trainer's progress callback, called with (step, steps, metrics), or None.
     """
     if not shown:
         yield None
@@ -69,9 +71,9 @@ def training_bar(stage: str, *, shown: bool) -> Iterator[Callable[[int, int, dic
     with Progress(*columns, console=console, transient=True, speed_estimate_period=300) as progress:
         task = None
 
-        def update(step: int, steps: int, figures: dict[str, float]) -> None:
+        def update(step: int, steps: int, metrics: dict[str, float]) -> None:
             nonlocal task
-            losses = _losses(figures, console.width - len(stage) - 2 * len(str(steps)) - 45)
+            losses = _losses(metrics, console.width - len(stage) - 2 * len(str(steps)) - 45)
             if task is None:  # a run that goes on did not do its first steps just now
                 task = progress.add_task(stage, total=steps, completed=step, losses=losses)
             progress.update(task, completed=step, total=steps, losses=losses, refresh=True)
@@ -79,14 +81,24 @@ def training_bar(stage: str, *, shown: bool) -> Iterator[Callable[[int, int, dic
         yield update
 
 
-def _losses(figures: dict[str, float], width: int) -> str:
+def set_threads(threads: int) -> None:
+    """Let torch use so many CPU threads in this process; 0 leaves its own choice."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _losses(metrics: dict[str, float], width: int) -> str:
     """As many of a step's losses as there is room for."""
-    said = ""
-    for name, value in figures.items():
-        if name in ("rate", "seconds_per_step") or "gradient" in name or name.endswith("loss_scale"):
+    from chelys.training.logging import NO_LOSS
+
+    shown = ""
+    for name, value in metrics.items():
+        if name.endswith(NO_LOSS):
             continue
-        longer = f"{said} {name} {value:.3g}".strip()
+        longer = f"{shown} {name} {value:.3g}".strip()
         if len(longer) > width:
             break
-        said = longer
-    return said
+        shown = longer
+    return shown

@@ -1,9 +1,10 @@
-"""``chelys train plan``: what a run will take, before it is begun."""
+"""``chelys train plan``: parameters, memory, operations and hours of a run, before it starts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,19 +15,19 @@ from chelys.cli.console import tell
 from chelys.errors import ConfigError
 
 if TYPE_CHECKING:
-    from chelys.training.plan import Plan
+    from chelys.training.estimate import Estimate
 
-HELP = "Foretell memory, steps, hours and operations of a run, from a step that is counted and not computed."
-EXAMPLE = "Example: chelys train plan --config tortoise_v2/autoregressive --gpus 8 --gpu-memory 24"
+HELP = "Estimate parameters, memory without activations, operations and hours of a run, from its configuration alone."
+EXAMPLE = "Example: chelys train plan --config tortoise_v2/autoregressive --gpus 8"
 GB = 10**9
 STAGE = "stage"
 
 
 class StageOrPlan(TyperGroup):
-    """``train plan ...`` is a verb of its own; all else after ``train`` is for a stage."""
+    """``train plan ...`` is a command of its own; everything else after ``train`` is for a stage."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the name of the hidden verb where the user leaves it out."""
+        """Insert the name of the hidden command where the user leaves it out."""
         return super().parse_args(ctx, args if args[:1] == ["plan"] else [STAGE, *args])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -36,8 +37,8 @@ class StageOrPlan(TyperGroup):
 
 
 def train_app(train: Callable[..., None], help: str, epilog: str) -> typer.Typer:
-    """The verb ``train`` with ``plan`` beside the stages."""
-    epilog = f"{epilog}\n\nWhat would it take? chelys train plan --help"
+    """The command ``train`` with ``plan`` beside the stages."""
+    epilog = f"{epilog}\n\nHow long will it take? chelys train plan --help"
     app = typer.Typer(cls=StageOrPlan, help=help, epilog=epilog)
     app.command(STAGE, hidden=True, help=help, epilog=epilog)(train)
     app.command("plan", help=HELP, epilog=EXAMPLE)(plan)
@@ -46,42 +47,39 @@ def train_app(train: Callable[..., None], help: str, epilog: str) -> typer.Typer
 
 def plan(
     config: Annotated[Path, typer.Option("--config", help="YAML file of the run.")],
-    gpus: Annotated[int, typer.Option("--gpus", help="GPUs; 0 is this machine's processor alone.")],
-    gpu_memory: Annotated[float, typer.Option("--gpu-memory", metavar="GB", help="Of each GPU, or of the machine.")],
+    gpus: Annotated[int, typer.Option("--gpus", help="GPUs that share each batch.")] = 1,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Laid over the file, for example loop.accumulate=4.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Laid over the file, for example loop.grad_accum_steps=4."),
     ] = None,
     stage: Annotated[
         str | None, typer.Option("--stage", help="Which network, if the file's name does not say.")
     ] = None,
-    hours_of_audio: Annotated[
-        float | None, typer.Option("--hours-of-audio", help="Of the corpus: how often will the run go through it?")
-    ] = None,
     clip_seconds: Annotated[float, typer.Option("--clip-seconds", help="Usual length of a clip.")] = 6.0,
     flops_per_second: Annotated[
-        float | None,
-        typer.Option("--flops-per-second", help="Of a GPU's matrix products; default an A100's (or what is measured)."),
+        float | None, typer.Option("--flops-per-second", help="Of a GPU's matrix products; default: an A100's.")
     ] = None,
-    utilisation: Annotated[float, typer.Option("--utilisation", help="Share of that which is reached.")] = 0.4,
+    utilisation: Annotated[float, typer.Option("--utilisation", help="Share of that which training reaches.")] = 0.4,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Read the run, count a step, print what follows."""
-    from chelys.config import from_mapping, read_config_file
-    from chelys.training.plan import A100, Machine, make_plan
-    from chelys.training.runs import RUNS
+    from chelys.training.estimate import estimate
+    from chelys.training.tasks import RUNS
+    from chelys.training.trainer import read_run
 
     name = stage or stage_of(config, tuple(RUNS))
-    if name not in RUNS:
-        raise ConfigError(f"unknown stage {name!r}: choose from {', '.join(RUNS)}")
-    run = from_mapping(RUNS[name], read_config_file(config, overrides or []), where=str(config))
-    if flops_per_second is None:
-        flops_per_second = A100[run.loop.precision] if gpus else _matrix_rate(run.loop.precision)
-    machine = Machine(gpus, gpu_memory * GB, flops_per_second, utilisation)
-    made = make_plan(name, run, machine, clip_seconds=clip_seconds, hours_of_audio=hours_of_audio)
+    made = estimate(
+        name, read_run(name, config, overrides or []), gpus=gpus, flops_per_second=flops_per_second,
+        utilisation=utilisation, clip_seconds=clip_seconds,
+    )  # fmt: skip
     if as_json:
-        tell(json.dumps(made.to_mapping(), indent=2))
-    else:
-        _show(made)
+        tell(json.dumps(asdict(made) | {"memory": made.memory}, indent=2))
+        return
+    rows = _rows(made)
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        tell(f"{label.ljust(width)}  {value}")
+    tell(f"memory is without activations; hours are at {utilisation:.0%} of the GPUs' rate, loading not counted")
 
 
 def stage_of(config: Path, stages: tuple[str, ...]) -> str:
@@ -96,63 +94,15 @@ def stage_of(config: Path, stages: tuple[str, ...]) -> str:
     return max(found, key=len)
 
 
-def _matrix_rate(precision: str) -> float:
-    from chelys.training.counting import matrix_rate
-
-    return matrix_rate(precision)
-
-
-def _show(plan: Plan) -> None:
-    """Tables for people."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    where = f"{plan.machine.gpus} GPU{'s' * (plan.machine.gpus > 1)}" if plan.machine.gpus else "this machine"
-    memory = Table("memory of each process", "GB", title=f"{plan.stage} on {where}", title_justify="left")
-    memory.columns[1].justify = "right"
-    for what, size in vars(plan.memory).items():
-        memory.add_row(what, f"{size / GB:.2f}")
-    memory.add_section()
-    memory.add_row("total", f"{plan.memory.total / GB:.2f}")
-    memory.add_row("there is", f"{plan.machine.memory / GB:.2f}")
-    console.print(memory)
-    facts = Table("run", "")
-    for what, value in _facts(plan):
-        facts.add_row(what, value)
-    console.print(facts)
-    console.print(f"[bold]{escape(verdict(plan))}[/bold]")
-    for assumption in plan.assumptions:
-        console.print(f"- {escape(assumption)}")
-
-
-def _facts(plan: Plan) -> list[tuple[str, str]]:
-    loop, cost = plan.loop, plan.cost
-    facts = [(f"parameters of {name}", f"{count:,}") for name, count in plan.parameters.items()]
-    facts += [
-        ("trained", f"{cost.trained:,}"),
-        ("rows of each process", f"{cost.rows} in {min(loop.accumulate, cost.rows) if cost.splits else 1} part(s)"),
-        ("speech in a step", f"{plan.audio_a_step:,.0f} s"),
-        ("steps", f"{loop.steps:,}"),
-        ("operations of a step", f"{plan.flops_a_step:.3g}"),
-        ("operations of the run", f"{plan.flops_a_step * loop.steps:.3g}"),
-        ("hours", f"{plan.hours:,.1f}" + (f" ({plan.hours / 24:,.1f} days)" if plan.hours > 72 else "")),
+def _rows(made: Estimate) -> list[tuple[str, str]]:
+    sizes = {"weights": made.weights, "gradients": made.gradients, "optimizer": made.optimizer, "EMA": made.ema}
+    return [
+        *((f"parameters of {name}", f"{count:,}") for name, count in made.parameters.items()),
+        ("trained parameters", f"{made.trained:,}"),
+        *((f"memory: {what}", f"{size / GB:.2f} GB") for what, size in sizes.items()),
+        ("memory: total", f"{made.memory / GB:.2f} GB"),
+        ("rows of a step", f"{made.rows:,}"),
+        ("operations of a step", f"{made.flops_per_step:.3g} FLOP"),
+        ("steps", f"{made.steps:,}"),
+        ("hours", f"{made.hours:,.1f}" + (f" ({made.hours / 24:,.1f} days)" if made.hours > 72 else "")),
     ]
-    if plan.passes is not None:
-        facts.append(("passes through the corpus", f"{plan.passes:,.2f}"))
-    return facts
-
-
-def verdict(plan: Plan) -> str:
-    """Whether it fits, or what would."""
-    if plan.fits:
-        return "It fits."
-    if plan.changes and plan.changed:
-        return f"It does not fit; it does with {' '.join(plan.changes)}: {plan.changed.total / GB:.2f} GB."
-    if plan.least_gpus:
-        return (
-            f"It does not fit, whatever is set; over {plan.least_gpus} such GPUs it does, with loop.strategy=fsdp "
-            "loop.recompute=true and a large loop.accumulate."
-        )
-    return "It does not fit, whatever is set: it needs more memory, smaller batches or a smaller network."

@@ -1,7 +1,8 @@
-"""Checkpoints of a run: one safetensors file each, renamed into place when whole, with the hash of what it holds.
+"""Checkpoints of a run, and the weights that earlier runs left.
 
-One that cannot be read, or whose hash is another, is passed over for the one before; one that cannot be written, for
-want of room, leaves those before in place.
+A checkpoint is one safetensors file, renamed into place when whole, with the hash of its contents. One that cannot be
+read, or whose hash differs, is passed over for the one before; if one cannot be written, for example on a full disk,
+the run goes on and the earlier ones stay.
 """
 
 from __future__ import annotations
@@ -11,56 +12,60 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from chelys.deprecation import current_tensor_name
+from chelys.errors import ConfigError
 
-KEPT = 2
 log = logging.getLogger(__name__)
+N = TypeVar("N", bound=nn.Module)
+
+#: Prefixes of tensors in checkpoints of older releases -> of today's.
+_OLD_PREFIXES = {"player.": "module.", "averaged.": "ema."}
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds.
+    """Contents of a checkpoint.
 
     Attributes:
         path: The file.
         step: Steps done.
         tensors: By name.
-        facts: What else was written down.
+        metadata: Text that was stored beside them.
     """
 
     path: Path
     step: int
     tensors: dict[str, Tensor]
-    facts: dict[str, str]
+    metadata: dict[str, str]
 
 
 def write_checkpoint(
-    folder: Path, step: int, tensors: Mapping[str, Tensor], *, keep: int = KEPT, facts: Mapping[str, str] | None = None
+    folder: Path, step: int, tensors: Mapping[str, Tensor], *, limit: int = 2, metadata: Mapping[str, str] | None = None
 ) -> Path | None:
     """Write the checkpoint of a step and drop all but the newest.
 
     Args:
         folder: Made if need be.
         step: Steps done.
-        tensors: What to keep.
-        keep: How many checkpoints stay.
-        facts: What else to write down.
+        tensors: What to store.
+        limit: How many checkpoints stay.
+        metadata: Text to store beside them.
 
     Returns:
-        Its path; None where the disk has no room, of which the log tells.
+        Its path; None if it cannot be written, with a warning in the log.
     """
     path = folder / f"{step:09d}.safetensors"
     partial = path.with_suffix(".part")
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(whole, partial, metadata=dict(facts or {}) | {"step": str(step), "sha256": hash_of(whole)})
+        save_file(whole, partial, metadata=dict(metadata or {}) | {"step": str(step), "sha256": hash_of(whole)})
         with partial.open("rb") as file:
             os.fsync(file.fileno())  # the rename must not outrun the data
         partial.replace(path)
@@ -74,19 +79,19 @@ def write_checkpoint(
         return None
     steps = sorted(folder.glob("*.safetensors"))
     later = [p for p in steps if p > path]  # damaged ones that the run fell back from: never again the newest
-    for old in (*later, *steps[: max(0, len(steps) - len(later) - keep)]):
+    for old in (*later, *steps[: max(0, len(steps) - len(later) - limit)]):
         old.unlink()
     return path
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Drop all checkpoints: a run that starts anew must not find, later on, those of the run before."""
+    """Drop all checkpoints: a run that starts anew must not resume, later on, from those of the run before."""
     for old in folder.glob("*.safetensors"):
         old.unlink()
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is as it was written, or None; one that is not is named in the log and passed over."""
+    """The newest intact checkpoint, or None; damaged ones are named in the log and passed over."""
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
         try:
             return read_checkpoint(path)
@@ -96,25 +101,87 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint, of this release or an older one.
 
     Raises:
         SafetensorError: If it is damaged.
     """
     with safe_open(path, "pt") as file:
-        facts = file.metadata() or {}
+        metadata = file.metadata() or {}
     tensors = load_file(path)
-    if facts.get("sha256") != hash_of(tensors):
-        raise SafetensorError("its sha256 is not the one that was written down")
+    if metadata.get("sha256") != hash_of(tensors):
+        raise SafetensorError("its sha256 is not the one that was stored with it")
+    for old, new in _OLD_PREFIXES.items():
+        tensors = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in tensors.items()}
     tensors = {current_tensor_name(name): tensor for name, tensor in tensors.items()}
-    return Checkpoint(path, int(path.stem), tensors, facts)
+    return Checkpoint(path, int(path.stem), tensors, metadata)
 
 
 def hash_of(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, kinds, shapes and contents, in the order of the names."""
+    """SHA-256 over names, dtypes, shapes and contents, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+# ---- weights into networks ------------------------------------------------------------------------------------------
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Put weights into a network that must have these and no others.
+
+    Raises:
+        ConfigError: If names or shapes differ; ``source`` says whose weights they are.
+    """
+    own = module.state_dict()
+    shapes, given = ({k: v.shape for k, v in state.items()} for state in (own, tensors))
+    odd = sorted(k for k in shapes | given if shapes.get(k) != given.get(k))
+    if odd:
+        raise ConfigError(
+            f"{source} does not fit the configured network: {len(odd)} tensors differ, {odd[0]} among them"
+        )
+    module.load_state_dict({name: shard_like(own[name], tensor) for name, tensor in tensors.items()})
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights that an earlier run left.
+
+    Raises:
+        ConfigError: If they are missing or damaged.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no weights at {path}: train that stage first")
+    try:
+        return {current_tensor_name(name): tensor for name, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        raise ConfigError(f"{path} is damaged ({error}): train that stage again") from error
+
+
+def load_trained(network: N, path: Path) -> N:
+    """Put the weights of an earlier run in place, frozen and in evaluation mode.
+
+    Raises:
+        ConfigError: If they are missing, damaged, or of a network of other sizes.
+    """
+    if not any(parameter.is_meta for parameter in network.parameters()):  # which have no storage
+        load_strictly(network, read_weights(path), str(path))
+    return network.eval().requires_grad_(False)
+
+
+def unshard(tensor: Tensor) -> Tensor:
+    """A tensor that may be sharded over processes, in one piece; all processes must ask for it."""
+    tensor = tensor.detach()
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def shard_like(pattern: Tensor, tensor: Tensor) -> Tensor:
+    """A whole tensor laid out as another one is: on its device, sharded as it is."""
+    tensor = tensor.to(pattern.device)
+    if not hasattr(pattern, "full_tensor"):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, pattern.device_mesh, pattern.placements)  # type: ignore[attr-defined]

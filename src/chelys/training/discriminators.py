@@ -1,8 +1,8 @@
-"""Discriminators for what makes waves: of spectrograms, of the wave folded by its period, of the wave as it is.
+"""Discriminators of waveforms: on spectrograms, on the waveform folded by a period, on the waveform itself.
 
-Spectrograms show colour and noise (UnivNet, Jang et al. 2021); folded waves show what magnitudes do not, the phase, and
-waves at several rates the long and the short of it (HiFi-GAN, Kong et al. 2020). Each kind comes in the sizes of its
-paper, and smaller: nano's vocoder is judged by fewer channels on a processor without a card.
+Spectrograms show timbre and noise (UnivNet, Jang et al. 2021); folded waveforms show the phase, which magnitudes do
+not, and waveforms at several rates show several time scales (HiFi-GAN, Kong et al. 2020). Each kind comes in the sizes
+of its paper, and with fewer channels for networks trained on a CPU, such as nano's vocoder.
 
 b batch, n samples, k frequency bins, s frames, p samples of a period.
 """
@@ -17,18 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from chelys.training.losses import STFT_RESOLUTIONS, Judgement
+from chelys.training.losses import STFT_RESOLUTIONS, DiscriminatorOutput
 
 #: (n_fft, hop) of each small discriminator's spectrogram.
 RESOLUTIONS = ((1024, 256), (2048, 512), (512, 128))
-#: Samples of each period: primes, so that no two see the same (Kong et al. 2020).
+#: Samples of each period: primes, so that no two see the same samples (Kong et al. 2020).
 PERIODS = (2, 3, 5, 7, 11)
-#: Whose discriminators: nano's, or those of one of the two papers.
-Judges = Literal["compact", "univnet", "hifigan"]
+#: Discriminators of nano, or of one of the two papers.
+DiscriminatorKind = Literal["compact", "univnet", "hifigan"]
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Judges patches of a magnitude spectrogram; its steps are along frequency."""
+    """Patches of a magnitude spectrogram, strided along frequency."""
 
     window: Tensor
 
@@ -44,16 +44,16 @@ class SpectrogramDiscriminator(nn.Module):
         )
         self.out = weight_norm(nn.Conv2d(c, 1, (3, 3), padding=1))
 
-    def forward(self, wave: Tensor) -> Judgement:
-        """``(b, n)`` to scores of patches and the features on the way."""
-        with torch.autocast(wave.device.type, enabled=False):
-            spectrum = torch.stft(wave.float(), self.n_fft, self.hop, window=self.window, return_complex=True)
+    def forward(self, waveform: Tensor) -> DiscriminatorOutput:
+        """``(b, n)`` to logits of patches and the feature maps."""
+        with _full_precision(waveform):
+            spectrum = torch.stft(waveform.float(), self.n_fft, self.hop, window=self.window, return_complex=True)
             x = torch.log(spectrum.abs().clamp(min=1e-4)).unsqueeze(1) / 3 + 1  # (b, 1, k, s), of about unit size
-        return _walk(x, self.convs, self.out, 0.1)
+        return _run(x, self.convs, self.out, 0.1)
 
 
 class FineSpectrogramDiscriminator(nn.Module):
-    """Judges every frequency of a magnitude spectrogram; its steps are along time (Jang et al. 2021, section 2.2)."""
+    """Every frequency of a magnitude spectrogram, strided along time (Jang et al. 2021, section 2.2)."""
 
     window: Tensor
 
@@ -70,22 +70,22 @@ class FineSpectrogramDiscriminator(nn.Module):
         )
         self.out = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
-    def forward(self, wave: Tensor) -> Judgement:
-        """``(b, n)`` to scores of patches and the features on the way."""
-        with torch.autocast(wave.device.type, enabled=False):
+    def forward(self, waveform: Tensor) -> DiscriminatorOutput:
+        """``(b, n)`` to logits of patches and the feature maps."""
+        with _full_precision(waveform):
             edge = (self.n_fft - self.hop) // 2
-            padded = F.pad(wave.float().unsqueeze(1), (edge, edge), mode="reflect").squeeze(1)
+            padded = F.pad(waveform.float().unsqueeze(1), (edge, edge), mode="reflect").squeeze(1)
             spectrum = torch.stft(
                 padded, self.n_fft, self.hop, self.length, self.window, center=False, return_complex=True
             )
             x = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt().unsqueeze(1)  # (b, 1, k, s)
-        return _walk(x, self.convs, self.out, 0.2)
+        return _run(x, self.convs, self.out, 0.2)
 
 
 class PeriodDiscriminator(nn.Module):
-    """Judges a wave whose every p-th sample stands behind the last: rows of one phase.
+    """The waveform folded by a period p, one phase to a row.
 
-    The paper has columns. Rows are the same, and twice as fast on a processor: kernels then run along memory.
+    The paper has one phase to a column. Rows are the same, and twice as fast on a CPU: kernels run along memory.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class PeriodDiscriminator(nn.Module):
         Args:
             period: Samples p.
             widths: Channels after each convolution.
-            strides: Of each convolution; as many of them count as there are widths.
+            strides: Of each convolution; only as many as there are widths are used.
             slope: Of the leaky ReLU.
         """
         super().__init__()
@@ -107,23 +107,23 @@ class PeriodDiscriminator(nn.Module):
         )
         self.out = weight_norm(nn.Conv2d(widths[-1], 1, (1, 3), padding=(0, 1)))
 
-    def forward(self, wave: Tensor) -> Judgement:
-        """``(b, n)`` to scores of stretches and the features on the way."""
-        b, n = wave.shape
-        padded = F.pad(wave.unsqueeze(1), (0, -n % self.period), mode="reflect")
+    def forward(self, waveform: Tensor) -> DiscriminatorOutput:
+        """``(b, n)`` to logits of stretches and the feature maps."""
+        b, n = waveform.shape
+        padded = F.pad(waveform.unsqueeze(1), (0, -n % self.period), mode="reflect")
         phases = padded.view(b, 1, -1, self.period).transpose(2, 3).contiguous()  # (b, 1, p, n / p)
-        return _walk(phases, self.convs, self.out, self.slope)
+        return _run(phases, self.convs, self.out, self.slope)
 
 
 class ScaleDiscriminator(nn.Module):
-    """Judges a wave as it is, or at a half or a quarter of its rate (Kumar et al. 2019, MelGAN, section 2.2)."""
+    """The waveform at its own rate, or at a half or a quarter of it (Kumar et al. 2019, MelGAN, section 2.2)."""
 
     def __init__(self, channels: int, halvings: int) -> None:
         """Make it.
 
         Args:
             channels: After the first convolution; eight times as many at the end.
-            halvings: How often the rate is halved first. Without any, the kernels are held by spectral norm.
+            halvings: How often the rate is halved first. At the full rate the kernels have spectral norm.
         """
         super().__init__()
         self.halvings = halvings
@@ -139,23 +139,23 @@ class ScaleDiscriminator(nn.Module):
         )
         self.out = norm(nn.Conv1d(8 * c, 1, 3, padding=1))
 
-    def forward(self, wave: Tensor) -> Judgement:
-        """``(b, n)`` to scores of stretches and the features on the way."""
-        x = wave.unsqueeze(1)
+    def forward(self, waveform: Tensor) -> DiscriminatorOutput:
+        """``(b, n)`` to logits of stretches and the feature maps."""
+        x = waveform.unsqueeze(1)
         for _ in range(self.halvings):
             x = F.avg_pool1d(x, 4, 2, padding=2)
-        return _walk(x, self.convs, self.out, 0.1)
+        return _run(x, self.convs, self.out, 0.1)
 
 
 class Discriminators(nn.Module):
-    """All that judge one wave: of spectrograms, of periods, of scales, whichever there are."""
+    """All discriminators of one kind: of spectrograms, of periods, of scales, whichever it has."""
 
-    def __init__(self, kind: Judges = "compact", narrow: int = 1) -> None:
+    def __init__(self, kind: DiscriminatorKind = "compact", divisor: int = 1) -> None:
         """Make them.
 
         Args:
-            kind: Whose.
-            narrow: Divides the channels: a power of 2 up to 8, for networks smaller than published.
+            kind: Which.
+            divisor: Divides the channels: a power of 2 up to 8, for networks smaller than published.
         """
         super().__init__()
         periods: Sequence[int]
@@ -164,26 +164,31 @@ class Discriminators(nn.Module):
         scales: list[nn.Module] = []
         slope = 0.1
         if kind == "compact":
-            spectra = [SpectrogramDiscriminator(n_fft, hop, 16 // narrow) for n_fft, hop in RESOLUTIONS]
+            spectra = [SpectrogramDiscriminator(n_fft, hop, 16 // divisor) for n_fft, hop in RESOLUTIONS]
             periods, strides = (8, 16, 32, 32), (3, 3, 3, 3)
         elif kind == "univnet":
-            spectra = [FineSpectrogramDiscriminator(*sizes, 32 // narrow) for sizes in STFT_RESOLUTIONS]
+            spectra = [FineSpectrogramDiscriminator(*sizes, 32 // divisor) for sizes in STFT_RESOLUTIONS]
             periods, strides, slope = (64, 128, 256, 512, 1024), (3, 3, 3, 3, 1), 0.2
         else:
-            scales = [ScaleDiscriminator(128 // narrow, halvings) for halvings in range(3)]
+            scales = [ScaleDiscriminator(128 // divisor, halvings) for halvings in range(3)]
             periods, strides = (32, 128, 512, 1024, 1024), (3, 3, 3, 3, 1)
-        widths = [width // narrow for width in periods]
+        widths = [width // divisor for width in periods]
         self.spectra = nn.ModuleList(spectra)
         self.periods = nn.ModuleList(PeriodDiscriminator(p, widths, strides=strides, slope=slope) for p in PERIODS)
         self.scales = nn.ModuleList(scales)
 
-    def forward(self, wave: Tensor) -> list[Judgement]:
-        """Scores and features of each, of waves ``(b, n)``."""
-        return [judge(wave) for judge in (*self.spectra, *self.periods, *self.scales)]
+    def forward(self, waveform: Tensor) -> list[DiscriminatorOutput]:
+        """Logits and feature maps of each, of waveforms ``(b, n)``."""
+        return [discriminator(waveform) for discriminator in (*self.spectra, *self.periods, *self.scales)]
 
 
-def _walk(x: Tensor, convolutions: nn.ModuleList, out: nn.Module, slope: float) -> Judgement:
-    """Scores, and what every convolution says on the way to them."""
+def _full_precision(waveform: Tensor) -> torch.autocast:
+    """Spectrograms are computed in float32, whatever the networks compute in."""
+    return torch.autocast("cpu" if waveform.is_meta else waveform.device.type, enabled=False)
+
+
+def _run(x: Tensor, convolutions: nn.ModuleList, out: nn.Module, slope: float) -> DiscriminatorOutput:
+    """Logits, and the feature map of every convolution on the way to them."""
     features = []
     for convolution in convolutions:
         x = F.leaky_relu(convolution(x), slope)

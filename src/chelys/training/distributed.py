@@ -1,65 +1,182 @@
-"""Several processes under ``torchrun``, by Hugging Face Accelerate: DDP, or FSDP (``fully_shard``).
+"""The processes that train together: alone, or several under ``torchrun`` by Hugging Face Accelerate (DDP, FSDP2).
 
 Every step's batch is one batch for all processes: each computes its share of the rows, and losses, gradients and
 statistics come out as if one process had computed them all. So the number of processes is no setting of a run: it may
-change when the run goes on.
+change when the run is resumed.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from chelys.errors import ConfigError, MissingExtra
-from chelys.training.ranks import Inside, Ranks
-from chelys.training.recompute import BLOCKS
-from chelys.training.schedule import LoopConfig
+from chelys.models import autoregressive, diffusion
+from chelys.nn.attention import AttentionBlock
+from chelys.nn.encoder import EncoderBlock
+from chelys.training.config import LoopConfig
+from chelys.training.discriminators import PeriodDiscriminator, SpectrogramDiscriminator
 
 T = TypeVar("T")
+#: Runs a piece of work inside the wrapper (DDP, FSDP) of the network that it uses.
+Wrapped = Callable[[Callable[[], Any]], Any]
+
+#: Modules that repeat: activation checkpointing computes them again, and FSDP shards a network along them.
+REPEATED = (autoregressive.Block, diffusion.DiffusionLayer, diffusion.ResidualBlock, AttentionBlock, EncoderBlock)
+SHARDED = (*REPEATED, SpectrogramDiscriminator, PeriodDiscriminator)
 
 
-def make_ranks(config: LoopConfig) -> Ranks:
-    """The processes that the environment tells of.
+class DistributedContext:
+    """One process alone, for which every collective is the identity; the base of several.
+
+    Attributes:
+        rank: Number of this process.
+        world_size: How many there are.
+        local_world_size: How many of them run on this machine.
+        device: Where this process computes.
+        sharded: Whether each process holds a shard of the network only.
+    """
+
+    rank = 0
+    world_size = 1
+    local_world_size = 1
+    sharded = False
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and logs."""
+        return self.rank == 0
+
+    def all_reduce(self, x: Tensor) -> Tensor:
+        """Sum of a tensor over the processes, in all of them; without gradient."""
+        return x
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        """Rows of all processes, in their order, ``(sum of b, ...)``; gradients flow back to the process of each."""
+        return x
+
+    def broadcast(self, value: T) -> T:
+        """The first process's value."""
+        return value
+
+    def barrier(self) -> None:
+        """Wait for all others."""
+
+    def wrap(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Wrapped:
+        """Spread a network over the processes."""
+        return lambda work: work()
+
+    def no_sync(self, wrapped: Wrapped) -> AbstractContextManager[Any]:
+        """Context of a backward pass after which processes need not exchange gradients yet."""
+        return nullcontext()
+
+
+def make_context(config: LoopConfig) -> DistributedContext:
+    """The processes that the environment names.
 
     Raises:
         ConfigError: If the configuration asks for what the environment does not give.
         MissingExtra: If there are several and Accelerate is not installed.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("loop.device is cuda, but torch finds no GPU here: say loop.device=cpu")
-    if world > 1 and config.strategy == "single":
-        raise ConfigError(f"loop.strategy is single, but torchrun started {world} processes: say loop.strategy=ddp")
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.device.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            raise ConfigError(f"loop.device is {config.device}, but torch finds no GPU here: say loop.device=cpu")
+        if int(config.device.partition(":")[2] or 0) >= count:
+            raise ConfigError(f"loop.device is {config.device}, but there are {count} GPUs, from cuda:0 on")
+    if world_size > 1 and config.strategy == "single":
+        raise ConfigError(
+            f"loop.strategy is single, but torchrun started {world_size} processes: say loop.strategy=ddp"
+        )
     if config.strategy == "fsdp" and "WORLD_SIZE" not in os.environ:
         raise ConfigError(
             "loop.strategy is fsdp, which needs processes: start with 'torchrun --nproc-per-node N -m chelys.cli.main "
             "train ...', or say loop.strategy=ddp"
         )
-    if world > 1 or config.strategy == "fsdp":
-        return AcceleratedRanks(config)
-    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    return Ranks("cuda" if cuda else "cpu")
+    if world_size > 1 or config.strategy == "fsdp":
+        return AccelerateContext(config)
+    if config.device == "auto":
+        return DistributedContext("cuda" if torch.cuda.is_available() else "cpu")
+    return DistributedContext(config.device)
 
 
-class Work(nn.Module):
-    """Holds a network and runs what uses it: DDP and FSDP see one forward pass, whichever parts of it are called."""
+class MicroBatches(NamedTuple):
+    """Which rows of a step's batch a process computes.
+
+    Attributes:
+        rows: Rows of each micro-batch.
+        split: Whether the processes share the batch; otherwise each computes all of it, because it has fewer rows than
+            there are processes.
+    """
+
+    rows: list[range]
+    split: bool
+
+    @classmethod
+    def of(cls, rows: int, rank: int, world_size: int, grad_accum_steps: int) -> MicroBatches:
+        """Split a batch over processes, then into micro-batches; all processes have the same number of these."""
+        split = world_size > 1 and rows >= world_size
+        if not split:
+            rank, world_size = 0, 1
+        first, past = rows * rank // world_size, rows * (rank + 1) // world_size
+        count = max(1, min(grad_accum_steps, rows // world_size))
+        edges = [first + (past - first) * part // count for part in range(count + 1)]
+        return cls([range(a, b) for a, b in zip(edges, edges[1:], strict=False)], split)
+
+
+def checkpoint_activations(network: nn.Module) -> int:
+    """Make the repeated blocks of a network compute again in the backward pass; the outermost where they nest.
+
+    Source: Chen et al. 2016, Training deep nets with sublinear memory cost, arXiv 1604.06174.
+
+    Returns:
+        How many there are.
+    """
+    found: list[str] = []
+    for name, module in network.named_modules():
+        if isinstance(module, REPEATED) and not any(name.startswith(f"{outer}.") for outer in found):
+            found.append(name)
+            module.forward = _checkpointed(module.forward)  # type: ignore[method-assign]
+    return len(found)
+
+
+def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():  # evaluation keeps nothing anyhow
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return run
+
+
+# ---- several processes ----------------------------------------------------------------------------------------------
+
+
+class _Wrapper(nn.Module):
+    """Holds a network and runs work that uses it: DDP and FSDP see one forward pass, whichever parts are called."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, work: Any) -> Any:
+    def forward(self, work: Callable[[], Any]) -> Any:
         """Whatever the work returns."""
         return work()
 
 
-class AcceleratedRanks(Ranks):
-    """Processes that Accelerate binds together."""
+class AccelerateContext(DistributedContext):
+    """Processes that Accelerate connects."""
 
     def __init__(self, config: LoopConfig) -> None:
         try:
@@ -72,70 +189,65 @@ class AcceleratedRanks(Ranks):
             self.plugin = FullyShardedDataParallelPlugin(
                 fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False
             )
-        # stages leave parts of networks out (a code book not yet started); buffers are kept alike by the stages
-        copies = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+        # tasks leave parts of networks out (a codebook not yet started) and keep buffers alike themselves
+        ddp = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
         self.accelerator = Accelerator(
-            cpu=config.device == "cpu" or not torch.cuda.is_available(), kwargs_handlers=[copies],
+            cpu=config.device == "cpu" or not torch.cuda.is_available(), kwargs_handlers=[ddp],
             fsdp_plugin=self.plugin, mixed_precision="no",
         )  # fmt: skip
-        if self.plugin is not None:  # Accelerate thinks of GPUs alone; on CPUs it is the same
+        if self.plugin is not None:  # Accelerate supports GPUs alone; on CPUs it works the same
             self.accelerator.state.distributed_type = DistributedType.FSDP
             self.accelerator.state.fsdp_plugin = self.plugin
         super().__init__(self.accelerator.device)
-        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
-        self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
+        self.local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", self.world_size))
         self.sharded = self.plugin is not None
 
-    def sum(self, x: Tensor) -> Tensor:
+    def all_reduce(self, x: Tensor) -> Tensor:
         return self.accelerator.reduce(x.detach(), reduction="sum")
 
-    def gather(self, x: Tensor) -> Tensor:
-        return _Gather.apply(x, self)
+    def all_gather(self, x: Tensor) -> Tensor:
+        return _AllGather.apply(x, self)
 
-    def collect(self, items: list[T]) -> list[T]:
-        from accelerate.utils import gather_object
-
-        return gather_object(items)
-
-    def agree(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         from accelerate.utils import broadcast_object_list
 
         return broadcast_object_list([value])[0]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         self.accelerator.wait_for_everyone()
 
-    def prepare(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Inside:
+    def wrap(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Wrapped:
         if self.plugin is None:
             with warnings.catch_warnings():  # newer torch has another name for broadcast_buffers, older has not
                 warnings.simplefilter("ignore", FutureWarning)
-                return self.accelerator.prepare_model(Work(network))
-        kinds = {type(module).__name__ for module in network.modules() if isinstance(module, BLOCKS)}
+                return self.accelerator.prepare_model(_Wrapper(network))
+        kinds = {type(module).__name__ for module in network.modules() if isinstance(module, SHARDED)}
         self.plugin.transformer_cls_names_to_wrap = sorted(kinds)
-        scalars = _without_scalars(network, optimizer)  # a number cannot be cut into pieces
-        inside, _ = self.accelerator.prepare(Work(network), optimizer)
+        scalars = _take_scalars(network, optimizer)  # a scalar cannot be sharded
+        wrapped, _ = self.accelerator.prepare(_Wrapper(network), optimizer)
         for (module, name), scalar in scalars.items():
             module.register_parameter(name, scalar)
             optimizer.param_groups[-1]["params"].append(scalar)
         with torch.no_grad():
-            inside(lambda: None)  # the outermost module must be the first to run
-        return inside
+            wrapped(lambda: None)  # the outermost module must be the first to run
+        return wrapped
 
-    def without_sync(self, inside: Inside, last: bool) -> AbstractContextManager[Any]:
-        return nullcontext() if last else self.accelerator.no_sync(inside)
+    def no_sync(self, wrapped: Wrapped) -> AbstractContextManager[Any]:
+        return self.accelerator.no_sync(wrapped)
 
 
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     """Rows of all processes; backwards, each row's gradients of all processes add up where the row came from."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: AcceleratedRanks) -> Tensor:
-        accelerator = ranks.accelerator
+    def forward(ctx: Any, x: Tensor, context: AccelerateContext) -> Tensor:
+        accelerator = context.accelerator
         counts = accelerator.gather(torch.tensor([len(x)], device=x.device)).tolist()
         padded = x.new_zeros(max(counts), *x.shape[1:])
         padded[: len(x)] = x
         pieces = accelerator.gather(padded).split(max(counts))
-        ctx.accelerator, ctx.first, ctx.rows = accelerator, sum(counts[: ranks.rank]), len(x)
+        ctx.accelerator, ctx.first, ctx.rows = accelerator, sum(counts[: context.rank]), len(x)
         return torch.cat([piece[:count] for piece, count in zip(pieces, counts, strict=True)])
 
     @staticmethod
@@ -144,8 +256,8 @@ class _Gather(torch.autograd.Function):
         return total[ctx.first : ctx.first + ctx.rows], None
 
 
-def _without_scalars(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[tuple[nn.Module, str], nn.Parameter]:
-    """Take parameters of no dimension out of a network and its optimiser."""
+def _take_scalars(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[tuple[nn.Module, str], nn.Parameter]:
+    """Take parameters of no dimension out of a network and its optimizer."""
     taken = {
         (module, name): parameter
         for module in network.modules()

@@ -1,4 +1,4 @@
-"""What training minimises, as functions of numbers: each a mean, of how many the stage says (``Stage.counts``).
+"""Losses, as functions of tensors: each a mean, over as many elements as ``Task.element_counts`` says.
 
 b rows, d width, n samples, t targets.
 """
@@ -15,15 +15,14 @@ from chelys.audio.mel import log_mel
 from chelys.audio.rates import MelSpec
 
 IGNORED = -100
-#: What a discriminator says: scores of patches, and the features on the way to them.
-Judgement = tuple[Tensor, list[Tensor]]
-
-#: Mel front ends of `mel_distance`: short windows place attacks, long ones resolve harmonics.
-MEL_SPECTRA = tuple(
+#: Logits of patches, and the feature maps on the way to them.
+DiscriminatorOutput = tuple[Tensor, list[Tensor]]
+#: Mel specs of `multi_resolution_mel_loss`: short windows place attacks, long ones resolve harmonics.
+MEL_RESOLUTIONS = tuple(
     MelSpec(sample_rate=24_000, bands=bands, f_max=12_000.0, n_fft=n, hop=n // 4)
     for n, bands in ((256, 32), (512, 64), (1024, 100), (2048, 128))
 )
-#: (n_fft, hop, window) of `stft_distance`, as UnivNet has them (Jang et al. 2021).
+#: (n_fft, hop, window) of `multi_resolution_stft_loss`, as UnivNet has them (Jang et al. 2021).
 STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 
 
@@ -34,7 +33,7 @@ def cross_entropy(logits: Tensor, ids: Tensor, lengths: Tensor, stop: int) -> Te
     """Mean over the ids of each row and its one stop; what lies beyond is no part of it.
 
     Args:
-        logits: ``(b, t + 1, ids)``: column j foretells id j.
+        logits: ``(b, t + 1, ids)``: column j predicts id j.
         ids: ``(b, t)``.
         lengths: ``(b,)``.
         stop: Id that ends a row.
@@ -48,19 +47,19 @@ def cross_entropy(logits: Tensor, ids: Tensor, lengths: Tensor, stop: int) -> Te
 # ---- pairs ----------------------------------------------------------------------------------------------------------
 
 
-def contrast(scores: Tensor, *, by_rows: Tensor | None = None, by_columns: Tensor | None = None) -> Tensor:
-    """Mean of the cross-entropies of rows and of columns of ``(b, b)`` scores; the diagonal is right.
+def info_nce(scores: Tensor, *, row_negatives: Tensor | None = None, column_negatives: Tensor | None = None) -> Tensor:
+    """InfoNCE of rows and of columns of ``(b, b)`` scores, mean of the two; the diagonal holds the positive pairs.
 
     Source: Radford et al. 2021, CLIP, figure 3.
 
     Args:
-        scores: ``(b, b)``.
-        by_rows: Scores ``(b, n)`` of what is wrong for one row alone, which that row is compared with besides.
-        by_columns: The same of the columns.
+        scores: ``(b, b)``, divided by the temperature.
+        row_negatives: Scores ``(b, n)`` of further negatives of each row alone.
+        column_negatives: The same of the columns.
     """
     target = torch.arange(len(scores), device=scores.device)
-    rows = scores if by_rows is None else torch.cat([scores, by_rows], 1)
-    columns = scores.T if by_columns is None else torch.cat([scores.T, by_columns], 1)
+    rows = scores if row_negatives is None else torch.cat([scores, row_negatives], 1)
+    columns = scores.T if column_negatives is None else torch.cat([scores.T, column_negatives], 1)
     return 0.5 * (F.cross_entropy(rows.float(), target) + F.cross_entropy(columns.float(), target))
 
 
@@ -69,62 +68,62 @@ def accuracy(scores: Tensor) -> Tensor:
     return (scores.argmax(0) == torch.arange(len(scores), device=scores.device)).float().mean()
 
 
-# ---- waves ----------------------------------------------------------------------------------------------------------
+# ---- waveforms ------------------------------------------------------------------------------------------------------
 
 
-def mel_distance(made: Tensor, real: Tensor, spectra: Sequence[MelSpec] = MEL_SPECTRA) -> Tensor:
-    """Mean absolute distance of log-mels over several window lengths; waves ``(b, n)``."""
-    made = made.float()
-    return _mean([(log_mel(made, spec) - log_mel(real, spec)).abs().mean() for spec in spectra])
+def multi_resolution_mel_loss(fake: Tensor, real: Tensor, spectra: Sequence[MelSpec] = MEL_RESOLUTIONS) -> Tensor:
+    """Mean absolute difference of log-mels over several window lengths; waveforms ``(b, n)``."""
+    fake = fake.float()
+    return _mean([(log_mel(fake, spec) - log_mel(real, spec)).abs().mean() for spec in spectra])
 
 
-def stft_distance(made: Tensor, real: Tensor) -> Tensor:
-    """Spectral convergence and distance of log-magnitudes, mean over three resolutions; waves ``(b, n)``.
+def multi_resolution_stft_loss(fake: Tensor, real: Tensor) -> Tensor:
+    """Spectral convergence and difference of log-magnitudes, mean over three resolutions; waveforms ``(b, n)``.
 
     Each row converges by itself: the original divides by the norm of the whole batch, so that loud clips count for
-    more, and a batch on two machines for something else than on one.
+    more, and a batch over two processes would have another loss than over one.
 
-    Source: Yamamoto et al. 2020, Parallel WaveGAN, section 2.2; weighed as in Jang et al. 2021, UnivNet.
+    Source: Yamamoto et al. 2020, Parallel WaveGAN, section 2.2; weighted as in Jang et al. 2021, UnivNet.
     """
-    distances = []
+    losses = []
     for n_fft, hop, length in STFT_RESOLUTIONS:
-        a, b = (_magnitudes(wave.float(), n_fft, hop, length) for wave in (made, real))
+        a, b = (_magnitudes(waveform.float(), n_fft, hop, length) for waveform in (fake, real))
         convergence = torch.linalg.matrix_norm(b - a) / torch.linalg.matrix_norm(b)
-        distances.append(convergence.mean() + (a.log() - b.log()).abs().mean())
-    return _mean(distances)
+        losses.append(convergence.mean() + (a.log() - b.log()).abs().mean())
+    return _mean(losses)
 
 
-def _magnitudes(wave: Tensor, n_fft: int, hop: int, length: int) -> Tensor:
-    window = torch.hann_window(length, device=wave.device)
-    spectrum = torch.stft(wave, n_fft, hop, length, window, return_complex=True)
+def _magnitudes(waveform: Tensor, n_fft: int, hop: int, length: int) -> Tensor:
+    window = torch.hann_window(length, device=waveform.device)
+    spectrum = torch.stft(waveform, n_fft, hop, length, window, return_complex=True)
     return (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-7).sqrt()
 
 
-# ---- players --------------------------------------------------------------------------------------------------------
+# ---- adversarial ----------------------------------------------------------------------------------------------------
 
 
-def deception(made: Sequence[Judgement]) -> Tensor:
-    """How far made waves are from passing for real ones: least squares from 1, mean over discriminators.
+def generator_loss(fake: Sequence[DiscriminatorOutput]) -> Tensor:
+    """Least squares of the discriminators' logits on generated waveforms from 1, mean over discriminators.
 
     Source: Mao et al. 2017, Least Squares GAN, equation 9.
     """
-    return _mean([(scores.float() - 1).square().mean() for scores, _ in made])
+    return _mean([(logits.float() - 1).square().mean() for logits, _ in fake])
 
 
-def discrimination(made: Sequence[Judgement], real: Sequence[Judgement]) -> Tensor:
-    """How far the discriminators are from saying 1 of real waves and 0 of made ones."""
+def discriminator_loss(fake: Sequence[DiscriminatorOutput], real: Sequence[DiscriminatorOutput]) -> Tensor:
+    """Least squares of the discriminators' logits from 1 on real waveforms and from 0 on generated ones."""
     return _mean(
-        [(r.float() - 1).square().mean() + m.float().square().mean() for (m, _), (r, _) in zip(made, real, strict=True)]
+        [(r.float() - 1).square().mean() + f.float().square().mean() for (f, _), (r, _) in zip(fake, real, strict=True)]
     )
 
 
-def feature_distance(made: Sequence[Judgement], real: Sequence[Judgement]) -> Tensor:
-    """Mean absolute distance of the discriminators' features (Larsen et al. 2016)."""
+def feature_matching_loss(fake: Sequence[DiscriminatorOutput], real: Sequence[DiscriminatorOutput]) -> Tensor:
+    """Mean absolute difference of the discriminators' feature maps (Larsen et al. 2016)."""
     return _mean(
         [
             (a.float() - b.float()).abs().mean()
-            for (_, m), (_, r) in zip(made, real, strict=True)
-            for a, b in zip(m, r, strict=True)
+            for (_, f), (_, r) in zip(fake, real, strict=True)
+            for a, b in zip(f, r, strict=True)
         ]
     )
 
@@ -132,17 +131,17 @@ def feature_distance(made: Sequence[Judgement], real: Sequence[Judgement]) -> Te
 # ---- distributions --------------------------------------------------------------------------------------------------
 
 
-def mean_distance(made: Tensor, real: Tensor) -> Tensor:
+def mean_loss(fake: Tensor, real: Tensor) -> Tensor:
     """Squared distance of the means of two sets of vectors ``(b, d)``, mean over the d numbers."""
-    return (made.float().mean(0) - real.float().mean(0)).square().mean()
+    return (fake.float().mean(0) - real.float().mean(0)).square().mean()
 
 
-def variance_distance(made: Tensor, real: Tensor) -> Tensor:
+def variance_loss(fake: Tensor, real: Tensor) -> Tensor:
     """Squared distance of the variances of each number in two sets of vectors ``(b, d)``."""
-    return (made.float().var(0) - real.float().var(0)).square().mean()
+    return (fake.float().var(0) - real.float().var(0)).square().mean()
 
 
-def kernel_distance(made: Tensor, real: Tensor) -> Tensor:
+def mmd(fake: Tensor, real: Tensor) -> Tensor:
     """Squared maximum mean discrepancy of two sets of vectors ``(b, d)``: 0 where they are of one distribution.
 
     The kernel is a sum of five rational quadratics around the real set's own mean distance; the estimate is the
@@ -150,7 +149,7 @@ def kernel_distance(made: Tensor, real: Tensor) -> Tensor:
 
     Source: Gretton et al. 2012, A kernel two-sample test, lemma 6; Bińkowski et al. 2018 for the kernel.
     """
-    made, real = made.float(), real.float()
+    fake, real = fake.float(), real.float()
     apart = torch.cdist(real.detach(), real.detach()).square()
     scale = apart.sum() / (len(real) * (len(real) - 1))
 
@@ -163,7 +162,7 @@ def kernel_distance(made: Tensor, real: Tensor) -> Tensor:
         kernel = alike(a, a)
         return (kernel.sum() - kernel.diagonal().sum()) / (len(a) * (len(a) - 1))
 
-    return within(made) + within(real) - 2 * alike(made, real).mean()
+    return within(fake) + within(real) - 2 * alike(fake, real).mean()
 
 
 def _mean(values: list[Tensor]) -> Tensor:

@@ -26,7 +26,8 @@ from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig
 from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.univnet import UnivNet, UnivNetConfig
 from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
-from chelys.training.run import RUNS, load_trained
+from chelys.training.checkpoint import load_trained
+from chelys.training.tasks import RUNS
 from chelys.weights.folder import ModelConfig, contradiction, make_config, save_model
 
 #: Stages without which nothing speaks, or nothing could be trained on.
@@ -166,10 +167,10 @@ def _check_run(config: PackConfig, stage: str, settings: dict[str, Any]) -> None
                 f"{config.runs[stage]} was trained with mel_range {trained.low:g} to {trained.high:g}, but the model's "
                 f"would be {wanted.low:g} to {wanted.high:g}: give the range of the runs"
             )
-    if stage == "diffusion" and settings.get("stage", {}).get("content") == "codes":
+    if stage == "diffusion" and _either(settings.get("stage", {}), "conditioning", "content") == "codes":
         raise ConfigError(
             f"{config.runs[stage]} renders codes; speech is rendered from latents: train the phase with "
-            "stage.content=latents, which starts from these weights"
+            "stage.conditioning=latents, which starts from these weights"
         )
 
 
@@ -183,16 +184,25 @@ def _network(config: PackConfig, stage: str, settings: dict[str, Any]) -> tuple[
         vocos = from_mapping(VocosConfig, settings.get("network", {}), where=where)
         return "vocos", vocos, Vocos(vocos, config.mel_range)
     if stage == "autoregressive_prior":
-        listener = from_mapping(AutoregressiveConfig, settings.get("listener_network", {}), where=where)
+        listener = from_mapping(
+            AutoregressiveConfig, _either(settings, "encoder_network", "listener_network") or {}, where=where
+        )
         prior = VoicePriorConfig(listener.dim)
         return stage, prior, VoicePrior(prior)
     if stage == "diffusion_prior":
-        renderer = from_mapping(DiffusionConfig, settings.get("listener_network", {}), where=where)
+        renderer = from_mapping(
+            DiffusionConfig, _either(settings, "encoder_network", "listener_network") or {}, where=where
+        )
         prior = VoicePriorConfig(2 * renderer.dim)
         return stage, prior, VoicePrior(prior)
     sizes_type, network_type = NETWORKS[stage]
     sizes: Any = from_mapping(sizes_type, settings.get("network", {}), where=where)
     return stage, sizes, network_type(sizes)
+
+
+def _either(settings: dict[str, Any], key: str, old: str) -> Any:
+    """A setting of a run, whose file may be of an older release."""
+    return settings.get(key, settings.get(old))
 
 
 def voice_clips(config: PackConfig, speaker: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The detector's stage: did a system make this wave, or people? Cross-entropy of the two (TorToise v2's classifier).
+"""Training of the detector: is a waveform synthetic or real? Cross-entropy of the two (TorToise v2's classifier).
 
 How the original was trained is not public beyond what it tells apart. It learns whatever differs between the two
 corpora, so they should differ in nothing else: the same texts, rates, formats and silences at the ends.
@@ -7,42 +7,45 @@ corpora, so they should differ in nothing else: the same texts, rates, formats a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from chelys.audio.rates import HOP, OUTPUT_RATE
 from chelys.data.dataset import Clip, read_waveform
 from chelys.data.manifest import read_manifest
 from chelys.data.sampler import held_out
 from chelys.errors import ConfigError, ManifestError
-from chelys.tortoise.detector import MOST_SAMPLES, SYNTHETIC, Detector
-from chelys.training.stage import Stage
+from chelys.tortoise.detector import MOST_SAMPLES, SYNTHETIC, Detector, DetectorConfig
+from chelys.training.config import Run, published_sizes
+from chelys.training.task import Task, TaskData
 
-PEOPLE = 1 - SYNTHETIC
+REAL = 1 - SYNTHETIC
 
 
 @dataclass(frozen=True)
-class DetectorStageConfig:
-    """Batches and weights of the stage.
+class DetectorTaskConfig:
+    """Batches and the weight of the loss.
 
     Attributes:
         rows: Clips in a batch, half of them of each kind.
         samples: Of a crop, at 24 kHz; silence follows a shorter clip.
-        gain: Clips are made louder or softer by up to so many decibels, so that loudness tells nothing.
-        origin: Weight of the cross-entropy.
+        gain: Clips are made louder or softer by up to so many decibels, so that loudness gives nothing away.
+        cross_entropy: Weight of the loss.
         test_clips: Held-out clips of each kind in an evaluation.
     """
+
+    RENAMED: ClassVar[dict[str, str | None]] = {"origin": "cross_entropy"}
 
     rows: int = 16
     samples: int = 48_128
     gain: float = 6.0
-    origin: float = 1.0
+    cross_entropy: float = 1.0
     test_clips: int = 64
 
     def __post_init__(self) -> None:
@@ -54,81 +57,104 @@ class DetectorStageConfig:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DetectorRun(Run):
+    """Run of the detector's stage.
+
+    Attributes:
+        real: Manifests of recordings of people.
+        synthetic: Manifests of synthetic speech.
+    """
+
+    RENAMED: ClassVar[dict[str, str | None]] = {"made": "synthetic"}
+
+    real: list[Path]
+    synthetic: list[Path]
+    network: Annotated[DetectorConfig, published_sizes(DetectorConfig.tortoise_v2)] = field(
+        default_factory=DetectorConfig
+    )
+    stage: DetectorTaskConfig = field(default_factory=DetectorTaskConfig)
+
+    def build(self) -> Task:
+        data = DetectorData(self.real, self.synthetic, self.stage, self.loop.seed)
+        return DetectorTask(Detector(self.network), data)
+
+
 class DetectorBatch(NamedTuple):
-    """Waves ``(b, n)`` and who made them, ``(b,)``: SYNTHETIC or PEOPLE."""
+    """Waveforms ``(b, n)`` and their kind, ``(b,)``: SYNTHETIC or REAL."""
 
-    wave: Tensor
-    origin: Tensor
+    waveform: Tensor
+    kind: Tensor
 
 
-class DetectorStage(Stage):
-    """Two corpora in, one question answered."""
+class DetectorData(TaskData):
+    """Crops of both kinds, in turn."""
 
-    name = "detector"
-
-    def __init__(
-        self, network: Detector, real: list[Path], made: list[Path], config: DetectorStageConfig, seed: int
-    ) -> None:
-        self.players: dict[str, nn.Module] = {"detector": network}
-        self.detector, self.config, self.seed = network, config, seed
-        self.kinds = {SYNTHETIC: _clips(made), PEOPLE: _clips(real)}
-        held = {kind: held_out(clip.id for clip in clips) for kind, clips in self.kinds.items()}
-        self.train_clips = {
-            kind: [c for c, kept in zip(clips, held[kind], strict=True) if not kept]
-            for kind, clips in self.kinds.items()
-        }
-        self.test_clips = {
-            kind: [c for c, kept in zip(clips, held[kind], strict=True) if kept][: config.test_clips]
-            for kind, clips in self.kinds.items()
-        }
-        for kind, name in ((PEOPLE, "real"), (SYNTHETIC, "made")):
+    def __init__(self, real: list[Path], synthetic: list[Path], config: DetectorTaskConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
+        clips = {SYNTHETIC: _clips(synthetic), REAL: _clips(real)}
+        self.train_clips: dict[int, list[Clip]] = {}
+        self.test_clips: dict[int, list[Clip]] = {}
+        for kind, some in clips.items():
+            held = held_out(clip.id for clip in some)
+            self.train_clips[kind] = [c for c, kept in zip(some, held, strict=True) if not kept]
+            self.test_clips[kind] = [c for c, kept in zip(some, held, strict=True) if kept][: config.test_clips]
+        for kind, name in ((REAL, "real"), (SYNTHETIC, "synthetic")):
             if not self.train_clips[kind]:
                 raise ManifestError(f"{name}: no clip to train on; name a manifest with more clips")
 
     def rows(self, step: int) -> int:
         return self.config.rows
 
-    def batch(self, step: int) -> DetectorBatch:
-        return self.part(step, slice(None))
+    def load(self, step: int, rows: range) -> DetectorBatch:
+        drawn = self._draw(step)
+        rngs = [np.random.default_rng([self.seed, step, row]) for row in rows]
+        waveforms = [self._crop(drawn[row][0], rng) for row, rng in zip(rows, rngs, strict=True)]
+        return DetectorBatch(torch.stack(waveforms), torch.tensor([drawn[row][1] for row in rows]))
 
-    def clips(self, step: int) -> list[str]:
-        return [clip.id for clip, _ in self._drawn(step)]
+    def clip_ids(self, step: int) -> list[str]:
+        return [clip.id for clip, _ in self._draw(step)]
 
-    def part(self, step: int, rows: slice) -> DetectorBatch:
-        drawn = self._drawn(step)
-        rngs = [np.random.default_rng([self.seed, step, row]) for row in range(len(drawn))[rows]]
-        waves = [self._wave(clip, rng) for (clip, _), rng in zip(drawn[rows], rngs, strict=True)]
-        return DetectorBatch(torch.stack(waves), torch.tensor([kind for _, kind in drawn[rows]]))
-
-    def _drawn(self, step: int) -> list[tuple[Clip, int]]:
+    def _draw(self, step: int) -> list[tuple[Clip, int]]:
         rng = np.random.default_rng([self.seed, step])
-        kinds = [SYNTHETIC, PEOPLE] * (self.config.rows // 2)
+        kinds = [SYNTHETIC, REAL] * (self.config.rows // 2)
         return [(self.train_clips[kind][int(rng.integers(len(self.train_clips[kind])))], kind) for kind in kinds]
 
-    def _wave(self, clip: Clip, rng: np.random.Generator) -> Tensor:
+    def _crop(self, clip: Clip, rng: np.random.Generator) -> Tensor:
         frames = self.config.samples // HOP
         start = int(rng.integers(max(0, clip.frames - frames) + 1))
         gain = 10 ** (float(rng.uniform(-self.config.gain, self.config.gain)) / 20)
         return (read_waveform(clip, start, frames) * gain).clamp(-1, 1)
 
-    def losses(self, player: str, batch: DetectorBatch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        return {"origin": self.config.origin * F.cross_entropy(self.detector(batch.wave).float(), batch.origin)}
+
+class DetectorTask(Task):
+    """Waveforms in, one question answered."""
+
+    name = "detector"
+
+    def __init__(self, network: Detector, data: DetectorData) -> None:
+        self.modules = {"detector": network}
+        self.detector, self.config = network, data.config
+        self.data: DetectorData = data
+
+    def training_step(self, module: str, batch: DetectorBatch, generator: torch.Generator) -> Mapping[str, Tensor]:
+        loss = F.cross_entropy(self.detector(batch.waveform).float(), batch.kind)
+        return {"cross_entropy": self.config.cross_entropy * loss}
 
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracy on held-out clips, as much of each as a crop holds."""
-        device = next(self.detector.parameters()).device
         loss, right = [], []
-        for kind, clips in self.test_clips.items():
+        for kind, clips in self.data.test_clips.items():
             for clip in clips:
-                wave = read_waveform(clip, 0, self.config.samples // HOP)[None].to(device)
-                logits = self.detector(wave).float()
-                loss.append(float(F.cross_entropy(logits, torch.tensor([kind], device=device))))
+                waveform = read_waveform(clip, 0, self.config.samples // HOP)[None].to(self.device)
+                logits = self.detector(waveform).float()
+                loss.append(float(F.cross_entropy(logits, torch.tensor([kind], device=self.device))))
                 right.append(float(logits.argmax(1) == kind))
-        return {"origin": float(np.mean(loss)), "accuracy": float(np.mean(right))} if loss else {}
+        return {"cross_entropy": float(np.mean(loss)), "accuracy": float(np.mean(right))} if loss else {}
 
 
 def _clips(manifests: list[Path]) -> list[Clip]:
-    """Utterances of manifests as clips, which know their length in mel frames."""
+    """Utterances of manifests as clips, with their length in mel frames."""
     return [
         Clip(u.id, u.audio, u.text, u.speaker, 0, max(1, int(u.seconds * OUTPUT_RATE) // HOP), u.start)
         for manifest in manifests

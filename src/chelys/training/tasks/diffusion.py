@@ -1,28 +1,39 @@
-"""The diffusion decoder's stage, in two phases (Betker 2023, section 3.3 and appendix B.4).
+"""Training of the diffusion decoder, in two phases (Betker 2023, section 3.3 and appendix B.4).
 
-``codes``: content is the VQ-VAE's codes. ``latents``: content is what a frozen autoregressive decoder, teacher-forced
-with those codes and the text, thinks before each code: the TorToise trick.
+``codes``: it is conditioned on the VQ-VAE's codes. ``latents``: on the states of a frozen autoregressive decoder,
+teacher-forced with those codes and the text: the TorToise trick.
 
 A network that predicts the noise and learns the variance of each step has two losses for them, as published: the
-squared error, which leaves the variance alone, and the term of the variational bound at the drawn step, which leaves
-the prediction alone (Nichol & Dhariwal 2021, section 3.1). The term is not multiplied by the number of steps; the
+squared error, which does not move the variance, and the term of the variational bound at the sampled step, which does
+not move the prediction (Nichol & Dhariwal 2021, section 3.1). The term is not multiplied by the number of steps; the
 original's was not, so that it weighs about a four-thousandth of the whole bound.
+
+nano has one mel spec: four mel frames to a code. The published system codes at 22.05 kHz and renders at 24 kHz: a
+corpus is extracted twice, and a crop of m codes is 4 m x 160 / 147 frames of the other features, rounded down.
+
+b rows, m codes, f bands, s mel frames, r frames of the reference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from chelys.data.dataset import Clip
-from chelys.data.pairs import Batch, Pairs
-from chelys.models.autoregressive import Autoregressive
-from chelys.models.diffusion import Diffusion
+from chelys.audio.mel import MEL_EXTREMES, MelRange
+from chelys.audio.rates import FRAMES_PER_CODE, OUTPUT_RATE, mel_frames
+from chelys.data.dataset import Clip, ClipDataset
+from chelys.data.pairs import Batch, Pairs, repeat_to
+from chelys.data.shards import open_features
+from chelys.errors import ConfigError
+from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
+from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.models.diffusion_schedule import (
     TRAIN_STEPS,
     DiffusionSchedule,
@@ -31,62 +42,177 @@ from chelys.models.diffusion_schedule import (
     q_sample,
     variational_bound,
 )
-from chelys.training.pictures import Picture
-from chelys.training.stage import Stage
-from chelys.training.tasks.rendering import Rendering
+from chelys.training.checkpoint import load_trained
+from chelys.training.config import PairedRun, published_sizes
+from chelys.training.logging import Picture
+from chelys.training.task import PairedData, Task
+from chelys.training.tasks.autoregressive import AutoregressiveSizes
 
+#: Sizes of the decoder in a configuration file, by key or ``like: tortoise-v2``.
+DiffusionSizes = Annotated[DiffusionConfig, published_sizes(DiffusionConfig.tortoise_v2)]
 #: Noise's share of the power below which a step weighs no more.
-LEAST_NOISE = 0.1
+MIN_NOISE = 0.1
 #: Parts of the network that read codes, and latents.
 CODE_PARTS = ("code_embedding", "code_blocks")
 LATENT_PARTS = ("latent_in", "latent_blocks")
 
 
 @dataclass(frozen=True)
-class DiffusionStageConfig:
-    """Weights of the stage.
+class DiffusionTaskConfig:
+    """Phase, crops, weights of the losses.
 
     Attributes:
-        content: What is rendered: ``codes`` (first phase) or ``latents`` (second).
-        crop: Longest piece of a clip, in codes.
-        error: Weight of the squared error of the prediction.
-        bound: Weight of the term of the variational bound, where the network learns a variance.
-        mel: Weight of the auxiliary loss: the mel read off the content alone.
-        unconditioned: Share of rows whose content is withheld, for guidance.
-        voice_from: Whose sound the voice is: of another clip of the ``speaker``, which the autoregressive decoder hears
-            as well, or of the same ``clip``, as published.
-        voice_frames: Mel frames of it, if it is of the same clip or of the published front end.
+        conditioning: What the mel is rendered from: ``codes`` (first phase) or ``latents`` (second).
+        crop: Longest crop of a clip, in codes.
+        mse: Weight of the squared error of the prediction.
+        vlb: Weight of the term of the variational bound, where the network learns a variance.
+        mel: Weight of the auxiliary loss: the mel predicted from the conditioning alone.
+        conditioning_dropout: Share of rows without conditioning, for classifier-free guidance.
+        voice_from: The reference clip: another one of the ``speaker``, the autoregressive decoder's, or the same
+            ``clip``, as published.
+        voice_frames: Mel frames of it, if it is the same clip or of the published mel spec.
         trains: ``all``; or in the second phase the ``latent_path`` alone, as the original began it.
         test_clips: Held-out clips in an evaluation.
     """
 
-    content: Literal["codes", "latents"] = "codes"
+    RENAMED: ClassVar[dict[str, str | None]] = {
+        "content": "conditioning", "error": "mse", "bound": "vlb", "unconditioned": "conditioning_dropout",
+    }  # fmt: skip
+
+    conditioning: Literal["codes", "latents"] = "codes"
     crop: int = 96
-    error: float = 1.0
-    bound: float = 1.0
+    mse: float = 1.0
+    vlb: float = 1.0
     mel: float = 0.2
-    unconditioned: float = 0.15
+    conditioning_dropout: float = 0.15
     voice_from: Literal["speaker", "clip"] = "speaker"
     voice_frames: int = 400
     trains: Literal["all", "latent_path"] = "all"
     test_clips: int = 48
 
 
-class DiffusionBatch(NamedTuple):
-    """Pieces of one length, and all that is random about them.
+@dataclass(frozen=True, kw_only=True)
+class DiffusionRun(PairedRun):
+    """Run of the diffusion decoder's stage.
 
     Attributes:
-        mel: What is to be rendered, ``(b, f, s)`` in network units.
-        at: Which codes of its clip it is, ``(b, m)``.
+        rendered: Features of the same clips at 24 kHz, where ``features`` are of the published codes' mel spec.
+        decoder: Weights of the autoregressive decoder, for the phase on latents.
+        decoder_network: Its sizes.
+    """
+
+    rendered: Path | None = None
+    decoder: Path | None = None
+    decoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)
+    network: DiffusionSizes = field(default_factory=DiffusionConfig)
+    stage: DiffusionTaskConfig = field(default_factory=DiffusionTaskConfig)
+
+    def build(self) -> Task:
+        network = Diffusion(self.network)
+        decoder = None
+        if self.stage.conditioning == "latents":
+            if self.decoder is None:
+                raise ConfigError("stage.conditioning=latents needs decoder=PATH, the autoregressive decoder's weights")
+            decoder = load_trained(Autoregressive(self.decoder_network), self.decoder)
+        pairs = self.load_pairs()
+        rendered = open_features(self.rendered, "shared") if self.rendered else None
+        targets = RenderedMels(pairs.features, self.mel_range, rendered)
+        return DiffusionTask(network, decoder, DiffusionData(pairs, targets, self.stage))
+
+    @property
+    def reference_range(self) -> MelRange:
+        return MelRange(-1.0, 1.0) if self.rendered else self.mel_range
+
+
+class RenderedMels:
+    """Target mels and reference mels of the clips of a feature folder."""
+
+    def __init__(self, features: ClipDataset, mel_range: MelRange, rendered: ClipDataset | None = None) -> None:
+        """Look up targets.
+
+        Args:
+            features: Of the clips.
+            mel_range: Of the targets.
+            rendered: The same clips at 24 kHz, where the features are of the published codes' mel spec.
+
+        Raises:
+            ConfigError: If the two do not go together.
+        """
+        self.published = features.front_end == "codes"
+        self.rate = features.spec.sample_rate
+        if self.published and rendered is None:
+            raise ConfigError(
+                f"{features.folder} is of the codes' front end: name the same corpus of the shared one, rendered=FOLDER"
+            )
+        if rendered is not None and (not self.published or rendered.front_end != "shared"):
+            raise ConfigError(
+                "rendered=FOLDER goes with features of the codes' front end, and is of the shared one itself; "
+                f"features are {features.front_end}, rendered {rendered.front_end}"
+            )
+        self.mel_range = mel_range
+        self.features = rendered or features
+        self._twins = {clip.id: clip for clip in rendered.clips} if rendered else {}
+
+    def twin(self, clip: Clip) -> Clip:
+        """The clip in the features that are rendered.
+
+        Raises:
+            ConfigError: If it is not there.
+        """
+        if not self.published:
+            return clip
+        if clip.id not in self._twins:
+            raise ConfigError(f"{self.features.folder} lacks {clip.id}: make both feature folders of one manifest")
+        return self._twins[clip.id]
+
+    def codes(self, clip: Clip) -> int:
+        """How many of a clip's codes can be rendered: the other features end with a whole code of their own."""
+        codes = clip.codes
+        while self.published and codes > 1 and mel_frames(codes, self.rate) > self.twin(clip).frames:
+            codes -= 1
+        return codes
+
+    def target(self, clip: Clip, first: int, codes: int) -> Tensor:
+        """Target of a crop of a clip, ``(f, s)`` in network units.
+
+        Args:
+            clip: Of the features.
+            first: First code of the crop.
+            codes: How many.
+        """
+        frames = mel_frames(codes, self.rate)
+        start = round(first * FRAMES_PER_CODE * OUTPUT_RATE / self.rate)  # at most half a frame off, 5 ms
+        twin = self.twin(clip)
+        return self.mel_range.normalize(self.features.mel(twin, min(start, twin.frames - frames), frames))
+
+    def reference(self, clip: Clip, frames: int, rng: np.random.Generator) -> Tensor:
+        """Input of the contextual embedder: a random crop of a clip, ``(f, frames)``.
+
+        Published mels are not normalised here, and silence follows a clip that is too short; nano's are repeated.
+        """
+        twin = self.twin(clip)
+        start = int(rng.integers(max(0, twin.frames - frames) + 1))
+        mel = self.features.mel(twin, start, min(frames, twin.frames))
+        if self.published:
+            return F.pad(mel, (0, frames - mel.shape[1]), value=MEL_EXTREMES[0])
+        return self.mel_range.normalize(repeat_to(mel, frames))
+
+
+class DiffusionBatch(NamedTuple):
+    """Crops of one length, and all that is random about them.
+
+    Attributes:
+        mel: Target, ``(b, f, s)`` in network units.
+        at: Which codes of its clip a crop is, ``(b, m)``.
         text: As in ``Batch``, and so the next four: the whole clip, for the autoregressive decoder.
         text_lengths: ``(b,)``.
         codes: ``(b, c)``.
         code_lengths: ``(b,)``.
-        reference: What the autoregressive decoder hears of the voice.
-        voice: What the diffusion decoder hears of it, ``(b, f, r)``.
-        steps: Of the trained schedule, ``(b,)``.
+        reference: Reference mel of the autoregressive decoder.
+        voice: Reference mel of the diffusion decoder, ``(b, f, r)``.
+        timesteps: Of the trained schedule, ``(b,)``.
         noise: Unit noise ``(b, f, s)``.
-        withheld: Rows without content, ``(b,)``.
+        unconditioned: Rows without conditioning, ``(b,)``.
     """
 
     mel: Tensor
@@ -97,71 +223,37 @@ class DiffusionBatch(NamedTuple):
     code_lengths: Tensor
     reference: Tensor
     voice: Tensor
-    steps: Tensor
+    timesteps: Tensor
     noise: Tensor
-    withheld: Tensor
+    unconditioned: Tensor
 
 
-class DiffusionStage(Stage):
-    """Pairs in, named losses out."""
+class DiffusionData(PairedData):
+    """Crops of the clips of pairs, with their noise and timesteps."""
 
-    name = "diffusion"
+    def __init__(self, pairs: Pairs, targets: RenderedMels, config: DiffusionTaskConfig) -> None:
+        super().__init__(pairs)
+        self.targets, self.config = targets, config
 
-    def __init__(
-        self,
-        network: Diffusion,
-        decoder: Autoregressive | None,
-        pairs: Pairs,
-        rendering: Rendering,
-        config: DiffusionStageConfig,
-    ) -> None:
-        self.players: dict[str, nn.Module] = {"diffusion": network}
-        self.frozen: dict[str, nn.Module] = {"decoder": decoder} if decoder is not None else {}
-        self.diffusion, self.decoder, self.pairs, self.config = network, decoder, pairs, config
-        self.rendering = rendering
-        self.noise_schedule = DiffusionSchedule(range(TRAIN_STEPS))
-        self._freeze()
-
-    def _freeze(self) -> None:
-        """Leave out of training what this phase has no gradients for, or is not to move."""
-        if self.config.trains == "latent_path":
-            self.diffusion.requires_grad_(False)
-        for part in LATENT_PARTS:
-            getattr(self.diffusion, part).requires_grad_(self.config.content == "latents")
-        if self.config.content == "latents":
-            for part in CODE_PARTS:
-                getattr(self.diffusion, part).requires_grad_(False)
-
-    def part(self, step: int, rows: slice) -> DiffusionBatch:
-        clips = self.pairs.clips(step)
-        length = self._length(clips)  # of the whole batch, whichever rows of it are wanted
-        numbers = range(len(clips))[rows]
-        rngs = [np.random.default_rng([self.pairs.seed, step, row, 2]) for row in numbers]
-        return self._crop([clips[row] for row in numbers], self.pairs.batch(step, rows), rngs, length)
-
-    def rows(self, step: int) -> int:
-        return len(self.pairs.clips(step))
-
-    def batch(self, step: int) -> DiffusionBatch:
-        return self.part(step, slice(None))
-
-    def clips(self, step: int) -> list[str]:
-        return [clip.id for clip in self.pairs.clips(step)]
+    def load(self, step: int, rows: range) -> DiffusionBatch:
+        length = self._length(self.pairs.clips(step))  # of the whole batch, whichever rows of it are loaded
+        clips, rngs = self.chosen(step, rows, 2)
+        return self.crop(clips, super().load(step, rows), rngs, length)
 
     def _length(self, clips: Sequence[Clip]) -> int:
-        """Codes of a piece, no more than the shortest clip has: without padding, norms over time see speech alone."""
-        return min(self.config.crop, min(self.rendering.codes(clip) for clip in clips))
+        """Codes of a crop, no more than the shortest clip has: without padding, norms over time see speech alone."""
+        return min(self.config.crop, min(self.targets.codes(clip) for clip in clips))
 
-    def _crop(
-        self, clips: Sequence[Clip], batch: Batch, rng: np.random.Generator | list[np.random.Generator],
-        length: int | None = None,
-    ) -> DiffusionBatch:  # fmt: skip
-        """Pieces of clips; ``rng``, or one for each row, draws where they begin, their voices and their noise."""
-        rngs = rng if isinstance(rng, list) else [rng] * len(clips)
-        length = length or self._length(clips)
-        rows = [self._row(clip, own, length) for clip, own in zip(clips, rngs, strict=True)]
-        first, mel, voice, steps, noise, chance = zip(*rows, strict=True)
-        shared = self.config.voice_from == "speaker" and not self.rendering.published
+    def held_out(self, clips: Sequence[Clip], seed: int) -> DiffusionBatch:
+        """A batch of held-out clips, the same for a seed."""
+        rng = np.random.default_rng([7, seed])
+        return self.crop(clips, self.pairs.collate(clips, rng), [rng] * len(clips), self._length(clips))
+
+    def crop(self, clips: Sequence[Clip], batch: Batch, rngs: list[np.random.Generator], length: int) -> DiffusionBatch:
+        """Crops of ``length`` codes; a generator for each row draws the place, the voice and the noise."""
+        rows = [self._row(clip, rng, length) for clip, rng in zip(clips, rngs, strict=True)]
+        first, mel, voice, timesteps, noise, chance = zip(*rows, strict=True)
+        shared = self.config.voice_from == "speaker" and not self.targets.published
         return DiffusionBatch(
             mel=torch.stack(mel),
             at=torch.tensor(first)[:, None] + torch.arange(length),
@@ -171,93 +263,115 @@ class DiffusionStage(Stage):
             code_lengths=batch.code_lengths,
             reference=batch.reference,
             voice=batch.reference if shared else torch.stack(voice),
-            steps=torch.tensor(steps),
+            timesteps=torch.tensor(timesteps),
             noise=torch.from_numpy(np.stack(noise)),
-            withheld=torch.tensor(chance) < self.config.unconditioned,
+            unconditioned=torch.tensor(chance) < self.config.conditioning_dropout,
         )
 
     def _row(
         self, clip: Clip, rng: np.random.Generator, length: int
     ) -> tuple[int, Tensor, Tensor, int, np.ndarray, float]:
-        """First code, mel, voice, step, noise, and the chance that decides whether the content is withheld."""
-        first = int(rng.integers(self.rendering.codes(clip) - length + 1))
-        mel = self.rendering.mel(clip, first, length)
-        voice = self.rendering.voice(self._voice_of(clip, rng), self.config.voice_frames, rng)
-        step, chance = int(rng.integers(TRAIN_STEPS)), float(rng.random())
-        return first, mel, voice, step, rng.standard_normal(tuple(mel.shape), dtype=np.float32), chance
+        """First code, mel, voice, timestep, noise, and the chance that decides about the conditioning."""
+        first = int(rng.integers(self.targets.codes(clip) - length + 1))
+        mel = self.targets.target(clip, first, length)
+        voice = self.targets.reference(self._voice_clip(clip, rng), self.config.voice_frames, rng)
+        timestep, chance = int(rng.integers(TRAIN_STEPS)), float(rng.random())
+        return first, mel, voice, timestep, rng.standard_normal(tuple(mel.shape), dtype=np.float32), chance
 
-    def _voice_of(self, clip: Clip, rng: np.random.Generator) -> Clip:
+    def _voice_clip(self, clip: Clip, rng: np.random.Generator) -> Clip:
         if self.config.voice_from == "clip":
             return clip
         return self.pairs.other_clip(clip, rng)
 
-    def losses(self, player: str, batch: DiffusionBatch, generator: torch.Generator) -> Mapping[str, Tensor]:
+
+class DiffusionTask(Task):
+    """Crops in, named losses out."""
+
+    name = "diffusion"
+
+    def __init__(self, network: Diffusion, decoder: Autoregressive | None, data: DiffusionData) -> None:
+        self.modules = {"diffusion": network}
+        self.frozen = {"decoder": decoder} if decoder is not None else {}
+        self.diffusion, self.decoder, self.pairs = network, decoder, data.pairs
+        self.data: DiffusionData = data
+        self.config = data.config
+        self.noise_schedule = DiffusionSchedule(range(TRAIN_STEPS))
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Leave out of training what this phase has no gradients for, or is not to change."""
+        if self.config.trains == "latent_path":
+            self.diffusion.requires_grad_(False)
+        for part in LATENT_PARTS:
+            getattr(self.diffusion, part).requires_grad_(self.config.conditioning == "latents")
+        if self.config.conditioning == "latents":
+            for part in CODE_PARTS:
+                getattr(self.diffusion, part).requires_grad_(False)
+
+    def training_step(self, module: str, batch: DiffusionBatch, generator: torch.Generator) -> Mapping[str, Tensor]:
         network, config = self.diffusion, self.config
         bands, frames = batch.mel.shape[1:]
-        content = self._content(batch, frames // network.config.patch)
-        withheld = batch.withheld[:, None, None]
-        x = q_sample(self.noise_schedule, batch.steps, batch.mel, batch.noise)
-        said = network(x, batch.steps, torch.where(withheld, network.uncond_embedding.to(content.dtype), content)).float()
-        guess = said[:, :bands]
-        losses = {"error": config.error * self._error(guess, batch)}
+        content = self._conditioning(batch, frames // network.config.patch)
+        unconditioned = batch.unconditioned[:, None, None]
+        x = q_sample(self.noise_schedule, batch.timesteps, batch.mel, batch.noise)
+        dropped = torch.where(unconditioned, network.uncond_embedding.to(content.dtype), content)
+        out = network(x, batch.timesteps, dropped).float()
+        prediction = out[:, :bands]
+        losses = {"mse": config.mse * self._mse(prediction, batch)}
         if network.config.learned_variance:
-            losses["bound"] = config.bound * self._bound(guess.detach(), said[:, bands:], x, batch)
-        alone = (network.mel_from_conditioning(content).float() - batch.mel).square() * ~withheld
-        return losses | {"mel": config.mel * alone.mean()}
+            losses["vlb"] = config.vlb * self._vlb(prediction.detach(), out[:, bands:], x, batch)
+        auxiliary = (network.mel_from_conditioning(content).float() - batch.mel).square() * ~unconditioned
+        return losses | {"mel": config.mel * auxiliary.mean()}
 
-    def _content(self, batch: DiffusionBatch, positions: int) -> Tensor:
+    def _conditioning(self, batch: DiffusionBatch, positions: int) -> Tensor:
         network = self.diffusion
         voice = network.contextual_embedder(batch.voice).mean(2)
-        if self.config.content == "codes":
+        if self.config.conditioning == "codes":
             return network.conditioning_of_codes(batch.codes.gather(1, batch.at), voice, positions)
         latents = self._latents(batch)
-        piece = latents.gather(1, batch.at.unsqueeze(2).expand(-1, -1, latents.shape[2]))
-        return network.conditioning(piece, voice, positions)
+        crop = latents.gather(1, batch.at.unsqueeze(2).expand(-1, -1, latents.shape[2]))
+        return network.conditioning(crop, voice, positions)
 
     @torch.no_grad()
     def _latents(self, batch: DiffusionBatch) -> Tensor:
-        """The state that foretells each code of the whole clips, ``(b, c, d)``."""
+        """States that predict each code of the whole clips, ``(b, c, d)``."""
         assert self.decoder is not None, "the second phase needs the autoregressive decoder"
         voice = self.decoder.condition(batch.reference)
         latents = self.decoder(voice, batch.text, batch.text_lengths, batch.codes, batch.code_lengths)[2]
         return latents[:, :-1].float()
 
-    def _error(self, guess: Tensor, batch: DiffusionBatch) -> Tensor:
+    def _mse(self, prediction: Tensor, batch: DiffusionBatch) -> Tensor:
         if self.diffusion.config.prediction == "epsilon":
-            return (guess - batch.noise).square().mean()
-        # weighed like an error of the velocity (Salimans & Ho 2022), short of where there is nothing to remove
-        noise = 1 - self.noise_schedule.alphas_cumprod.to(batch.steps.device)[batch.steps].float()[:, None, None]
-        return ((guess - batch.mel).square() / noise.clamp(min=LEAST_NOISE)).mean()
+            return (prediction - batch.noise).square().mean()
+        # weighted like an error of the velocity (Salimans & Ho 2022), short of where there is nothing to remove
+        alphas = self.noise_schedule.alphas_cumprod.to(batch.timesteps.device)
+        noise = 1 - alphas[batch.timesteps].float()[:, None, None]
+        return ((prediction - batch.mel).square() / noise.clamp(min=MIN_NOISE)).mean()
 
-    def _bound(self, guess: Tensor, variance: Tensor, x: Tensor, batch: DiffusionBatch) -> Tensor:
-        schedule, steps = self.noise_schedule, batch.steps
-        clean = predict_x0(schedule, steps, x, guess) if self.diffusion.config.prediction == "epsilon" else guess
-        said = q_posterior(schedule, steps, x, clean, variance)
-        return variational_bound(schedule, steps, batch.mel, x, said).mean()
+    def _vlb(self, prediction: Tensor, variance: Tensor, x: Tensor, batch: DiffusionBatch) -> Tensor:
+        schedule, t = self.noise_schedule, batch.timesteps
+        epsilon = self.diffusion.config.prediction == "epsilon"
+        x0 = predict_x0(schedule, t, x, prediction) if epsilon else prediction
+        predicted = q_posterior(schedule, t, x, x0, variance)
+        return variational_bound(schedule, t, batch.mel, x, predicted).mean()
 
     def evaluate(self) -> dict[str, float]:
         """Losses on held-out clips, four clips a batch, with the same noise every time."""
         sums: dict[str, float] = {}
         clips = sorted(self.pairs.test[: self.config.test_clips], key=lambda c: c.frames)
         groups = [clips[i : i + 4] for i in range(0, len(clips), 4)]
-        device = next(self.diffusion.parameters()).device
         for index, group in enumerate(groups):
-            rng = np.random.default_rng([7, index])
-            crop = self._crop(group, self.pairs.collate(group, rng), rng)
-            crop = DiffusionBatch(*(part.to(device) for part in crop))
-            for name, loss in self.losses("", crop, torch.Generator()).items():
+            batch = self.to_device(self.data.held_out(group, index))
+            for name, loss in self.training_step("", batch, torch.Generator()).items():
                 sums[name] = sums.get(name, 0.0) + float(loss) / len(groups)
         return sums
 
     def pictures(self) -> dict[str, Picture]:
-        """A held-out mel, and what content alone says of it."""
-        clips = self.pairs.test[:1]
-        if not clips:
+        """A held-out mel, and what is predicted of it from the conditioning alone."""
+        if not self.pairs.test:
             return {}
-        rng = np.random.default_rng([7, 0])
-        device = next(self.diffusion.parameters()).device
-        crop = DiffusionBatch(*(part.to(device) for part in self._crop(clips, self.pairs.collate(clips, rng), rng)))
-        positions = crop.mel.shape[2] // self.diffusion.config.patch
-        made = self.diffusion.mel_from_conditioning(self._content(crop, positions)).float()
-        both = torch.cat((crop.mel, made), 1)[0]
-        return {"content": Picture(both, x="frame", y="band: real below, of content alone above")}
+        batch = self.to_device(self.data.held_out(self.pairs.test[:1], 0))
+        positions = batch.mel.shape[2] // self.diffusion.config.patch
+        predicted = self.diffusion.mel_from_conditioning(self._conditioning(batch, positions)).float()
+        both = torch.cat((batch.mel, predicted), 1)[0]
+        return {"conditioning": Picture(both, x="frame", y="band: real below, from the conditioning alone above")}

@@ -1,36 +1,171 @@
-"""The vocoder's stage: mel to wave, by a Fourier head (Vocos) or by UnivNet."""
+"""Training of vocoders: mel to waveform by a Fourier head (Vocos) or by UnivNet, with discriminators (Mao et al. 2017).
+
+`AdversarialTask` is what all generators of waveforms share: spectral losses, and discriminators that join at some step.
+Generator and discriminators take turns within a step: first the generator, then the discriminators, on what it made
+before it learned.
+
+b rows, n samples, f bands, s mel frames.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from chelys.audio.rates import HOP, OUTPUT_RATE
+from chelys.data.bad_clips import BadClips
 from chelys.data.dataset import Clip, ClipDataset
 from chelys.data.pairs import speaker_weights
 from chelys.data.pitch import track_pitch
 from chelys.errors import ConfigError, ManifestError
-from chelys.models.vocos import Vocos
-from chelys.tortoise.univnet import UnivNet
-from chelys.training.stage import map_tensors
-from chelys.training.tasks.adversarial import AdversarialConfig, AdversarialStage, Made, mean_figures
+from chelys.models.vocos import Vocos, VocosConfig
+from chelys.tortoise.univnet import UnivNet, UnivNetConfig
+from chelys.training.config import FeatureRun, published_sizes
+from chelys.training.discriminators import DiscriminatorKind, Discriminators
+from chelys.training.losses import (
+    MEL_RESOLUTIONS,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    multi_resolution_mel_loss,
+    multi_resolution_stft_loss,
+)
+from chelys.training.task import Task, TaskData, mean_metrics
 
 #: Mel frames on either side of a crop that its pitch is found with.
-_AROUND = 8
+_PITCH_MARGIN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class VocoderStageConfig(AdversarialConfig):
-    """Batches and weights of the stage.
+class AdversarialConfig:
+    """Weights of the losses; one of weight 0 is left out.
+
+    Attributes:
+        mel: Of the multi-resolution mel loss.
+        mel_resolutions: Window lengths that it is the mean over, the longest ones of four.
+        stft: Of the multi-resolution STFT loss (UnivNet).
+        generator_loss: Of the adversarial loss of the generator.
+        feature_matching: Of the difference between the discriminators' feature maps of real and generated waveforms.
+        discriminator_start: Step at which the discriminators join.
+        discriminators: nano's (``compact``), or those of the papers, ``univnet`` or ``hifigan``.
+        discriminator_divisor: Divides their channels, for networks smaller than published.
+        test_clips: Held-out clips in an evaluation.
+    """
+
+    RENAMED: ClassVar[dict[str, str | None]] = {
+        "mel_spectra": "mel_resolutions", "adversarial": "generator_loss", "feature": "feature_matching",
+        "adversarial_from": "discriminator_start", "judges": "discriminators",
+        "narrow_judges": "discriminator_divisor",
+    }  # fmt: skip
+
+    mel: float = 1.0
+    mel_resolutions: int = 4
+    stft: float = 0.0
+    generator_loss: float = 0.1
+    feature_matching: float = 0.2
+    discriminator_start: int = 1500
+    discriminators: DiscriminatorKind = "compact"
+    discriminator_divisor: int = 1
+    test_clips: int = 24
+
+    def __post_init__(self) -> None:
+        if not (self.mel or self.stft):
+            raise ConfigError("stage.mel and stage.stft are both 0: one of them must say what the waveform should be")
+        if not 1 <= self.mel_resolutions <= len(MEL_RESOLUTIONS):
+            raise ConfigError(
+                f"stage.mel_resolutions is {self.mel_resolutions}; it must be 1 to {len(MEL_RESOLUTIONS)}"
+            )
+        if self.discriminator_divisor not in (1, 2, 4, 8):
+            raise ConfigError(f"stage.discriminator_divisor is {self.discriminator_divisor}; it must be 1, 2, 4 or 8")
+
+
+class Generated(NamedTuple):
+    """A waveform ``(b, n)``, and further losses of the generator."""
+
+    waveform: Tensor
+    losses: dict[str, Tensor]
+
+
+class AdversarialTask(Task):
+    """A generator of waveforms and its discriminators; a batch has a real ``waveform`` ``(b, n)`` and its ``step``."""
+
+    weights: AdversarialConfig
+
+    def set_modules(self, generator: nn.Module, config: AdversarialConfig) -> None:
+        """Put the generator first and its discriminators second."""
+        self.weights = config
+        self.discriminators = Discriminators(config.discriminators, config.discriminator_divisor)
+        self.modules = {self.name: generator, "discriminators": self.discriminators}
+        self._generated: list[tuple[Any, Tensor]] = []  # of each micro-batch of a step
+
+    @abstractmethod
+    def generate(self, batch: Any) -> Generated:
+        """The generator's waveform for a batch."""
+
+    def training_step(self, module: str, batch: Any, generator: torch.Generator) -> Mapping[str, Tensor]:
+        joined = batch.step >= self.weights.discriminator_start
+        if module != "discriminators":
+            fake, losses = self.generate(batch)
+            self._generated = [(other, waveform) for other, waveform in self._generated if other.step == batch.step]
+            self._generated.append((batch, fake.detach()))
+            losses |= self._spectral_losses(fake, batch.waveform)
+            return losses | (self._adversarial_losses(fake, batch.waveform) if joined else {})
+        if not joined:
+            return {}
+        fake_out, real_out = self.discriminators(self._generated_of(batch)), self.discriminators(batch.waveform)
+        return {"discriminator_loss": discriminator_loss(fake_out, real_out)}
+
+    def _generated_of(self, batch: Any) -> Tensor:
+        """The waveform that was generated for the batch a moment ago, before the generator learned from it."""
+        for other, waveform in self._generated:
+            if other is batch:
+                return waveform
+        with torch.no_grad():
+            return self.generate(batch).waveform
+
+    def _spectral_losses(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        losses, weights = {}, self.weights
+        if weights.mel:
+            resolutions = MEL_RESOLUTIONS[-weights.mel_resolutions :]
+            losses["mel"] = weights.mel * multi_resolution_mel_loss(fake, real, resolutions)
+        if weights.stft:
+            losses["stft"] = weights.stft * multi_resolution_stft_loss(fake, real)
+        return losses
+
+    def _adversarial_losses(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        self.discriminators.requires_grad_(False)  # their own turn comes later
+        fake_out = self.discriminators(fake)
+        self.discriminators.requires_grad_(True)
+        losses = {"generator_loss": self.weights.generator_loss * generator_loss(fake_out)}
+        if self.weights.feature_matching:
+            with torch.no_grad():
+                real_out = self.discriminators(real)
+            losses["feature_matching"] = self.weights.feature_matching * feature_matching_loss(fake_out, real_out)
+        return losses
+
+    def spectral_metrics(self, fake: Tensor, real: Tensor) -> dict[str, float]:
+        """Held-out metrics of one waveform: the spectral losses, unweighted."""
+        scale = {"mel": self.weights.mel, "stft": self.weights.stft}
+        return {name: float(loss) / scale[name] for name, loss in self._spectral_losses(fake, real).items()}
+
+
+# ---- Vocos and UnivNet ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderTaskConfig(AdversarialConfig):
+    """Batches and weights of the losses.
 
     Attributes:
         rows: Crops in a batch.
         frames: Mel frames of a crop.
-        pitch: Weight of reading the pitch, where the network has a harmonic source.
+        pitch: Weight of the pitch loss, where the network has a harmonic source.
         voices: How often clips of a speaker come, against once: ``{"heart": 0.5}``; ``other`` stands for the rest.
     """
 
@@ -40,27 +175,55 @@ class VocoderStageConfig(AdversarialConfig):
     voices: dict[str, float] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class VocoderRun(FeatureRun):
+    """Run of the vocoder's stage.
+
+    Attributes:
+        network: Sizes of the Fourier head.
+        univnet: Sizes of UnivNet, which is then trained in its place.
+    """
+
+    network: VocosConfig = field(default_factory=VocosConfig)
+    univnet: Annotated[UnivNetConfig, published_sizes(UnivNetConfig.c32)] | None = None
+    stage: VocoderTaskConfig = field(default_factory=VocoderTaskConfig)
+
+    def build(self) -> Task:
+        vocoder: Vocos | UnivNet = Vocos(self.network, self.mel_range)
+        if self.univnet:
+            vocoder = UnivNet(self.univnet, weight_norm=True)
+        source = isinstance(vocoder, Vocos) and bool(vocoder.source)
+        features, noise_dim = self.open_features(), vocoder.config.noise_dim
+        return VocoderTask(vocoder, VocoderData(features, self.stage, noise_dim, self.loop.seed, pitch=source))
+
+
 class VocoderBatch(NamedTuple):
-    """Log-mel ``(b, f, s)``, its wave ``(b, 256 s)``, noise ``(b, noise_dim, s)`` and pitch ``(b, s)`` in Hz, for
-    networks that take them (else of no width), and the batch's step."""
+    """Crops of one length.
+
+    Attributes:
+        mel: Log-mel ``(b, f, s)``.
+        waveform: ``(b, 256 s)``.
+        noise: ``(b, noise_dim, s)``, for networks that take it (else of no width).
+        f0_hz: Pitch ``(b, s)`` in Hz, for networks with a harmonic source (else of no width).
+        step: The batch's.
+    """
 
     mel: Tensor
-    wave: Tensor
+    waveform: Tensor
     noise: Tensor
-    pitch: Tensor
+    f0_hz: Tensor
     step: int
 
 
-class VocoderStage(AdversarialStage):
-    """Crops of mels in, waves out."""
+class VocoderData(TaskData):
+    """Random crops of random clips."""
 
-    name = "vocoder"
-
-    def __init__(self, network: Vocos | UnivNet, features: ClipDataset, config: VocoderStageConfig, seed: int) -> None:
+    def __init__(
+        self, features: ClipDataset, config: VocoderTaskConfig, noise_dim: int, seed: int, *, pitch: bool
+    ) -> None:
         if features.front_end != "shared":
             raise ConfigError(f"{features.folder} has mels of the codes' front end; a vocoder speaks the shared one")
-        self.set_players(network, config)
-        self.vocoder, self.features, self.config, self.seed = network, features, config, seed
+        self.features, self.config, self.noise_dim, self.seed, self.pitch = features, config, noise_dim, seed, pitch
         self.train_clips, test_clips = features.split(features.with_audio(features.at_least(config.frames)))
         self.test_clips = test_clips[: config.test_clips]
         if not self.train_clips:
@@ -75,17 +238,17 @@ class VocoderStage(AdversarialStage):
     def rows(self, step: int) -> int:
         return self.config.rows
 
-    def batch(self, step: int) -> VocoderBatch:
-        return self.part(step, slice(None))
-
-    def part(self, step: int, rows: slice) -> VocoderBatch:
+    def load(self, step: int, rows: range) -> VocoderBatch:
         places = self._places(step)
-        numbers = range(len(places))[rows]
-        rngs = [np.random.default_rng([self.seed, step, row, 3]) for row in numbers]
-        return self._collate([places[row] for row in numbers], self.config.frames, rngs, step)
+        rngs = [np.random.default_rng([self.seed, step, row, 3]) for row in rows]
+        return self._collate([places[row] for row in rows], self.config.frames, rngs, step)
 
-    def clips(self, step: int) -> list[str]:
+    def clip_ids(self, step: int) -> list[str]:
         return [clip.id for clip, _ in self._places(step)]
+
+    @property
+    def bad_clips(self) -> BadClips:
+        return self.features.bad_clips
 
     def _places(self, step: int) -> list[tuple[Clip, int]]:
         """Clip and first frame of each crop."""
@@ -98,53 +261,65 @@ class VocoderStage(AdversarialStage):
             places.append((clip, int(rng.integers(clip.frames - self.config.frames + 1))))
         return places
 
+    def held_out(self, index: int) -> VocoderBatch:
+        """A whole held-out clip, with the same noise every time."""
+        clip = self.test_clips[index]
+        return self._collate([(clip, 0)], clip.frames, [np.random.default_rng([7, index])], 0)
+
     def _collate(
         self, places: list[tuple[Clip, int]], frames: int, rngs: list[np.random.Generator], step: int
     ) -> VocoderBatch:
         mels = torch.stack([self.features.mel(clip, start, frames) for clip, start in places])
-        waves, pitches = zip(*(self._heard(clip, start, frames) for clip, start in places), strict=True)
-        shape = (self.vocoder.config.noise_dim, frames)
-        noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
-        return VocoderBatch(mels, torch.stack(waves), torch.from_numpy(noise), torch.stack(pitches), step)
+        waveforms, f0 = zip(*(self._crop(clip, start, frames) for clip, start in places), strict=True)
+        noise = np.stack([rng.standard_normal((self.noise_dim, frames), dtype=np.float32) for rng in rngs])
+        return VocoderBatch(mels, torch.stack(waveforms), torch.from_numpy(noise), torch.stack(f0), step)
 
-    def _heard(self, clip: Clip, start: int, frames: int) -> tuple[Tensor, Tensor]:
-        """Wave ``(256 frames,)`` of a crop and its pitch, which is found with a little of what is around it."""
-        if not (isinstance(self.vocoder, Vocos) and self.vocoder.source):
+    def _crop(self, clip: Clip, start: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Waveform ``(256 frames,)`` of a crop and its pitch, which is found with a little of what is around it."""
+        if not self.pitch:
             return self.features.waveform(clip, start, frames), torch.zeros(0)
-        first = max(0, start - _AROUND)
+        first = max(0, start - _PITCH_MARGIN)
         crop = slice(start - first, start - first + frames)
-        wave = self.features.waveform(clip, first, crop.stop + _AROUND)
-        return wave[crop.start * HOP : crop.stop * HOP], torch.from_numpy(track_pitch(wave.numpy())[crop])
+        waveform = self.features.waveform(clip, first, crop.stop + _PITCH_MARGIN)
+        return waveform[crop.start * HOP : crop.stop * HOP], torch.from_numpy(track_pitch(waveform.numpy())[crop])
 
-    def _speak(self, batch: VocoderBatch, pitch: Tensor | None = None) -> Made:
-        """The wave, with a source at a pitch or else at the one that is read; and how far that is from the true one."""
+
+class VocoderTask(AdversarialTask):
+    """Crops of mels in, waveforms out."""
+
+    name = "vocoder"
+
+    def __init__(self, network: Vocos | UnivNet, data: VocoderData) -> None:
+        self.set_modules(network, data.config)
+        self.vocoder, self.config = network, data.config
+        self.data: VocoderData = data
+
+    def _speak(self, batch: VocoderBatch, f0_hz: Tensor | None = None) -> Generated:
+        """The waveform, its source at the given pitch or else at the predicted one, and the unweighted pitch loss."""
         if not (isinstance(self.vocoder, Vocos) and self.vocoder.source):
-            return Made(self.vocoder(batch.mel, batch.noise), {})
+            return Generated(self.vocoder(batch.mel, batch.noise), {})
         x = self.vocoder.features(batch.mel)
-        unlike = self.vocoder.source.pitch_loss(x, batch.pitch)
-        return Made(self.vocoder.speak(x, batch.noise, pitch), {"pitch": unlike})
+        pitch = self.vocoder.source.pitch_loss(x, batch.f0_hz)
+        return Generated(self.vocoder.speak(x, batch.noise, f0_hz), {"pitch": pitch})
 
-    def make(self, batch: VocoderBatch) -> Made:
-        wave, losses = self._speak(batch, batch.pitch)
-        return Made(wave, {name: self.config.pitch * loss for name, loss in losses.items()})
+    def generate(self, batch: VocoderBatch) -> Generated:
+        waveform, losses = self._speak(batch, batch.f0_hz)
+        return Generated(waveform, {name: self.config.pitch * loss for name, loss in losses.items()})
 
     def evaluate(self) -> dict[str, float]:
-        """Distances of whole held-out clips, at the pitch that is read, and how well it is."""
-        figures = []
-        device = next(self.vocoder.parameters()).device
-        for index, clip in enumerate(self.test_clips):
-            batch = self._collate([(clip, 0)], clip.frames, [np.random.default_rng([7, index])], 0)
-            batch = map_tensors(batch, lambda tensor: tensor.to(device))
-            wave, losses = self._speak(batch)
-            figures.append(self.distance(wave, batch.wave) | {name: float(loss) for name, loss in losses.items()})
-        return mean_figures(figures)
+        """Spectral losses of whole held-out clips at the predicted pitch, and the pitch loss."""
+        metrics = []
+        for index in range(len(self.data.test_clips)):
+            batch = self.to_device(self.data.held_out(index))
+            waveform, losses = self._speak(batch)
+            found = {name: float(loss) for name, loss in losses.items()}
+            metrics.append(self.spectral_metrics(waveform, batch.waveform) | found)
+        return mean_metrics(metrics)
 
     def samples(self) -> dict[str, tuple[Tensor, int]]:
-        """A held-out clip, and what becomes of it."""
-        if not self.test_clips:
+        """A held-out clip, and the vocoder's version of it."""
+        if not self.data.test_clips:
             return {}
-        clip = self.test_clips[0]
-        device = next(self.vocoder.parameters()).device
-        batch = self._collate([(clip, 0)], clip.frames, [np.random.default_rng([7, 0])], 0)
-        made = self.vocoder(batch.mel.to(device), batch.noise.to(device))
-        return {"real": (batch.wave[0], OUTPUT_RATE), "made": (made[0], OUTPUT_RATE)}
+        batch = self.to_device(self.data.held_out(0))
+        generated = self.vocoder(batch.mel, batch.noise)
+        return {"real": (batch.waveform[0], OUTPUT_RATE), "generated": (generated[0], OUTPUT_RATE)}

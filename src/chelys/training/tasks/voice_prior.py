@@ -1,55 +1,103 @@
-"""The voice priors' stages: noise to voices that nobody has, distributed as real ones are.
+"""Training of the voice priors: noise to conditioning latents of random voices, distributed as those of real ones are.
 
-The original matched mean and variance of each number of the conditioning vectors over a batch. That leaves open which
+The original matched mean and variance of each number of the conditioning latents over a batch. That leaves open which
 numbers go together, so nano's default adds a kernel distance, which is 0 for the right distribution alone.
 
-b rows, d width of a voice, f bands, s mel frames.
+b rows, d width of the conditioning latents, f bands, s mel frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from chelys.audio.mel import MelRange
+from chelys.data.bad_clips import BadClips
 from chelys.data.dataset import Clip, ClipDataset
 from chelys.data.pairs import repeat_to
 from chelys.errors import ConfigError, ManifestError
-from chelys.models.autoregressive import Autoregressive
-from chelys.models.diffusion import Diffusion
-from chelys.tortoise.voice_prior import VoicePrior
-from chelys.training.losses import kernel_distance, mean_distance, variance_distance
-from chelys.training.stage import Stage, map_tensors
+from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
+from chelys.models.diffusion import Diffusion, DiffusionConfig
+from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
+from chelys.training.checkpoint import load_trained
+from chelys.training.config import FeatureRun
+from chelys.training.losses import mean_loss, mmd, variance_loss
+from chelys.training.task import Task, TaskData
+from chelys.training.tasks.autoregressive import AutoregressiveSizes
+from chelys.training.tasks.diffusion import DiffusionSizes
 
 
 @dataclass(frozen=True)
-class VoicePriorStageConfig:
-    """Batches and weights of the stage.
+class VoicePriorTaskConfig:
+    """Batches and weights of the losses.
 
     Attributes:
-        rows: Voices in a batch, made and real; the losses compare their statistics, so that many are better.
-        frames: Mel frames that a real voice is heard for.
-        mean: Weight of the squared distance of means.
-        variance: Weight of the squared distance of variances.
-        kernel: Weight of the kernel distance; 0 leaves it out, as published.
+        rows: Voices in a batch, generated and real; the losses compare their statistics, so many are better.
+        frames: Mel frames of a real voice's reference.
+        mean: Weight of the squared difference of means.
+        variance: Weight of the squared difference of variances.
+        mmd: Weight of the maximum mean discrepancy; 0 leaves it out, as published.
         test_clips: Held-out clips in an evaluation.
     """
+
+    RENAMED: ClassVar[dict[str, str | None]] = {"kernel": "mmd"}
 
     rows: int = 64
     frames: int = 256
     mean: float = 1.0
     variance: float = 1.0
-    kernel: float = 1.0
+    mmd: float = 1.0
     test_clips: int = 128
 
     def __post_init__(self) -> None:
         if self.rows < 3:
             raise ConfigError(f"stage.rows is {self.rows}; a variance needs 3 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoregressivePriorRun(FeatureRun):
+    """Run of the prior of the autoregressive decoder's conditioning latents.
+
+    Attributes:
+        encoder: Weights of the decoder whose conditioning encoder is used.
+        encoder_network: Its sizes.
+    """
+
+    RENAMED: ClassVar[dict[str, str | None]] = {"listener": "encoder", "listener_network": "encoder_network"}
+
+    encoder: Path
+    encoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)
+    stage: VoicePriorTaskConfig = field(default_factory=VoicePriorTaskConfig)
+
+    def build(self) -> Task:
+        encoder = load_trained(Autoregressive(self.encoder_network), self.encoder)
+        prior = VoicePrior(VoicePriorConfig(self.encoder_network.dim))
+        features = self.open_features(self.encoder_network.bands)
+        data = VoicePriorData(features, self.mel_range, prior.config.dim, self.stage, self.loop.seed)
+        return VoicePriorTask("autoregressive_prior", prior, encoder, data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionPriorRun(FeatureRun):
+    """The same for the diffusion decoder, whose conditioning latents are twice as wide as it is."""
+
+    RENAMED: ClassVar[dict[str, str | None]] = {"listener": "encoder", "listener_network": "encoder_network"}
+
+    encoder: Path
+    encoder_network: DiffusionSizes = field(default_factory=DiffusionConfig)
+    stage: VoicePriorTaskConfig = field(default_factory=VoicePriorTaskConfig)
+
+    def build(self) -> Task:
+        encoder = load_trained(Diffusion(self.encoder_network), self.encoder)
+        prior = VoicePrior(VoicePriorConfig(2 * self.encoder_network.dim))
+        data = VoicePriorData(self.open_features(), self.mel_range, prior.config.dim, self.stage, self.loop.seed)
+        return VoicePriorTask("diffusion_prior", prior, encoder, data)
 
 
 class VoicePriorBatch(NamedTuple):
@@ -59,29 +107,13 @@ class VoicePriorBatch(NamedTuple):
     noise: Tensor
 
 
-class VoicePriorStage(Stage):
-    """Clips in; the distance of two sets of voices out, over the rows of all processes."""
-
-    splits = False
+class VoicePriorData(TaskData):
+    """Random crops of random clips, and noise."""
 
     def __init__(
-        self,
-        name: str,
-        network: VoicePrior,
-        listener: Autoregressive | Diffusion,
-        features: ClipDataset,
-        mel_range: MelRange,
-        config: VoicePriorStageConfig,
-        seed: int,
+        self, features: ClipDataset, mel_range: MelRange, dim: int, config: VoicePriorTaskConfig, seed: int
     ) -> None:
-        self.name = name
-        self.players: dict[str, nn.Module] = {name: network}
-        self.frozen: dict[str, nn.Module] = {"listener": listener}
-        self.prior, self.listener, self.features, self.mel_range = network, listener, features, mel_range
-        self.config, self.seed = config, seed
-        width = listener.config.dim * (2 if isinstance(listener, Diffusion) else 1)
-        if width != network.config.dim:
-            raise ConfigError(f"network.dim is {network.config.dim}, but voices are {width} wide: set it to that")
+        self.features, self.mel_range, self.dim, self.config, self.seed = features, mel_range, dim, config, seed
         self.train_clips, test_clips = features.split(features.clips)
         self.test_clips = test_clips[: config.test_clips]
         if not self.train_clips:
@@ -90,18 +122,19 @@ class VoicePriorStage(Stage):
     def rows(self, step: int) -> int:
         return self.config.rows
 
-    def batch(self, step: int) -> VoicePriorBatch:
-        return self.part(step, slice(None))
+    def load(self, step: int, rows: range) -> VoicePriorBatch:
+        clips = self._draw(step)
+        rngs = [np.random.default_rng([self.seed, step, row]) for row in rows]
+        return self._collate([clips[row] for row in rows], rngs)
 
-    def clips(self, step: int) -> list[str]:
-        return [clip.id for clip in self._drawn(step)]
+    def clip_ids(self, step: int) -> list[str]:
+        return [clip.id for clip in self._draw(step)]
 
-    def part(self, step: int, rows: slice) -> VoicePriorBatch:
-        clips = self._drawn(step)
-        rngs = [np.random.default_rng([self.seed, step, row]) for row in range(len(clips))[rows]]
-        return self._collate(clips[rows], rngs)
+    @property
+    def bad_clips(self) -> BadClips:
+        return self.features.bad_clips
 
-    def _drawn(self, step: int) -> list[Clip]:
+    def _draw(self, step: int) -> list[Clip]:
         rng = np.random.default_rng([self.seed, step])
         return [self.train_clips[index] for index in rng.integers(len(self.train_clips), size=self.config.rows)]
 
@@ -111,32 +144,56 @@ class VoicePriorStage(Stage):
             frames = min(self.config.frames, clip.frames)
             start = int(rng.integers(clip.frames - frames + 1))
             mels.append(repeat_to(self.features.mel(clip, start, frames), self.config.frames))
-            noise.append(rng.standard_normal(self.prior.config.dim, dtype=np.float32))
+            noise.append(rng.standard_normal(self.dim, dtype=np.float32))
         return VoicePriorBatch(self.mel_range.normalize(torch.stack(mels)), torch.from_numpy(np.stack(noise)))
 
-    def losses(self, player: str, batch: VoicePriorBatch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        made, real = self.ranks.gather(self.prior(batch.noise).float()), self.ranks.gather(self._voices(batch.mel))
+    def held_out(self) -> VoicePriorBatch:
+        """Held-out clips, the same every time."""
+        rngs = [np.random.default_rng([7, index]) for index in range(len(self.test_clips))]
+        return self._collate(self.test_clips, rngs)
+
+
+class VoicePriorTask(Task):
+    """Clips in; the distance of two sets of conditioning latents out, over the rows of all processes."""
+
+    supports_grad_accum = False
+
+    def __init__(
+        self, name: str, network: VoicePrior, encoder: Autoregressive | Diffusion, data: VoicePriorData
+    ) -> None:
+        self.name = name
+        self.modules = {name: network}
+        self.frozen = {"encoder": encoder}
+        self.prior, self.encoder, self.config = network, encoder, data.config
+        self.data: VoicePriorData = data
+        width = encoder.config.dim * (2 if isinstance(encoder, Diffusion) else 1)
+        if width != network.config.dim:
+            raise ConfigError(
+                f"network.dim is {network.config.dim}, but conditioning latents are {width} wide: set it to that"
+            )
+
+    def training_step(self, module: str, batch: VoicePriorBatch, generator: torch.Generator) -> Mapping[str, Tensor]:
+        fake = self.context.all_gather(self.prior(batch.noise).float())
+        real = self.context.all_gather(self._encode(batch.mel))
         config = self.config
         losses = {
-            "mean": config.mean * mean_distance(made, real),
-            "variance": config.variance * variance_distance(made, real),
+            "mean": config.mean * mean_loss(fake, real),
+            "variance": config.variance * variance_loss(fake, real),
         }
-        return losses | ({"kernel": config.kernel * kernel_distance(made, real)} if config.kernel else {})
+        return losses | ({"mmd": config.mmd * mmd(fake, real)} if config.mmd else {})
 
     @torch.no_grad()
-    def _voices(self, mel: Tensor) -> Tensor:
-        """Real voices ``(b, d)``."""
-        if isinstance(self.listener, Autoregressive):
-            return self.listener.condition(mel).float()
-        return self.listener.contextual_embedder(mel).mean(2).float()
+    def _encode(self, mel: Tensor) -> Tensor:
+        """Conditioning latents ``(b, d)`` of real voices."""
+        if isinstance(self.encoder, Autoregressive):
+            return self.encoder.condition(mel).float()
+        return self.encoder.contextual_embedder(mel).mean(2).float()
 
     def evaluate(self) -> dict[str, float]:
-        """Distances from the voices of held-out clips, unweighted."""
-        if len(self.test_clips) < 3:
+        """Distances from the conditioning latents of held-out clips, unweighted."""
+        if len(self.data.test_clips) < 3:
             return {}
-        rngs = [np.random.default_rng([7, index]) for index in range(len(self.test_clips))]
-        device = next(self.prior.parameters()).device
-        batch = map_tensors(self._collate(self.test_clips, rngs), lambda tensor: tensor.to(device))
-        made, real = self.prior(batch.noise).float(), self._voices(batch.mel)
-        distances = {"mean": mean_distance, "variance": variance_distance, "kernel": kernel_distance}
-        return {name: float(distance(made, real)) for name, distance in distances.items()}
+        batch = self.to_device(self.data.held_out())
+        fake, real = self.prior(batch.noise).float(), self._encode(batch.mel)
+        distances = {"mean": mean_loss, "variance": variance_loss, "mmd": mmd}
+        return {name: float(distance(fake, real)) for name, distance in distances.items()}

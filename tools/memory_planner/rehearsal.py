@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from counting import Allocations, FlopCounter, FusedAttention, count_parameters
+from imagined import imagine, imagine_weights
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -23,14 +25,12 @@ from torch.overrides import TorchFunctionMode
 from chelys.audio.rates import HOP, MEL_22K, MEL_24K, SAMPLES_PER_CODE
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
-from chelys.training.counting import Allocations, FlopCounter, FusedAttention, count_parameters
-from chelys.training.imagined import imagine, imagine_weights
-from chelys.training.noise import RowGenerator
-from chelys.training.player import autocast
-from chelys.training.ranks import Ranks, Share
-from chelys.training.recompute import BLOCKS, recompute_blocks
-from chelys.training.runs import DiffusionPriorRun, Run, VocoderRun
-from chelys.training.stage import Stage, map_tensors, tensors_of
+from chelys.training.config import Run
+from chelys.training.distributed import SHARDED, DistributedContext, MicroBatches, checkpoint_activations
+from chelys.training.task import RowGenerator, Task, map_tensors, tensors_of
+from chelys.training.tasks.vocoder import VocoderRun
+from chelys.training.tasks.voice_prior import DiffusionPriorRun
+from chelys.training.trainer import autocast
 
 PUBLISHED_BANDS = MEL_22K.bands
 PUBLISHED_IDS = 255
@@ -42,11 +42,11 @@ class StepCost:
 
     Attributes:
         parameters: Learned numbers of each player, frozen ones included.
-        trained: Learned numbers that this stage trains, of all players.
+        trained: Learned numbers that this task trains, of all players.
         weights: Of the players, buffers included.
         frozen: Of the networks that they ask.
         gradients: Of what is trained.
-        averaged: The moving average of the stage's network.
+        averaged: The moving average of the task's network.
         batch: All parts of the step's batch.
         working: What a step needs at its fullest beyond all these: activations, casts, gradients of activations.
         working_apart: The same if gradients of weights go elsewhere as soon as they are there. More, for else they fill
@@ -78,22 +78,22 @@ class StepCost:
     splits: bool
 
 
-class _ImaginedRanks(Ranks):
+class _OneOfSeveral(DistributedContext):
     """One of several processes; what the others have is taken to be like its own."""
 
     def __init__(self, world: int) -> None:
         super().__init__()
-        self.world = world
+        self.world_size = world
 
-    def sum(self, x: Tensor) -> Tensor:
-        return x * self.world
+    def all_reduce(self, x: Tensor) -> Tensor:
+        return x * self.world_size
 
-    def gather(self, x: Tensor) -> Tensor:
-        return torch.cat([x] * self.world)
+    def all_gather(self, x: Tensor) -> Tensor:
+        return torch.cat([x] * self.world_size)
 
 
 class _Imagining(TorchFunctionMode):
-    """While a stage is built: tensors are made without numbers, so that the largest network takes no memory."""
+    """While a task is built: tensors are made without numbers, so that the largest network takes no memory."""
 
     def __init__(self, imaginary: FakeTensorMode) -> None:
         super().__init__()
@@ -133,39 +133,40 @@ def rehearse(run: Run, seconds: float, *, step: int = 0, world: int = 1, fused: 
     """
     with tempfile.TemporaryDirectory(prefix="chelys-plan-") as folder:
         settings = imagined_settings(run, Path(folder), seconds)
-        stage, imaginary = build_without_numbers(settings)
-        return _count(stage, settings, step, world, imaginary, fused)
+        task, imaginary = build_without_numbers(settings)
+        return _count(task, settings, step, world, imaginary, fused)
 
 
-def build_without_numbers(run: Run) -> tuple[Stage, FakeTensorMode]:
-    """Build a stage whose networks have shapes and no numbers, and what imagines them.
+def build_without_numbers(run: Run) -> tuple[Task, FakeTensorMode]:
+    """Build a task whose networks have shapes and no numbers, and what imagines them.
 
     Args:
         run: Its settings; the files that they name must be there, as those of `imagined_settings` are.
     """
     imaginary = FakeTensorMode(allow_non_fake_inputs=True)
     with _Imagining(imaginary):
-        stage = run.build()
-    start_code_book(stage)
-    return stage, imaginary
+        task = run.build()
+    start_code_book(task)
+    return task, imaginary
 
 
-def _count(stage: Stage, run: Run, step: int, world: int, imaginary: FakeTensorMode, fused: bool) -> StepCost:
+def _count(task: Task, run: Run, step: int, world: int, imaginary: FakeTensorMode, fused: bool) -> StepCost:
     loop = run.loop
-    ranks = _ImaginedRanks(world)
-    share = Share.of(stage.rows(step), ranks.rank, ranks.world, loop.accumulate if stage.splits else 1)
-    stage.ranks = ranks if share.split else Ranks()
-    players = stage.players
+    context = _OneOfSeveral(world)
+    accumulate = loop.grad_accum_steps if task.supports_grad_accum else 1
+    share = MicroBatches.of(task.data.rows(step), 0, world, accumulate)
+    task.context = context if share.split else DistributedContext()
+    players = task.modules
     memory, flops, attention = Allocations(), FlopCounter(), FusedAttention()
-    if loop.recompute:
+    if loop.activation_checkpointing:
         for player in players.values():
             if fused:
                 _fuse_in_blocks(player, attention)
-            recompute_blocks(player)
-    modules = [*players.values(), *stage.frozen.values()]
-    rows = share.parts[0]
-    part = stage.part(step, slice(rows.start, rows.stop))
-    audio = audio_seconds(part) * len(share.parts)
+            checkpoint_activations(player)
+    modules = [*players.values(), *task.frozen.values()]
+    rows = share.rows[0]
+    part = task.data.load(step, rows)
+    audio = audio_seconds(part) * len(share.rows)
     part = map_tensors(part, imaginary.from_tensor)
     batch = _bytes(tensors_of(part).values())
 
@@ -186,30 +187,30 @@ def _count(stage: Stage, run: Run, step: int, world: int, imaginary: FakeTensorM
             counted.enter_context(attention)
         counted.enter_context(flops)
         counted.enter_context(memory)
-        parts = min(2, len(share.parts))  # the second finds the gradients of the first in its way
+        parts = min(2, len(share.rows))  # the second finds the gradients of the first in its way
         for module in players.values():
             module.train()
         for name in players:
             for _ in range(parts):
-                _learn(stage, name, part, RowGenerator(loop.seed, step, rows), loop.precision)
+                _learn(task, name, part, RowGenerator(loop.seed, step, rows), loop.precision)
     return StepCost(
         parameters={name: count_parameters(module) for name, module in players.items()},
         trained=sum(p.numel() for p in trained),
         weights=_bytes(tensor for module in players.values() for tensor in _tensors(module)),
-        frozen=_bytes(tensor for module in stage.frozen.values() for tensor in _tensors(module)),
+        frozen=_bytes(tensor for module in task.frozen.values() for tensor in _tensors(module)),
         gradients=gradients,
-        averaged=_bytes(stage.network.state_dict().values()),
-        batch=batch * len(share.parts),
+        averaged=_bytes(task.network.state_dict().values()),
+        batch=batch * len(share.rows),
         working=max(0, memory.peak - resident - gradients),
         working_apart=memory.peak_apart - resident,
         largest_block=max((_bytes(block.parameters()) for block in _blocks(players.values())), default=0),
         unblocked=_bytes(p for module in players.values() for p in module.parameters())
         - _bytes(p for block in _blocks(players.values()) for p in block.parameters()),
-        flops=(flops.total + attention.flops) * len(share.parts) // parts,
+        flops=(flops.total + attention.flops) * len(share.rows) // parts,
         audio=audio,
-        rows=sum(len(rows) for rows in share.parts),
+        rows=sum(len(rows) for rows in share.rows),
         world=world if share.split else 1,
-        splits=stage.splits,
+        splits=task.supports_grad_accum,
     )
 
 
@@ -233,10 +234,10 @@ def _set_apart(memory: Allocations, arrived: set[nn.Parameter], weight: nn.Param
         memory.set_apart(weight.grad)
 
 
-def _learn(stage: Stage, player: str, part: Any, generator: torch.Generator, precision: str) -> None:
+def _learn(task: Task, player: str, part: Any, generator: torch.Generator, precision: str) -> None:
     """Gradients of a player on a part of a batch, added to those that are there."""
     with autocast(torch.device("cpu"), "bfloat16" if precision == "float16" else precision):  # of the same size
-        losses = stage.losses(player, part, generator)
+        losses = task.training_step(player, part, generator)
     if losses:
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()
 
@@ -250,7 +251,7 @@ def imagined_settings(run: Run, folder: Path, seconds: float) -> Run:
         seconds: Length of each clip; there are as many as make one batch.
     """
     values = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
-    sizes = [values[key] for key in ("decoder_network", "listener_network", "network") if key in values]
+    sizes = [values[key] for key in ("decoder_network", "encoder_network", "network") if key in values]
     published = values.get("rendered") is not None or any(
         getattr(size, "bands", 0) == PUBLISHED_BANDS or getattr(size, "text_tokens", 0) >= PUBLISHED_IDS
         for size in sizes
@@ -268,10 +269,12 @@ def imagined_settings(run: Run, folder: Path, seconds: float) -> Run:
     given: dict[str, Any] = {
         "run": folder / "run", "features": corpus.features if shared else corpus.published, "codes": corpus.codes,
         "text": corpus.text, "rendered": corpus.features if published else None, "start": None,
-        "manifests": [corpus.manifest], "real": [corpus.manifest], "made": [corpus.manifest],
+        "manifests": [corpus.manifest], "real": [corpus.manifest], "synthetic": [corpus.manifest],
     }  # fmt: skip
-    for key in ("decoder", "listener"):
-        if values.get(key) is not None or (key in values and getattr(values.get("stage"), "content", "") == "latents"):
+    for key in ("decoder", "encoder"):
+        if values.get(key) is not None or (
+            key in values and getattr(values.get("stage"), "conditioning", "") == "latents"
+        ):
             kind = Diffusion if isinstance(run, DiffusionPriorRun) else Autoregressive
             with torch.device("meta"):
                 network = kind(values[f"{key}_network"])
@@ -279,17 +282,17 @@ def imagined_settings(run: Run, folder: Path, seconds: float) -> Run:
     return dataclasses.replace(run, **values | {key: value for key, value in given.items() if key in values})
 
 
-def start_code_book(stage: Stage) -> None:
+def start_code_book(task: Task) -> None:
     """Take a VQ-VAE's code book for started, as it soon is; whether it is, is asked of numbers, so these are real."""
-    book = getattr(stage.network, "codebook", None)
+    book = getattr(task.network, "codebook", None)
     if book is not None:
         book.counts = torch.ones(len(book.counts))
 
 
 def audio_seconds(batch: Any) -> float:
-    """Seconds of speech in a batch of any stage, without padding."""
-    if hasattr(batch, "wave"):
-        return batch.wave.numel() / MEL_24K.sample_rate
+    """Seconds of speech in a batch of any task, without padding."""
+    if hasattr(batch, "waveform"):
+        return batch.waveform.numel() / MEL_24K.sample_rate
     if hasattr(batch, "at") or hasattr(batch, "mel"):
         batch = batch.mel if batch.mel.shape[-1] else batch
     if isinstance(batch, Tensor):  # mels (b, f, s)
@@ -303,7 +306,7 @@ def audio_seconds(batch: Any) -> float:
 def _blocks(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
     """Blocks that a network is cut along; the outermost where they nest."""
     for module in modules:
-        if isinstance(module, BLOCKS):
+        if isinstance(module, SHARDED):
             yield module
         else:
             yield from _blocks(module.children())

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rehearsal import StepCost, rehearse
+
 from chelys.audio.rates import MEL_22K, SAMPLES_PER_CODE
 from chelys.errors import ConfigError
-from chelys.training.rehearsal import StepCost, rehearse
-from chelys.training.runs import Run
-from chelys.training.schedule import LoopConfig
+from chelys.training.config import LoopConfig, Run
 
 GB = 10**9
 #: What CUDA and its libraries take of a graphics processor before the first tensor.
@@ -151,8 +151,8 @@ class Plan:
             "gpu_memory": self.machine.memory,
             "strategy": self.loop.strategy,
             "precision": self.loop.precision,
-            "accumulate": self.loop.accumulate,
-            "recompute": self.loop.recompute,
+            "grad_accum_steps": self.loop.grad_accum_steps,
+            "activation_checkpointing": self.loop.activation_checkpointing,
             "parameters": self.parameters,
             "trained_parameters": self.cost.trained,
             "memory": vars(self.memory) | {"total": self.memory.total},
@@ -193,7 +193,7 @@ def make_plan(
     longest = _longest(run)
     usual = min(clip_seconds, longest or clip_seconds)
     lengths = (usual, longest) if longest else (usual,)
-    joined = min(getattr(getattr(run, "stage", None), "adversarial_from", 0), run.loop.steps)
+    joined = min(getattr(getattr(run, "stage", None), "discriminator_start", 0), run.loop.steps)
     last = joined if joined < run.loop.steps else 0
     costs = {step: _rehearse(run, usual, machine, step) for step in {0, last}}
     flops = (costs[0].flops * joined + costs[last].flops * (run.loop.steps - joined)) / run.loop.steps
@@ -263,7 +263,7 @@ def _shared(run: Run) -> bool:
     return not any(getattr(size, "bands", 0) == MEL_22K.bands for size in sizes)
 
 
-# ---- what to change -----------------------------------------------------------------------------------------------
+# ---- what to change -------------------------------------------------------------------------------------------------
 
 
 def _make_it_fit(run: Run, machine: Machine, needs: _Needs) -> tuple[tuple[str, ...] | None, Memory | None]:
@@ -281,22 +281,22 @@ def _gentlest_first(run: Run, machine: Machine, needs: _Needs) -> Iterator[Run]:
     if machine.gpus > 1 and run.loop.strategy != "fsdp":
         strategies.append("fsdp")
     for strategy in strategies:
-        for recompute in sorted({run.loop.recompute, True}):
-            loop = replace(run.loop, strategy=strategy, recompute=recompute)
+        for recompute in sorted({run.loop.activation_checkpointing, True}):
+            loop = replace(run.loop, strategy=strategy, activation_checkpointing=recompute)
             memory, cost = needs.of(replace(run, loop=loop), machine)
             for parts in _parts(memory, cost, loop, machine):
-                yield replace(run, loop=replace(loop, accumulate=parts))
+                yield replace(run, loop=replace(loop, grad_accum_steps=parts))
 
 
 def _parts(memory: Memory, cost: StepCost, loop: LoopConfig, machine: Machine) -> Iterator[int]:
     """Numbers of parts worth a try: what passes is shared among them, the rest is not."""
     if memory.total <= machine.memory:
-        yield loop.accumulate
+        yield loop.grad_accum_steps
         return
     room = machine.memory - (memory.total - memory.working)
     if room <= 0 or not cost.splits:
         return
-    parts = loop.accumulate * 2 ** max(1, math.ceil(math.log2(memory.working / room)))
+    parts = loop.grad_accum_steps * 2 ** max(1, math.ceil(math.log2(memory.working / room)))
     for _ in range(3):  # not all that passes is shared
         if parts > min(MOST_PARTS, cost.rows):
             return
@@ -311,7 +311,9 @@ def _least_gpus(run: Run, machine: Machine, needs: _Needs) -> int | None:
         more = replace(machine, gpus=gpus)
         _, cost = needs.of(run, more)
         parts = min(cost.rows, MOST_PARTS) if cost.splits else 1
-        changed = replace(run, loop=replace(run.loop, strategy="fsdp", recompute=True, accumulate=parts))
+        changed = replace(
+            run, loop=replace(run.loop, strategy="fsdp", activation_checkpointing=True, grad_accum_steps=parts)
+        )
         return needs.of(changed, more)[0].total <= machine.memory
 
     numbers = [gpus for gpus in (2**power for power in range(1, 11)) if gpus > machine.gpus]
@@ -328,7 +330,7 @@ def _difference(before: LoopConfig, after: LoopConfig) -> tuple[str, ...]:
     )
 
 
-# ---- what it stands on --------------------------------------------------------------------------------------------
+# ---- what it stands on ----------------------------------------------------------------------------------------------
 
 
 def _assumptions(run: Run, machine: Machine, cost: StepCost, usual: float, longest: float | None) -> Iterator[str]:

@@ -10,6 +10,9 @@ from types import ModuleType
 
 import pytest
 import torch
+from counting import Allocations, FlopCounter
+from plan import CONTEXT, GB, Machine, make_plan, memory_of
+from rehearsal import audio_seconds, build_without_numbers, imagined_settings, rehearse
 from typer.testing import CliRunner
 
 from chelys.cli.main import OneLineErrors
@@ -17,11 +20,9 @@ from chelys.cli.train_plan import stage_of, train_app
 from chelys.config import from_mapping, read_config_file
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive
-from chelys.training.counting import Allocations, FlopCounter
-from chelys.training.plan import CONTEXT, GB, Machine, make_plan, memory_of
-from chelys.training.rehearsal import audio_seconds, build_without_numbers, imagined_settings, rehearse
-from chelys.training.runs import RUNS, Run
-from chelys.training.stage import tensors_of
+from chelys.training.config import Run
+from chelys.training.task import tensors_of
+from chelys.training.tasks import RUNS
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "src" / "chelys" / "configs" / "tortoise_v2"
@@ -73,7 +74,7 @@ def test_the_published_networks_have_their_parameters(name, tmp_path):
 
 @pytest.mark.parametrize("stage", ["dvae", "autoregressive", "clvp", "diffusion", "vocoder"])
 def test_a_rehearsed_step_costs_what_a_real_one_does(stage, run, tmp_path):
-    sections = {"vocoder": {"adversarial_from": 0}, "clvp": {"corrupted_texts": 2, "corrupted_speech": 1}}
+    sections = {"vocoder": {"discriminator_start": 0}, "clvp": {"corrupted_texts": 2, "corrupted_speech": 1}}
     settings = run(stage, stage=sections.get(stage, {}))
     cost = rehearse(settings, SECONDS, fused=False)
     imagined = imagined_settings(settings, tmp_path, SECONDS)
@@ -82,7 +83,7 @@ def test_a_rehearsed_step_costs_what_a_real_one_does(stage, run, tmp_path):
         real.network.codebook.counts.fill_(1.0)
     batch = real.batch(0)
     memory, flops = Allocations(), FlopCounter()
-    for module in real.players.values():
+    for module in real.modules.values():
         module.train()
         for tensor in (*module.parameters(), *module.buffers()):
             memory.watch(tensor)
@@ -90,14 +91,14 @@ def test_a_rehearsed_step_costs_what_a_real_one_does(stage, run, tmp_path):
         memory.watch(tensor)
     resident = memory.now
     with flops, memory:
-        for name in real.players:
-            losses = real.losses(name, batch, torch.Generator())
+        for name in real.modules:
+            losses = real.training_step(name, batch, torch.Generator())
             torch.stack(list(losses.values())).sum().backward()
             del losses
     assert cost.flops == flops.total > 0
     kept = 1.1 * batch.nbytes if stage == "dvae" else 0  # torch's mean squared error holds on to what it averages
     assert cost.gradients + cost.working == pytest.approx(memory.peak - resident, rel=0.02, abs=kept)
-    assert cost.parameters == {name: sum(p.numel() for p in m.parameters()) for name, m in real.players.items()}
+    assert cost.parameters == {name: sum(p.numel() for p in m.parameters()) for name, m in real.modules.items()}
     assert cost.audio == pytest.approx(audio_seconds(batch))
 
 
@@ -109,13 +110,15 @@ def test_clips_of_a_length_fill_the_budget(run):
 
 def test_blocks_computed_again_keep_less_and_compute_more(run):
     deep = {"network": {"layers": 8}}
-    kept, again = (rehearse(run("autoregressive", **deep, loop={"recompute": r}), SECONDS) for r in (False, True))
+    kept, again = (
+        rehearse(run("autoregressive", **deep, loop={"activation_checkpointing": r}), SECONDS) for r in (False, True)
+    )
     assert again.working < 0.7 * kept.working
     assert kept.flops < again.flops < 1.4 * kept.flops
 
 
 def test_parts_share_what_passes_and_nothing_else(run):
-    whole, parts = (rehearse(run("autoregressive", loop={"accumulate": n}), SECONDS) for n in (1, 3))
+    whole, parts = (rehearse(run("autoregressive", loop={"grad_accum_steps": n}), SECONDS) for n in (1, 3))
     assert parts.working < 0.6 * whole.working
     assert (parts.gradients, parts.batch, parts.audio) == (whole.gradients, whole.batch, pytest.approx(whole.audio))
     assert parts.flops == pytest.approx(whole.flops, rel=0.01)
@@ -129,7 +132,7 @@ def test_processes_share_the_rows(run):
 
 def test_a_frozen_decoder_is_counted_without_its_weights_at_hand(run):
     codes = rehearse(run("diffusion"), SECONDS)
-    latents = rehearse(run("diffusion", stage={"content": "latents"}, decoder=None), SECONDS)
+    latents = rehearse(run("diffusion", stage={"conditioning": "latents"}, decoder=None), SECONDS)
     decoder = Autoregressive(run("diffusion").decoder_network)
     assert codes.frozen == 0
     assert latents.frozen == sum(4 * p.numel() for p in decoder.parameters())
@@ -173,9 +176,10 @@ def test_hours_and_passes(run):
 
 def test_steps_before_the_discriminators_join_are_cheaper(run):
     late, early = (
-        make_plan("vocoder", run("vocoder", loop={"steps": 100}, stage={"adversarial_from": n}), GPU) for n in (50, 0)
+        make_plan("vocoder", run("vocoder", loop={"steps": 100}, stage={"discriminator_start": n}), GPU)
+        for n in (50, 0)
     )
-    never = make_plan("vocoder", run("vocoder", loop={"steps": 100}, stage={"adversarial_from": 100}), GPU)
+    never = make_plan("vocoder", run("vocoder", loop={"steps": 100}, stage={"discriminator_start": 100}), GPU)
     assert late.flops == pytest.approx((early.flops + never.flops) / 2)
     assert late.memory == early.memory != never.memory
 

@@ -1,17 +1,23 @@
-"""A model and clips of a voice to a model that speaks in it."""
+"""Finetuning: a model and clips of a voice to a model that speaks in it.
+
+`prepare` lays out the clips beside speech of the base model (`finetune_data`), `adapt` trains the decoders on both and
+stops early, `write_model` writes the folder.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from chelys.config import to_mapping
 from chelys.data.dataset import Features
@@ -20,35 +26,104 @@ from chelys.errors import ModelError, OutputError
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
 from chelys.models.dvae import DVAE
-from chelys.nn.lora import merge_adapters
-from chelys.training.execute import Progress, execute
-from chelys.training.finetuning.config import Adaptation, FinetuneConfig
-from chelys.training.finetuning.material import (
+from chelys.nn.lora import add_adapters, merge_adapters
+from chelys.training.finetune_data import (
+    SENTENCES,
+    VOICE,
+    Adaptation,
+    FinetuneConfig,
     Level,
     Material,
     Speak,
-    borrow_base,
-    lay_out,
-    lay_out_base,
-    lay_out_voice,
+    copy_base,
+    copy_voice,
+    extract_material,
     pairs_of,
     read_source,
+    speak_base,
 )
-from chelys.training.finetuning.sentences import SENTENCES
-from chelys.training.finetuning.stages import autoregressive_stage, diffusion_stage, figures_of
-from chelys.training.stage import Stage
-from chelys.training.tasks.rendering import Rendering
+from chelys.training.task import Task
+from chelys.training.tasks.autoregressive import AutoregressiveTask, AutoregressiveTaskConfig
+from chelys.training.tasks.diffusion import DiffusionData, DiffusionTask, DiffusionTaskConfig, RenderedMels
+from chelys.training.trainer import Progress, execute
 from chelys.weights.folder import Model, ModelConfig, build, write_config
 from chelys.weights.tensor_file import load_network, read_head, write_tensors
 
 N = TypeVar("N", Autoregressive, Diffusion)
-#: The loss that decides, of each decoder.
-DECIDES = {"autoregressive": "code", "diffusion": "error"}
+#: The held-out loss that decides, of each decoder.
+MONITORED = {"autoregressive": "code_nll", "diffusion": "mse"}
+#: Encoders of reference clips stay as they are, so that the conditioning latents of all voices stay valid.
+ENCODERS = ("conditioning_encoder", "contextual_embedder")
+
+
+# ---- tasks ----------------------------------------------------------------------------------------------------------
+
+
+class AdaptedAutoregressive(AutoregressiveTask):
+    """The autoregressive decoder's task, evaluated on the voice and on the base's speech apart."""
+
+    def evaluate(self) -> dict[str, float]:
+        return evaluate_apart(self.pairs, super().evaluate)
+
+
+class AdaptedDiffusion(DiffusionTask):
+    """The diffusion decoder's task, evaluated on the voice and on the base's speech apart."""
+
+    def evaluate(self) -> dict[str, float]:
+        return evaluate_apart(self.pairs, super().evaluate)
+
+
+def evaluate_apart(pairs: Pairs, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Metrics of the voice's held-out clips, ``voice_...``, and of the base's, ``base_...``."""
+    everything, metrics = pairs.test, dict[str, float]()
+    try:
+        for kind in ("voice", "base"):
+            pairs.test = everything.take(np.array([(c.speaker == VOICE) == (kind == "voice") for c in everything]))
+            metrics |= {f"{kind}_{name}": value for name, value in evaluate().items()}
+    finally:
+        pairs.test = everything
+    return metrics
+
+
+def autoregressive_task(network: Autoregressive, pairs: Pairs, rank: int, seed: int) -> Task:
+    """The task of the first decoder; see `make_trainable`."""
+    task = AdaptedAutoregressive(network, pairs, AutoregressiveTaskConfig(test_clips=1000))
+    make_trainable(network, rank, seed)
+    return task
+
+
+def diffusion_task(
+    network: Diffusion, decoder: Autoregressive, pairs: Pairs, targets: RenderedMels, rank: int, seed: int
+) -> Task:
+    """The task of the second decoder, on latents of the first, which is not trained here."""
+    config = DiffusionTaskConfig(conditioning="latents", test_clips=1000)
+    task = AdaptedDiffusion(network, decoder, DiffusionData(pairs, targets, config))
+    make_trainable(network, rank, seed)
+    return task
+
+
+def make_trainable(network: nn.Module, rank: int, seed: int) -> None:
+    """Put adapters beside a network's layers, or with rank 0 train the layers; its encoders of clips stay frozen."""
+    if rank:
+        wanted = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        add_adapters(
+            network,
+            rank,
+            torch.Generator().manual_seed(seed),
+            wanted=lambda name: f"{name}.weight" in wanted and name.partition(".")[0] not in ENCODERS,
+        )
+        return
+    for name in ENCODERS:
+        if encoder := getattr(network, name, None):
+            encoder.requires_grad_(False)
+
+
+# ---- a model adapted ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one decoder.
+    """How the adaptation of one decoder went.
 
     Attributes:
         decoder: Its name.
@@ -56,7 +131,7 @@ class Outcome:
         best: Step whose weights were kept; 0 are the base's own.
         before: Held-out loss on the voice and on the base, of the base's weights.
         after: The same of those that were kept.
-        why: Why it ended.
+        reason: Why it ended.
     """
 
     decoder: str
@@ -64,14 +139,14 @@ class Outcome:
     best: int
     before: tuple[float, float]
     after: tuple[float, float]
-    why: str
+    reason: str
 
 
 def check_model(model: Model) -> None:
     """Refuse a model that cannot be adapted.
 
     Raises:
-        ModelError: If it has no VQ-VAE, or hears with the published front end.
+        ModelError: If it has no VQ-VAE, or two mel specs.
     """
     if model.config.dvae is None or not (model.folder / "dvae.safetensors").is_file():
         raise ModelError(
@@ -95,7 +170,7 @@ def prepare(
         config: Shares and seed.
         speak: Speaks with the model.
         voices: Built-in ones.
-        level: Brings a wave to one loudness.
+        level: Brings a waveform to one loudness.
         base: Manifest of a corpus that the model is not to forget, in place of its own speech.
 
     Raises:
@@ -103,34 +178,34 @@ def prepare(
     """
     folder = work / "corpus"
     (folder / "clips").mkdir(parents=True, exist_ok=True)
-    utterances, bad = lay_out_voice(read_source(source, folder), folder / "clips", level, config)
+    utterances, bad = copy_voice(read_source(source, folder), folder / "clips", level, config)
     if base:
-        utterances += borrow_base(base, folder / "clips", level, config)
+        utterances += copy_base(base, folder / "clips", level, config)
     else:
-        utterances += lay_out_base(speak, voices, SENTENCES, folder / "clips", config)
+        utterances += speak_base(speak, voices, SENTENCES, folder / "clips", config)
     dvae = build(model.config, "dvae")
     assert isinstance(dvae, DVAE)
     load_network(model.folder / "dvae.safetensors", dvae)
-    material = lay_out(utterances, folder, dvae.eval(), model, bad)
+    material = extract_material(utterances, folder, dvae.eval(), model, bad)
     material.bad_clips.write(work / "bad_clips.jsonl")
     return material
 
 
 def adapt(
     model: Model, material: Material, work: Path, config: FinetuneConfig,
-    progress: Callable[[str], Progress | None] = lambda stage: None,
+    progress: Callable[[str], Progress | None] = lambda decoder: None,
 ) -> tuple[Autoregressive, Diffusion, list[Outcome]]:  # fmt: skip
-    """Adapt the autoregressive decoder, then the diffusion decoder to what it thinks.
+    """Adapt the autoregressive decoder, then the diffusion decoder to its latents.
 
     Args:
         model: The base.
         material: From ``prepare``.
         work: Run folders go here; a run that was stopped goes on.
         config: How.
-        progress: Gives what is called with (step, steps, figures) of a decoder.
+        progress: Gives the progress callback of a decoder.
 
     Returns:
-        Both decoders in float32, adapters merged, and what became of them.
+        Both decoders in float32, adapters merged, and how it went.
     """
     decoder = _copy(model.autoregressive)
     renderer = _copy(model.diffusion)
@@ -140,40 +215,40 @@ def adapt(
         how = config.autoregressive
         outcomes.append(
             _run("autoregressive", decoder, how, work, config, pairs, progress,
-                 lambda: autoregressive_stage(decoder, pairs, how.rank, config.seed))
+                 lambda: autoregressive_task(decoder, pairs, how.rank, config.seed))
         )  # fmt: skip
     if config.diffusion.steps:
         pairs = pairs_of(material, model, config.diffusion.budget, config)
-        rendering = Rendering(Features(material.features), model.config.mel_range)
+        targets = RenderedMels(Features(material.features), model.config.mel_range)
         how = config.diffusion
         outcomes.append(
             _run("diffusion", renderer, how, work, config, pairs, progress,
-                 lambda: diffusion_stage(renderer, decoder, pairs, rendering, how.rank, config.seed))
+                 lambda: diffusion_task(renderer, decoder, pairs, targets, how.rank, config.seed))
         )  # fmt: skip
     return decoder, renderer, outcomes
 
 
 def _run(
     name: str, network: torch.nn.Module, how: Adaptation, work: Path, config: FinetuneConfig, pairs: Pairs,
-    progress: Callable[[str], Progress | None], stage: Callable[[], Stage],
+    progress: Callable[[str], Progress | None], task: Callable[[], Task],
 ) -> Outcome:  # fmt: skip
-    """Train one decoder, put its best weights in place, and tell what became of it."""
-    stopping, run = how.stopping(DECIDES[name]), work / name
-    facts = {"decoder": name} | to_mapping(config)
-    best = execute(name, stage, config.loop(how), run, facts, progress=progress(name), stopping=stopping)
+    """Train one decoder and put its best weights in place."""
+    stopping, run = how.stopping(MONITORED[name]), work / name
+    settings = {"decoder": name} | to_mapping(config)
+    best = execute(name, task, config.loop(how), run, settings, progress=progress(name), stopping=stopping)
     network.load_state_dict(load_file(best))
     merge_adapters(network.cpu())
     network.eval().requires_grad_(False)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf8").splitlines()]
-    evaluations = [(line["step"], line) for line in lines if stopping.watched in line]
+    evaluations = [(line["step"], line) for line in lines if stopping.monitor in line]
     kept = evaluations[stopping.best(evaluations)]
     return Outcome(
         name,
         steps=evaluations[-1][0],
         best=kept[0],
-        before=figures_of(evaluations[0][1], DECIDES[name]),
-        after=figures_of(kept[1], DECIDES[name]),
-        why=stopping.reason(evaluations) or f"all {how.steps} steps were taken",
+        before=metric_of(evaluations[0][1], MONITORED[name]),
+        after=metric_of(kept[1], MONITORED[name]),
+        reason=stopping.reason(evaluations) or f"all {how.steps} steps were taken",
     )
 
 
@@ -213,3 +288,8 @@ def write_model(model: Model, decoder: Autoregressive, renderer: Diffusion, name
 def _dtype(path: Path) -> torch.dtype:
     """Of the floating-point tensors in a file."""
     return next(entry.dtype for entry in read_head(path).values() if entry.dtype.is_floating_point)
+
+
+def metric_of(evaluation: Mapping[str, float], name: str) -> tuple[float, float]:
+    """A held-out metric on the voice and on the base."""
+    return evaluation[f"held_out/voice_{name}"], evaluation[f"held_out/base_{name}"]

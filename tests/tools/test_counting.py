@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from chelys.nn.attention import attend
-from chelys.training.counting import (
+from counting import (
     Allocations,
     FlopCounter,
     FusedAttention,
@@ -16,6 +13,9 @@ from chelys.training.counting import (
     count_parameters,
     matrix_rate,
 )  # fmt: skip
+from torch import nn
+
+from chelys.nn.attention import attend
 
 B, H, T, C = 2, 3, 20, 8
 FLOAT = 4

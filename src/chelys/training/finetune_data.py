@@ -1,0 +1,467 @@
+"""What a model is adapted with: the settings, clips of the voice, and speech of the base model.
+
+Lengths are counted once, from samples at the mel spec's own rate. (Forks of the original counted samples as if they
+were codes; nothing was then cut off, and padding was learned as silence up to the longest clip.) Silence before and
+after a clip's speech is cut as well, all but a tenth of a second: a reader's pause between clips is no part of a
+sentence.
+
+n samples.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from chelys.audio.io import MIN_CLIP_PEAK, MIN_CLIP_SECONDS, read, write
+from chelys.audio.rates import OUTPUT_RATE
+from chelys.data.bad_clips import BadClips
+from chelys.data.codes import encode
+from chelys.data.dataset import Codes, Features
+from chelys.data.features import extract
+from chelys.data.manifest import Utterance, read_manifest, write_manifest
+from chelys.data.pairs import PairConfig, Pairs
+from chelys.data.recipes.corpora import make_manifest
+from chelys.data.sampler import is_held_out
+from chelys.errors import AudioError, ConfigError, ManifestError
+from chelys.models.dvae import DVAE
+from chelys.training.config import EarlyStopping, LoopConfig
+from chelys.weights.folder import Model
+
+log = logging.getLogger(__name__)
+
+#: Speaker of the voice's clips in the corpus; those of the base's speech are called ``base:NAME``.
+VOICE = "voice"
+MIN_SECONDS, MIN_CLIPS, MIN_HELD_OUT = 10.0, 8, 4
+#: What is silence at a clip's ends, against its loudest 20 ms (-40 dB), and how much of it stays.
+QUIET, MARGIN_SECONDS, FRAME_SECONDS = 0.01, 0.1, 0.02
+
+#: Speaks a text in a built-in voice of the base: ``(text, voice, seed)`` to a waveform ``(n,)`` at 24 kHz.
+Speak = Callable[[str, str, int], np.ndarray]
+#: Brings a waveform ``(n,)`` to the loudness that reference clips have.
+Level = Callable[[np.ndarray], np.ndarray]
+#: Share of the nearest voice by default: with more the words are no clearer, and the voice is less like the clips.
+DEFAULT_BLEND = 0.7
+
+
+# ---- configuration --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How one of the two decoders is adapted.
+
+    Attributes:
+        steps: At most; 0 leaves the decoder as it is.
+        rank: Of the LoRA adapters beside its layers, merged at the end; 0 trains the layers themselves.
+        learning_rate: Peak, after ``warmup`` steps; it falls to a tenth on half a cosine.
+        budget: Codes in a batch, padding included.
+        base_rise: How much the held-out loss on the base's own speech may rise, as a share of its first value.
+        warmup: Steps of the rate's rise.
+        evaluate_every: Steps between evaluations on held-out clips.
+        patience: Evaluations without a new best on the voice that end it.
+        ema_decay: Decay of the moving average of the weights that is evaluated and kept.
+    """
+
+    RENAMED: ClassVar[dict[str, str | None]] = {"average": "ema_decay"}
+
+    steps: int
+    rank: int
+    learning_rate: float
+    budget: int
+    base_rise: float
+    warmup: int = 20
+    evaluate_every: int = 25
+    patience: int = 4
+    ema_decay: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "rank"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        for name in ("budget", "patience"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not self.base_rise > 0:
+            raise ConfigError(f"base_rise is {self.base_rise}; it must be above 0")
+
+    def stopping(self, metric: str) -> EarlyStopping:
+        """Stop when the voice's metric no longer falls, or the base's rises."""
+        return EarlyStopping(f"held_out/voice_{metric}", self.patience, {f"held_out/base_{metric}": self.base_rise})
+
+
+def _autoregressive() -> Adaptation:
+    return Adaptation(steps=0, rank=32, learning_rate=1e-3, budget=1200, base_rise=0.25)
+
+
+def _diffusion() -> Adaptation:
+    return Adaptation(steps=120, rank=0, learning_rate=3e-4, budget=600, base_rise=0.5)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How a model is adapted to a voice.
+
+    Attributes:
+        autoregressive: How the autoregressive decoder is, which decides pronunciation and pace. It is left alone by
+            default: on minutes of speech the small decoder overfits the reader's codes and loses the text.
+        diffusion: How the diffusion decoder is, on the adapted decoder's latents, which decides the sound.
+        held_out: Share of the voice's clips that is kept for evaluation, four at least.
+        sentences: How many the base model speaks in its own voices; a quarter of them is kept for evaluation.
+        replay: Share of the base's speech in the training data.
+        speaker_blend: Share of the nearest built-in voice in the voice's autoregressive conditioning latents: words
+            are clearer in a voice that the decoder was trained on, and the sound is up to the diffusion decoder. By
+            default most of it, or nothing where that decoder is adapted.
+        emphasis: How far the voice's diffusion conditioning latents go beyond the clips, away from the blended voice,
+            whose codes pull the sound towards it.
+        max_codes: Codes of the longest clip used.
+        precision: What the networks compute in.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: CPU threads of ``chelys finetune``; 0 is torch's choice.
+        seed: Of all that is random.
+    """
+
+    RENAMED: ClassVar[dict[str, str | None]] = {"borrowed": "speaker_blend", "longest": "max_codes"}
+
+    autoregressive: Adaptation = field(default_factory=_autoregressive)
+    diffusion: Adaptation = field(default_factory=_diffusion)
+    held_out: float = 0.1
+    sentences: int = 64
+    replay: float = 0.25
+    speaker_blend: float | None = None
+    emphasis: float = 1.2
+    max_codes: int = 400
+    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    device: str = "auto"
+    threads: int = 0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out <= 0.5:
+            raise ConfigError(f"held_out is {self.held_out}; it must be above 0 and 0.5 at most")
+        if not 0 <= self.replay < 1:
+            raise ConfigError(f"replay is {self.replay}; it must be 0 or more and below 1")
+        if not 0 <= self.blend <= 1:
+            raise ConfigError(f"speaker_blend is {self.speaker_blend}; it must be 0 to 1")
+        if not 0 <= self.emphasis <= 2:
+            raise ConfigError(f"emphasis is {self.emphasis}; it must be 0 to 2")
+        if not (self.autoregressive.steps or self.diffusion.steps):
+            raise ConfigError("autoregressive.steps and diffusion.steps are both 0; let one decoder take some steps")
+        if self.sentences < 8:
+            raise ConfigError(f"sentences is {self.sentences}; it must be 8 or more, to measure what the base forgets")
+        self.loop(self.diffusion)  # refuse a device that is none
+
+    @property
+    def blend(self) -> float:
+        """The value of ``speaker_blend`` in force."""
+        if self.speaker_blend is None:
+            return 0.0 if self.autoregressive.steps else DEFAULT_BLEND
+        return self.speaker_blend
+
+    def loop(self, adaptation: Adaptation) -> LoopConfig:
+        """The training loop's settings for one decoder."""
+        return LoopConfig(
+            steps=max(1, adaptation.steps),
+            learning_rate=adaptation.learning_rate,
+            warmup=adaptation.warmup,
+            min_lr_ratio=0.1,
+            ema_decay=adaptation.ema_decay,
+            precision=self.precision,
+            device=self.device,
+            log_every=5,
+            evaluate_every=adaptation.evaluate_every,
+            checkpoint_every=adaptation.evaluate_every,
+            save_total_limit=1,
+            pictures=False,
+            tensorboard=False,
+            seed=self.seed,
+            threads=self.threads,
+        )
+
+
+# ---- the corpus -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Material:
+    """A corpus of two kinds of clips, in features and codes.
+
+    Attributes:
+        manifest: Of all clips.
+        features: Feature folder.
+        codes: ``codes.npy``.
+        clips: Recordings of the voice that are not held out, of which its voice file is made.
+        bad_clips: What was left out.
+    """
+
+    manifest: Path
+    features: Path
+    codes: Path
+    clips: tuple[Path, ...]
+    bad_clips: BadClips
+
+
+def read_source(source: Path, folder: Path) -> list[Utterance]:
+    """Clips of a folder (LJSpeech's layout, another table, or transcripts beside clips), or of a manifest.
+
+    Args:
+        source: Folder or ``*.jsonl``.
+        folder: Where the manifest of a folder is written.
+
+    Raises:
+        ManifestError: If there is no such thing, or no clip with a transcript in it.
+    """
+    if source.is_file():
+        utterances = list(read_manifest(source))
+    elif not source.is_dir():
+        raise ManifestError(f"no folder or manifest at {source}: give a folder of clips with transcripts, or a .jsonl")
+    elif (source / "manifest.jsonl").is_file():
+        utterances = list(read_manifest(source / "manifest.jsonl"))
+    else:
+        layout = "ljspeech" if (source / "metadata.csv").is_file() and (source / "wavs").is_dir() else "folder"
+        try:
+            made = make_manifest(layout, source, folder / "source.jsonl")
+        except ManifestError as error:
+            raise ManifestError(
+                f"{error}; transcripts go into {source / 'metadata.csv'} as NAME|TEXT, or into a .txt beside each clip"
+            ) from error
+        utterances = list(read_manifest(made.manifest))
+    if not utterances:
+        raise ManifestError(f"{source} names no clips: give minutes of speech of one voice, with transcripts")
+    speakers = {utterance.speaker for utterance in utterances}
+    if len(speakers) > 1:
+        log.warning("%s has %d speakers; all are taken for one voice", source, len(speakers))
+    return utterances
+
+
+def held_out_name(stem: str, *, held_out: bool) -> str:
+    """A clip's name by which every stage knows whether the clip is held out."""
+    return next(
+        name for number in range(10**6) if is_held_out(name := f"{stem}.{number}") == held_out
+    )
+
+
+def copy_voice(
+    utterances: Sequence[Utterance], folder: Path, level: Level, config: FinetuneConfig
+) -> tuple[list[Utterance], BadClips]:
+    """Copy the voice's clips at one rate and loudness, without the silence at their ends.
+
+    Args:
+        utterances: Of the source.
+        folder: Where the copies go.
+        level: Brings them to one loudness.
+        config: How many to hold out.
+
+    Raises:
+        ManifestError: If too few of them are of use.
+    """
+    bad, waveforms = BadClips(), list[tuple[Utterance, np.ndarray]]()
+    for utterance in utterances:
+        try:
+            waveform = trim(_read_piece(utterance))
+        except AudioError as error:
+            bad.add(utterance.id, "unreadable", str(error))
+            continue
+        if len(waveform) < MIN_CLIP_SECONDS * OUTPUT_RATE:
+            bad.add(utterance.id, "too short or silent", f"{len(waveform) / OUTPUT_RATE:.2f} s of sound")
+        else:
+            waveforms.append((utterance, level(waveform)))
+    seconds = sum(len(waveform) for _, waveform in waveforms) / OUTPUT_RATE
+    if seconds < MIN_SECONDS or len(waveforms) < MIN_CLIPS:
+        left = f" ({len(bad)} left out: {bad.summary()})" if len(bad) else ""
+        raise ManifestError(
+            f"{len(waveforms)} usable clips of {seconds:.1f} s in all{left}: adapting to a voice takes {MIN_CLIPS} "
+            f"clips and {MIN_SECONDS:g} s at the least, and some minutes to be good"
+        )
+    held_out = _held_out(len(waveforms), max(MIN_HELD_OUT, round(config.held_out * len(waveforms))), config.seed)
+    rows = (
+        (held_out_name(f"voice-{index:05d}", held_out=index in held_out), utterance.text, VOICE, waveform)
+        for index, (utterance, waveform) in enumerate(waveforms)
+    )
+    return _write(rows, folder), bad
+
+
+def speak_base(
+    speak: Speak, voices: Sequence[str], sentences: Sequence[str], folder: Path, config: FinetuneConfig
+) -> list[Utterance]:
+    """Speak sentences with the base model in its own voices, in turn; clips that are there are kept.
+
+    Its speech stands for the corpus that it was trained on, which a user does not have: the loss on it rises if the
+    model forgets.
+    """
+    held_out = _held_out(config.sentences, max(MIN_HELD_OUT, config.sentences // 4), config.seed)
+    utterances = []
+    for index in range(config.sentences):
+        voice, text = voices[index % len(voices)], sentences[index % len(sentences)]
+        path = folder / f"{held_out_name(f'base-{index:05d}', held_out=index in held_out)}.wav"
+        if not path.is_file():
+            write(path, speak(text, voice, config.seed * 1000 + index), OUTPUT_RATE)
+        utterances.append(_utterance(path, text, f"base:{voice}"))
+    return utterances
+
+
+def copy_base(manifest: Path, folder: Path, level: Level, config: FinetuneConfig) -> list[Utterance]:
+    """Copy clips of a corpus, evenly spread, in place of the base's own speech."""
+    found = list(read_manifest(manifest))
+    if len(found) < 8:
+        raise ManifestError(f"{manifest} has {len(found)} clips: to measure what is forgotten takes 8 or more")
+    picked = [found[i] for i in np.linspace(0, len(found) - 1, min(config.sentences, len(found))).round().astype(int)]
+    held_out = _held_out(len(picked), max(MIN_HELD_OUT, len(picked) // 4), config.seed)
+    rows = (
+        (held_out_name(f"base-{i:05d}", held_out=i in held_out), u.text, f"base:{u.speaker}", level(_read_piece(u)))
+        for i, u in enumerate(picked)
+    )
+    return _write(rows, folder)
+
+
+def extract_material(
+    utterances: Iterable[Utterance], folder: Path, dvae: DVAE, model: Model, bad: BadClips
+) -> Material:
+    """Extract features and codes of all clips; what is there is left as it is."""
+    utterances = list(utterances)
+    manifest, features, codes = folder / "manifest.jsonl", folder / "features", folder / "codes.npy"
+    write_manifest(manifest, utterances)
+    extract([manifest], features, workers=1)
+    corpus = Features(features)
+    encode(corpus, dvae, model.config.mel_range, codes)
+    clips = tuple(Path(clip.audio) for clip in corpus.split(corpus.clips)[0] if clip.speaker == VOICE)
+    bad.extend(corpus.bad_clips.all())
+    return Material(manifest, features, codes, clips, bad)
+
+
+def pairs_of(material: Material, model: Model, budget: int, config: FinetuneConfig) -> Pairs:
+    """Batches of the voice with the base's speech mixed in.
+
+    Raises:
+        ManifestError: If too few clips of the voice are left, or none of the base.
+    """
+    features = Features(material.features)
+    frames = {True: 0, False: 0}
+    for clip in features.split(features.clips)[0]:
+        frames[clip.speaker == VOICE] += clip.frames
+    weight = config.replay / (1 - config.replay) * frames[True] / max(1, frames[False])
+    sizes = PairConfig(
+        budget=max(budget, config.max_codes), longest=config.max_codes, voices={VOICE: 1.0, "other": weight}
+    )
+    pairs = Pairs(
+        features, Codes(material.codes), model.tokenizer, model.config.mel_range, sizes, config.seed, mels=False
+    )
+    trained, kept = (sum(c.speaker == VOICE for c in clips) for clips in (pairs.train, pairs.test))
+    if trained < MIN_CLIPS - MIN_HELD_OUT or not kept:
+        raise ManifestError(
+            f"{trained} clips of the voice are left to train on and {kept} to evaluate on "
+            f"({pairs.bad_clips.summary()}): give more clips of 1 to 15 s with their transcripts"
+        )
+    if len(pairs.test) == kept:
+        raise ManifestError(
+            f"no clip of the base is left to evaluate on ({pairs.bad_clips.summary()}): raise sentences, or give --base"
+        )
+    return pairs
+
+
+def trim(waveform: np.ndarray) -> np.ndarray:
+    """A waveform ``(n,)`` at 24 kHz without the silence at its ends; empty for one that is silent."""
+    size = int(FRAME_SECONDS * OUTPUT_RATE)
+    count = len(waveform) // size
+    if not count or np.abs(waveform).max() < MIN_CLIP_PEAK:
+        return waveform[:0]
+    loudness = np.sqrt((waveform[: count * size].reshape(count, size).astype(np.float64) ** 2).mean(1))
+    sounding = np.flatnonzero(loudness > QUIET * loudness.max())
+    margin = int(MARGIN_SECONDS * OUTPUT_RATE)
+    return waveform[max(0, sounding[0] * size - margin) : (sounding[-1] + 1) * size + margin]
+
+
+def _read_piece(utterance: Utterance) -> np.ndarray:
+    return read(utterance.audio, OUTPUT_RATE, start=utterance.start, end=utterance.end)
+
+
+def _held_out(count: int, kept: int, seed: int) -> set[int]:
+    return set(np.random.default_rng([seed, count]).permutation(count)[:kept].tolist())
+
+
+def _write(rows: Iterator[tuple[str, str, str, np.ndarray]], folder: Path) -> list[Utterance]:
+    utterances = []
+    for name, text, speaker, waveform in rows:
+        path = folder / f"{name}.wav"
+        if not path.is_file():
+            write(path, waveform, OUTPUT_RATE)
+        utterances.append(_utterance(path, text, speaker, len(waveform) / OUTPUT_RATE))
+    return utterances
+
+
+def _utterance(path: Path, text: str, speaker: str, seconds: float = 0.0) -> Utterance:
+    return Utterance(path.stem, f"clips/{path.name}", text, speaker, round(seconds, 3))
+
+
+#: Short plain sentences that the base model speaks, to measure whether it forgets.
+SENTENCES = (
+    "The kettle sings before the tea is ready.",
+    "A small boat drifted past the old stone bridge.",
+    "Please leave the blue folder on my desk.",
+    "Nobody expected the storm to last a week.",
+    "She keeps a spare key under the flower pot.",
+    "The train to the coast leaves at noon.",
+    "Our neighbour plays the lyre on quiet evenings.",
+    "Three green apples rolled across the floor.",
+    "He folded the letter twice and said nothing.",
+    "Did you hear the rain on the roof last night?",
+    "The tortoise crossed the road without hurry.",
+    "Warm bread smells better than any perfume.",
+    "They painted the fence white in early spring.",
+    "A thin cloud covered half of the moon.",
+    "Bring your coat, the wind is cold tonight.",
+    "The clock in the hall has stopped again.",
+    "Her brother collects maps of forgotten towns.",
+    "We walked home along the frozen canal.",
+    "The baker closes his shop at seven.",
+    "What a strange and lovely sound!",
+    "A grey cat slept between the books.",
+    "The lamp went out before the story ended.",
+    "Four geese flew over the empty field.",
+    "He can whistle any tune after hearing it once.",
+    "The garden gate needs a drop of oil.",
+    "You will find the answer on the last page.",
+    "The children built a castle out of wet sand.",
+    "My watch is five minutes slow.",
+    "A choir of frogs woke the whole valley.",
+    "Open the window and let the morning in.",
+    "The ferry left the harbour a little after six.",
+    "Somebody has painted a smile on the old mailbox.",
+    "If the soup is too hot, wait for a minute.",
+    "The judge read the long report with great care.",
+    "Yellow leaves were floating on the quiet pond.",
+    "Why would anyone buy a broken piano?",
+    "The mountain path grew steeper behind the chapel.",
+    "She wrote the number on the back of her hand.",
+    "Put the heavy boxes next to the cellar door.",
+    "A young fox watched us from the edge of the wood.",
+    "The museum opens at ten and closes at five.",
+    "He poured the milk into a tall glass.",
+    "Every winter the river freezes near the mill.",
+    "Our teacher used to tell us stories about the sea.",
+    "Could you turn the music down, please?",
+    "The engine coughed twice and then fell silent.",
+    "They found a silver coin beneath the floor.",
+    "Nothing tastes as good as fresh bread with butter.",
+    "The nurse checked the chart and nodded slowly.",
+    "Large drops of rain fell on the dusty street.",
+    "My uncle repairs watches in a narrow shop.",
+    "The two brothers shared a room for eleven years.",
+    "Please measure the table before you order the cloth.",
+    "It took the whole afternoon to clean the chimney.",
+    "The audience laughed, although the joke was old.",
+    "Thick fog had covered the bridge by morning.",
+    "Choose a ripe pear and leave the green ones.",
+    "The pilot thanked the passengers for their patience.",
+    "We watched the moon rise over the vineyard.",
+    "A single candle was burning in the hallway.",
+    "The carpenter measured the shelf three times.",
+    "Who left these muddy boots in the kitchen?",
+    "Her voice was calm, but her fingers trembled.",
+    "The road to the village is closed until Thursday.",
+)

@@ -1,0 +1,186 @@
+"""What a run leaves in its folder to be looked at: log lines, TensorBoard curves, pictures, samples, a broken batch.
+
+matplotlib and tensorboard are used where they are installed. A full disk costs pictures and lines, not the run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile as sf
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+#: Metrics that are no loss: not plotted, and not shown in the progress bar.
+NO_LOSS = ("grad_norm", "loss_scale", "learning_rate", "seconds_per_step", "skipped")
+
+
+class RunLog:
+    """``log.jsonl``, a line of JSON for each log line, and ``tensorboard/``.
+
+    Args:
+        folder: Run folder.
+        tensorboard: Write curves too.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+        self.path = folder / "log.jsonl"
+        self._writer: Any = None
+        self._curves = folder / "tensorboard" if tensorboard else None
+
+    def open(self, step: int) -> None:
+        """Continue from a step: lines and curves beyond it are dropped, for they are about to be written again."""
+        if self.path.exists():
+            kept = [line for line in self.path.read_text(encoding="utf8").splitlines() if _step_of(line) <= step]
+            partial = self.path.with_suffix(".part")
+            partial.write_text("".join(line + "\n" for line in kept), encoding="utf8")
+            partial.replace(self.path)
+        if self._curves is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                log.info("tensorboard is not installed: the log is log.jsonl alone (pip install 'chelys[train]')")
+                return
+            self._writer = SummaryWriter(str(self._curves), purge_step=step + 1)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of a step."""
+        if not metrics:
+            return
+        line = json.dumps({"step": step, **{name: float(f"{value:.7g}") for name, value in metrics.items()}})
+        try:
+            with self.path.open("a", encoding="utf8") as lines:
+                lines.write(line + "\n")
+            if self._writer is not None:
+                for name, value in metrics.items():
+                    self._writer.add_scalar(name, value, step)
+        except OSError as error:
+            log.warning("%s: step %d was not logged: %s", self.path, step, error.strerror or error)
+
+    def close(self) -> None:
+        """Close TensorBoard's file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _step_of(line: str) -> float:
+    """Step of a line; infinite where the line is torn."""
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, TypeError, KeyError):
+        return float("inf")
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+class Picture(NamedTuple):
+    """Something to look at.
+
+    Attributes:
+        values: ``(rows, columns)``, drawn as an image with row 0 at the bottom, or ``(n,)``, drawn as a line.
+        x: Label of the x axis.
+        y: Label of the y axis.
+    """
+
+    values: Tensor
+    x: str = ""
+    y: str = ""
+
+
+def _figure(width: float, height: float) -> Any:
+    """A figure that needs no screen, or None without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        log.info("matplotlib is not installed: no pictures are drawn (pip install 'chelys[train]')")
+        return None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def draw_pictures(folder: Path, step: int, pictures: Mapping[str, Picture]) -> None:
+    """Write ``folder/STEP-name.png`` for each."""
+    for name, picture in pictures.items():
+        figure = _figure(7, 4)
+        if figure is None:
+            return
+        axes = figure.add_subplot()
+        values = picture.values.detach().float().cpu().numpy()
+        if values.ndim == 1:
+            axes.plot(values)
+        else:
+            figure.colorbar(axes.imshow(values, origin="lower", aspect="auto", interpolation="nearest"))
+        axes.set(title=f"{name}, step {step}", xlabel=picture.x, ylabel=picture.y)
+        _save_figure(figure, folder / f"{step:09d}-{name}.png")
+
+
+def plot_losses(log_file: Path, out: Path) -> None:
+    """Plot every loss and held-out metric of a run's log over the steps."""
+    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    with log_file.open(encoding="utf8") as lines:
+        for line in map(json.loads, lines):
+            for name, value in line.items():
+                if name != "step" and not name.endswith(NO_LOSS):
+                    curves[name].append((line["step"], value))
+    figure = _figure(9, 2.2 * max(1, -(-len(curves) // 2))) if curves else None
+    if figure is None:
+        return
+    for index, (name, points) in enumerate(sorted(curves.items()), 1):
+        axes = figure.add_subplot(-(-len(curves) // 2), 2, index)
+        axes.plot(*np.array(points, dtype=float).T, linewidth=1)
+        axes.set_title(name, fontsize=9)
+        axes.grid(alpha=0.3)
+    _save_figure(figure, out)
+
+
+def _save_figure(figure: Any, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=100)
+    except OSError as error:
+        log.warning("%s was not drawn: %s", path, error.strerror or error)
+
+
+# ---- audio samples and broken batches -------------------------------------------------------------------------------
+
+
+def write_samples(folder: Path, step: int, samples: Mapping[str, tuple[Tensor, int]]) -> None:
+    """Write ``folder/STEP-name.wav`` for each waveform ``(n,)`` with its sample rate (Hz)."""
+    for name, (waveform, rate) in samples.items():
+        path = folder / f"{step:09d}-{name}.wav"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sf.write(path, waveform.detach().float().clamp(-1, 1).cpu().numpy(), rate)
+        except (OSError, sf.SoundFileError) as error:
+            log.warning("%s was not written: %s", path, error)
+
+
+def save_broken_batch(path: Path, tensors: Mapping[str, Tensor], clips: Sequence[str], **metadata: str) -> Path | None:
+    """Store the batch of a step whose loss is not finite, to be looked at.
+
+    Args:
+        path: File to write.
+        tensors: Of the batch, by name.
+        clips: Ids of its clips.
+        metadata: Text to store beside them.
+
+    Returns:
+        Its path, or None where it cannot be written.
+    """
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        save_file(whole, path, metadata=metadata | {"clips": json.dumps(list(clips))})
+    except (OSError, SafetensorError) as error:
+        log.warning("%s was not written (%s)", path, error)
+        return None
+    return path
