@@ -157,7 +157,7 @@ def learn(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     numbers = count()
 
     def run(stage: Task, /, **loop: Any) -> list[dict[str, Any]]:
-        stage.data = OneBatch(stage.data.batch(0), getattr(stage.data, "test_clips", []))
+        stage.data = OneBatch(stage.data)
         config = LoopConfig(**(LOOP | {"evaluate_every": 10**6, "checkpoint_every": 10**6} | loop))  # type: ignore
         folder = tmp_path / f"learned-{next(numbers)}"
         Trainer(stage, config, folder).run()
@@ -167,10 +167,13 @@ def learn(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
 
 
 class OneBatch(TaskData):
-    """The same batch at every step."""
+    """The first batch of some data at every step; all else is theirs."""
 
-    def __init__(self, batch: Any, test_clips: Any) -> None:
-        self.whole, self.test_clips = batch, test_clips
+    def __init__(self, data: TaskData) -> None:
+        self.data, self.whole = data, data.batch(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.data, name)
 
     def rows(self, step: int) -> int:
         return len(next(iter(tensors_of(self.whole).values())))
