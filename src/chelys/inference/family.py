@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from chelys import registry
-from chelys.audio.io import read_clips
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import UserError
 from chelys.inference.generation import DecodingRules
@@ -123,6 +122,8 @@ class Family:
 
     def read_clips(self, paths: Sequence[Path]) -> list[np.ndarray]:
         """Recordings as ``conditioning_latents`` wants them, at ``clip_rate``."""
+        from chelys.audio.io import read_clips  # late, as whoever speaks in a voice that is there reads no audio
+
         return read_clips(paths, self.clip_rate)
 
     def conditioning_latents(self, clips: Sequence[np.ndarray], rate: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from chelys.audio.io import write
-
 #: Called with the name of a stage of the work, its steps done and their number.
 Progress = Callable[[str, int, int], None]
 
@@ -80,4 +78,6 @@ class Speech:
         Raises:
             OutputError: If the suffix is unknown or the file cannot be written.
         """
+        from chelys.audio.io import write  # late: most speech is not written to files
+
         write(Path(path), self.audio, self.sample_rate)

@@ -24,12 +24,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from chelys import registry
-from chelys.audio.io import check_clip, clip_paths, resample
 from chelys.audio.mel import MelRange, log_mel
 from chelys.audio.rates import MEL_24K, OUTPUT_RATE
 from chelys.deprecation import warn_renamed
 from chelys.errors import AudioError, OutputError, VoiceError
-from chelys.files import output_file
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
 from chelys.weights.folder import Model
@@ -130,6 +128,8 @@ class Voice:
             AudioError: If a clip is missing, no audio, too short or silent; it is named.
             VoiceError: If there are no clips.
         """
+        from chelys.audio.io import clip_paths
+
         listed = list(clips) if isinstance(clips, (list, tuple)) else [clips]
         rate = encoder.clip_rate
         waveforms: list[np.ndarray] = []
@@ -229,6 +229,8 @@ class Voice:
             tensors["blended"] = self.blended.contiguous()
         tensors |= {f"clip.{i}": torch.from_numpy(np.ascontiguousarray(clip)) for i, clip in enumerate(self.clips)}
         about = json.dumps({**self.about, "model": self.model})
+        from chelys.files import output_file
+
         with output_file(path) as file:
             file.write(save(tensors, metadata={"voice": about}))
 
@@ -297,6 +299,8 @@ _OLD_KEYS = {"reading": "blended", "borrowed": "speaker_blend"}
 
 def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
     """A waveform as ``(n,)`` float32 at ``rate``, checked like a file."""
+    from chelys.audio.io import check_clip, resample
+
     waveform = clip.detach().cpu().float().numpy() if isinstance(clip, Tensor) else np.asarray(clip)
     if waveform.ndim == 2 and 1 in waveform.shape:
         waveform = waveform.reshape(-1)

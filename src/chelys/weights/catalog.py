@@ -7,7 +7,6 @@ from pathlib import Path
 
 from chelys import registry
 from chelys.errors import ModelError
-from chelys.weights import hub
 
 BUILT_IN = "nano"
 
@@ -33,6 +32,8 @@ def find_model(name: str | Path) -> Path:
             return folder
     except (OSError, RuntimeError, ValueError):  # longer than a name can be; an unknown home; a zero in it
         pass
+    from chelys.weights import hub
+
     if hub.is_hub_name(str(name)):
         return hub.fetch_model(str(name))
     raise ModelError(

@@ -23,7 +23,6 @@ from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping, to_mapping
 from chelys.errors import ConfigError, ModelError
-from chelys.files import write_json
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
@@ -68,8 +67,6 @@ class ModelConfig:
         source_hashes: Name of each file that the weights were converted from, to its SHA-256.
         format: Version of this layout.
     """
-
-    RENAMED: ClassVar[dict[str, str | None]] = {"borrowed": "speaker_blend"}
 
     name: str
     mel_range: MelRange
@@ -241,6 +238,8 @@ def write_config(folder: Path, config: ModelConfig, hashes: Mapping[str, str]) -
     """
     text = {name: sha256(folder / name) for name in (TOKENIZER_FILE, LEXICON_FILE) if (folder / name).is_file()}
     values = to_mapping(config) | {"hashes": {**hashes, **text}}
+    from chelys.files import write_json
+
     write_json(folder / CONFIG_FILE, values)
     return read_config(folder)
 

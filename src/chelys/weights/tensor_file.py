@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from chelys.deprecation import current_tensor_name
 from chelys.errors import ModelError
-from chelys.files import atomic_file
 
 #: How the format calls a dtype, in the order in which `safetensors` lays tensors into a file.
 KINDS = {
@@ -94,6 +93,8 @@ def write_tensors(
         at += size
     text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode("utf8")
     text += b" " * (-len(text) % 8)
+    from chelys.files import atomic_file
+
     digest = hashlib.sha256()
     with atomic_file(path) as file:
         text = len(text).to_bytes(8, "little") + text
