@@ -1,6 +1,7 @@
 """Are the words right, is it the voice asked for, does it sound natural? An independent judge, offline.
 
-    pip install -e '.[eval]' && pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0 resemblyzer==0.1.4
+    pip install -r benchmarks/requirements.txt
+    pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0 resemblyzer==0.1.4
     python benchmarks/judge.py eval/heart/list.jsonl [--voices] [--no-mos] [--log judged.jsonl]
 
 The list has a clip a line: ``{"audio": path, "text": what it should say, "reference": a clip of the voice}``, the
