@@ -137,7 +137,7 @@ def json_line(value: Any) -> str:
 
 
 def remove_partial_files(folder: str | Path) -> None:
-    """Delete what killed processes left half-written in a folder; only while nobody else writes there."""
+    """Delete what killed processes left half-written in a folder; only while no other process writes there."""
     for left in Path(folder).glob(f"{_PREFIX}*{_SUFFIX}*"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
