@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chelys.audio.rates import HOP, OUTPUT_RATE
+from chelys.audio.rates import OUTPUT_RATE
 from chelys.data.bad_clips import BadClips
 from chelys.data.dataset import Clip, ClipDataset
 from chelys.data.pairs import speaker_weights
-from chelys.data.pitch import track_pitch
+from chelys.data.pitch import PitchCache
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.vocos import Vocos, VocosConfig
 from chelys.tortoise.univnet import UnivNet, UnivNetConfig
@@ -37,9 +37,6 @@ from chelys.training.losses import (
     multi_resolution_stft_loss,
 )
 from chelys.training.task import Task, TaskData, mean_metrics
-
-#: Mel frames on either side of a crop that its pitch is found with.
-_PITCH_MARGIN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +220,8 @@ class VocoderData(TaskData):
     ) -> None:
         if features.front_end != "shared":
             raise ConfigError(f"{features.folder} has mels of the codes' front end; a vocoder speaks the shared one")
-        self.features, self.config, self.noise_dim, self.seed, self.pitch = features, config, noise_dim, seed, pitch
+        self.features, self.config, self.noise_dim, self.seed = features, config, noise_dim, seed
+        self.pitch = PitchCache(features) if pitch else None
         self.train_clips, test_clips = features.split(features.with_audio(features.at_least(config.frames)))
         self.test_clips = test_clips[: config.test_clips]
         if not self.train_clips:
@@ -275,13 +273,9 @@ class VocoderData(TaskData):
         return VocoderBatch(mels, torch.stack(waveforms), torch.from_numpy(noise), torch.stack(f0), step)
 
     def _crop(self, clip: Clip, start: int, frames: int) -> tuple[Tensor, Tensor]:
-        """Waveform ``(256 frames,)`` of a crop and its pitch, which is found with a little of what is around it."""
-        if not self.pitch:
-            return self.features.waveform(clip, start, frames), torch.zeros(0)
-        first = max(0, start - _PITCH_MARGIN)
-        crop = slice(start - first, start - first + frames)
-        waveform = self.features.waveform(clip, first, crop.stop + _PITCH_MARGIN)
-        return waveform[crop.start * HOP : crop.stop * HOP], torch.from_numpy(track_pitch(waveform.numpy())[crop])
+        """Waveform ``(256 frames,)`` of a crop, and its pitch."""
+        f0_hz = self.pitch.of(clip, start, frames) if self.pitch else torch.zeros(0)
+        return self.features.waveform(clip, start, frames), f0_hz
 
 
 class VocoderTask(AdversarialTask):
