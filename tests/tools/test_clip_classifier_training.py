@@ -14,8 +14,8 @@ from classifier_task import ClassifierTask, ClassifierTaskConfig, classes
 from train_classifier import export, train
 
 from chelys.data.prepare.classifier import ClipClassifier
+from chelys.data.prepare.clip_classifier import CLASSES, FAULTS
 from chelys.errors import ConfigError
-from chelys.models.clip_classifier import CLASSES, FAULTS
 from chelys.training.task import Task
 
 Build = Callable[..., Task]

@@ -10,8 +10,8 @@ import pytest
 import toy_corpus
 from mixes import MixConfig, Mixes, Recordings, Speech
 
+from chelys.data.prepare.clip_classifier import FAULTS
 from chelys.errors import AudioError, ConfigError, ManifestError
-from chelys.models.clip_classifier import FAULTS
 
 N = 24_000
 

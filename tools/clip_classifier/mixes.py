@@ -27,8 +27,8 @@ from sounds import decibels, record, reverberate, room, telephone, unit
 from chelys.audio.io import read
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.data.manifest import Utterance, read_manifest
+from chelys.data.prepare.clip_classifier import FAULTS
 from chelys.errors import ConfigError, ManifestError
-from chelys.models.clip_classifier import FAULTS
 
 Range = tuple[float, float]
 #: Number of samples and generator -> a wave of so many, root mean square of 1.

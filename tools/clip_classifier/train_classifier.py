@@ -19,8 +19,8 @@ from mixes import MixConfig
 
 from chelys.config import from_mapping, read_config_file, to_mapping
 from chelys.data.prepare.classifier import CONFIG_FILE, WEIGHTS_FILE, ClipClassifier
+from chelys.data.prepare.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
 from chelys.files import write_json
-from chelys.models.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
 from chelys.training.config import Run
 from chelys.training.trainer import execute
 from chelys.weights.tensor_file import write_tensors

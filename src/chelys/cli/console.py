@@ -78,11 +78,14 @@ def counting(update: Callable[..., None] | None, stage: str) -> Callable[..., No
     return None if update is None else lambda done, total, *_: update(stage, done, total)
 
 
-def tell(message: str, *, error: bool = False) -> None:
+def echo(message: str, *, error: bool = False) -> None:
     """Print a line, also if it cites file names that are not valid UTF-8 or that the terminal cannot show."""
     stream = sys.stderr if error else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(message.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+tell = echo  # for commands that still call it so
 
 
 def renamed(**options: str) -> type[TyperCommand]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli.console import progress_bar, tell
+from chelys.cli.console import echo, progress_bar
 from chelys.errors import UserError
 
 HELP = "Make a model folder of TorToise v2's .pth files; or, given such a model folder, the .pth files again."
@@ -56,4 +56,4 @@ def convert(
             files = [target / name for name in config.hashes]
     if not quiet:
         size = sum(file.stat().st_size for file in files)
-        tell(f"{target}  {len(files)} files, {gigabytes(size)}")
+        echo(f"{target}  {len(files)} files, {gigabytes(size)}")

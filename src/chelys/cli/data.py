@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from chelys.cli import prepare, recipes
-from chelys.cli.console import DeviceOption, WorkersOption, counting, progress_bar, tell
+from chelys.cli.console import DeviceOption, WorkersOption, counting, echo, progress_bar
 from chelys.errors import OutputError
 
 app = typer.Typer(
@@ -77,7 +77,7 @@ def make_synthetic(
     )  # fmt: skip
     with _folder(out), progress_bar() as update:
         manifest = make(recipe, workers=workers, progress=counting(update, "blocks"))
-    tell(str(manifest))
+    echo(str(manifest))
 
 
 @app.command(
@@ -93,7 +93,7 @@ def lexicon(out: Annotated[Path, typer.Option("--out", help="File to write.")]) 
         raise OutputError(f"cannot write {out}: it is a folder; give a file name such as {out / 'lexicon.txt.gz'}")
     with _folder(out.parent), progress_bar() as update:
         make_lexicon(out, progress=counting(update, "words"))
-    tell(str(out))
+    echo(str(out))
 
 
 @app.command(
@@ -128,7 +128,7 @@ def features(
             PitchCache(Features(out)).fill(
                 workers=workers or available_cores(), progress=counting(update, "clips' pitch")
             )
-    tell(str(out))
+    echo(str(out))
 
 
 @app.command(
@@ -148,7 +148,7 @@ def tokenizer(
 
     with _folder(out):
         make_tokenizer(Lexicon.load(NANO_LEXICON if str(lexicon) == "nano" else lexicon)).save(out)
-    tell(str(out))
+    echo(str(out))
 
 
 @app.command(
@@ -172,7 +172,7 @@ def bpe(
     with _folder(out):
         made = train_tokenizer(texts, size, cleaner=cleaner.value)
         made.save(out)
-    tell(f"{out} ({made.vocabulary_size} ids)")
+    echo(f"{out} ({made.vocabulary_size} ids)")
 
 
 @app.command(
@@ -199,7 +199,7 @@ def codes(
             Features(features), dvae, mel_range, out, workers=workers, device=place(device, None)[0],
             progress=counting(update, "clips"),
         )  # fmt: skip
-    tell(str(out))
+    echo(str(out))
 
 
 @contextmanager

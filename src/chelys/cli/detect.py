@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli.console import DeviceOption, tell
+from chelys.cli.console import DeviceOption, echo
 from chelys.errors import UserError
 
 HELP = "Tell how likely TorToise made a recording."
@@ -48,6 +48,6 @@ def detect(
     if as_json:
         parts = [{key: round(value, 4) for key, value in vars(window).items()} for window in windows]
         answer = {"file": str(file), "model": model, "compat": compat, "probability": round(probability, 4)}
-        tell(json.dumps({**answer, "seconds": round(len(waveform) / OUTPUT_RATE, 3), "windows": parts}, indent=2))
+        echo(json.dumps({**answer, "seconds": round(len(waveform) / OUTPUT_RATE, 3), "windows": parts}, indent=2))
     else:
-        tell(f"{file}  {probability:.1%} likely made by TorToise  ({windows[-1].end_s:.1f} s analysed)")
+        echo(f"{file}  {probability:.1%} likely made by TorToise  ({windows[-1].end_s:.1f} s analysed)")

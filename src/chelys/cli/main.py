@@ -22,7 +22,7 @@ from chelys.errors import UserError
 USER_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT  # as shells count
 TERMINATED = 128 + signal.SIGTERM
-NOBODY_READS = 128 + 13  # SIGPIPE, which Windows lacks
+BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows lacks
 
 
 class OneLineErrors(TyperGroup):
@@ -37,7 +37,7 @@ class OneLineErrors(TyperGroup):
             return result
         except BrokenPipeError:
             _forget_stdout()
-            raise typer.Exit(NOBODY_READS) from None
+            raise typer.Exit(BROKEN_PIPE) from None
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Parse, run, and turn what was raised into an exit status."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli.console import tell
+from chelys.cli.console import echo
 
 HELP = "Put the trained networks of all stages and the built-in voices into a model folder."
 EXAMPLE = "Example: chelys pack --config nano/model --out runs/nano/model"
@@ -36,4 +36,4 @@ def pack(
         # the decoder was trained on them, so they read for themselves
         voice = synthesizer.voice(clips, name=name, kept_seconds=wanted.kept_seconds, speaker_blend=0.0)
         voice.save(folder / f"{name}.safetensors")
-    tell(str(out))
+    echo(str(out))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chelys.cli.console import WorkersOption, progress_bar, tell
+from chelys.cli.console import WorkersOption, echo, progress_bar
 from chelys.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def prepare(
     settings = from_mapping(PrepareSettings, values, where=str(config or "settings"))
     with progress_bar() as update, _engine(engine, workers, address) as chosen:
         summary = run(raw, out, settings, only=only or (), engine=chosen, progress=update)
-    tell(
+    echo(
         f"{summary.kept} of {summary.clips} clips kept, {summary.hours:.2f} h, of {summary.recordings} recordings"
         f" ({summary.unreadable} unreadable): {out / 'manifest.jsonl'}"
     )
     for reason, count in summary.failed.items():
-        tell(f"failed, to be tried again by the next run: {count} times {reason}", error=True)
+        echo(f"failed, to be tried again by the next run: {count} times {reason}", error=True)
 
 
 def _read_settings(config: Path | None, overrides: list[str]) -> dict[str, Any]:
@@ -121,6 +121,6 @@ def report(
 
     made = write_report(out, references=references, clips=clips, seed=seed)
     if found := made.summary.errors:
-        tell(f"word error rate {found.kept.rate:.3f} of kept clips, {found.all.rate:.3f} of all recordings", error=True)
-    tell(str(made.page))
-    tell(str(made.card))
+        echo(f"word error rate {found.kept.rate:.3f} of kept clips, {found.all.rate:.3f} of all recordings", error=True)
+    echo(str(made.page))
+    echo(str(made.card))

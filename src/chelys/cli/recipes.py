@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli.console import WorkersOption, counting, progress_bar, tell
+from chelys.cli.console import WorkersOption, counting, echo, progress_bar
 from chelys.errors import UserError
 
 RECIPE_HELP = (
@@ -33,8 +33,8 @@ def recipe(
         raise UserError(f"unknown recipe {name!r}: choose from {', '.join(CORPORA)}, synthetic")
     with progress_bar() as update:
         made = make_manifest(name, source, out, licence=licence, progress=counting(update, "clips"))
-    tell(made.line(source), error=True)
-    tell(str(made.manifest))
+    echo(made.line(source), error=True)
+    echo(str(made.manifest))
 
 
 def _speak(source: Path, out: Path) -> None:
@@ -43,7 +43,7 @@ def _speak(source: Path, out: Path) -> None:
 
     clips = len(read_sentences(source))
     with progress_bar() as update:
-        tell(str(make(SyntheticRecipe(out=out, clips=clips, text=source), progress=counting(update, "blocks"))))
+        echo(str(make(SyntheticRecipe(out=out, clips=clips, text=source), progress=counting(update, "blocks"))))
 
 
 CHECK_HELP = (
@@ -76,11 +76,11 @@ def check(
     listed = bad or manifest.with_suffix(".bad.jsonl")
     checked.write_bad(listed)
     for kind, count in checked.counts().items():
-        tell(f"{count:8d}  {kind:<15} {KINDS[kind]}")
+        echo(f"{count:8d}  {kind:<15} {KINDS[kind]}")
     good = len(checked.lines) - len(checked.bad)
-    tell(f"{good:8d}  of {len(checked.lines)} clips are good")
+    echo(f"{good:8d}  of {len(checked.lines)} clips are good")
     if checked.bad:
-        tell(f"the bad ones are listed in {listed}", error=True)
+        echo(f"the bad ones are listed in {listed}", error=True)
     if fix is not None:
         checked.write_good(fix)
     if checked.bad:

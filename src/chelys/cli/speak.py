@@ -16,10 +16,10 @@ from chelys.cli.console import (
     DeviceOption,
     DtypeOption,
     ModelOption,
+    echo,
     is_stdout,
     load_model,
     progress_bar,
-    tell,
 )
 from chelys.errors import OutputError, TextError, UserError
 
@@ -151,11 +151,11 @@ def _speak_whole(
         speech = synthesizer.speak(text, progress=progress, **asked)
     spent = time.monotonic() - start
     for warning in speech.warnings:
-        tell(f"chelys: warning: {warning}", error=True)
+        echo(f"chelys: warning: {warning}", error=True)
     if not files:
         write_stdout(speech.audio, speech.sample_rate)
         if not quiet:
-            tell(_summary("-", speech.seconds, spent, asked["seed"]), error=True)
+            echo(_summary("-", speech.seconds, spent, asked["seed"]), error=True)
         return
     kept = speech.candidates[: len(files)]
     for file, candidate in zip(files, kept, strict=True):
@@ -170,11 +170,11 @@ def _speak_whole(
             "synthesis_seconds": round(spent, 3),
             "real_time_factor": round(_real_time_factor(spent, speech.seconds), 3),
         }
-        tell(json.dumps({**speech.receipt, "seed": asked["seed"], "files": written, **times}, indent=2))
+        echo(json.dumps({**speech.receipt, "seed": asked["seed"], "files": written, **times}, indent=2))
     elif not quiet:
-        tell(_summary(files[0], speech.seconds, spent, asked["seed"], kept[0].score if len(files) > 1 else None))
+        echo(_summary(files[0], speech.seconds, spent, asked["seed"], kept[0].score if len(files) > 1 else None))
         for file, length, candidate in list(zip(files, seconds, kept, strict=True))[1:]:
-            tell(f"{file}  {length:.2f} s  score {candidate.score:.4f}")
+            echo(f"{file}  {length:.2f} s  score {candidate.score:.4f}")
 
 
 def _speak_stream(synthesizer: Any, text: str, asked: dict[str, Any], output: Path, *, quiet: bool) -> None:
@@ -191,11 +191,11 @@ def _speak_stream(synthesizer: Any, text: str, asked: dict[str, Any], output: Pa
                 wav = stack.enter_context(WavStream(target, chunk.sample_rate))
             wav.write(chunk.audio)
             for warning in chunk.warnings:
-                tell(f"chelys: warning: {warning}", error=True)
+                echo(f"chelys: warning: {warning}", error=True)
     if wav is None:
         raise TextError("nothing in the text can be spoken: give at least one word")
     if not quiet:
-        tell(_summary(output, wav.seconds, time.monotonic() - start, asked["seed"]), error=is_stdout(output))
+        echo(_summary(output, wav.seconds, time.monotonic() - start, asked["seed"]), error=is_stdout(output))
 
 
 def _summary(file: Path | str, seconds: float, spent: float, seed: int, score: float | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chelys.cli.console import DeviceOption, ModelOption, load_model, renamed, tell
+from chelys.cli.console import DeviceOption, ModelOption, echo, load_model, renamed
 from chelys.errors import OutputError, VoiceError
 from chelys.files import atomic_path
 
@@ -37,12 +37,12 @@ def list_voices(model: ModelOption = "nano", as_json: JsonOption = False) -> Non
         except VoiceError as error:  # one bad file does not hide the others
             rows.append({"name": name, "kind": "unusable", "description": str(error)})
     if as_json:
-        tell(json.dumps(rows, indent=2, default=str))
+        echo(json.dumps(rows, indent=2, default=str))
         return
     width = max(len(row["name"]) for row in rows) if rows else 0
     for row in rows:
         seconds = f"{row['seconds']:6.1f} s" if row.get("seconds") is not None else " " * 8
-        tell(f"{row['name']:{width}}  {row['kind']:8}  {seconds}  {row.get('description') or ''}".rstrip())
+        echo(f"{row['name']:{width}}  {row['kind']:8}  {seconds}  {row.get('description') or ''}".rstrip())
 
 
 @app.command(
@@ -88,14 +88,14 @@ def add_voice(
         if speaker_blend:
             raise VoiceError(f"{source} holds latents, and only a voice of clips blends: leave out --speaker-blend")
         _save(_named(latents, name), path)
-        tell(f"{name}  latents of {source}  {path}")
+        echo(f"{name}  latents of {source}  {path}")
         return
     if refusal is not None:
         raise refusal
     voice = synthesizer.voice(files, name=name, speaker_blend=speaker_blend)
     _save(voice, path)
     clips_used = f"{len(files)} clip{'s' if len(files) > 1 else ''}"
-    tell(f"{name}  {voice.info['seconds']:.1f} s from {clips_used}  {path}")
+    echo(f"{name}  {voice.info['seconds']:.1f} s from {clips_used}  {path}")
 
 
 @app.command(
@@ -124,10 +124,10 @@ def draw_random_voice(
     voice = synthesizer.random_voice(random_seed() if seed is None else seed)
     if output is not None:
         voice.save(output)
-        tell(f"{voice.name}  {voice.info['description']}  {output}")
+        echo(f"{voice.name}  {voice.info['description']}  {output}")
     if save is not None and path is not None:
         _save(_named(voice, save), path)
-        tell(f"{save}  {voice.name}, {voice.info['description']}  {path}")
+        echo(f"{save}  {voice.name}, {voice.info['description']}  {path}")
 
 
 @app.command("info", help="Show the metadata of a voice.", epilog="Example: chelys voices info heart")
@@ -139,11 +139,11 @@ def show_voice(
     """Print what the voice file says of the voice."""
     info: dict[str, Any] = load_model(model).resolve_voice(voice).info
     if as_json:
-        tell(json.dumps(info, indent=2, default=str))
+        echo(json.dumps(info, indent=2, default=str))
         return
     for key, value in info.items():
         shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-        tell(f"{key:12} {shown}")
+        echo(f"{key:12} {shown}")
 
 
 def _entry(name: str, kind: str, info: dict[str, Any]) -> dict[str, Any]:

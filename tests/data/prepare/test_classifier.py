@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from chelys.config import to_mapping
 from chelys.data.prepare.classifier import ClipClassifier, _windows, load_classifier
+from chelys.data.prepare.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
 from chelys.errors import AudioError, ModelError
-from chelys.models.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
 from chelys.weights.tensor_file import sha256
 
 RATE = 24_000

@@ -15,6 +15,7 @@ from made_up import pause, speech
 
 from chelys.data.prepare import acoustics
 from chelys.data.prepare.classifier import ClipClassifier
+from chelys.data.prepare.clip_classifier import CLASSES
 from chelys.data.prepare.engine import Local
 from chelys.data.prepare.measure import (
     Bounds,
@@ -28,7 +29,6 @@ from chelys.data.prepare.measure import (
 from chelys.data.prepare.metadata import ClipMetadata, read_clips
 from chelys.data.prepare.pipeline import PrepareSettings, prepare
 from chelys.data.prepare.work import ClipRecord
-from chelys.models.clip_classifier import CLASSES
 
 RATE = made_up.RATE
 CLEAN = np.concatenate([pause(0.3), speech(1.4, 3), pause(0.3), speech(1.1, 4), pause(0.3)])

@@ -12,8 +12,8 @@ import torch
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.config import from_mapping
+from chelys.data.prepare.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
 from chelys.errors import AudioError, ConfigError, ModelError
-from chelys.models.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
 from chelys.weights.tensor_file import load_network
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "classifier.safetensors"

@@ -29,7 +29,7 @@ FAULTS = ("noise", "music", "overlap", "reverberation", "telephone")
 #: What a clip can be.
 CLASSES = ("clean", *FAULTS)
 
-_LEVEL = 0.1  # root mean square that every wave is brought to: loudness is no fault
+_LEVEL = 0.1  # root mean square that every waveform is brought to: loudness is no fault
 
 
 @dataclass(frozen=True)
@@ -113,19 +113,19 @@ class ClipClassifierNetwork(nn.Module):
         return self.head(self.dropout(torch.cat([x.mean(-1), x.amax(-1)], 1)))
 
     @torch.inference_mode()
-    def probabilities(self, wave: Tensor) -> Tensor:
+    def probabilities(self, waveform: Tensor) -> Tensor:
         """How likely each fault is.
 
         Args:
-            wave: ``(b, n)`` at 24 kHz, n above 512; of any level.
+            waveform: ``(b, n)`` at 24 kHz, n above 512; of any level.
 
         Returns:
             ``(b, k)`` in [0, 1].
         """
-        return torch.sigmoid(self(level_mel(wave)).float())
+        return torch.sigmoid(self(level_mel(waveform)).float())
 
 
-def level_mel(wave: Tensor) -> Tensor:
-    """Log-mel ``(b, f, s)`` of waves ``(b, n)`` at 24 kHz, all brought to one level first."""
-    level = wave.square().mean(-1, keepdim=True).sqrt()
-    return log_mel(wave * (_LEVEL / level.clamp(min=1e-5)), MEL_24K)
+def level_mel(waveform: Tensor) -> Tensor:
+    """Log-mel ``(b, f, s)`` of waveforms ``(b, n)`` at 24 kHz, all brought to one level first."""
+    level = waveform.square().mean(-1, keepdim=True).sqrt()
+    return log_mel(waveform * (_LEVEL / level.clamp(min=1e-5)), MEL_24K)
