@@ -181,7 +181,7 @@ def test_a_cut_is_put_where_it_is_quiet_and_does_not_click() -> None:
 def test_what_was_misheard_is_told(caplog: pytest.LogCaptureFixture) -> None:
     wave, frames, _ = say("zzzzzzz zzzz zz")
     left = redact.redact(wave, "[so sad] feed me", Speller(frames), clean=str)
-    assert 0 < len(left) < len(wave) and "letters were not heard" in caplog.text
+    assert 0 < len(left) < len(wave) and "letters were not found" in caplog.text
 
 
 def test_a_mishearing_does_not_move_the_cut() -> None:
@@ -213,7 +213,7 @@ def test_speech_is_redacted_sentence_by_sentence(tts: Synthesizer, caplog: pytes
     said.append("[One, two,] three.")
     cut = redact.redact(whole[1].audio, "[One, two,] three.", Even(), clean=lambda part: normalize(part).text)
     assert np.array_equal(left[1].audio, cut) and 0 < len(cut) < len(whole[1].audio)
-    assert "not heard" not in caplog.text, "what is sought must be letters, though the model reads phonemes"
+    assert "not found" not in caplog.text, "what is sought must be letters, though the model reads phonemes"
 
 
 # ---------------------------------------------------------------- the published aligner

@@ -286,7 +286,7 @@ class TextToSpeech:
     # ---- inside -----------------------------------------------------------------------------------------------------
 
     def _options(self, extra: dict[str, Any], **changes: Any) -> SpeechOptions:
-        """Knobs of the original in ours; the sampler of the diffusion and its ramp are the model's own."""
+        """Options of the original as ours; the sampler of the diffusion and its ramp are the model's own."""
         extra = dict(extra)
         top_k = extra.pop("top_k", None)
         mass = extra.pop("typical_mass", 0.9)  # the original's default

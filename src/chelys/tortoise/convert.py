@@ -289,7 +289,7 @@ def _config(parts: list[_Part], origin: str) -> TortoiseConfig:
     config = published_config(**sizes, origin=origin)
     codes = config.autoregressive.codes
     rules = SilenceTrimming()
-    if codes != PUBLISHED["autoregressive"].codes:  # another code book has its silence elsewhere, or its start
+    if codes != PUBLISHED["autoregressive"].codes:  # another codebook has its silence elsewhere, or its start
         fit = max(rules.silence, *rules.tail) < codes
         config = replace(config, silence_trimming=replace(rules, sampled_before=(1, codes)) if fit else None)
     fault = contradiction(config)
