@@ -66,9 +66,9 @@ def test_ids_of_the_basic_cleaner(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", SPLITS, ids=lambda case: f"{case['desired_length']}-{shown(case)}")
 def test_split(case: dict[str, Any]) -> None:
     desired, longest = case["desired_length"], case["max_length"]
-    assert cut(case["text"], desired=desired, longest=longest, reference=True) == case["parts"]
+    assert cut(case["text"], desired=desired, max_chars=longest, reference=True) == case["parts"]
     if "|" not in case["text"]:
-        sentences = split_tortoise(case["text"], desired=desired, longest=longest, reference=True)
+        sentences = split_tortoise(case["text"], desired=desired, max_chars=longest, reference=True)
         assert [(s.text, s.pause_s) for s in sentences] == [(part, 0.0) for part in case["parts"]]
 
 

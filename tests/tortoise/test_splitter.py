@@ -14,7 +14,7 @@ from chelys.tortoise.splitter import cut, split_tortoise
 
 def both(text: str, desired: int, longest: int) -> tuple[list[str], list[str]]:
     """Repaired and original pieces."""
-    repaired, original = (cut(text, desired=desired, longest=longest, reference=flag) for flag in (False, True))
+    repaired, original = (cut(text, desired=desired, max_chars=longest, reference=flag) for flag in (False, True))
     return repaired, original
 
 
@@ -36,7 +36,7 @@ def test_b14_splitter_cuts_at_sentences_where_a_quotation_mark_is_missing() -> N
     repaired, original = both(text, 40, 70)
     assert all(piece.endswith(".") for piece in repaired)
     assert not all(piece.endswith(".") for piece in original)
-    assert cut('A 12" pipe is here. So is a 5" one. They are long.', desired=15, longest=40) == [
+    assert cut('A 12" pipe is here. So is a 5" one. They are long.', desired=15, max_chars=40) == [
         'A 12" pipe is here.',
         'So is a 5" one.',
         "They are long.",
@@ -44,8 +44,8 @@ def test_b14_splitter_cuts_at_sentences_where_a_quotation_mark_is_missing() -> N
 
 
 def test_b14_splitter_closes_marks_behind_the_end_of_a_sentence() -> None:
-    assert cut("(He left at once!) Then I left.", desired=10, longest=40) == ["(He left at once!)", "Then I left."]
-    assert cut("(He left at once.) Then I left.", desired=10, longest=40) == ["(He left at once.)", "Then I left."]
+    assert cut("(He left at once!) Then I left.", desired=10, max_chars=40) == ["(He left at once!)", "Then I left."]
+    assert cut("(He left at once.) Then I left.", desired=10, max_chars=40) == ["(He left at once.)", "Then I left."]
 
 
 def test_words_and_figures_are_not_cut_in_two() -> None:
@@ -64,7 +64,7 @@ def test_sentences_are_packed_up_to_the_desired_length() -> None:
 
 def test_pauses_tell_what_ends_a_piece_and_the_original_has_none() -> None:
     text = '"Well, then?" said he, as ever, and left; as he does each time when night has come'
-    assert split_tortoise(text, desired=10, longest=24) == [
+    assert split_tortoise(text, desired=10, max_chars=24) == [
         Sentence('"Well, then?"', SENTENCE_PAUSE_S),
         Sentence("said he, as ever, and", WORD_PAUSE_S),
         Sentence("left; as he does each", WORD_PAUSE_S),
@@ -77,7 +77,7 @@ def test_pauses_tell_what_ends_a_piece_and_the_original_has_none() -> None:
         Sentence("four.", SENTENCE_PAUSE_S),
         Sentence("five", 0.0),
     ]
-    assert {s.pause_s for s in split_tortoise(text, desired=10, longest=24, reference=True)} == {0.0}
+    assert {s.pause_s for s in split_tortoise(text, desired=10, max_chars=24, reference=True)} == {0.0}
 
 
 def test_bars_alone_decide_where_to_cut() -> None:
@@ -89,7 +89,7 @@ def test_bars_alone_decide_where_to_cut() -> None:
 
 
 def test_a_part_between_bars_that_is_too_long_is_cut_as_well() -> None:
-    pieces = [s.text for s in split_tortoise(f"Hi. Ho.|{'So it is. ' * 60}", desired=200, longest=300)]
+    pieces = [s.text for s in split_tortoise(f"Hi. Ho.|{'So it is. ' * 60}", desired=200, max_chars=300)]
     assert pieces[0] == "Hi. Ho."
     assert len(pieces) > 2 and all(len(piece) <= 300 for piece in pieces)
 
@@ -104,7 +104,7 @@ def test_rows_of_signs_are_left_out() -> None:
     assert [s.text for s in split_tortoise("*** | Hi. | --- | 😀 | £ | 你好")] == ["Hi.", "£", "你好"]
 
 
-@pytest.mark.parametrize("lengths", [{"desired": 0}, {"longest": 0}, {"desired": -5, "longest": 5}])
+@pytest.mark.parametrize("lengths", [{"desired": 0}, {"max_chars": 0}, {"desired": -5, "max_chars": 5}])
 def test_lengths_below_one_are_refused(lengths: dict[str, int]) -> None:
     with pytest.raises(UserError, match="must be 1 or more characters$"):
         split_tortoise("Hi.", **lengths)  # type: ignore[arg-type]
@@ -116,7 +116,7 @@ def test_every_letter_is_in_one_piece_in_order(reference: bool) -> None:
     for _ in range(1500):
         text = "".join(rng.choices('ab. ,!?"“”()\n\ud800é3', k=rng.randrange(150)))
         desired, longest = rng.choice([(1, 1), (5, 8), (10, 15), (20, 40), (40, 20), (200, 300)])
-        pieces = split_tortoise(text, desired=desired, longest=longest, reference=reference)
+        pieces = split_tortoise(text, desired=desired, max_chars=longest, reference=reference)
         letters = [c for c in text if c.isalnum()]
         assert [c for piece in pieces for c in piece.text if c.isalnum()] == letters
         for piece in pieces:

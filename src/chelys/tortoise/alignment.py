@@ -19,49 +19,49 @@ from torch.nn import functional
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import MissingExtra, ModelError
 
-#: Stands in ``align_text`` for what was not heard.
+#: Stands in ``align_text`` for what was not found.
 MISSED = "~"
 
 _logger = logging.getLogger(__name__)
 
 
 class Aligner(Protocol):
-    """Spells what it hears."""
+    """Spells speech."""
 
-    def frames(self, wave: np.ndarray) -> Sequence[str]:
+    def frames(self, waveform: np.ndarray) -> Sequence[str]:
         """The likeliest character of each frame.
 
         Args:
-            wave: ``(n,)`` float32 at 24 kHz.
+            waveform: ``(n,)`` float32 at 24 kHz.
 
         Returns:
-            For frames that share the wave evenly: a lower-case character, a space between words, or an empty string
+            For frames that share the waveform evenly: a lower-case character, a space between words, or an empty string
             where none begins (the blank of Graves et al. 2006). A character may last several frames.
         """
         ...
 
 
-def align_text(heard: str, expected: str) -> str:
-    """The expected text with ``~`` for each character that was not heard."""
-    found = match(heard, expected)
+def align_text(spelled: str, expected: str) -> str:
+    """The expected text with ``~`` for each character that was not found."""
+    found = match(spelled, expected)
     return "".join(MISSED if place < 0 else character for character, place in zip(expected, found, strict=True))
 
 
-def match(heard: str, expected: str) -> list[int]:
-    """Where each expected character was heard, -1 if it was not: a longest common subsequence.
+def match(spelled: str, expected: str) -> list[int]:
+    """Place of each expected character among the recognised ones, -1 if it is not there: a longest common subsequence.
 
-    Of several, the one that takes every match at once, and rather misses an expected character than skips a heard one.
+    Of several, the one that takes every match at once, and misses an expected character before it skips another.
     """
-    sounds = np.array([ord(character) for character in heard], np.int64)
-    longest = np.zeros((len(expected) + 1, len(heard) + 1), np.int32)  # of what follows the two places
+    sounds = np.array([ord(character) for character in spelled], np.int64)
+    longest = np.zeros((len(expected) + 1, len(spelled) + 1), np.int32)  # of what follows the two places
     for i in range(len(expected) - 1, -1, -1):
         taken = np.where(sounds == ord(expected[i]), longest[i + 1, 1:] + 1, longest[i + 1, :-1])
         longest[i, :-1] = np.maximum.accumulate(taken[::-1])[::-1]
     found, j = [], 0
     for i, character in enumerate(expected):
-        while j < len(heard) and heard[j] != character and longest[i, j + 1] > longest[i + 1, j]:
+        while j < len(spelled) and spelled[j] != character and longest[i, j + 1] > longest[i + 1, j]:
             j += 1
-        if j < len(heard) and heard[j] == character:
+        if j < len(spelled) and spelled[j] == character:
             found.append(j)
             j += 1
         else:
@@ -70,7 +70,7 @@ def match(heard: str, expected: str) -> list[int]:
 
 
 def _runs(frames: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Each character that was heard, its first frame and the frame after its last."""
+    """Each character that was recognised, its first frame and the frame after its last."""
     place = 0
     for character, group in groupby(frames):
         length = len(list(group))
@@ -80,13 +80,13 @@ def _runs(frames: Sequence[str]) -> Iterator[tuple[str, int, int]]:
 
 
 def spans(frames: Sequence[str], text: str, samples: int) -> tuple[list[int], list[int]]:
-    """Start and end of each character (samples); those not heard share evenly what lies between their neighbours."""
+    """Start and end of each character (samples); those not found share evenly what lies between their neighbours."""
     runs = list(_runs(frames))
     found = match("".join(run[0] for run in runs), text)
     letters = [place for place, character in zip(found, text, strict=True) if character.isalpha()]
     missed = sum(place < 0 for place in letters)
     if 2 * missed > len(letters):
-        _logger.warning("%d of %d letters were not heard in %r: the cut may be off", missed, len(letters), text)
+        _logger.warning("%d of %d letters were not found in %r: the cut may be off", missed, len(letters), text)
     per_frame = samples / max(len(frames), 1)
     starts, ends = [0] * len(text), [0] * len(text)
     i = left = 0
@@ -104,13 +104,13 @@ def spans(frames: Sequence[str], text: str, samples: int) -> tuple[list[int], li
 
 
 def reference_starts(frames: Sequence[str], text: str, samples: int) -> list[int]:
-    """The first character begins with the audio, each other heard one at the next frame that spells it."""
+    """The first character begins with the audio, each other one that was found at the next frame that spells it."""
     aligned = align_text("".join(run[0] for run in _runs(frames)).strip(), text)
     size = samples // max(len(frames), 1)
     starts, ahead = [0], iter(enumerate(frames))
     for character in aligned[1:]:
-        heard = character != MISSED
-        starts.append(next((place * size for place, frame in ahead if frame == character), -1) if heard else -1)
+        found = character != MISSED
+        starts.append(next((place * size for place, frame in ahead if frame == character), -1) if found else -1)
     starts.append(samples)
     for i, start in enumerate(starts):
         if start < 0:
@@ -174,12 +174,12 @@ class Wav2Vec2Aligner:
             ) from error
 
     @torch.inference_mode()
-    def frames(self, wave: np.ndarray) -> list[str]:
+    def frames(self, waveform: np.ndarray) -> list[str]:
         """The likeliest character of each frame of 20 ms; see ``chelys.tortoise.alignment.Aligner``."""
         parameter = next(self.network.parameters())
-        heard = torch.from_numpy(soxr.resample(np.asarray(wave, np.float32), OUTPUT_RATE, _RATE, quality="HQ"))
-        heard = functional.pad(heard, (0, max(0, _SHORTEST - len(heard))))
-        heard = (heard - heard.mean()) / torch.sqrt(heard.var() + 1e-7)
-        logits = self.network(heard[None].to(parameter.device, parameter.dtype)).logits[0]
+        samples = torch.from_numpy(soxr.resample(np.asarray(waveform, np.float32), OUTPUT_RATE, _RATE, quality="HQ"))
+        samples = functional.pad(samples, (0, max(0, _SHORTEST - len(samples))))
+        samples = (samples - samples.mean()) / torch.sqrt(samples.var() + 1e-7)
+        logits = self.network(samples[None].to(parameter.device, parameter.dtype)).logits[0]
         ids = logits.argmax(-1).tolist()
         return [self.characters[i] if i < len(self.characters) else "" for i in ids]

@@ -6,11 +6,11 @@
 
     tts = TextToSpeech()
     samples, latents = load_voice("me", extra_voice_dirs=["voices"])
-    wave = tts.tts_with_preset("Hello there.", preset="fast", voice_samples=samples, conditioning_latents=latents)
+    waveform = tts.tts_with_preset("Hello there.", preset="fast", voice_samples=samples, conditioning_latents=latents)
 
 Names, defaults and shapes are the original's, the work is done by ``chelys.load`` and ``Synthesizer.speak``. What has
 no meaning here is accepted, and a warning is logged. Random numbers are drawn in another order than in the original,
-so that the same seed gives another take.
+so that the same seed gives another candidate.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def resolve_model(models_dir: str | Path | None) -> str:
 def _is_published(folder: Path) -> bool:
     try:
         return any((folder.expanduser() / inside / _MARK).is_file() for inside in _INSIDE)
-    except (OSError, RuntimeError, ValueError):  # longer than a name can be; the home of nobody; a null character
+    except (OSError, RuntimeError, ValueError):  # longer than a name can be; an unknown home; a null character
         return False
 
 
@@ -91,7 +91,7 @@ _logger = logging.getLogger(__name__)
 
 
 def pick_best_batch_size_for_gpu() -> int:
-    """Takes to sample at a time. chelys' sampling takes less memory than the original's: 16 everywhere."""
+    """Candidates to sample at a time. chelys' sampling takes less memory than the original's: 16 everywhere."""
     return SpeechOptions().batch
 
 
@@ -99,7 +99,7 @@ class TextToSpeech:
     """The original's class of that name.
 
     Args:
-        autoregressive_batch_size: Takes sampled at a time; it bounds the memory and changes no take.
+        autoregressive_batch_size: Candidates sampled at a time; it bounds the memory and changes none of them.
         models_dir: A folder of published ``.pth`` files, which is converted into chelys' cache once; a chelys model
             folder; or a name that ``chelys.load`` knows, such as ``nano``. None is where the original kept its files
             (``TORTOISE_MODELS_DIR``, or ``~/.cache/tortoise/models``), if they are there, else ``tortoise-v2``.
@@ -161,7 +161,7 @@ class TextToSpeech:
         return _latents(self._voice_of(voice_samples))
 
     def get_random_conditioning_latents(self, seed: int | None = None) -> tuple[Tensor, Tensor]:
-        """The two vectors of a voice that nobody has; as in ``get_conditioning_latents``."""
+        """The two vectors of a random voice; as in ``get_conditioning_latents``."""
         return _latents(self.synthesizer.resolve_voice("random" if seed is None else f"random:{seed % _SEEDS}"))
 
     # ---- speech -----------------------------------------------------------------------------------------------------
@@ -174,11 +174,11 @@ class TextToSpeech:
         """
         if preset not in PRESETS:
             raise UserError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
-        knobs = PUBLISHED_PRESETS[preset]
+        options = PUBLISHED_PRESETS[preset]
         settings = {
-            "num_autoregressive_samples": knobs.candidates,
-            "diffusion_iterations": knobs.steps,
-            "cond_free": knobs.guidance > 0,
+            "num_autoregressive_samples": options.candidates,
+            "diffusion_iterations": options.steps,
+            "cond_free": options.guidance > 0,
         }
         return self.tts(text, **{**settings, **kwargs})
 
@@ -210,16 +210,16 @@ class TextToSpeech:
             text: Of any length.
             voice_samples: Clips ``(1, n)`` at 22.05 kHz; they go before latents.
             conditioning_latents: What ``get_conditioning_latents`` gave; without either the voice is drawn at random.
-            k: Takes to give back, best first.
+            k: Candidates to give back, best first.
             verbose: Log each step of the work.
-            use_deterministic_seed: Of everything random; None takes the time.
+            use_deterministic_seed: Of everything random; None is the time.
             return_deterministic_state: Give back the seed, text and voice besides.
-            num_autoregressive_samples: Takes to sample.
+            num_autoregressive_samples: Candidates to sample.
             temperature: Of sampling.
             length_penalty: Ignored, as it was in the original.
-            repetition_penalty: Of codes already said.
+            repetition_penalty: Of codes already sampled.
             top_p: Nucleus of sampling.
-            max_mel_tokens: Most codes of a take.
+            max_mel_tokens: Limit of the codes of a candidate.
             cvvp_amount: Weight of CVVP against CLVP, 0 to 1; above 0 it needs voice_samples.
             diffusion_iterations: Steps.
             cond_free: Guide the diffusion.
@@ -228,8 +228,8 @@ class TextToSpeech:
             hf_generate_kwargs: ``top_k``, ``typical_sampling`` and ``typical_mass``; others are ignored.
 
         Returns:
-            A wave ``(1, 1, n)`` at 24 kHz, or a list of k of them; with return_deterministic_state a pair of that and
-            ``(seed, text, voice_samples, conditioning_latents)``.
+            A waveform ``(1, 1, n)`` at 24 kHz, or a list of k of them; with return_deterministic_state a pair of that
+            and ``(seed, text, voice_samples, conditioning_latents)``.
 
         Raises:
             UserError: If the text cannot be spoken, the voice not used, or a value is out of range.
@@ -248,8 +248,8 @@ class TextToSpeech:
         )
         for warning in speech.warnings:
             _logger.warning("%s", warning)
-        waves = [torch.from_numpy(take.audio)[None, None] for take in speech.candidates]
-        given = waves if len(waves) > 1 else waves[0]
+        waveforms = [torch.from_numpy(candidate.audio)[None, None] for candidate in speech.candidates]
+        given = waveforms if len(waveforms) > 1 else waveforms[0]
         if return_deterministic_state:
             return given, (seed, text, voice_samples, conditioning_latents)
         return given
@@ -266,7 +266,7 @@ class TextToSpeech:
         max_mel_tokens: int = 500,
         **kwargs: Any,
     ) -> Iterator[Tensor]:
-        """Speak piece by piece, as the original's ``api_fast`` did: one take, rendered by HiFi-GAN where there is one.
+        """Speak piece by piece, as the original's ``api_fast`` did: one candidate, by HiFi-GAN where there is one.
 
         Args and errors as for ``tts``. Sizes of pieces and overlaps are ignored: pieces join without a seam.
 
@@ -304,8 +304,8 @@ class TextToSpeech:
             return latents
         if latents is None:
             return self.synthesizer.resolve_voice(f"random:{seed % _SEEDS}")
-        heard, rendered = (vector.detach().float().cpu().flatten() for vector in latents)
-        return Voice(heard, rendered, self.synthesizer.model.config.fingerprint, about={"name": "latents"})
+        autoregressive, diffusion = (vector.detach().float().cpu().flatten() for vector in latents)
+        return Voice(autoregressive, diffusion, self.synthesizer.model.config.fingerprint, about={"name": "latents"})
 
     def _voice_of(self, samples: Sequence[Tensor] | Tensor) -> Voice:
         """A voice of clips. It blends with no other, as the original's do: a pair of latents could not carry that."""

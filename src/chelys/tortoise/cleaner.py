@@ -51,10 +51,10 @@ def speak_figures(text: str, *, reference: bool = False) -> str:
     return text
 
 
-def apart(match: re.Match[str], said: str) -> str:
-    """What is said in place of a match, with a space where a word would touch it."""
+def apart(match: re.Match[str], words: str) -> str:
+    """What is words in place of a match, with a space where a word would touch it."""
     before, after = match.string[match.start() - 1 : match.start()], match.string[match.end() : match.end() + 1]
-    return f"{' ' if before.isalnum() else ''}{said}{' ' if after.isalnum() else ''}"
+    return f"{' ' if before.isalnum() else ''}{words}{' ' if after.isalnum() else ''}"
 
 
 @lru_cache(maxsize=4096)
@@ -100,9 +100,9 @@ def _dollars(match: re.Match[str]) -> str:
 
 def _sum(main: str, parts: str, names: tuple[str, str, str, str]) -> str:
     one, many, one_part, many_parts = names
-    said = [f"{main} {one if main == '1' else many}"] if main != "0" else []
-    said += [f"{parts} {one_part if parts == '1' else many_parts}"] if parts != "0" else []
-    return ", ".join(said) or f"zero {many}"
+    words = [f"{main} {one if main == '1' else many}"] if main != "0" else []
+    words += [f"{parts} {one_part if parts == '1' else many_parts}"] if parts != "0" else []
+    return ", ".join(words) or f"zero {many}"
 
 
 def _money(match: re.Match[str]) -> str:
@@ -110,8 +110,8 @@ def _money(match: re.Match[str]) -> str:
     names = SIGNS[sign]
     whole, _, decimals = figure.partition(".")
     if scale or len(decimals) > 2 or (decimals and not names[2]):
-        said = f"{_decimal(whole or '0', decimals)} {_SCALES.get(scale, scale)}".strip()
-        return apart(match, f"{said} {names[1]}")
+        words = f"{_decimal(whole or '0', decimals)} {_SCALES.get(scale, scale)}".strip()
+        return apart(match, f"{words} {names[1]}")
     main, parts = _plain(whole), _plain(decimals.ljust(2, "0"))
     words = re.sub("[0-9]+", lambda amount: _cardinal(amount.group()), _sum(main, parts, names))
     return apart(match, words)
@@ -125,8 +125,8 @@ def _decimals(match: re.Match[str]) -> str:
 
 
 def _decimal(whole: str, decimals: str) -> str:
-    said = _cardinal(decimals) if _reads_as_number(decimals) else digits(decimals)
-    return f"{_cardinal(whole)} point {said}" if decimals else _cardinal(whole)
+    words = _cardinal(decimals) if _reads_as_number(decimals) else digits(decimals)
+    return f"{_cardinal(whole)} point {words}" if decimals else _cardinal(whole)
 
 
 def _reads_as_number(decimals: str) -> bool:

@@ -1,4 +1,4 @@
-"""Detector: did this system make the wave?
+"""Detector: did this system make the waveform?
 
 Residual convolutions, each stage at a quarter of the rate before and twice as wide, then attention over what is left
 of time; the first position decides. It was trained on TorToise's own output and knows no other system's.
@@ -99,9 +99,9 @@ class Detector(nn.Module):
         self.attention = nn.ModuleList(AttentionBlock(config.dim, config.heads) for _ in range(config.attention_blocks))
         self.head = nn.Linear(config.dim, config.classes)
 
-    def forward(self, wave: Tensor) -> Tensor:
+    def forward(self, waveform: Tensor) -> Tensor:
         """Samples ``(b, n)`` in [-1, 1] at 24 kHz to logits ``(b, k)``."""
-        x = self.input(wave.unsqueeze(1))
+        x = self.input(waveform.unsqueeze(1))
         for layer in self.layers:
             x = layer(x)
         x = self.narrow(F.silu(self.norm(x)))  # (b, dim, t)
@@ -110,17 +110,17 @@ class Detector(nn.Module):
         return self.head(x[:, :, 0])
 
     @torch.inference_mode()
-    def probability(self, wave: Tensor) -> Tensor:
+    def probability(self, waveform: Tensor) -> Tensor:
         """How likely the system made it.
 
         Args:
-            wave: ``(b, n)``, n at least 1, in [-1, 1] at 24 kHz. It need not be cut to `MOST_SAMPLES`, but memory grows
-                with n.
+            waveform: ``(b, n)``, n at least 1, in [-1, 1] at 24 kHz. It may exceed `MOST_SAMPLES`, but memory
+                grows with n.
 
         Returns:
             ``(b,)`` in [0, 1].
         """
-        return self(wave).float().softmax(dim=-1)[:, SYNTHETIC]
+        return self(waveform).float().softmax(dim=-1)[:, SYNTHETIC]
 
 
 MIN_SECONDS = 0.5
@@ -153,12 +153,12 @@ def load_detector(folder: Path, *, device: str = "cpu") -> Detector:
     return network.to(device).eval()
 
 
-def detect(detector: Detector, wave: np.ndarray, *, reference: bool = False) -> list[Window]:
+def detect(detector: Detector, waveform: np.ndarray, *, reference: bool = False) -> list[Window]:
     """Listen to a recording.
 
     Args:
         detector: In evaluation mode.
-        wave: ``(n,)`` float32 at 24 kHz.
+        waveform: ``(n,)`` float32 at 24 kHz.
         reference: Listen to the first 9.2 seconds alone, as TorToise did.
 
     Returns:
@@ -168,15 +168,15 @@ def detect(detector: Detector, wave: np.ndarray, *, reference: bool = False) -> 
     Raises:
         AudioError: If it is shorter than half a second.
     """
-    seconds = len(wave) / OUTPUT_RATE
+    seconds = len(waveform) / OUTPUT_RATE
     if seconds < MIN_SECONDS:
         raise AudioError(f"the recording lasts {seconds:.2f} s: give at least {MIN_SECONDS} s to judge by")
-    length = min(len(wave), MOST_SAMPLES)
-    count = 1 if reference else -(-len(wave) // length)
+    length = min(len(waveform), MOST_SAMPLES)
+    count = 1 if reference else -(-len(waveform) // length)
     device = next(detector.parameters()).device
-    heard = []
-    for start in np.linspace(0, 0 if reference else len(wave) - length, count).round().astype(int).tolist():
-        window = torch.from_numpy(wave[None, start : start + length]).to(device)  # one at a time, to save memory
+    windows = []
+    for start in np.linspace(0, 0 if reference else len(waveform) - length, count).round().astype(int).tolist():
+        window = torch.from_numpy(waveform[None, start : start + length]).to(device)  # one at a time, to save memory
         probability = float(detector.probability(window))
-        heard.append(Window(start / OUTPUT_RATE, (start + length) / OUTPUT_RATE, probability))
-    return heard
+        windows.append(Window(start / OUTPUT_RATE, (start + length) / OUTPUT_RATE, probability))
+    return windows

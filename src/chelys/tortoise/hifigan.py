@@ -1,4 +1,4 @@
-"""HiFi-GAN: latents of the autoregressive decoder straight to a wave, which can be spoken while codes still come.
+"""HiFi-GAN: latents of the autoregressive decoder straight to a waveform, which can be spoken while codes still come.
 
 In place of diffusion decoder and vocoder: the latents are stretched to mel frames, four to a code and from the rate of
 the codes to that of the output, and go up to the sample rate in a few strides. After each stride several residual
@@ -134,7 +134,7 @@ class HiFiGAN(nn.Module):
             self.unfold()
 
     def forward(self, frames: Tensor, voice: Tensor) -> Tensor:
-        """Make the wave of stretched latents.
+        """Make the waveform of stretched latents.
 
         Args:
             frames: ``(b, d, s)``, from `stretch`.
@@ -156,7 +156,7 @@ class HiFiGAN(nn.Module):
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, voice: Tensor) -> Tensor:
-        """Make the wave of all codes.
+        """Make the waveform of all codes.
 
         Args:
             latents: ``(b, m, d)``, m at least 1.
@@ -169,7 +169,7 @@ class HiFiGAN(nn.Module):
 
     @torch.inference_mode()
     def decode_window(self, latents: Tensor, voice: Tensor, first: int, count: int) -> Tensor:
-        """Make a stretch of the wave, the same that `decode` makes there, at the cost of its own length.
+        """Make a stretch of the waveform, the same that `decode` makes there, at the cost of its own length.
 
         Args:
             latents: ``(b, m, d)`` of all codes, or of those so far: see `settled_frames`.
@@ -183,15 +183,15 @@ class HiFiGAN(nn.Module):
         total, reach, hop = self.frames(latents.shape[1]), self.config.reach, self.config.hop
         assert 0 <= first < first + count <= total, f"frames {first} to {first + count} of {total}"
         begin, end = max(0, first - reach), min(total, first + count + reach)
-        wave = self(stretch(latents.transpose(1, 2), begin, end), voice)
-        return wave[:, (first - begin) * hop : (first - begin + count) * hop]
+        waveform = self(stretch(latents.transpose(1, 2), begin, end), voice)
+        return waveform[:, (first - begin) * hop : (first - begin + count) * hop]
 
     def frames(self, codes: int) -> int:
-        """Mel frames of the wave of so many codes."""
+        """Mel frames of the waveform of so many codes."""
         return frame_count(codes)
 
     def wave_length(self, codes: int) -> int:
-        """Samples of the wave of so many codes."""
+        """Samples of the waveform of so many codes."""
         return self.frames(codes) * self.config.hop
 
     def settled_frames(self, codes: int) -> int:
@@ -203,11 +203,11 @@ class HiFiGAN(nn.Module):
         return max(0, fixed - self.config.reach)
 
     def fold(self) -> None:
-        """Make plain kernels of directions and lengths: the same wave, fewer steps."""
+        """Make plain kernels of directions and lengths: the same waveform, fewer steps."""
         kernels.fold(self._normed())
 
     def unfold(self) -> None:
-        """Hold each kernel as direction and length, as the published file does: the same wave."""
+        """Hold each kernel as direction and length, as the published file does: the same waveform."""
         kernels.unfold(self._normed())
 
     def _normed(self) -> list[nn.Module]:

@@ -26,23 +26,23 @@ CODE_CLIP_SAMPLES = 6 * PUBLISHED_CODE_RATE
 DIFFUSION_CLIP_SAMPLES = 400 * HOP
 
 
-def code_mel(wave: Tensor, norms: Tensor | None = None) -> Tensor:
+def code_mel(waveform: Tensor, norms: Tensor | None = None) -> Tensor:
     """Log-mel of 80 bands, each divided by a number of its own.
 
     Args:
-        wave: ``(b, n)`` in [-1, 1] at 22.05 kHz, n > 512.
+        waveform: ``(b, n)`` in [-1, 1] at 22.05 kHz, n > 512.
         norms: Those numbers, ``(f,)``; None takes the published ones.
 
     Returns:
         ``(b, 80, 1 + n // 256)``; loud is low, and silence 1.2 to 7.2.
     """
     divisors = torch.tensor(MEL_NORMS) if norms is None else norms
-    return log_mel(wave, MEL_22K) / divisors.to(wave)[:, None]
+    return log_mel(waveform, MEL_22K) / divisors.to(waveform)[:, None]
 
 
-def diffusion_mel(wave: Tensor) -> Tensor:
-    """Log-mel of 100 bands of a wave at 24 kHz ``(b, n)``, clipped to [-1, 1]: ``(b, 100, 1 + n // 256)``."""
-    return log_mel(wave.clamp(-1.0, 1.0), MEL_24K)
+def diffusion_mel(waveform: Tensor) -> Tensor:
+    """Log-mel of 100 bands of a waveform at 24 kHz ``(b, n)``, clipped to [-1, 1]: ``(b, 100, 1 + n // 256)``."""
+    return log_mel(waveform.clamp(-1.0, 1.0), MEL_24K)
 
 
 def read_published(path: str | Path, rate: int) -> np.ndarray:

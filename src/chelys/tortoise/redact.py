@@ -132,31 +132,31 @@ class Redaction:
 
 
 def redact(
-    wave: np.ndarray, text: str, aligner: Aligner, *, clean: Callable[[str], str], reference: bool = False
+    waveform: np.ndarray, text: str, aligner: Aligner, *, clean: Callable[[str], str], reference: bool = False
 ) -> np.ndarray:
     """Cut what stands in brackets out of the audio.
 
     Args:
-        wave: ``(n,)`` float32 at 24 kHz, the whole text spoken.
+        waveform: ``(n,)`` float32 at 24 kHz, the whole text spoken.
         text: With its brackets.
         aligner: What finds the characters.
         clean: What the model's tokenizer makes of a text before it is cut into ids, so that "5" is sought as "five".
         reference: Seek the raw text, and end each kept stretch where its last character begins, as TorToise did.
 
     Returns:
-        The kept stretches, joined; the wave itself if the text has no brackets.
+        The kept stretches, joined; the waveform itself if the text has no brackets.
 
     Raises:
         TextError: As ``parse``.
     """
     pieces = parse(text)
     if all(piece.kept for piece in pieces):
-        return wave
-    frames = aligner.frames(wave)
+        return waveform
+    frames = aligner.frames(waveform)
     if reference:
         raw = [Piece(piece.text.lower(), piece.kept) for piece in pieces]
-        return np.concatenate([wave[start:stop] for start, stop in _reference_ranges(frames, raw, len(wave))])
-    kept = [wave[start:stop].copy() for start, stop in kept_ranges(wave, frames, _cleaned(pieces, clean))]
+        return np.concatenate([waveform[start:stop] for start, stop in _reference_ranges(frames, raw, len(waveform))])
+    kept = [waveform[start:stop].copy() for start, stop in kept_ranges(waveform, frames, _cleaned(pieces, clean))]
     for before, after in zip(kept, kept[1:], strict=False):
         _fade(before[::-1])
         _fade(after)
@@ -167,14 +167,14 @@ def redact(
     return np.concatenate(kept)
 
 
-def kept_ranges(wave: np.ndarray, frames: Sequence[str], pieces: Sequence[Piece]) -> list[tuple[int, int]]:
+def kept_ranges(waveform: np.ndarray, frames: Sequence[str], pieces: Sequence[Piece]) -> list[tuple[int, int]]:
     """Which samples to keep.
 
     A cut lies in the quietest moment between the end of the last letter on one side and the start of the first letter
     on the other; the beginning and the end of the audio go with the first and the last piece.
 
     Args:
-        wave: ``(n,)`` at 24 kHz.
+        waveform: ``(n,)`` at 24 kHz.
         frames: What an aligner heard in it.
         pieces: Of the cleaned text.
 
@@ -182,7 +182,7 @@ def kept_ranges(wave: np.ndarray, frames: Sequence[str], pieces: Sequence[Piece]
         Start and stop of each kept stretch, samples.
     """
     text = "".join(piece.text for piece in pieces)
-    starts, ends = spans(frames, text, len(wave))
+    starts, ends = spans(frames, text, len(waveform))
     letters = [place for place, character in enumerate(text) if character.isalnum()]
     ranges: list[tuple[int, int]] = []
     border = cut = 0
@@ -191,8 +191,8 @@ def kept_ranges(wave: np.ndarray, frames: Sequence[str], pieces: Sequence[Piece]
         before = [place for place in letters if place < border]
         after = [place for place in letters if place >= border]
         low = ends[before[-1]] if before else 0
-        high = starts[after[0]] if after else len(wave)
-        stop = len(wave) if number == len(pieces) else max(cut, _quietest(wave, low, high))
+        high = starts[after[0]] if after else len(waveform)
+        stop = len(waveform) if number == len(pieces) else max(cut, _quietest(waveform, low, high))
         if piece.kept:
             if ranges and ranges[-1][1] == cut:  # nothing lies between the two
                 cut = ranges.pop()[0]
@@ -215,11 +215,11 @@ def _cleaned(pieces: Sequence[Piece], clean: Callable[[str], str]) -> list[Piece
     return cleaned
 
 
-def _quietest(wave: np.ndarray, low: int, high: int) -> int:
+def _quietest(waveform: np.ndarray, low: int, high: int) -> int:
     """Middle of the quietest 10 ms between two samples; the middle between them if they lie closer."""
     if high - low <= _QUIET_SAMPLES:
         return (low + high) // 2
-    powers = np.concatenate(([0.0], np.cumsum(np.square(wave[low:high], dtype=np.float64))))
+    powers = np.concatenate(([0.0], np.cumsum(np.square(waveform[low:high], dtype=np.float64))))
     return low + int(np.argmin(powers[_QUIET_SAMPLES:] - powers[:-_QUIET_SAMPLES])) + _QUIET_SAMPLES // 2
 
 

@@ -41,7 +41,7 @@ _PUBLISHED = SpeechOptions(
 )  # fmt: skip
 
 #: TorToise v2's, as its author published them; the sixty-four DDIM steps of the paper (Betker 2023, section 4); and
-#: one take that HiFi-GAN renders while it is being sampled.
+#: one candidate that HiFi-GAN renders while it is being sampled.
 PUBLISHED_PRESETS = {
     "ultra_fast": replace(_PUBLISHED, candidates=16, steps=30, guidance=0.0),
     "fast": replace(_PUBLISHED, candidates=96, steps=80),
@@ -152,7 +152,7 @@ def decoding_rules(rules: SilenceTrimming | None, *, reference: bool = False) ->
 
 
 def cvvp_scorers(cvvp: CVVP | None, clips: Sequence[Tensor] | Tensor, weight: float) -> list[tuple[float, Scorer]]:
-    """What scores codes ``(b, m)`` by the mean of their likeness to clips, which are mels ``(bands, s)``.
+    """What scores codes ``(b, m)`` by the mean of their similarity to clips, which are mels ``(bands, s)``.
 
     Raises:
         VoiceError: If it has a weight, but nothing to listen to.

@@ -16,13 +16,13 @@ _CLOSING = "\"')]"
 _NOTHING = re.compile(r"[\s.,;:!?]*")
 
 
-def split_tortoise(text: str, *, desired: int = 200, longest: int = 300, reference: bool = False) -> list[Sentence]:
+def split_tortoise(text: str, *, desired: int = 200, max_chars: int = 300, reference: bool = False) -> list[Sentence]:
     """Cut text at every ``|`` or, where there is none, by the published rule.
 
     Args:
         text: As people write it.
         desired: Characters after which the next end of a sentence ends a piece, 1 or more.
-        longest: Most characters in a piece, 1 or more.
+        max_chars: Most characters in a piece, 1 or more.
         reference: Exactly as the original, with no silence between the pieces. Otherwise its faults are mended: it does
             not see the last character; it loses count of quotation marks when it walks back, and where one is missing
             it cuts at no sentence any more; it cuts words and 3.14 in two; a piece between two ``|`` may be of any
@@ -36,37 +36,37 @@ def split_tortoise(text: str, *, desired: int = 200, longest: int = 300, referen
     """
     bars = text.split("|")
     if reference:
-        pieces = cut(text, desired=desired, longest=longest, reference=True) if len(bars) == 1 else bars
+        pieces = cut(text, desired=desired, max_chars=max_chars, reference=True) if len(bars) == 1 else bars
         return [Sentence(piece, WORD_PAUSE_S) for piece in pieces if piece.strip()]
     pieces = []
     for part in bars:
         part = " ".join(part.split())
-        whole = len(bars) > 1 and len(part) <= longest
-        pieces += [part] if whole else cut(part, desired=desired, longest=longest)
-    said = [piece for piece in pieces if any(c.isalnum() or c in "$£€¥%&@+=" for c in piece)]
-    pauses = [*map(_pause_after, said[:-1]), 0.0]
-    return [Sentence(piece, pause_s) for piece, pause_s in zip(said, pauses, strict=False)]
+        whole = len(bars) > 1 and len(part) <= max_chars
+        pieces += [part] if whole else cut(part, desired=desired, max_chars=max_chars)
+    spoken = [piece for piece in pieces if any(c.isalnum() or c in "$£€¥%&@+=" for c in piece)]
+    pauses = [*map(_pause_after, spoken[:-1]), 0.0]
+    return [Sentence(piece, pause_s) for piece, pause_s in zip(spoken, pauses, strict=False)]
 
 
 def split_by_options(text: str, options: Any, *, reference: bool = False) -> list[Sentence]:
-    """The same with ``SpeechOptions``: about two thirds of the longest piece are desired, as published."""
-    return split_tortoise(text, desired=options.max_chars * 2 // 3, longest=options.max_chars, reference=reference)
+    """The same with ``SpeechOptions``: about two thirds of the most characters are desired, as published."""
+    return split_tortoise(text, desired=options.max_chars * 2 // 3, max_chars=options.max_chars, reference=reference)
 
 
-def cut(text: str, *, desired: int, longest: int, reference: bool = False) -> list[str]:
+def cut(text: str, *, desired: int, max_chars: int, reference: bool = False) -> list[str]:
     """The published rule, which knows nothing of ``|``; arguments as of `split_tortoise`."""
-    for name, value in (("desired", desired), ("longest", longest)):
+    for name, value in (("desired", desired), ("max_chars", max_chars)):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be 1 or more characters")
     text = re.sub("[“”]", '"', re.sub(r"\s+", " ", text))
-    reader = _Published(text) if reference else _Repaired(text, longest)
+    reader = _Published(text) if reference else _Repaired(text, max_chars)
     pieces: list[str] = []
     start = 0
     marks: list[int] = []  # ends of sentences behind the start
     while reader.end < len(text):
         reader.step()
         length = reader.end - start
-        if length >= longest:
+        if length >= max_chars:
             if marks and length > desired / 2:
                 reader.back_to(marks[-1])
             else:
@@ -77,7 +77,7 @@ def cut(text: str, *, desired: int, longest: int, reference: bool = False) -> li
                 marks.append(reader.end)
             continue
         elif reader.ends_sentence:
-            while reader.end < len(text) and reader.end - start < longest and reader.swallows:
+            while reader.end < len(text) and reader.end - start < max_chars and reader.swallows:
                 reader.step()
             marks.append(reader.end)
             if reader.end - start < desired:
@@ -151,10 +151,10 @@ class _Published:
 class _Repaired(_Published):
     """Sees the last character, and knows from the start which marks belong together."""
 
-    def __init__(self, text: str, longest: int) -> None:
+    def __init__(self, text: str, max_chars: int) -> None:
         super().__init__(text)
         self.visible = len(text)
-        self._inside = _inside_quotations(text, longest)
+        self._inside = _inside_quotations(text, max_chars)
 
     def _look(self) -> None:
         self.quoted = bool(self._inside[self.end - 1])
@@ -174,18 +174,18 @@ class _Repaired(_Published):
 
     def back_to_break(self, start: int, desired: int) -> None:
         """As far as it takes to save a word; a word longer than a piece is cut where the piece ends."""
-        longest = self.end
+        end = self.end
         while not self.may_break and self.end > start + 1:
             self.back_to(self.end - 1)
         if not self.may_break:
-            self.step(longest - self.end)
+            self.step(end - self.end)
 
     @property
     def may_break(self) -> bool:
         return self.here in "!? " or (self.here == "." and self.ahead(1) in ("", " "))
 
 
-def _inside_quotations(text: str, longest: int) -> bytearray:
+def _inside_quotations(text: str, max_chars: int) -> bytearray:
     """For every character 1 if it, or its opening mark, stands inside of a quotation.
 
     A mark opens if a word begins behind it, and closes if one ends before it. One without a partner, or with a partner
@@ -199,7 +199,7 @@ def _inside_quotations(text: str, longest: int) -> bytearray:
         if behind.strip() and not (before.strip() and before not in "([-—–"):
             opened = place
         elif opened >= 0:
-            if place - opened < longest:
+            if place - opened < max_chars:
                 inside[opened:place] = b"\1" * (place - opened)
             opened = -1
     return inside

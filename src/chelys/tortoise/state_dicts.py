@@ -53,7 +53,7 @@ def from_tortoise(network: str, published: Mapping[str, Tensor], model: nn.Modul
         else:
             state[ours] = _turned(table, ours, tensor)
     state = _as_wanted(state, wanted)
-    # Names are told as the file has them, for that is what the user can look at.
+    # Names are given as the file has them, for that is what the user can look at.
     unexpected += [_theirs(name, backwards) for name in state.keys() - wanted.keys()]
     missing = [_theirs(name, backwards) for name in wanted.keys() - state.keys()]
     reshaped = [
@@ -61,8 +61,8 @@ def from_tortoise(network: str, published: Mapping[str, Tensor], model: nn.Modul
     ]
     faults = {"missing": missing, "unexpected": unexpected, "wrongly shaped": reshaped}
     if any(faults.values()):
-        told = ", ".join(f"{fault}: {_list(names_at)}" for fault, names_at in faults.items() if names_at)
-        raise ModelError(f"{network}: weights {told}; give TorToise v2's {table.file}, of the same size as the model")
+        listed = ", ".join(f"{fault}: {_list(names_at)}" for fault, names_at in faults.items() if names_at)
+        raise ModelError(f"{network}: weights {listed}; give TorToise v2's {table.file}, of the same size as the model")
     return {name: state[name].contiguous() for name in wanted}
 
 
@@ -158,7 +158,7 @@ def _as_wanted(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[s
         module = name.removesuffix(LENGTH)
         direction = state.get(module + DIRECTION) if module != name else None
         if direction is None or direction.dim() == 0:
-            continue  # it is told as unexpected
+            continue  # it is reported as unexpected
         if state[name].shape == (len(direction), *[1] * (direction.dim() - 1)):
             folded[module + "weight"] = fold(folded.pop(name), folded.pop(module + DIRECTION))
     return folded

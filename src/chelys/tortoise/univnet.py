@@ -1,4 +1,4 @@
-"""UnivNet: mel spectrogram and noise to a wave.
+"""UnivNet: mel spectrogram and noise to a waveform.
 
 Noise goes up to the sample rate in a few strides. At each stage the mel decides, through a small network, the very
 kernels that filter the signal: one set for each mel frame ("location-variable convolution"), so that a few channels
@@ -146,7 +146,7 @@ class UnivNet(nn.Module):
             self.unfold()
 
     def forward(self, mel: Tensor, noise: Tensor) -> Tensor:
-        """Make the wave.
+        """Make the waveform.
 
         Args:
             mel: (b, bands, s) natural logarithm of magnitudes; s is at least 4, for the reflection at the ends.
@@ -162,12 +162,12 @@ class UnivNet(nn.Module):
 
     @torch.inference_mode()
     def vocode(self, mel: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None) -> Tensor:
-        """Make the wave of a whole utterance, its end included.
+        """Make the waveform of a whole utterance, its end included.
 
         Args:
             mel: (b, bands, s) natural logarithm of magnitudes.
             generator: of the noise, which is drawn on the generator's own device and then moved, so that a seed means
-                the same wave everywhere.
+                the same waveform everywhere.
             noise: (b, noise_dim, s + PADDING_FRAMES) instead of a generator.
 
         Returns:
@@ -178,15 +178,15 @@ class UnivNet(nn.Module):
             assert generator is not None, "vocode takes a generator or the noise itself"
             shape = (mel.shape[0], self.config.noise_dim, padded.shape[-1])
             noise = torch.randn(shape, generator=generator, device=generator.device)
-        wave = self(padded, noise.to(mel))
-        return wave[:, : -PADDING_FRAMES * self.config.hop]
+        waveform = self(padded, noise.to(mel))
+        return waveform[:, : -PADDING_FRAMES * self.config.hop]
 
     def fold(self) -> None:
-        """Make plain kernels of directions and lengths: the same wave, fewer steps."""
+        """Make plain kernels of directions and lengths: the same waveform, fewer steps."""
         kernels.fold(self._convolutions())
 
     def unfold(self) -> None:
-        """Hold each kernel as direction and length: the same wave, easier to train."""
+        """Hold each kernel as direction and length: the same waveform, easier to train."""
         kernels.unfold(self._convolutions())
 
     def _convolutions(self) -> list[Convolution]:

@@ -1,4 +1,4 @@
-"""Voice prior: a random vector becomes a voice that nobody has.
+"""Voice prior: a random vector becomes a random voice.
 
 Six layers in the manner of StyleGAN's mapping network. One such network draws the conditioning of the autoregressive
 decoder and another one that of the diffusion decoder; nothing ties the two voices together but that both were

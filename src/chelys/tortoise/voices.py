@@ -1,7 +1,7 @@
 """Voices of the published system: what its networks hear in clips, and the files that the original keeps.
 
 Each decoder has a front end of its own (``chelys.tortoise.mel``). The original listens to six seconds of each clip
-drawn at random and to the first four; here all of a clip is heard in pieces of those lengths, unless asked for the
+drawn at random and to the first four; here all of a clip is used, in pieces of those lengths, unless asked for the
 original (``reference``).
 
 The original's voices are folders of clips, and ``.pth`` files with the two vectors of a voice. A ``.pth`` is read
@@ -75,7 +75,7 @@ def read_latents(path: Path, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
         raise VoiceError(
             f"{path} is damaged, no file of torch.save, or holds more than tensors, which is not opened: {_REMEDY}"
         ) from error
-    if isinstance(held, list) and held and all(isinstance(wave, Tensor) for wave in held):
+    if isinstance(held, list) and held and all(isinstance(waveform, Tensor) for waveform in held):
         raise VoiceError(f"{path} holds waveforms, not the vectors of a voice: give the clips that they are copies of")
     if not (isinstance(held, tuple) and len(held) == 2 and all(map(_is_row, held))):
         raise VoiceError(f"{path} is no voice, which is a tuple of two tensors (1, n) of finite numbers: {_REMEDY}")
@@ -128,14 +128,14 @@ def published_vectors(
     reference: bool = False,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Vectors of waves, by the two front ends of the published system.
+    """Vectors of waveforms, by the two front ends of the published system.
 
     Args:
         clips: Waves ``(n,)`` float32 at ``rate``.
         rate: Hz; at 22.05 kHz the autoregressive decoder hears them unchanged, as it did in the original.
         autoregressive: Decoder whose conditioning encoder listens.
         diffusion: Decoder whose contextual embedder listens.
-        reference: Hear of each clip what the original heard.
+        reference: Take of each clip what the original took.
         seed: Of its random choice.
 
     Returns:
@@ -143,17 +143,17 @@ def published_vectors(
     """
     parameter = next(autoregressive.parameters())
     code_mels = published_code_mels(clips, rate, reference=reference, seed=seed).to(parameter)
-    heard = torch.cat([autoregressive.condition(mel) for mel in code_mels.split(1)]).mean(0)
+    first = torch.cat([autoregressive.condition(mel) for mel in code_mels.split(1)]).mean(0)
     pieces: list[Tensor] = []
     for clip in clips:
-        wave = _resampled(clip.clip(-1, 1), rate, OUTPUT_RATE)
-        pieces += covering(wave[:DIFFUSION_CLIP_SAMPLES] if reference else wave, DIFFUSION_CLIP_SAMPLES)
-    rendered = diffusion.voice([diffusion_mel(piece[None]).to(parameter) for piece in pieces])[0]
-    return heard, rendered
+        waveform = _resampled(clip.clip(-1, 1), rate, OUTPUT_RATE)
+        pieces += covering(waveform[:DIFFUSION_CLIP_SAMPLES] if reference else waveform, DIFFUSION_CLIP_SAMPLES)
+    second = diffusion.voice([diffusion_mel(piece[None]).to(parameter) for piece in pieces])[0]
+    return first, second
 
 
 def published_code_mels(clips: Sequence[np.ndarray], rate: int, *, reference: bool = False, seed: int = 0) -> Tensor:
-    """What the published autoregressive decoder and CVVP hear of waves ``(n,)``: ``(c, 80, 517)``.
+    """What the published autoregressive decoder and CVVP hear of waveforms ``(n,)``: ``(c, 80, 517)``.
 
     A clip shorter than six seconds is followed by silence. Of a longer one the original takes six seconds at random
     (and the same as it, for a given seed); the default is as many pieces as it takes to hear all of it.
@@ -161,12 +161,12 @@ def published_code_mels(clips: Sequence[np.ndarray], rate: int, *, reference: bo
     generator = random.Random(seed)  # Python's, as in the original
     pieces: list[Tensor] = []
     for clip in clips:
-        wave = _resampled(clip.clip(-1, 1), rate, PUBLISHED_CODE_RATE)
-        gap = len(wave) - CODE_CLIP_SAMPLES
+        waveform = _resampled(clip.clip(-1, 1), rate, PUBLISHED_CODE_RATE)
+        gap = len(waveform) - CODE_CLIP_SAMPLES
         if reference and gap > 0:
             start = generator.randint(0, gap)
-            wave = wave[start : start + CODE_CLIP_SAMPLES]
-        pieces += covering(wave, CODE_CLIP_SAMPLES)
+            waveform = waveform[start : start + CODE_CLIP_SAMPLES]
+        pieces += covering(waveform, CODE_CLIP_SAMPLES)
     return code_mel(torch.stack(pieces))
 
 
@@ -174,12 +174,17 @@ def _resampled(clip: np.ndarray, rate: int, wanted: int) -> Tensor:
     return sinc_resample(torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32))[None], rate, wanted)[0]
 
 
-def covering(wave: Tensor, length: int) -> list[Tensor]:
-    """As few pieces ``(length,)`` as cover a wave ``(n,)``, evenly spread; a shorter wave is followed by silence."""
-    if len(wave) <= length:
-        return [F.pad(wave, (0, length - len(wave)))]
-    starts = torch.linspace(0, len(wave) - length, -(-len(wave) // length), dtype=torch.float64).round().int().tolist()
-    return [wave[start : start + length] for start in starts]
+def covering(waveform: Tensor, length: int) -> list[Tensor]:
+    """As few pieces ``(length,)`` as cover a waveform ``(n,)``, evenly spread; a shorter one is padded with silence."""
+    if len(waveform) <= length:
+        return [F.pad(waveform, (0, length - len(waveform)))]
+    starts = (
+        torch.linspace(0, len(waveform) - length, -(-len(waveform) // length), dtype=torch.float64)
+        .round()
+        .int()
+        .tolist()
+    )
+    return [waveform[start : start + length] for start in starts]
 
 
 @torch.inference_mode()
@@ -190,7 +195,7 @@ def clip_mels(voice: Voice, *, reference: bool = False, seed: int = 0) -> Tensor
 
     Args:
         voice: With clips.
-        reference: Hear of each clip what the original heard.
+        reference: Take of each clip what the original took.
         seed: Of its random choice.
 
     Returns:
@@ -267,10 +272,10 @@ def load_voice(voice: str, extra_voice_dirs: Sequence[str | Path] = ()) -> tuple
         raise VoiceError(f"unknown voice {voice!r}: choose from random, {', '.join(known)}, or name more folders")
     paths = [Path(path) for path in known[voice]]
     if len(paths) == 1 and paths[0].suffix == ".safetensors":
-        waves = Voice.load(paths[0]).waveforms
-        if not waves:
+        waveforms = Voice.load(paths[0]).waveforms
+        if not waveforms:
             raise VoiceError(f"voice {voice!r} carries no clips: make it anew from recordings")
-        return [_at_published_rate(wave) for wave in waves], None
+        return [_at_published_rate(waveform) for waveform in waveforms], None
     if len(paths) == 1 and paths[0].suffix == ".pth":
         return _read_pth(paths[0])
     clips = [load_audio(path, PUBLISHED_CODE_RATE) for path in paths if path.suffix != ".pth"]
@@ -301,12 +306,12 @@ def load_voices(
         raise VoiceError("voices of clips and voices of vectors cannot be mixed: choose voices of one kind")
     if not latents:
         return clips, None
-    heard, rendered = (torch.stack(vectors).mean(0) for vectors in zip(*latents, strict=True))
-    return None, (heard, rendered)
+    autoregressive, diffusion = (torch.stack(vectors).mean(0) for vectors in zip(*latents, strict=True))
+    return None, (autoregressive, diffusion)
 
 
-def _at_published_rate(wave: np.ndarray) -> Tensor:
-    resampled = soxr.resample(wave, OUTPUT_RATE, PUBLISHED_CODE_RATE, quality="HQ")
+def _at_published_rate(waveform: np.ndarray) -> Tensor:
+    resampled = soxr.resample(waveform, OUTPUT_RATE, PUBLISHED_CODE_RATE, quality="HQ")
     return torch.from_numpy(np.asarray(resampled, np.float32)).clamp(-1, 1)[None]
 
 

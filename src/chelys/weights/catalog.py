@@ -30,7 +30,7 @@ def find_model(name: str | Path) -> Path:
         folder = Path(name).expanduser()
         if folder.is_dir():
             return folder
-    except (OSError, RuntimeError, ValueError):  # longer than a name can be; the home of nobody; a zero in it
+    except (OSError, RuntimeError, ValueError):  # longer than a name can be; an unknown home; a zero in it
         pass
     from chelys.weights import hub
 
