@@ -59,7 +59,7 @@ def test_no_checkpoint(tmp_path: Path) -> None:
 
 def test_what_was_half_written_is_not_seen(tmp_path: Path) -> None:
     write(tmp_path, 5)
-    (tmp_path / "000000010.part").write_bytes(b"half")
+    (tmp_path / ".chelys-0123456789abcdef.part").write_bytes(b"half")
     assert found(tmp_path) == "000000005.safetensors"
     write(tmp_path, 10)
     assert names(tmp_path) == ["000000005.safetensors", "000000010.safetensors"]

@@ -12,10 +12,10 @@ from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
-import soxr
 import torch
 from torch.nn import functional
 
+from chelys.audio.io import resample
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import MissingExtra, ModelError
 
@@ -177,7 +177,7 @@ class Wav2Vec2Aligner:
     def frames(self, waveform: np.ndarray) -> list[str]:
         """The likeliest character of each frame of 20 ms; see ``chelys.tortoise.alignment.Aligner``."""
         parameter = next(self.network.parameters())
-        samples = torch.from_numpy(soxr.resample(np.asarray(waveform, np.float32), OUTPUT_RATE, _RATE, quality="HQ"))
+        samples = torch.from_numpy(resample(np.asarray(waveform, np.float32), OUTPUT_RATE, _RATE))
         samples = functional.pad(samples, (0, max(0, _SHORTEST - len(samples))))
         samples = (samples - samples.mean()) / torch.sqrt(samples.var() + 1e-7)
         logits = self.network(samples[None].to(parameter.device, parameter.dtype)).logits[0]

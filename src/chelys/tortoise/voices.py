@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chelys.audio.io import CLIP_SUFFIXES, read
+from chelys.audio.io import CLIP_SUFFIXES, read, resample
 from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE
 from chelys.audio.resample import sinc_resample
 from chelys.errors import VoiceError
@@ -311,7 +310,7 @@ def load_voices(
 
 
 def _at_published_rate(waveform: np.ndarray) -> Tensor:
-    resampled = soxr.resample(waveform, OUTPUT_RATE, PUBLISHED_CODE_RATE, quality="HQ")
+    resampled = resample(waveform, OUTPUT_RATE, PUBLISHED_CODE_RATE)
     return torch.from_numpy(np.asarray(resampled, np.float32)).clamp(-1, 1)[None]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from chelys.deprecation import current_tensor_name
 from chelys.errors import ConfigError
+from chelys.files import atomic_path, remove_partial_files
 
 log = logging.getLogger(__name__)
 N = TypeVar("N", bound=nn.Module)
@@ -61,16 +61,13 @@ def write_checkpoint(
         Its path; None if it cannot be written, with a warning in the log.
     """
     path = folder / f"{step:09d}.safetensors"
-    partial = path.with_suffix(".part")
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(whole, partial, metadata=dict(metadata or {}) | {"step": str(step), "sha256": hash_of(whole)})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())  # the rename must not outrun the data
-        partial.replace(path)
+        remove_partial_files(folder)
+        with atomic_path(path) as partial:
+            save_file(whole, partial, metadata=dict(metadata or {}) | {"step": str(step), "sha256": hash_of(whole)})
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         before = max(folder.glob("*.safetensors"), default=None)
         log.warning(
             "the checkpoint of step %d was not written (%s); the run goes on, and would resume from %s",

@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from chelys.files import write_text
+
 log = logging.getLogger(__name__)
 
 #: Metrics that are no loss: not plotted, and not shown in the progress bar.
@@ -41,9 +43,7 @@ class RunLog:
         """Continue from a step: lines and curves beyond it are dropped, for they are about to be written again."""
         if self.path.exists():
             kept = [line for line in self.path.read_text(encoding="utf8").splitlines() if _step_of(line) <= step]
-            partial = self.path.with_suffix(".part")
-            partial.write_text("".join(line + "\n" for line in kept), encoding="utf8")
-            partial.replace(self.path)
+            write_text(self.path, "".join(line + "\n" for line in kept))
         if self._curves is not None:
             try:
                 from torch.utils.tensorboard import SummaryWriter

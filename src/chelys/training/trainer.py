@@ -31,6 +31,7 @@ from chelys.config import from_mapping, read_config_file, to_mapping
 from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.loader import StepLoader, default_workers
 from chelys.errors import ConfigError, OutputError, UserError
+from chelys.files import atomic_path, remove_partial_files, write_json
 from chelys.training.checkpoint import (
     drop_checkpoints,
     load_strictly,
@@ -582,9 +583,8 @@ def _open_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> Non
         folder.mkdir(parents=True, exist_ok=True)
         if resume and (changed := _changes(path, settings)) and any((folder / "checkpoints").glob("*.safetensors")):
             log.warning("%s goes on with other settings than it began with: %s", folder, ", ".join(changed))
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf8")
-        partial.replace(path)
+        remove_partial_files(folder)
+        write_json(path, settings)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another with run=FOLDER") from error
 
@@ -610,12 +610,10 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _write_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    partial = path.with_suffix(".part")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial)
-        partial.replace(path)
+        with atomic_path(path) as partial:
+            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(
             f"cannot write {path} ({error}): make room and start the run again; it goes on from its last checkpoint"
         ) from error

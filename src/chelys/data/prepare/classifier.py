@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import soxr
 import torch
 
+from chelys.audio.io import resample
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.config import from_mapping
 from chelys.data.prepare.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
@@ -57,8 +57,7 @@ class ClipClassifier:
 
     def __call__(self, audio: np.ndarray, rate: int) -> dict[str, float]:
         """`classify` for a clip ``(n,)`` at any rate (Hz); the measure stage calls this."""
-        if rate != OUTPUT_RATE:
-            audio = soxr.resample(audio, rate, OUTPUT_RATE)
+        audio = resample(audio, rate, OUTPUT_RATE)
         return self.classify(audio)
 
     def classify(self, waveform: np.ndarray) -> dict[str, float]:

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 
+from chelys.audio.io import resample
 from chelys.data.prepare.work import ClipRecord, ClipStage, Item, NoSettings, Row, Store, read_block, read_span
 
 SAME_AUDIO = "same audio"
@@ -60,7 +60,7 @@ class Fingerprint(ClipStage):
 
 def fingerprint(audio: np.ndarray, rate: int) -> np.ndarray:
     """Words ``(w,)``, uint32."""
-    coarse = soxr.resample(audio, rate, _RATE)
+    coarse = resample(audio, rate, _RATE)
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(coarse, (0, max(0, 2 * _FRAME - len(coarse)))), _FRAME)
     spectrum = np.abs(np.fft.rfft(frames[::_HOP] * np.hanning(_FRAME), axis=1)) ** 2
     edges = np.round(np.geomspace(_LOWEST, _HIGHEST, 34) * _FRAME / _RATE).astype(int)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 
+from chelys.audio.io import resample
 from chelys.data.prepare.work import ClipStage, Item, Row, Store, find_object, read_block
 from chelys.errors import ModelError
 
@@ -114,7 +114,7 @@ class VQVAEEncoder:
         import torch
 
         with torch.inference_mode():
-            mels = [self._mel(soxr.resample(clip, rate, self.rate) if rate != self.rate else clip) for clip in clips]
+            mels = [self._mel(resample(clip, rate, self.rate)) for clip in clips]
             return [codes.cpu().numpy() for codes in self.network.encode_clips(mels)]
 
     def _mel(self, waveform: np.ndarray) -> Any:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
-import soxr
 
+from chelys.audio.io import resample
 from chelys.data.prepare.work import ClipRecord, ClipStage, Item, Row, Store, find_object, read_block
 from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, MissingExtra
@@ -116,7 +116,7 @@ class _TranscriberStage(ClipStage):
             make.check(self.settings)
 
     def _clips(self, item: Item, store: Store) -> list[np.ndarray]:
-        return [soxr.resample(a, rate, RATE) if rate != RATE else a for a, rate in read_block(item, store)]
+        return [resample(a, rate, RATE) for a, rate in read_block(item, store)]
 
 
 @dataclass(frozen=True)
