@@ -3,7 +3,7 @@
 errors, deprecation, files, config < text, audio < nn < models < weights < inference < eval, serve < cli
                  text, audio, models, weights < data < train < cli
                  weights < tortoise, the published system < data, train
-                 inference, tortoise < speaking, how the published system speaks; compat is its old name
+                 inference, tortoise < speaking, how the published system speaks
 
 Only the registry names modules to its right, for import when a model or an option asks for them.
 """
@@ -45,7 +45,6 @@ SEES: dict[str, set[str]] = {
     "serve": {*_NETWORKS, "inference"},
     "front": {*_NETWORKS, "inference"},
     "cli": {*_NETWORKS, "tortoise", "speaking", "inference", "data", "training", "eval", "serve", "front"},
-    "compat": {"speaking"},
     "__main__": {"cli"},
 }
 
@@ -189,7 +188,3 @@ def test_only_the_aligner_imports_what_the_extra_for_alignment_brings() -> None:
     users = {path.relative_to(PACKAGE).as_posix() for path in files() for _, name in imports(path)
              if name.split(".")[0] == "transformers"}  # fmt: skip
     assert users == {"tortoise/alignment.py"}
-
-
-def test_nobody_sees_the_interfaces_of_other_packages() -> None:
-    assert not any("compat" in sees for sees in SEES.values())

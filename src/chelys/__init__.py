@@ -12,11 +12,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from chelys.deprecation import renamed_modules
+from chelys.registry import MOVED_MODULES
+
 if TYPE_CHECKING:
     from chelys.inference.options import SpeechOptions
     from chelys.inference.speech import Speech
     from chelys.inference.synthesizer import Synthesizer
     from chelys.inference.voice import Voice
+
+renamed_modules(MOVED_MODULES)
 
 __all__ = ["Speech", "SpeechOptions", "Synthesizer", "Voice", "__version__", "load"]
 __version__ = "0.1.0"

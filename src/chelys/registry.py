@@ -29,6 +29,34 @@ TORTOISE_TOKENIZER = "chelys.tortoise.tokenizer.make_tortoise_tokenizer"
 #: What speaks [bracketed] prompts and cuts them out again.
 REDACTION = "chelys.tortoise.redact.Redaction"
 
+#: Old module to new one, for one release.
+MOVED_MODULES = {
+    "chelys.compat": "chelys.tortoise",
+    "chelys.compat.tortoise": "chelys.tortoise.api",
+    "chelys.compat.tortoise_models": "chelys.tortoise.api",
+    "chelys.compat.tortoise_voices": "chelys.tortoise.voices",
+    "chelys.audio.published": "chelys.tortoise.mel",
+    "chelys.inference.aligner": "chelys.tortoise.alignment",
+    "chelys.inference.alignment": "chelys.tortoise.alignment",
+    "chelys.inference.detection": "chelys.tortoise.detector",
+    "chelys.inference.redact": "chelys.tortoise.redact",
+    "chelys.inference.tortoise_voice": "chelys.tortoise.voices",
+    "chelys.models.code_rules": "chelys.tortoise.silence_trimming",
+    "chelys.models.cvvp": "chelys.tortoise.cvvp",
+    "chelys.models.detector": "chelys.tortoise.detector",
+    "chelys.models.hifigan": "chelys.tortoise.hifigan",
+    "chelys.models.univnet": "chelys.tortoise.univnet",
+    "chelys.models.voice_prior": "chelys.tortoise.voice_prior",
+    "chelys.text.split_tortoise": "chelys.tortoise.splitter",
+    "chelys.text.train_tokenizer": "chelys.tortoise.tokenizer",
+    "chelys.weights.checkpoint": "chelys.tortoise.checkpoint",
+    "chelys.weights.convert": "chelys.tortoise.convert",
+    "chelys.weights.export": "chelys.tortoise.convert",
+    "chelys.weights.name_tables": "chelys.tortoise.name_tables",
+    "chelys.weights.sizes": "chelys.tortoise.sizes",
+    "chelys.weights.tortoise": "chelys.tortoise.state_dicts",
+}
+
 
 def find(path: str) -> Any:
     """The object at a full name; its module is imported."""

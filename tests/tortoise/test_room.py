@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -92,6 +93,17 @@ def _clip(folder: Path) -> Path:
 
     write(folder / "clip.wav", toy.tone(180.0, 1.0), OUTPUT_RATE)
     return folder / "clip.wav"
+
+
+@pytest.mark.parametrize(("old", "new"), sorted(registry.MOVED_MODULES.items()))
+def test_old_module_names_give_the_new_modules(old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("chelys.compat", old):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.warns(DeprecationWarning, match=rf"{old} is deprecated .* use {new}$"):
+        if old.startswith("chelys.compat."):
+            with pytest.warns(DeprecationWarning, match="chelys.compat is deprecated"):
+                importlib.import_module("chelys.compat")
+        assert importlib.import_module(old) is importlib.import_module(new)
 
 
 # ---------------------------------------------------------------- folders of chelys 0.1
