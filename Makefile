@@ -10,7 +10,7 @@ export TEXT OUTPUT  # they reach the shell as they are, quotes and all
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv speak check slow clean
+.PHONY: help venv speak check slow docs clean
 
 help:  ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST)
@@ -38,6 +38,14 @@ check: $(READY)  ## lint, format, types, tests: what CI runs
 
 slow: $(READY)-corpus  ## every test, also those that take minutes and need the corpus extra
 	$(BIN)/pytest -q -m ""
+
+$(READY)-docs: $(READY)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,docs]'
+	@touch $@
+
+docs: $(READY)-docs  ## the documentation as a site, in build/site
+	$(BIN)/python tools/make_cli_docs.py
+	$(BIN)/mkdocs build
 
 clean:  ## remove the environment, caches and builds; not runs/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist src/*.egg-info

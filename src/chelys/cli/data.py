@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from chelys.cli import prepare, recipes
-from chelys.cli.console import DeviceOption, WorkersOption, counting, echo, progress_bar
+from chelys.cli.console import DeviceOption, WorkersOption, counting, echo, progress_bar, renamed
 from chelys.errors import OutputError
 
 app = typer.Typer(
@@ -23,7 +23,8 @@ make_app = typer.Typer(no_args_is_help=True, help="Make a corpus.", epilog="Exam
 app.add_typer(make_app, name="make")
 app.command("prepare", help=prepare.HELP, epilog=prepare.EXAMPLE)(prepare.prepare)
 app.command("recipe", help=recipes.RECIPE_HELP, epilog=recipes.RECIPE_EXAMPLE)(recipes.recipe)
-app.command("check", help=recipes.CHECK_HELP, epilog=recipes.CHECK_EXAMPLE)(recipes.check)
+_CheckCommand = renamed(shortest="min-seconds", longest="max-seconds")
+app.command("check", cls=_CheckCommand, help=recipes.CHECK_HELP, epilog=recipes.CHECK_EXAMPLE)(recipes.check)
 app.command("report", help=prepare.REPORT_HELP, epilog=prepare.REPORT_EXAMPLE)(prepare.report)
 
 

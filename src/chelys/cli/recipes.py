@@ -62,8 +62,8 @@ def check(
     allow: Annotated[
         list[str] | None, typer.Option("--allow", help="A kind of fault to ignore, such as 'repeated text'.")
     ] = None,
-    min_seconds: Annotated[float, typer.Option("--shortest", help="Seconds of the shortest clip.")] = 0.6,
-    max_seconds: Annotated[float, typer.Option("--longest", help="Seconds of the longest clip.")] = 20.0,
+    min_seconds: Annotated[float, typer.Option("--min-seconds", help="Seconds of the shortest clip.")] = 0.6,
+    max_seconds: Annotated[float, typer.Option("--max-seconds", help="Seconds of the longest clip.")] = 20.0,
     rate: Annotated[int, typer.Option("--rate", help="Lowest sample rate, Hz.")] = 22_050,
     workers: WorkersOption = None,
 ) -> None:
