@@ -1,4 +1,4 @@
-"""The paper's wishes put to the test at nano's scale: docs/research/ablations.md, from short runs on equal data and operations.
+"""The wishes of the paper tested at the scale of nano: docs/research/ablations.md, short runs on equal data and FLOPs.
 
     python tools/ablations.py run --features FEATURES --codes CODES.npy --text TEXT --out runs/ablations
     python tools/ablations.py collect runs/ablations
