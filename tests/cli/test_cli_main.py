@@ -64,6 +64,14 @@ def test_version(process: Callable[..., Any]) -> None:
     assert run.returncode == 0 and output.startswith(b"chelys") and output.count(b"\n") == 1 and errors == b""
 
 
+def test_an_old_option_works_and_is_named_in_one_line(process: Callable[..., Any]) -> None:
+    run = process("data", "check", "gone.jsonl", "--longest", "3", fake=False)
+    _, errors = run.communicate()
+    warning, error = errors.decode().splitlines()
+    assert warning.startswith("chelys: warning: --longest is deprecated") and warning.endswith("use --max-seconds")
+    assert run.returncode == 2 and error == "chelys: error: no manifest at gone.jsonl"
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["speak", "--help"], ["voices", "add", "--help"], ["speak", ""]])
 def test_neither_help_nor_an_empty_text_imports_torch(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from typer.core import TyperGroup
 
 from chelys.cli import convert, data, detect, finetune, pack, speak, train, voices
 from chelys.cli.train_plan import train_app
+from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
 
 USER_ERROR = 2
@@ -129,8 +131,23 @@ def _terminate(number: int, frame: object) -> None:
     raise SystemExit(TERMINATED)
 
 
+def _show_old_names() -> None:
+    """Say in one line each, on standard error, which old names are used; Python hides such warnings by default."""
+    python_shows = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, ChelysDeprecationWarning):
+            print(f"chelys: warning: {message}", file=sys.stderr)
+        else:
+            python_shows(message, category, *rest, **more)
+
+    warnings.simplefilter("once", ChelysDeprecationWarning)
+    warnings.showwarning = show
+
+
 def main() -> None:
     """Run the command line; ends the process."""
+    _show_old_names()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)  # so that half-written files are removed on the way out
     app(prog_name="chelys")
