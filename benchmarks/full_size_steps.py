@@ -5,7 +5,7 @@
 Each stage is built from its file `tortoise_v2/NAME`, with batches of one to four rows, and takes two steps of
 forward, backward, clipping, AdamW and averaging in float32, in a process of its own. A stage that needs more memory
 than is free is not begun; its weights and its need are printed instead. The corpus is a dozen clips of filtered noise,
-laid out in both front ends; weights are fresh, those of frozen networks too.
+laid out in both mel specs; weights are fresh, those of frozen networks too.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def frozen_weights(folder: Path, kind: str) -> Path:
 
 
 def lay_out(folder: Path) -> None:
-    """A corpus of filtered noise, its features in both front ends, random codes, the published tokenizer."""
+    """A corpus of filtered noise, its features in both mel specs, random codes, the published tokenizer."""
     rng = np.random.default_rng(0)
     utterances = []
     for index in range(12):
@@ -166,7 +166,7 @@ def lay_out(folder: Path) -> None:
         utterances.append(Utterance(f"clip-{index}", f"{index}.wav", text, f"speaker-{index % 4}", seconds))
     write_manifest(folder / "manifest.jsonl", utterances)
     extract([folder / "manifest.jsonl"], folder / "features", workers=1)
-    extract([folder / "manifest.jsonl"], folder / "codes-features", front_end="codes", workers=1)
+    extract([folder / "manifest.jsonl"], folder / "codes-features", mel_spec="codes", workers=1)
     count = len(Features(folder / "codes-features").frames) // FRAMES_PER_CODE
     np.save(folder / "codes.npy", rng.integers(CODES, size=count).astype(np.uint16))
     make_tortoise_tokenizer().save(folder / "text")

@@ -24,8 +24,6 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 import torch
-from chelys.training.task import map_tensors, tensors_of
-from chelys.training.trainer import StepBatches
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,7 +34,9 @@ from chelys.data.features import extract
 from chelys.data.loader import StepLoader
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.tortoise.tokenizer import make_tortoise_tokenizer
+from chelys.training.task import map_tensors, tensors_of
 from chelys.training.tasks import RUNS
+from chelys.training.trainer import StepBatches
 
 CONFIGS = Path(str(resources.files("chelys"))) / "configs"
 NANO = ("dvae", "autoregressive", "clvp", "diffusion", "vocoder")

@@ -102,11 +102,11 @@ def make(folder: Path) -> ToyCorpus:
 
 
 @dataclass(frozen=True)
-class TwoFrontEnds:
+class TwoMelSpecs:
     """The corpus laid out twice, as the published networks hear it.
 
     Attributes:
-        features: Of the codes' front end.
+        features: Of the codes' mel spec.
         rendered: Of the shared one.
         codes: Random ones, 16 of them.
         text: Folder of the tokenizer.
@@ -122,11 +122,11 @@ class TwoFrontEnds:
         return {"features": str(self.features), "codes": str(self.codes), "text": str(self.text)}
 
 
-def lay_out_twice(toy: ToyCorpus, folder: Path) -> TwoFrontEnds:
+def lay_out_twice(toy: ToyCorpus, folder: Path) -> TwoMelSpecs:
     """Lay it out once more; what is there is left as it is."""
-    two = TwoFrontEnds(folder / "features", toy.features, folder / "codes.npy", toy.text)
+    two = TwoMelSpecs(folder / "features", toy.features, folder / "codes.npy", toy.text)
     if not two.codes.exists():
-        extract([toy.manifest], two.features, front_end="codes", workers=1)
+        extract([toy.manifest], two.features, mel_spec="codes", workers=1)
         count = len(Features(two.features).frames) // 4
         np.save(two.codes, np.random.default_rng(0).integers(16, size=count).astype(np.uint16))
     return two

@@ -19,7 +19,7 @@ class Places:
     """Where the data lie and the runs go.
 
     Attributes:
-        features: Feature folder of the shared front end.
+        features: Feature folder of the shared mel spec.
         codes: Its codes.
         text: Folder of the tokenizer.
         out: Folder of the runs.
@@ -121,13 +121,13 @@ def overrides(places: Places, ablation: Ablation, arm: Arm, steps: int) -> list[
 
 
 def _range_of(features: Path) -> str:
-    """A standard deviation to either side of the mean, as nano's range of the shared front end."""
+    """A standard deviation to either side of the mean, as nano's range of the shared mel spec."""
     found = json.loads((features / "statistics.json").read_text(encoding="utf8"))
     return f"{{low: {found['mean'] - found['std']:.4f}, high: {found['mean'] + found['std']:.4f}}}"
 
 
 def lay_out_at_22k(places: Places) -> None:
-    """The clips of the features again, of the codes' front end: 22.05 kHz, 80 bands."""
+    """The clips of the features again, of the codes' mel spec: 22.05 kHz, 80 bands."""
     from chelys.audio.rates import HOP, OUTPUT_RATE
     from chelys.data.dataset import Features
     from chelys.data.features import extract
@@ -144,7 +144,7 @@ def lay_out_at_22k(places: Places) -> None:
             for c, seconds in ((c, c.frames * HOP / OUTPUT_RATE) for c in clips)
         ],
     )
-    extract([data / "manifest.jsonl"], data / "features", front_end="codes", workers=1)
+    extract([data / "manifest.jsonl"], data / "features", mel_spec="codes", workers=1)
 
 
 def write_codes(places: Places, arm: str, features: Path) -> None:
@@ -160,12 +160,12 @@ def write_codes(places: Places, arm: str, features: Path) -> None:
 
 
 def codes_at_24k(places: Places) -> None:
-    """Codes of the shared front end."""
+    """Codes of the shared mel spec."""
     write_codes(places, "one", places.features)
 
 
 def codes_at_22k(places: Places) -> None:
-    """Codes of the front end of their own."""
+    """Codes of the mel spec of their own."""
     write_codes(places, "two", places.out / "rates_data" / "features")
 
 
@@ -192,7 +192,7 @@ ABLATIONS = (
         "learned table past 90 are there, and untrained.",
         "autoregressive", "positions", 600,
         (Arm("rotary", "rotary angles"), Arm("learned", "learned, absolute", ("network.positions=learned",))),
-        changes=("pairs.budget=1000", "pairs.longest=90", "network.dropout=0.0", "stage.code_corruption=0.0"),
+        changes=("pairs.budget=1000", "pairs.max_codes=90", "network.dropout=0.0", "stage.code_corruption=0.0"),
         seconds=2.2, curve="held_out/code",
     ),
     Ablation(
@@ -212,14 +212,14 @@ ABLATIONS = (
         "clvp", "clvp", 1600,
         (Arm("small-long", "batch 1000, clips up to 300", ("pairs.budget=1000",)),
          Arm("large-long", "batch 4000, clips up to 300", ("pairs.budget=4000",)),
-         Arm("small-short", "batch 1000, clips up to 100", ("pairs.budget=1000", "pairs.longest=100")),
-         Arm("large-short", "batch 4000, clips up to 100", ("pairs.budget=4000", "pairs.longest=100"))),
+         Arm("small-short", "batch 1000, clips up to 100", ("pairs.budget=1000", "pairs.max_codes=100")),
+         Arm("large-short", "batch 4000, clips up to 100", ("pairs.budget=4000", "pairs.max_codes=100"))),
         # the contrast alone: a reader learns as much from small batches
         changes=("network.readings=0", "network.dropout=0.0"),
     ),
     Ablation(
         "rates_dvae", "One sampling rate or two: the codes",
-        "A VQ-VAE on each front end, for the section below. The errors are each in units of its own front end, one "
+        "A VQ-VAE on each mel spec, for the section below. The errors are each in units of its own mel spec, one "
         "standard deviation of its mels: they cannot be compared.",
         "dvae", "dvae", 1000,
         (Arm("one", "24 kHz, 100 bands, shared"),
@@ -234,11 +234,11 @@ ABLATIONS = (
         "as much audio. One mel frame a position in both, for pieces of the second have odd numbers of frames. The "
         "voice is heard from the clip itself; the second arm hears its mels as they are, not normalised, as published.",
         "diffusion", "diffusion", 500,
-        (Arm("one", "codes of the shared front end", ("codes=$out/rates_data/codes_one.npy", "pairs.budget=300"),
+        (Arm("one", "codes of the shared mel spec", ("codes=$out/rates_data/codes_one.npy", "pairs.budget=300"),
              needs=("rates_dvae/one",), before=codes_at_24k),
          Arm("two", "codes at 22.05 kHz, stretched by 160/147",
              ("features=$out/rates_data/features", "rendered=$features", "codes=$out/rates_data/codes_two.npy",
-              "pairs.budget=276", "pairs.longest=367", "stage.crop=88"),
+              "pairs.budget=276", "pairs.max_codes=367", "stage.crop=88"),
              needs=("rates_dvae/two",), before=codes_at_22k)),
         changes=("network.patch=1", "stage.voice_from=clip", "stage.voice_frames=128"), equal="steps",
     ),

@@ -52,7 +52,7 @@ def loaded(folder: Path, longest: int | None = None) -> tuple[Any, Task]:
     settings = json.loads((folder / "config.json").read_text(encoding="utf8"))
     run: Any = from_mapping(RUNS[name], settings, where=str(folder))
     if longest is not None:
-        run = dataclasses.replace(run, pairs=dataclasses.replace(run.pairs, longest=longest))
+        run = dataclasses.replace(run, pairs=dataclasses.replace(run.pairs, max_codes=longest))
     stage = run.build()
     load_strictly(stage.network, read_weights(folder / f"{name}.safetensors"), str(folder))
     stage.network.eval()

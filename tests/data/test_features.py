@@ -207,15 +207,15 @@ def test_a_faulty_manifest_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "features").exists()
 
 
-def test_the_front_end_of_the_published_codes(tmp_path: Path) -> None:
+def test_the_mel_spec_of_the_published_codes(tmp_path: Path) -> None:
     wave = tone(0.8)
     sf.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
     write_manifest(tmp_path / "m.jsonl", [Utterance("a", "a.wav", "Say a.", "ada", 0.8)])
-    extract([tmp_path / "m.jsonl"], tmp_path / "features", front_end="codes", workers=1)
+    extract([tmp_path / "m.jsonl"], tmp_path / "features", mel_spec="codes", workers=1)
     features = Features(tmp_path / "features")
     resampled = soxr.resample(wave, RATE, 22_050)
     (clip,) = features.clips
-    assert features.front_end == "codes" and features.spec == MEL_22K and clip.codes == len(resampled) // 1024
+    assert features.mel_spec == "codes" and features.spec == MEL_22K and clip.codes == len(resampled) // 1024
     expected = code_mel(torch.from_numpy(resampled)[None])[0, :, : clip.frames].half().float()
     assert torch.equal(features.mel(clip), expected)
 
@@ -236,6 +236,6 @@ def test_mels_computed_in_the_main_process_are_the_same(toy: ToyCorpus, tmp_path
     monkeypatch.setattr(module, "_read_and_compute", None)
     monkeypatch.setattr(module.torch, "device", lambda name: type("Device", (), {"type": "other"})())
     compute = module._compute
-    monkeypatch.setattr(module, "_compute", lambda w, front_end, _: compute(w, front_end, "cpu"))
+    monkeypatch.setattr(module, "_compute", lambda w, mel_spec, _: compute(w, mel_spec, "cpu"))
     extract([toy.manifest], tmp_path / "main", workers=1)
     assert (tmp_path / "main" / "mel.f16").read_bytes() == (toy.features / "mel.f16").read_bytes()

@@ -63,7 +63,7 @@ def test_a_batch_is_a_function_of_seed_and_step(toy: ToyCorpus, pairs: Pairs) ->
 
 
 def test_batches_keep_the_budget_and_the_longest(toy: ToyCorpus) -> None:
-    pairs = toy.pairs(PairConfig(budget=90, reference_frames=32, longest=40))
+    pairs = toy.pairs(PairConfig(budget=90, reference_frames=32, max_codes=40))
     assert max(c.codes for c in pairs.train) <= 40 < max(c.codes for c in pairs.features.clips)
     for step in range(12):
         batch = pairs.batch(step)
@@ -72,7 +72,7 @@ def test_batches_keep_the_budget_and_the_longest(toy: ToyCorpus) -> None:
 
 def spelled_share(pairs: Pairs, share: float) -> float:
     letters = set(pairs.tokenizer.core.encode(SPELLED_LETTERS).ids)
-    batch = pairs.collate(list(pairs.train) * 6, random(), spelled=share)
+    batch = pairs.collate(list(pairs.train) * 6, random(), graphemes=share)
     words = spelled = 0
     for row, length in zip(batch.text, batch.text_lengths, strict=True):
         for word in " ".join(map(str, row[:length].tolist())).split(" 2 "):  # 2 is the space
@@ -176,7 +176,7 @@ def test_voices_weigh_speakers(toy: ToyCorpus) -> None:
 
 def test_no_clip_left(toy: ToyCorpus) -> None:
     with pytest.raises(ManifestError, match="no clip to train on"):
-        toy.pairs(PairConfig(longest=3))
+        toy.pairs(PairConfig(max_codes=3))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_no_clip_left(toy: ToyCorpus) -> None:
         ("... !", "text cannot be spoken", "nothing in the text"),
         ("\u4f60\u597d", "text cannot be spoken", "nothing in the text"),
         ("calm moon " * 12, "text too long for its clip", "119 characters in"),
-        ("8888888888888888", "text too long", "ids; pairs.longest_text is 30"),
+        ("8888888888888888", "text too long", "ids; pairs.max_text_ids is 30"),
     ],
 )
 def test_texts_that_cannot_be_learned(toy: ToyCorpus, text: str, reason: str, detail: str) -> None:
@@ -196,7 +196,7 @@ def test_texts_that_cannot_be_learned(toy: ToyCorpus, text: str, reason: str, de
     clips = list(features.clips)
     clips[4] = dataclasses.replace(odd, text=text)
     features.clips = ClipTable.of(clips)
-    config = PairConfig(budget=120, reference_frames=32, longest_text=30 if "8" in text else 400)
+    config = PairConfig(budget=120, reference_frames=32, max_text_ids=30 if "8" in text else 400)
     pairs = Pairs(features, Codes(toy.codes), Tokenizer.load(toy.text), MEL_RANGE, config, 1)
     bad = {clip.id: clip for clip in pairs.bad_clips.all()}
     assert bad[odd.id].reason == reason and detail in bad[odd.id].detail
@@ -207,7 +207,7 @@ def test_texts_that_cannot_be_learned(toy: ToyCorpus, text: str, reason: str, de
 
 
 def test_clips_that_are_too_long_are_noted(toy: ToyCorpus) -> None:
-    pairs = toy.pairs(PairConfig(longest=40))
+    pairs = toy.pairs(PairConfig(max_codes=40))
     noted = {clip.id: clip.reason for clip in pairs.bad_clips.all()}
     assert noted and noted == {clip.id: "too long" for clip in pairs.features.clips if clip.codes > 40}
 

@@ -84,9 +84,9 @@ def test_each_clip_once_an_epoch_and_any_step_alone(toy: toy_corpus.ToyCorpus, s
     assert torch.equal(whole.codes[:1, : part.codes.shape[1]], part.codes), "a rank reads its rows only"
 
 
-@pytest.mark.parametrize("front_end", ["shared", "codes"])
-def test_a_crop_is_a_piece_of_the_whole(shards: Path, front_end: Any) -> None:
-    features = ShardFeatures(shards, front_end)
+@pytest.mark.parametrize("mel_spec", ["shared", "codes"])
+def test_a_crop_is_a_piece_of_the_whole(shards: Path, mel_spec: Any) -> None:
+    features = ShardFeatures(shards, mel_spec)
     clip = features.clips[3]
     whole = features.mel(clip)
     for start, frames in ((0, 8), (1, 1), (2, 5), (4, 8), (clip.frames - 1, 1), (clip.frames - 7, 7), (0, 9999)):
@@ -96,9 +96,9 @@ def test_a_crop_is_a_piece_of_the_whole(shards: Path, front_end: Any) -> None:
     torch.testing.assert_close(features.mel(clip, 6), whole[:, 6:], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("front_end", "bands"), [("shared", 100), ("codes", 80)])
-def test_front_ends(shards: Path, front_end: Any, bands: int) -> None:
-    features = ShardFeatures(shards, front_end)
+@pytest.mark.parametrize(("mel_spec", "bands"), [("shared", 100), ("codes", 80)])
+def test_mel_specs(shards: Path, mel_spec: Any, bands: int) -> None:
+    features = ShardFeatures(shards, mel_spec)
     clip = features.clips[0]
     assert features.mel(clip).shape == (bands, clip.frames) and features.spec.bands == bands
     assert clip.frames % 4 == 0 and features.statistics["hours"] > 0

@@ -82,16 +82,16 @@ def frozen(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def two_front_ends(
+def two_mel_specs(
     toy: toy_corpus.ToyCorpus, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], toy_corpus.TwoFrontEnds]:
+) -> Callable[[], toy_corpus.TwoMelSpecs]:
     """The toy corpus once more as the published VQ-VAE hears it, beside what is rendered of it."""
     return lambda: toy_corpus.lay_out_twice(toy, tmp_path_factory.getbasetemp() / "toy_two")
 
 
 @pytest.fixture
 def values(
-    toy: toy_corpus.ToyCorpus, tmp_path: Path, frozen: Callable[..., Path], two_front_ends: Callable[..., Any]
+    toy: toy_corpus.ToyCorpus, tmp_path: Path, frozen: Callable[..., Path], two_mel_specs: Callable[..., Any]
 ) -> Callable[..., dict[str, Any]]:
     """Make a stage's configuration: run folder ``tmp_path / "run"``, sections as given laid over the tiny ones."""
 
@@ -116,7 +116,7 @@ def values(
         if stage in ("diffusion", "hifigan"):
             made |= {"decoder_network": DECODER}
         if stage == "hifigan":
-            two = two_front_ends()
+            two = two_mel_specs()
             network = DECODER | {"bands": 80}
             made |= two.codes_paths() | {"decoder": str(frozen("autoregressive", bands=80)), "decoder_network": network}
             made["mel_range"] = {"low": -1.0, "high": 1.0}

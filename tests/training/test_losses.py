@@ -164,7 +164,7 @@ def test_thinning_keeps_the_first_id_and_the_order() -> None:
 
 
 def test_what_is_wrong_belongs_to_its_row(build: Build) -> None:
-    pairs = {"budget": 500, "spelled": 0.5}
+    pairs = {"budget": 500, "grapheme_probability": 0.5}
     stage: Any = build("clvp", stage={"corrupted_texts": 3, "corrupted_speech": 2}, pairs=pairs)
     batch, part = stage.data.batch(1), stage.data.load(1, range(1, 3))
     for name, each in (("text", 3), ("codes", 2)):

@@ -176,7 +176,7 @@ def test_missing_data(config_file: ConfigFile, tmp_path: Path) -> None:
     assert "no features in" in refused("autoregressive", config, f"features={nowhere}")
     assert "no codes at" in refused("autoregressive", config, f"codes={nowhere}")
     assert "tokenizer.json" in refused("autoregressive", config, f"text={nowhere}")
-    assert "no clip to train on" in refused("autoregressive", config, "pairs.longest=2")
+    assert "no clip to train on" in refused("autoregressive", config, "pairs.max_codes=2")
 
 
 @pytest.mark.parametrize(
@@ -187,9 +187,9 @@ def test_missing_data(config_file: ConfigFile, tmp_path: Path) -> None:
         ("diffusion", "network.codes=8", "network.codes is 8, fewer than the 16 codes in"),
         ("clvp", "network.text_tokens=20", "network.text_tokens is 20, fewer than the"),
         ("autoregressive", "network={text_tokens: 90, codes: 16, positions: learned, code_positions: 60}",
-         "pairs.longest is 400, but network has places for 59"),
+         "pairs.max_codes is 400, but network has places for 59"),
         ("autoregressive", "network={text_tokens: 90, codes: 16, positions: learned, text_positions: 60}",
-         "pairs.longest_text is 400, but network has places for 58"),
+         "pairs.max_text_ids is 400, but network has places for 58"),
     ],
 )  # fmt: skip
 def test_data_beyond_a_networks_tables(config_file: ConfigFile, stage: str, override: str, complaint: str) -> None:

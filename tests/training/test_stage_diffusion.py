@@ -39,7 +39,7 @@ def test_pieces_hold_the_codes_of_their_mel(build: Build) -> None:
 
 
 def test_a_row_is_the_same_however_the_batch_is_cut(build: Build) -> None:
-    stage: Any = build("diffusion", stage={"voice_from": "max_grad_norm", "voice_frames": 20}, pairs={"budget": 200})
+    stage: Any = build("diffusion", stage={"voice_from": "clip", "voice_frames": 20}, pairs={"budget": 200})
     whole, part = stage.data.batch(1), stage.data.load(1, range(1, 2))
     m, t = part.codes.shape[1], part.text.shape[1]
     for name in ("mel", "at", "reference", "voice", "timesteps", "noise", "unconditioned", "code_lengths"):
@@ -54,7 +54,7 @@ def test_no_piece_is_longer_than_the_shortest_clip(build: Build) -> None:
 
 
 def test_the_voice_is_of_the_same_clip_if_so_wished(build: Build) -> None:
-    stage: Any = build("diffusion", stage={"voice_from": "max_grad_norm", "voice_frames": 24})
+    stage: Any = build("diffusion", stage={"voice_from": "clip", "voice_frames": 24})
     crop = stage.data.batch(0)
     assert crop.voice.shape[2] == 24 and crop.reference.shape[2] == 32
     for clip, voice in zip(stage.pairs.clips(0), crop.voice, strict=True):
@@ -144,7 +144,7 @@ def test_the_bound_teaches_the_variance_alone(build: Build) -> None:
     assert prediction == 0 and variance > 0
 
 
-# ---- two front ends -------------------------------------------------------------------------------------------------
+# ---- two mel specs -------------------------------------------------------------------------------------------------
 
 
 def published(build: Build, two: Any, **sections: Any) -> Any:
@@ -153,8 +153,8 @@ def published(build: Build, two: Any, **sections: Any) -> Any:
     return build("diffusion", network=PUBLISHED, mel_range=given, **(paths | sections))
 
 
-def test_pieces_of_two_front_ends_lie_at_the_same_time(build: Build, two_front_ends: Callable[[], Any]) -> None:
-    two = two_front_ends()
+def test_pieces_of_two_mel_specs_lie_at_the_same_time(build: Build, two_mel_specs: Callable[[], Any]) -> None:
+    two = two_mel_specs()
     stage = published(build, two, stage={"crop": 12, "voice_frames": 500}, pairs={"budget": 150})
     for step in range(4):
         crop = stage.data.batch(step)
@@ -168,11 +168,11 @@ def test_pieces_of_two_front_ends_lie_at_the_same_time(build: Build, two_front_e
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-def test_features_that_do_not_go_together(build: Build, two_front_ends: Callable[[], Any]) -> None:
-    two = two_front_ends()
+def test_features_that_do_not_go_together(build: Build, two_mel_specs: Callable[[], Any]) -> None:
+    two = two_mel_specs()
     with pytest.raises(ConfigError, match="name the same corpus of the shared one, rendered=FOLDER"):
         build("diffusion", **two.codes_paths())
-    with pytest.raises(ConfigError, match="rendered=FOLDER goes with features of the codes' front end"):
+    with pytest.raises(ConfigError, match="rendered=FOLDER goes with features of the codes' mel spec"):
         build("diffusion", rendered=str(two.rendered))
     stage = published(build, two)
     stage.data.targets._twins.clear()

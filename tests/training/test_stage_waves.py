@@ -165,10 +165,10 @@ def test_bad_weights(values: dict[str, Any], complaint: str) -> None:
         AdversarialConfig(**values)
 
 
-def test_front_ends_that_cannot_be_spoken(build: Build, two_front_ends: Callable[[], Any], toy: Any) -> None:
+def test_mel_specs_that_cannot_be_spoken(build: Build, two_mel_specs: Callable[[], Any], toy: Any) -> None:
     with pytest.raises(ConfigError, match="a vocoder speaks the shared one"):
-        build("vocoder", features=str(two_front_ends().features))
-    with pytest.raises(ConfigError, match="data features --front-end codes"):
+        build("vocoder", features=str(two_mel_specs().features))
+    with pytest.raises(ConfigError, match="data features --mel-spec codes"):
         build("hifigan", **toy.paths())
     with pytest.raises(ConfigError, match="set network.latent_dim and network.voice_dim to that, not 16 and 32"):
         build("hifigan", network={"latent_dim": 16})

@@ -105,10 +105,10 @@ def test_a_vocoder_hears_the_sound_in_the_shards(packed: Path, values: Values, t
     assert beyond.shape == (40 * 256,) and not beyond[20 * 256 :].any() and beyond[: 4 * 256].any()
 
 
-@pytest.mark.parametrize(("stage", "front_end"), [("autoregressive_prior", "shared"), ("dvae", "codes")])
-def test_shards_are_heard_by_the_front_end_of_the_network(
-    packed: Path, values: Values, frozen: Callable[..., Path], stage: str, front_end: str
+@pytest.mark.parametrize(("stage", "mel_spec"), [("autoregressive_prior", "shared"), ("dvae", "codes")])
+def test_shards_are_heard_with_the_mel_spec_of_the_network(
+    packed: Path, values: Values, frozen: Callable[..., Path], stage: str, mel_spec: str
 ) -> None:
     sizes = {"network": {"bands": 80}} if stage == "dvae" else {}
     built = from_mapping(RUNS[stage], values(stage, features=str(packed), **sizes)).build()
-    assert built.data.features.front_end == front_end and built.data.batch(0) is not None  # type: ignore[attr-defined]
+    assert built.data.features.mel_spec == mel_spec and built.data.batch(0) is not None  # type: ignore[attr-defined]

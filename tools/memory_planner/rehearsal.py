@@ -264,7 +264,7 @@ def imagined_settings(run: Run, folder: Path, seconds: float) -> Run:
         values["pairs"] = dataclasses.replace(pairs, voices=None)
     if getattr(values.get("network"), "layer_drop", 0.0):  # the costliest step passes over none
         values["network"] = dataclasses.replace(values["network"], layer_drop=0.0)
-    corpus = imagine(folder, [seconds] * clips, longest_text=pairs.longest_text if pairs else 400, published=published)
+    corpus = imagine(folder, [seconds] * clips, longest_text=pairs.max_text_ids if pairs else 400, published=published)
     shared = isinstance(run, VocoderRun) or not published
     given: dict[str, Any] = {
         "run": folder / "run", "features": corpus.features if shared else corpus.published, "codes": corpus.codes,

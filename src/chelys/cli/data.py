@@ -36,7 +36,7 @@ class Spelling(str, Enum):
     chelys = "chelys"
 
 
-class FrontEnd(str, Enum):
+class MelSpecName(str, Enum):
     """Whose mels."""
 
     shared = "shared"
@@ -99,15 +99,16 @@ def lexicon(out: Annotated[Path, typer.Option("--out", help="File to write.")]) 
 
 @app.command(
     "features",
+    cls=renamed(front_end="mel-spec"),
     help="Lay out the log-mels of corpora for training.",
     epilog="Example: chelys data features corpus/manifest.jsonl --out features",
 )
 def features(
     manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST", help="JSONL manifests, in this order.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
-    front_end: Annotated[
-        FrontEnd, typer.Option("--front-end", help="shared: 24 kHz, 100 bands; codes: as the published VQ-VAE hears.")
-    ] = FrontEnd.shared,
+    mel_spec: Annotated[
+        MelSpecName, typer.Option("--mel-spec", help="shared: 24 kHz, 100 bands; codes: as the published VQ-VAE hears.")
+    ] = MelSpecName.shared,
     pitch: Annotated[bool, typer.Option("--pitch", help="Track the pitch too, for a vocoder that reads it.")] = False,
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
@@ -118,7 +119,7 @@ def features(
         from chelys.weights.placement import place
 
         extract(
-            manifests, out, front_end=front_end.value, workers=workers, device=place(device, None)[0],
+            manifests, out, mel_spec=mel_spec.value, workers=workers, device=place(device, None)[0],
             progress=counting(update, "clips"),
         )  # fmt: skip
         if pitch:

@@ -83,7 +83,7 @@ class _Encoder:
 
     def __init__(self, features: Features, dvae: DVAE, mel_range: MelRange) -> None:
         self.features, self.dvae, self.mel_range = features, dvae, mel_range
-        self.device = dvae.codebook.vectors.device
+        self.device = next(dvae.parameters()).device
 
     @torch.inference_mode()
     def __call__(self, clips: list[Clip]) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ A feature folder holds ``mel.f16`` (all frames of all clips one after another, `
 ``statistics.json``, ``pitch.npy`` where a vocoder needs it and, where some clips cannot be used, ``bad_clips.jsonl``.
 Clips are cut to whole codes: 4 frames are always one code.
 
-There are two front ends: ``shared``, 24 kHz and 100 bands, for nano's networks and the published diffusion decoder and
+There are two mel specs: ``shared``, 24 kHz and 100 bands, for nano's networks and the published diffusion decoder and
 vocoder; and ``codes``, 22.05 kHz and 80 bands, each divided by its norm, for the published VQ-VAE, autoregressive
 decoder and CVVP. A corpus for the published sizes is laid out in both.
 """
@@ -39,17 +39,17 @@ from chelys.errors import AudioError, ManifestError
 
 log = logging.getLogger(__name__)
 
-FrontEnd = Literal["shared", "codes"]
-MEL_SPECS: dict[FrontEnd, MelSpec] = {"shared": MEL_24K, "codes": MEL_22K}
+MelSpecName = Literal["shared", "codes"]
+MEL_SPECS: dict[MelSpecName, MelSpec] = {"shared": MEL_24K, "codes": MEL_22K}
 
 
-def mel_of(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
-    """Log-mel ``(b, f, 1 + n // 256)`` of waveforms ``(b, n)`` at the front end's rate."""
-    if front_end == "codes":
+def mel_of(waveform: torch.Tensor, mel_spec: MelSpecName) -> torch.Tensor:
+    """Log-mel ``(b, f, 1 + n // 256)`` of waveforms ``(b, n)`` at the mel spec's rate."""
+    if mel_spec == "codes":
         from chelys.tortoise.mel import code_mel
 
         return code_mel(waveform)
-    return log_mel(waveform, MEL_SPECS[front_end])
+    return log_mel(waveform, MEL_SPECS[mel_spec])
 
 
 @dataclass(frozen=True)
@@ -219,14 +219,14 @@ class ClipDataset(ABC):
 
     Attributes:
         folder: Where they lie.
-        front_end: Of the mels.
+        mel_spec: Of the mels.
         clips: In order.
         statistics: Mean and standard deviation of the mels where they are known, hours.
         bad_clips: Clips that are left out; whoever finds one that cannot be used adds it.
     """
 
     folder: Path
-    front_end: FrontEnd
+    mel_spec: MelSpecName
     clips: ClipTable
     statistics: dict[str, float]
     bad_clips: BadClips
@@ -234,7 +234,7 @@ class ClipDataset(ABC):
     @property
     def spec(self) -> MelSpec:
         """Rate and bands of its mels."""
-        return MEL_SPECS[self.front_end]
+        return MEL_SPECS[self.mel_spec]
 
     @abstractmethod
     def mel(self, clip: Clip, start: int = 0, frames: int | None = None) -> torch.Tensor:
@@ -287,7 +287,7 @@ class Features(ClipDataset):
         with (folder / "index.jsonl").open(encoding="utf8") as lines:
             self.clips = ClipTable.of(Clip(**json.loads(line)) for line in lines)
         self.statistics = json.loads((folder / "statistics.json").read_text())
-        self.front_end = "codes" if self.statistics.get("bands") == MEL_22K.bands else "shared"
+        self.mel_spec = "codes" if self.statistics.get("bands") == MEL_22K.bands else "shared"
         self.bad_clips = BadClips.read(folder / BAD_CLIPS_FILE)
         self.frames = self._map()
 

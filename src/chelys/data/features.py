@@ -17,7 +17,7 @@ from chelys.audio.io import decode, resample
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, SAMPLES_PER_CODE
 from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.bad_clips import BadClip, BadClips
-from chelys.data.dataset import MEL_SPECS, Clip, FrontEnd, mel_of
+from chelys.data.dataset import MEL_SPECS, Clip, MelSpecName, mel_of
 from chelys.data.manifest import Utterance, read_manifest
 from chelys.data.prepare.engine import available_cores
 from chelys.errors import AudioError, ManifestError
@@ -35,7 +35,7 @@ def extract(
     manifests: list[Path],
     out: Path,
     *,
-    front_end: FrontEnd = "shared",
+    mel_spec: MelSpecName = "shared",
     workers: int | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
@@ -45,7 +45,7 @@ def extract(
     Args:
         manifests: Corpora, in this order.
         out: Folder to write; one that is complete is left as it is.
-        front_end: Whose mels they are.
+        mel_spec: Whose mels they are.
         workers: Processes that read and, on a processor, compute; default the cores that there are.
         device: Where mels are computed.
         progress: Called with (clips done, clips in all).
@@ -59,17 +59,17 @@ def extract(
     out.mkdir(parents=True, exist_ok=True)
     first, total, squares = 0, 0.0, 0.0
     clips: list[Clip] = []
-    bad, heard = BadClips(), dict[bytes, str]()  # the latter: from the hash of a mel to the clip that has it
+    bad, seen = BadClips(), dict[bytes, str]()  # the latter: from the hash of a mel to the clip that has it
     with (out / "mel.f16").open("wb") as frames, ProcessPoolExecutor(workers or available_cores()) as pool:
-        mels = _mels(pool, utterances, front_end, torch.device(device))
+        mels = _mels(pool, utterances, mel_spec, torch.device(device))
         for done, (u, mel) in enumerate(zip(utterances, mels, strict=True), 1):
             sound = b"" if isinstance(mel, BadClip) else hashlib.blake2b(mel.data, digest_size=16).digest()
             if isinstance(mel, BadClip):
                 bad.extend([mel])
-            elif sound in heard:
-                bad.add(u.id, "duplicate", f"sounds as {heard[sound]} does")
+            elif sound in seen:
+                bad.add(u.id, "duplicate", f"sounds as {seen[sound]} does")
             else:
-                heard[sound] = u.id
+                seen[sound] = u.id
                 clips.append(Clip(u.id, u.audio, u.text, u.speaker, first, len(mel), u.start))
                 frames.write(mel.tobytes())
                 first += len(mel)
@@ -86,7 +86,7 @@ def extract(
             len(utterances) - len(clips), len(utterances), bad.summary(), out / BAD_CLIPS_FILE,
         )  # fmt: skip
     write_json_lines(out / "index.jsonl", (asdict(c) for c in clips))
-    spec = MEL_SPECS[front_end]
+    spec = MEL_SPECS[mel_spec]
     count = first * spec.bands
     mean = total / count
     statistics = {
@@ -99,25 +99,25 @@ def extract(
 
 
 def _mels(
-    pool: ProcessPoolExecutor, utterances: list[Utterance], front_end: FrontEnd, device: torch.device
+    pool: ProcessPoolExecutor, utterances: list[Utterance], mel_spec: MelSpecName, device: torch.device
 ) -> Iterator[np.ndarray | BadClip]:
     """``(s, f)`` float16 of each clip, or what is wrong with it; on a GPU a chunk at a time."""
     chunks = [utterances[i : i + CHUNK] for i in range(0, len(utterances), CHUNK)]
     if device.type == "cpu":
-        for made in pool.map(functools.partial(_read_and_compute, front_end=front_end), chunks):
+        for made in pool.map(functools.partial(_read_and_compute, mel_spec=mel_spec), chunks):
             yield from made
         return
-    for waveforms in pool.map(functools.partial(_read, front_end=front_end), chunks):
-        yield from _compute(waveforms, front_end, device)
+    for waveforms in pool.map(functools.partial(_read, mel_spec=mel_spec), chunks):
+        yield from _compute(waveforms, mel_spec, device)
 
 
-def _read_and_compute(utterances: list[Utterance], front_end: FrontEnd) -> list[np.ndarray | BadClip]:
+def _read_and_compute(utterances: list[Utterance], mel_spec: MelSpecName) -> list[np.ndarray | BadClip]:
     torch.set_num_threads(1)
-    return _compute(_read(utterances, front_end), front_end, torch.device("cpu"))
+    return _compute(_read(utterances, mel_spec), mel_spec, torch.device("cpu"))
 
 
 def _compute(
-    waveforms: list[np.ndarray | BadClip], front_end: FrontEnd, device: torch.device
+    waveforms: list[np.ndarray | BadClip], mel_spec: MelSpecName, device: torch.device
 ) -> list[np.ndarray | BadClip]:
     """Mels of waveforms: sent to the device one by one, without padding, and fetched together."""
     lengths, mels = [], []
@@ -125,14 +125,14 @@ def _compute(
         if not isinstance(waveform, BadClip):
             frames = len(waveform) // SAMPLES_PER_CODE * FRAMES_PER_CODE
             samples = torch.from_numpy(waveform).to(device, non_blocking=True)
-            mels.append(mel_of(samples[None], front_end)[0, :, :frames].T.half())
+            mels.append(mel_of(samples[None], mel_spec)[0, :, :frames].T.half())
             lengths.append(frames)
     fetched = iter(torch.cat(mels).cpu().split(lengths) if mels else ())
     return [waveform if isinstance(waveform, BadClip) else next(fetched).numpy() for waveform in waveforms]
 
 
-def _read(utterances: list[Utterance], front_end: FrontEnd) -> list[np.ndarray | BadClip]:
-    return [_waveform(utterance, MEL_SPECS[front_end].sample_rate) for utterance in utterances]
+def _read(utterances: list[Utterance], mel_spec: MelSpecName) -> list[np.ndarray | BadClip]:
+    return [_waveform(utterance, MEL_SPECS[mel_spec].sample_rate) for utterance in utterances]
 
 
 def _waveform(utterance: Utterance, sample_rate: int) -> np.ndarray | BadClip:

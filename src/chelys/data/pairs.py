@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from chelys.audio.rates import HOP, MEL_24K
 from chelys.data.dataset import Clip, ClipDataset, ClipTable, Codes
 from chelys.data.sampler import LengthBucketSampler
 from chelys.data.shards import open_codes, open_features
+from chelys.deprecation import renamed_arguments
 from chelys.errors import TextError
 from chelys.text.tokenizer import Cleaner, Tokenizer
 
-#: Nobody speaks faster; the slack is for short clips.
+#: The fastest speech; the slack is for short clips.
 MOST_CHARACTERS_A_SECOND, SLACK = 35, 10
 
 
@@ -46,6 +47,7 @@ class Batch(NamedTuple):
     reference: Tensor
 
 
+@renamed_arguments(spelled="grapheme_probability", longest="max_codes", longest_text="max_text_ids")
 @dataclass(frozen=True)
 class PairConfig:
     """What makes a batch.
@@ -53,18 +55,22 @@ class PairConfig:
     Attributes:
         budget: Codes in a batch, padding included.
         reference_frames: Mel frames r of the reference: a crop of another clip, or several of them where it is shorter.
-        spelled: Share of words spelled though the lexicon knows them, so that unknown words can be read.
-        longest: Codes of the longest clip used.
-        longest_text: Ids of the longest text used.
+        grapheme_probability: Share of words spelled though the lexicon knows them, so that unknown words can be read.
+        max_codes: Codes of the longest clip used.
+        max_text_ids: Ids of the longest text used.
         voices: How often clips of a speaker come, against once: ``{"heart": 0.5}``; ``other`` stands for the rest.
     """
 
     budget: int = 2000
     reference_frames: int = 256
-    spelled: float = 0.08
-    longest: int = 400
-    longest_text: int = 400
+    grapheme_probability: float = 0.08
+    max_codes: int = 400
+    max_text_ids: int = 400
     voices: dict[str, float] | None = None
+
+    RENAMED: ClassVar[dict[str, str | None]] = {
+        "spelled": "grapheme_probability", "longest": "max_codes", "longest_text": "max_text_ids",
+    }  # fmt: skip
 
 
 class Pairs:
@@ -101,8 +107,8 @@ class Pairs:
     def _fault(self, clip: Clip) -> tuple[str, str] | None:
         """What is wrong with a clip, in a few words and in particular."""
         config, text = self.config, clip.text.strip()
-        if clip.codes > config.longest:
-            return "too long", f"{clip.codes} codes; pairs.longest is {config.longest}"
+        if clip.codes > config.max_codes:
+            return "too long", f"{clip.codes} codes; pairs.max_codes is {config.max_codes}"
         seconds = clip.frames * HOP / self.features.spec.sample_rate
         if len(text) > MOST_CHARACTERS_A_SECOND * seconds + SLACK:
             return "text too long for its clip", f"{len(text)} characters in {seconds:.1f} s"
@@ -110,10 +116,12 @@ class Pairs:
             if self.tokenizer.quick_check:
                 self.tokenizer.check(text)
             # few characters are read as more than two ids
-            if not self.tokenizer.quick_check or len(text) > config.longest_text / 2:
-                ids = len(self.tokenizer.encode(text, spelled=(lambda _: True) if config.spelled else None))
-                if ids > config.longest_text:
-                    return "text too long", f"{ids} ids; pairs.longest_text is {config.longest_text}"
+            if not self.tokenizer.quick_check or len(text) > config.max_text_ids / 2:
+                ids = len(
+                    self.tokenizer.encode(text, spelled=(lambda _: True) if config.grapheme_probability else None)
+                )
+                if ids > config.max_text_ids:
+                    return "text too long", f"{ids} ids; pairs.max_text_ids is {config.max_text_ids}"
         except TextError as error:
             return "text cannot be spoken", str(error)
         return None
@@ -123,18 +131,18 @@ class Pairs:
         clips = self.clips(step)
         numbers = range(len(clips))[rows]
         rngs = [np.random.default_rng([self.seed, step, row]) for row in numbers]
-        return self.collate([clips[row] for row in numbers], rngs, spelled=self.config.spelled)
+        return self.collate([clips[row] for row in numbers], rngs, graphemes=self.config.grapheme_probability)
 
     def clips(self, step: int) -> list[Clip]:
         """The clips of a step's batch, row by row."""
         return [self.train[i] for i in self.sampler.at(step)]
 
     def collate(
-        self, clips: Sequence[Clip], rng: np.random.Generator | list[np.random.Generator], *, spelled: float = 0.0
+        self, clips: Sequence[Clip], rng: np.random.Generator | list[np.random.Generator], *, graphemes: float = 0.0
     ) -> Batch:
         """Batch of the given clips; ``rng``, or one for each row, draws reference clips and spelled words."""
         rngs = rng if isinstance(rng, list) else [rng] * len(clips)
-        texts = [self._text(c, own, spelled) for c, own in zip(clips, rngs, strict=True)]
+        texts = [self._text(c, own, graphemes) for c, own in zip(clips, rngs, strict=True)]
         codes = [self.codes.of(c) for c in clips]
         return Batch(
             text=_pad([torch.tensor(t) for t in texts]),
@@ -145,8 +153,8 @@ class Pairs:
             reference=torch.stack([self.reference(c, own) for c, own in zip(clips, rngs, strict=True)]),
         )
 
-    def _text(self, clip: Clip, rng: np.random.Generator, spelled: float) -> list[int]:
-        return self.tokenizer.encode(clip.text, spelled=spelling(spelled, rng))
+    def _text(self, clip: Clip, rng: np.random.Generator, graphemes: float) -> list[int]:
+        return self.tokenizer.encode(clip.text, spelled=spelling(graphemes, rng))
 
     def _mel(self, clips: Sequence[Clip]) -> Tensor:
         """Mels of clips side by side, ``(b, f, s)``; most stages read codes alone and are spared them."""
@@ -180,11 +188,11 @@ class Pairs:
         if not count:
             yield clip
             return
-        drawn: set[int] = set()
-        while len(drawn) < count:
+        seen: set[int] = set()
+        while len(seen) < count:
             at = int(rng.integers(count))
-            if at not in drawn:
-                drawn.add(at)
+            if at not in seen:
+                seen.add(at)
                 yield self.train[int(mine[at + (at >= own)])]
 
     def other_clip(self, clip: Clip, rng: np.random.Generator) -> Clip:

@@ -38,7 +38,7 @@ from chelys.data.dataset import (
     ClipTable,
     Codes,
     Features,
-    FrontEnd,
+    MelSpecName,
     TextColumn,
     fitted,
     mel_of,
@@ -400,17 +400,17 @@ class ShardFeatures(ClipDataset):
 
     Args:
         folder: Of the shards, or one that ``chelys data prepare`` wrote.
-        front_end: Of the mels; None: that of the clips' codes, shared if they have none.
+        mel_spec: Of the mels; None: that of the clips' codes, shared if they have none.
 
     Raises:
         ManifestError: If there are no shards, or no clip of two codes or more.
     """
 
-    def __init__(self, folder: Path, front_end: FrontEnd | None = None) -> None:
+    def __init__(self, folder: Path, mel_spec: MelSpecName | None = None) -> None:
         index = open_shards(folder)
-        self.folder, self.front_end, self.bad_clips = folder, front_end or _front_end_of_codes(index), BadClips()
+        self.folder, self.mel_spec, self.bad_clips = folder, mel_spec or _mel_spec_of_codes(index), BadClips()
         self._reader = ShardReader(index, ("flac",))
-        rate = MEL_SPECS[self.front_end].sample_rate
+        rate = MEL_SPECS[self.mel_spec].sample_rate
         seconds = index.entries["seconds"]
         codes = np.floor((seconds - _ROUNDING) * rate / SAMPLES_PER_CODE).astype(np.int64)
         shard = np.repeat(np.arange(len(index.shards), dtype=np.int32), [shard.samples for shard in index.shards])
@@ -437,7 +437,7 @@ class ShardFeatures(ClipDataset):
         end = clip.frames if frames is None else min(clip.frames, start + frames)
         first = max(0, start - _MARGIN)
         piece = np.ascontiguousarray(waveform[first * HOP : (end + _MARGIN) * HOP], dtype=np.float32)
-        return mel_of(torch.from_numpy(piece)[None], self.front_end)[0][:, start - first : end - first]
+        return mel_of(torch.from_numpy(piece)[None], self.mel_spec)[0][:, start - first : end - first]
 
     def waveform(self, clip: Clip, first: int, frames: int) -> torch.Tensor:
         waveform, rate = self._sound(clip)
@@ -485,8 +485,8 @@ class ShardCodes(Codes):
         return codes
 
 
-def _front_end_of_codes(index: ShardIndex) -> FrontEnd:
-    """A second has 23.4 codes of the shared front end, 21.5 of the published one: the longest clip tells."""
+def _mel_spec_of_codes(index: ShardIndex) -> MelSpecName:
+    """A second has 23.4 codes of the shared mel spec, 21.5 of the published one: the longest clip tells."""
     longest = index.entries[int(np.argmax(index.entries["seconds"]))]
     if not longest["codes"]:
         return "shared"
@@ -494,9 +494,9 @@ def _front_end_of_codes(index: ShardIndex) -> FrontEnd:
     return "codes" if abs(per_second - MEL_22K.sample_rate) < abs(per_second - MEL_24K.sample_rate) else "shared"
 
 
-def open_features(path: Path, front_end: FrontEnd | None = None) -> ClipDataset:
-    """A feature folder, or shards in its place; ``front_end`` is of the latter, see ``ShardFeatures``."""
-    return ShardFeatures(path, front_end) if holds_shards(path) else Features(path)
+def open_features(path: Path, mel_spec: MelSpecName | None = None) -> ClipDataset:
+    """A feature folder, or shards in its place; ``mel_spec`` is of the latter, see ``ShardFeatures``."""
+    return ShardFeatures(path, mel_spec) if holds_shards(path) else Features(path)
 
 
 def open_codes(path: Path) -> Codes:

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator
 
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import MEL_22K, MEL_24K
-from chelys.data.dataset import ClipDataset, FrontEnd
+from chelys.data.dataset import ClipDataset, MelSpecName
 from chelys.data.pairs import PairConfig, Pairs, load_pairs
 from chelys.data.shards import open_features
 from chelys.errors import ConfigError
@@ -229,8 +229,8 @@ class FeatureRun(Run):
 
     def open_features(self, bands: int = MEL_24K.bands) -> ClipDataset:
         """The features; of shards, those of the mel spec that has so many bands."""
-        front_end: FrontEnd = "codes" if bands == MEL_22K.bands else "shared"
-        return open_features(self.features, front_end)
+        mel_spec: MelSpecName = "codes" if bands == MEL_22K.bands else "shared"
+        return open_features(self.features, mel_spec)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,8 +283,8 @@ def _check_sizes(section: str, sizes: Any, pairs: Pairs) -> None:
             raise ConfigError(f"{section}.{key} is {known}, fewer than the {needed} {what}: set it to {needed} or more")
     if getattr(sizes, "positions", None) == "learned":
         for key, limit, most in (
-            ("longest", pairs.config.longest, sizes.code_positions - 1),
-            ("longest_text", pairs.config.longest_text, sizes.text_positions - 2),
+            ("max_codes", pairs.config.max_codes, sizes.code_positions - 1),
+            ("max_text_ids", pairs.config.max_text_ids, sizes.text_positions - 2),
         ):
             if limit > most:
                 raise ConfigError(

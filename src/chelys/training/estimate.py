@@ -152,13 +152,13 @@ def _synthetic_run(run: Run, folder: Path, seconds: float) -> Run:
     )
     spec, clips, pairs = MEL_22K if published else MEL_24K, 16, values.get("pairs")
     if pairs is not None:
-        longest = (pairs.longest - 1) * SAMPLES_PER_CODE / spec.sample_rate
+        longest = (pairs.max_codes - 1) * SAMPLES_PER_CODE / spec.sample_rate
         seconds = min(seconds, longest)
         clips = max(1, pairs.budget // max(2, round(seconds * spec.sample_rate / SAMPLES_PER_CODE)))
         values["pairs"] = replace(pairs, voices=None)
     if getattr(values.get("stage"), "voices", None):
         values["stage"] = replace(values["stage"], voices=None)
-    written = _write_corpus(folder, clips, seconds, published, pairs.longest_text if pairs else 400)
+    written = _write_corpus(folder, clips, seconds, published, pairs.max_text_ids if pairs else 400)
     shared = "univnet" in values or not published
     written |= {"features": written["features"] if shared else written["published"], "run": folder / "run"}
     written |= {"rendered": folder / "features" if published else None, "start": None}

@@ -346,7 +346,7 @@ def pairs_of(material: Material, model: Model, budget: int, config: FinetuneConf
         frames[clip.speaker == VOICE] += clip.frames
     weight = config.replay / (1 - config.replay) * frames[True] / max(1, frames[False])
     sizes = PairConfig(
-        budget=max(budget, config.max_codes), longest=config.max_codes, voices={VOICE: 1.0, "other": weight}
+        budget=max(budget, config.max_codes), max_codes=config.max_codes, voices={VOICE: 1.0, "other": weight}
     )
     pairs = Pairs(
         features, Codes(material.codes), model.tokenizer, model.config.mel_range, sizes, config.seed, mels=False

@@ -121,7 +121,7 @@ class CLVPData(PairedData):
     def load(self, step: int, rows: range) -> CLVPBatch:
         config = self.config
         rngs = {row: np.random.default_rng([self.pairs.seed, step, row, 7]) for row in rows}
-        share = self.pairs.config.spelled
+        share = self.pairs.config.grapheme_probability
         corrupted = self.corrupt(
             self.pairs.clips(step), rngs, config.corrupted_texts, config.corrupted_speech, graphemes=share
         )

@@ -138,16 +138,16 @@ class RenderedMels:
         Raises:
             ConfigError: If the two do not go together.
         """
-        self.published = features.front_end == "codes"
+        self.published = features.mel_spec == "codes"
         self.rate = features.spec.sample_rate
         if self.published and rendered is None:
             raise ConfigError(
-                f"{features.folder} is of the codes' front end: name the same corpus of the shared one, rendered=FOLDER"
+                f"{features.folder} is of the codes' mel spec: name the same corpus of the shared one, rendered=FOLDER"
             )
-        if rendered is not None and (not self.published or rendered.front_end != "shared"):
+        if rendered is not None and (not self.published or rendered.mel_spec != "shared"):
             raise ConfigError(
-                "rendered=FOLDER goes with features of the codes' front end, and is of the shared one itself; "
-                f"features are {features.front_end}, rendered {rendered.front_end}"
+                "rendered=FOLDER goes with features of the codes' mel spec, and is of the shared one itself; "
+                f"features are {features.mel_spec}, rendered {rendered.mel_spec}"
             )
         self.mel_range = mel_range
         self.features = rendered or features

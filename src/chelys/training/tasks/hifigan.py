@@ -79,10 +79,10 @@ class HiFiGANData(PairedData):
     def __init__(self, pairs: Pairs, config: HiFiGANTaskConfig) -> None:
         super().__init__(pairs)
         self.config = config
-        if pairs.features.front_end != "codes":
+        if pairs.features.mel_spec != "codes":
             raise ConfigError(
-                f"{pairs.features.folder} is of the shared front end; HiFi-GAN reads latents of codes at 22.05 kHz: "
-                "make features with 'chelys data features --front-end codes'"
+                f"{pairs.features.folder} is of the shared mel spec; HiFi-GAN reads latents of codes at 22.05 kHz: "
+                "make features with 'chelys data features --mel-spec codes'"
             )
 
     def load(self, step: int, rows: range) -> HiFiGANBatch:

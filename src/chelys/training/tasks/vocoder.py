@@ -218,8 +218,8 @@ class VocoderData(TaskData):
     def __init__(
         self, features: ClipDataset, config: VocoderTaskConfig, noise_dim: int, seed: int, *, pitch: bool
     ) -> None:
-        if features.front_end != "shared":
-            raise ConfigError(f"{features.folder} has mels of the codes' front end; a vocoder speaks the shared one")
+        if features.mel_spec != "shared":
+            raise ConfigError(f"{features.folder} has mels of the codes' mel spec; a vocoder speaks the shared one")
         self.features, self.config, self.noise_dim, self.seed = features, config, noise_dim, seed
         self.pitch = PitchCache(features) if pitch else None
         self.train_clips, test_clips = features.split(features.with_audio(features.at_least(config.frames)))
