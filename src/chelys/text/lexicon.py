@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from chelys.errors import ModelError
+from chelys.files import write_bytes
 
 FILE_NAME = "lexicon.txt.gz"
 #: That of nano, inside the package.
@@ -82,7 +83,7 @@ class Lexicon(Mapping[str, str]):
         """Write the file; the same entries give the same bytes."""
         lines = [f"# {line}".rstrip() for line in self.comment.splitlines()]
         lines += [f"{word}\t{phonemes}" for word, phonemes in sorted(self._entries.items())]
-        path.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode("utf8"), 9, mtime=0))
+        write_bytes(path, gzip.compress(("\n".join(lines) + "\n").encode("utf8"), 9, mtime=0))
 
     @classmethod
     def load(cls, path: Path) -> Lexicon:
