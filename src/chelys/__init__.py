@@ -1,4 +1,4 @@
-"""chelys: TorToise text-to-speech built anew.
+"""chelys: the TorToise text-to-speech system, rebuilt.
 
 In short::
 
@@ -44,9 +44,9 @@ def load(
     """Load a model for speaking.
 
     Args:
-        model: ``nano``, which lies inside the package; ``tortoise-v2``, which is fetched and converted on first use;
+        model: ``nano``, which is part of the package; ``tortoise-v2``, which is fetched and converted on first use;
             a model folder; or a model of the hub, ``OWNER/NAME``.
-        compat: ``reference`` does what the original TorToise did, its faults included; ``repaired`` does without.
+        compat: ``reference`` reproduces the original TorToise with its bugs; ``repaired`` fixes them.
         device: As torch names it.
         dtype: ``float32`` (the default), ``bfloat16`` or ``float16``: what the networks compute with.
 
@@ -63,7 +63,7 @@ def load(
 
 
 def __getattr__(name: str) -> Any:
-    """Public classes are imported when they are first asked for: torch takes a second, ``--help`` should not."""
+    """Import public classes on first use: torch takes a second to import, and ``--help`` does not need it."""
     if name in _HOMES:
         from importlib import import_module
 

@@ -1,14 +1,14 @@
-"""What a user can do wrong, one class each.
+"""Errors that a user can fix, one class for each kind.
 
-Every error here is answered by the command line with its one line of text and exit status 2: it says
-what was given, what is allowed and what to do. Anything else that is raised is a fault of chelys.
+The command line prints the message of such an error as one line and exits with status 2. The message says what was
+given, what is allowed and what to do. Any other exception is a bug in chelys.
 """
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend; its message is one line."""
+    """An error that the user can fix; its message is one line."""
 
 
 class TextError(UserError):

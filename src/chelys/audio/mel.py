@@ -1,4 +1,4 @@
-"""Waveform to log-mel, and the linear map between log-mels and the numbers that networks like.
+"""Waveform to log-mel, and the linear map between log-mels and the range that networks work in.
 
 b batch, n samples, f bands, s mel frames.
 """
@@ -82,7 +82,7 @@ class MelRange:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Where clean mels lie in network units: the floor of the logarithm, and the loudest bin speech reaches."""
+        """Range of real mels in network units: the floor of the logarithm, and the loudest bin that speech reaches."""
         return tuple((edge - self.low) * (2.0 / (self.high - self.low)) - 1.0 for edge in MEL_EXTREMES)  # type: ignore[return-value]
 
     def normalize(self, mel: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def attend(
     Returns:
         ``(b, h, q, c)``.
     """
-    if has_torch_function_variadic(query, key, value):  # whoever counts operations wants this one whole
+    if has_torch_function_variadic(query, key, value):  # counters of operations count this call as one
         return handle_torch_function(
             attend, (query, key, value), query, key, value, mask, causal=causal, dropout=dropout
         )

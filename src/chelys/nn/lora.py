@@ -56,7 +56,7 @@ class LowRank(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The layer's own weights, for whoever asks of what kind they are."""
+        """The layer's own weights, for code that asks for their dtype or device."""
         return self.base.weight
 
     def forward(self, x: Tensor) -> Tensor:

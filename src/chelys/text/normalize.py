@@ -1,4 +1,4 @@
-"""Written English -> what is said, in lower-case words and plain punctuation.
+"""Written English to spoken words: lower-case words and plain punctuation.
 
 Every figure, sign and abbreviation becomes words. Words are ASCII letters with apostrophes and hyphens inside,
 in lower case; acronyms keep their capitals, because only a tokenizer knows which of them are words ("NATO").
@@ -49,12 +49,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 #: Letters of the longest word that is spoken; the longest in a dictionary of English has 45.
 LONGEST_WORD = 100
-_MONSTER = re.compile(rf"[^\W\d_]{{{LONGEST_WORD + 1},}}")
+_TOO_LONG = re.compile(rf"[^\W\d_]{{{LONGEST_WORD + 1},}}")
 
 
 @dataclass(frozen=True)
 class Normalized:
-    """A text ready to be read.
+    """A normalised text.
 
     Attributes:
         text: Lower-case words, acronyms in capitals, and punctuation, single-spaced.
@@ -100,11 +100,11 @@ def check_speakable(text: str) -> None:
     refuse_blank(text)
     if not is_speakable(text):
         raise nothing_spoken(text)
-    monster = _MONSTER.search(text)
-    if monster:
-        length = len(monster.group())
+    word = _TOO_LONG.search(text)
+    if word:
+        length = len(word.group())
         raise TextError(
-            f"the word {monster.group()[:20]!r}... has {length} letters, the longest that is spoken {LONGEST_WORD}: "
+            f"the word {word.group()[:20]!r}... has {length} letters, the longest that is spoken {LONGEST_WORD}: "
             "put spaces into it"
         )
 
