@@ -15,7 +15,7 @@ NAMED_AFTER = ("cli/", "training/tasks/", "tortoise/")
 
 #: Still to be told apart; take out what is done, the end is none.
 PENDING_CLASSES = {
-    "Clip", "Encoder", "FeedForward", "Found", "Journal", "Made", "NoSettings", "Piece",
+    "Clip", "Encoder", "FeedForward", "Journal", "Piece",
     "Plan", "Redaction", "ResidualBlock", "Run", "Source", "Stage", "StepDown", "Teacher",
 }  # fmt: skip
 PENDING_MODULES = {

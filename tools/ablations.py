@@ -184,7 +184,9 @@ def main() -> None:
     verb.set_defaults(verb=collect)
     verb = verbs.add_parser("write", help="write the page and its plots")
     verb.add_argument("--results", type=Path, default=DOCS / "results" / "ablations")
-    verb.add_argument("--page", type=Path, default=DOCS / "research" / "ablations.md", help="plots go to images/ beside it")
+    verb.add_argument(
+        "--page", type=Path, default=DOCS / "research" / "ablations.md", help="plots go to images/ beside it"
+    )
     verb.set_defaults(verb=write)
     arguments = parser.parse_args()
     arguments.verb(arguments)

@@ -19,8 +19,7 @@ from mixes import MixConfig, Mixes, Recordings, Speech
 
 from chelys.audio.io import clip_paths, read
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.data.prepare.classifier import ClipClassifier
-from chelys.data.prepare.clip_classifier import CLASSES, FAULTS
+from chelys.data.prepare.classifier import CLASSES, FAULTS, ClipClassifier
 
 
 def heard_as(probabilities: dict[str, float], threshold: float) -> str:

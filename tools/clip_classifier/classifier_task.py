@@ -14,7 +14,7 @@ from mixes import MixConfig, Mixes, Speech
 from torch import Tensor
 
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.data.prepare.clip_classifier import CLASSES, FAULTS, ClipClassifierNetwork, level_mel
+from chelys.data.prepare.classifier import CLASSES, FAULTS, ClipClassifierNetwork, level_mel
 from chelys.errors import ConfigError
 from chelys.training.task import Task, TaskData
 

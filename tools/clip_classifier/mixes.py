@@ -27,7 +27,7 @@ from sounds import decibels, record, reverberate, room, telephone, unit
 from chelys.audio.io import read
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.data.manifest import Utterance, read_manifest
-from chelys.data.prepare.clip_classifier import FAULTS
+from chelys.data.prepare.classifier import FAULTS
 from chelys.errors import ConfigError, ManifestError
 
 Range = tuple[float, float]

@@ -18,8 +18,14 @@ from classifier_task import ClassifierTask, ClassifierTaskConfig
 from mixes import MixConfig
 
 from chelys.config import from_mapping, read_config_file, to_mapping
-from chelys.data.prepare.classifier import CONFIG_FILE, WEIGHTS_FILE, ClipClassifier
-from chelys.data.prepare.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
+from chelys.data.prepare.classifier import (
+    CLASSES,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    ClipClassifier,
+    ClipClassifierConfig,
+    ClipClassifierNetwork,
+)
 from chelys.files import write_json
 from chelys.training.config import Run
 from chelys.training.trainer import execute

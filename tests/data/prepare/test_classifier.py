@@ -13,8 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 from chelys.config import to_mapping
-from chelys.data.prepare.classifier import ClipClassifier, _windows, load_classifier
-from chelys.data.prepare.clip_classifier import CLASSES, ClipClassifierConfig, ClipClassifierNetwork
+from chelys.data.prepare.classifier import (
+    CLASSES,
+    ClipClassifier,
+    ClipClassifierConfig,
+    ClipClassifierNetwork,
+    _windows,
+    load_classifier,
+)
 from chelys.errors import AudioError, ModelError
 from chelys.weights.tensor_file import sha256
 

@@ -14,8 +14,7 @@ import soundfile as sf
 from made_up import pause, speech
 
 from chelys.data.prepare import acoustics
-from chelys.data.prepare.classifier import ClipClassifier
-from chelys.data.prepare.clip_classifier import CLASSES
+from chelys.data.prepare.classifier import CLASSES, ClipClassifier
 from chelys.data.prepare.engine import Local
 from chelys.data.prepare.measure import (
     Bounds,

@@ -10,7 +10,7 @@ import pytest
 import toy_corpus
 from mixes import MixConfig, Mixes, Recordings, Speech
 
-from chelys.data.prepare.clip_classifier import FAULTS
+from chelys.data.prepare.classifier import FAULTS
 from chelys.errors import AudioError, ConfigError, ManifestError
 
 N = 24_000

@@ -13,8 +13,7 @@ import torch
 from classifier_task import ClassifierTask, ClassifierTaskConfig, classes
 from train_classifier import export, train
 
-from chelys.data.prepare.classifier import ClipClassifier
-from chelys.data.prepare.clip_classifier import CLASSES, FAULTS
+from chelys.data.prepare.classifier import CLASSES, FAULTS, ClipClassifier
 from chelys.errors import ConfigError
 from chelys.training.task import Task
 

@@ -7,7 +7,7 @@ import torch
 
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import MEL_24K
-from chelys.data.prepare.clip_classifier import CLASSES, FAULTS, ClipClassifierConfig, ClipClassifierNetwork, level_mel
+from chelys.data.prepare.classifier import CLASSES, FAULTS, ClipClassifierConfig, ClipClassifierNetwork, level_mel
 from chelys.errors import ConfigError
 
 SMALL = ClipClassifierConfig(channels=(4, 8), dim=16, attention_blocks=1, heads=2)
