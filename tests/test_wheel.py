@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 
 def run(*command: str | Path, cwd: Path, fails: bool = False) -> str:
@@ -77,6 +77,19 @@ def commands(distributions: dict[str, Path], tmp_path_factory: pytest.TempPathFa
     return scripts
 
 
+def test_the_manifest_names_all_that_git_tracks() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    lines = [line.split() for line in (ROOT / "MANIFEST.in").read_text(encoding="utf8").splitlines() if line]
+    files = {name for first, *names in lines if first == "include" for name in names}
+    folders = {name for first, *names in lines if first == "graft" for name in names}
+    tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
+    by_build = {".gitignore", "MANIFEST.in", "pyproject.toml"}  # never, or always, part of it
+    left = {name for name in tracked if name not in files | by_build and name.split("/")[0] not in {*folders, "src"}}
+    assert not left
+
+
+@slow
 def test_the_wheel_has_what_commands_need_and_no_more(distributions: dict[str, Path]) -> None:
     with zipfile.ZipFile(distributions["wheel"]) as wheel:
         names = set(wheel.namelist())
@@ -87,6 +100,7 @@ def test_the_wheel_has_what_commands_need_and_no_more(distributions: dict[str, P
     assert any(name.endswith("/licenses/NOTICE") for name in names)
 
 
+@slow
 def test_the_sdist_is_the_repository(distributions: dict[str, Path]) -> None:
     with tarfile.open(distributions["sdist"]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
@@ -95,6 +109,7 @@ def test_the_sdist_is_the_repository(distributions: dict[str, Path]) -> None:
     assert not missing, sorted(missing)
 
 
+@slow
 def test_it_speaks_in_an_empty_folder(commands: Path, tmp_path: Path) -> None:
     chelys = commands / "chelys"
     assert run(chelys, "--version", cwd=tmp_path).strip()
@@ -104,6 +119,7 @@ def test_it_speaks_in_an_empty_folder(commands: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["hello.wav"]
 
 
+@slow
 def test_configurations_are_found_by_name(commands: Path, tmp_path: Path) -> None:
     chelys = commands / "chelys"
     for name in ("nano/dvae", "nano/vocoder.yaml"):
@@ -114,6 +130,7 @@ def test_configurations_are_found_by_name(commands: Path, tmp_path: Path) -> Non
     assert "cannot read nano/none" in told and "nano/dvae" in told
 
 
+@slow
 @pytest.mark.parametrize("page", ["test_data_doc.py", "test_training_doc.py"])
 def test_the_documentation_can_be_followed(commands: Path, tmp_path: Path, page: str) -> None:
     test = ROOT / "tests" / "docs" / page
