@@ -16,7 +16,7 @@ NAMED_AFTER = ("cli/", "training/tasks/", "tortoise/")
 #: Still to be told apart; take out what is done, the end is none.
 PENDING_CLASSES = {
     "Clip", "Encoder", "FeedForward", "Journal", "Piece",
-    "Plan", "Redaction", "ResidualBlock", "Run", "Source", "Stage", "StepDown", "Teacher",
+    "Plan", "Redaction", "ResidualBlock", "Run", "Source", "Stage", "StepDown",
 }  # fmt: skip
 PENDING_MODULES = {
     "attention", "checkpoint", "config", "decode", "folder", "journal", "pack", "pipeline",

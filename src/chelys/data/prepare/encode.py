@@ -79,8 +79,8 @@ class VQVAEEncoder:
 
     def __init__(self, folder: Path) -> None:
         from chelys.audio.mel import MelRange
-        from chelys.audio.rates import MEL_22K, MEL_24K
         from chelys.config import from_mapping
+        from chelys.data.dataset import MEL_SPECS
         from chelys.models.dvae import DVAE, DVAEConfig
         from chelys.weights.tensor_file import load_network
 
@@ -95,8 +95,9 @@ class VQVAEEncoder:
         load_network(folder / _WEIGHTS, self.network)
         self.network.eval()
         self.mel_range = from_mapping(MelRange, bounds, where=str(path))
-        self.published = self.network.config.bands == MEL_22K.bands
-        self.rate = (MEL_22K if self.published else MEL_24K).sample_rate
+        bands = self.network.config.bands
+        self.mel_spec = next((name for name, spec in MEL_SPECS.items() if spec.bands == bands), "shared")
+        self.rate = MEL_SPECS[self.mel_spec].sample_rate
         self.device = "cpu"
 
     def to(self, device: str) -> VQVAEEncoder:
@@ -120,19 +121,16 @@ class VQVAEEncoder:
     def _mel(self, waveform: np.ndarray) -> Any:
         import torch
 
-        from chelys.audio.mel import log_mel
-        from chelys.audio.rates import FRAMES_PER_CODE, MEL_24K, SAMPLES_PER_CODE
+        from chelys.audio.rates import FRAMES_PER_CODE, SAMPLES_PER_CODE
+        from chelys.data.dataset import mel_of
 
         codes = len(waveform) // SAMPLES_PER_CODE
         if codes < 1:
             return torch.zeros(self.network.config.bands, 0, device=self.device)
         samples = torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None]
-        if self.published:
-            from chelys.tortoise.mel import code_mel
-
-            mel = code_mel(samples)
-        else:
-            mel = self.mel_range.normalize(log_mel(samples, MEL_24K))
+        mel = mel_of(samples, self.mel_spec)
+        if self.mel_spec == "shared":  # the other is in the network's units already
+            mel = self.mel_range.normalize(mel)
         return mel[0, :, : codes * FRAMES_PER_CODE].to(self.device)
 
 
