@@ -1,23 +1,23 @@
-"""Safetensors files: written tensor by tensor under another name until they are whole, read without a second copy."""
+"""Safetensors files of networks: written whole or not at all, checked against the network, mapped when read."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from chelys.deprecation import current_tensor_name
 from chelys.errors import ModelError
+from chelys.files import atomic_path
 
-#: How the format calls a dtype, in the order in which `safetensors` lays tensors into a file.
+#: How the format calls a dtype.
 KINDS = {
     "I64": torch.int64,
     "F64": torch.float64,
@@ -32,27 +32,23 @@ KINDS = {
 }
 #: What torch calls the two parts of a kernel under weight norm.
 OUR_DIRECTION, OUR_LENGTH = "parametrizations.weight.original1", "parametrizations.weight.original0"
-_NAMES = {dtype: name for name, dtype in KINDS.items()}
 _BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the head of a file says of one tensor, and where in the file it lies (bytes).
+    """What a file says of one tensor.
 
     ``stored`` is its name in the file, which an older version may have written under another name.
     """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
-    start: int
-    end: int
     stored: str = ""
 
     def size(self, dtype: torch.dtype) -> int:
         """Bytes in memory once it is computed with in a dtype."""
-        count = (self.end - self.start) // self.dtype.itemsize
-        return count * (dtype if self.dtype.is_floating_point else self.dtype).itemsize
+        return math.prod(self.shape) * (dtype if self.dtype.is_floating_point else self.dtype).itemsize
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------
@@ -66,14 +62,14 @@ def write_tensors(
     dtype: torch.dtype,
     progress: Callable[[int], None] | None = None,
 ) -> str:
-    """Write the tensors of a network, one at a time; byte for byte what ``safetensors.torch.save_file`` writes.
+    """Write the tensors of a network.
 
     Args:
         path: The file.
         tensors: By name.
         network: Noted in the file.
         dtype: Of the floating-point tensors in the file.
-        progress: Called with the bytes of each tensor that is written.
+        progress: Called with the bytes of each tensor.
 
     Returns:
         The file's SHA-256.
@@ -81,35 +77,18 @@ def write_tensors(
     Raises:
         ModelError: If a value is not finite, or not in that dtype; the tensor is named.
     """
-    kinds = {name: dtype if tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
-    order = list(_NAMES)
-    names = sorted(tensors, key=lambda name: (order.index(kinds[name]), name))
-    head: dict[str, object] = {"__metadata__": {"network": network}}
-    at = 0
-    for name in names:
-        size = tensors[name].numel() * kinds[name].itemsize
-        shape = list(tensors[name].shape)
-        head[name] = {"dtype": _NAMES[kinds[name]], "shape": shape, "data_offsets": [at, at + size]}
-        at += size
-    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode("utf8")
-    text += b" " * (-len(text) % 8)
-    from chelys.files import atomic_file
-
-    digest = hashlib.sha256()
-    with atomic_file(path) as file:
-        text = len(text).to_bytes(8, "little") + text
-        file.write(text)
-        digest.update(text)
-        for name in names:
-            data = _bytes(name, tensors[name], kinds[name])
-            file.write(data)
-            digest.update(data)
-            if progress is not None:
-                progress(len(data))
-    return digest.hexdigest()
+    state = {}
+    for name, tensor in tensors.items():
+        state[name] = _converted(name, tensor, dtype if tensor.is_floating_point() else tensor.dtype)
+        if progress is not None:
+            progress(state[name].nbytes)
+    with atomic_path(path) as partial:
+        save_file(state, partial, metadata={"network": network})
+        digest = sha256(partial)
+    return digest
 
 
-def _bytes(name: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
+def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """A tensor as it lies in a file."""
     written = tensor.detach().to("cpu", dtype).contiguous()
     if dtype.is_floating_point and not written.isfinite().all():
@@ -117,7 +96,7 @@ def _bytes(name: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
             kind = str(dtype).removeprefix("torch.")
             raise ModelError(f"tensor {name} has values too large for {kind}: choose bfloat16 or float32")
         raise ModelError(f"tensor {name} has values that are no finite numbers")
-    return memoryview(written.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    return written
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------
@@ -132,57 +111,31 @@ def read_head(path: Path) -> dict[str, Entry]:
     if not path.is_file():
         raise ModelError(f"{path.parent} lacks {path.name}; get the model again")
     try:
-        entries = _parse_head(path)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path} is damaged ({error}); get the model again") from error
-    return entries
-
-
-def _parse_head(path: Path) -> dict[str, Entry]:
-    """The head of a file, which must account for every byte behind it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 + length or length < 2:
-            raise ValueError("it ends within its head")
-        head = json.loads(file.read(length))
-    head.pop("__metadata__", None)
-    entries, at = {}, 8 + length
-    for name, about in sorted(head.items(), key=lambda item: item[1]["data_offsets"]):
-        if about["dtype"] not in KINDS:
-            raise ValueError(f"tensor {name} is of the unknown kind {about['dtype']}")
-        dtype, shape = KINDS[about["dtype"]], tuple(about["shape"])
-        start, end = (8 + length + offset for offset in about["data_offsets"])
-        if start != at or end - start != math.prod(shape) * dtype.itemsize:
-            raise ValueError(f"tensor {name} is out of place")
-        entries[current_tensor_name(name)], at = Entry(dtype, shape, start, end, name), end
-    if at != size:
-        raise ValueError(f"it has {size} bytes and should have {at}")
-    return entries
+        with safe_open(path, "pt") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return {
+                current_tensor_name(name): Entry(KINDS[part.get_dtype()], tuple(part.get_shape()), name)
+                for name, part in parts.items()
+            }
+    except KeyError as error:
+        raise ModelError(f"{path} is damaged (a tensor is of the unknown kind {error}); get the model again") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path} is damaged ({reason}); get the model again") from error
 
 
 def read_tensors(path: Path, head: Mapping[str, Entry], dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
-    """Tensors of a file, one at a time: mapped where they are used as they lie in it, else read and converted.
+    """Tensors of a file, one at a time: mapped where they are used as they lie in it, else converted.
 
     Args:
         path: The file.
         head: From `read_head`; the tensors wanted.
         dtype: Of the floating-point ones; None leaves them.
     """
-    changed = {
-        name for name, entry in head.items() if entry.dtype.is_floating_point and dtype not in (None, entry.dtype)
-    }
-    with safe_open(path, "pt") as mapped, path.open("rb") as file:
+    with safe_open(path, "pt") as file:
         for name, entry in head.items():
-            yield name, _read(file, entry).to(dtype) if name in changed else mapped.get_tensor(entry.stored)
-
-
-def _read(file: IO[bytes], entry: Entry) -> Tensor:
-    """A tensor in memory of its own: pages of a map would stay counted beside what they are converted to."""
-    data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
-    file.seek(entry.start)
-    file.readinto(data.numpy())  # type: ignore[attr-defined]
-    return data.view(entry.dtype).view(entry.shape)
+            tensor = file.get_tensor(entry.stored)
+            yield name, tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
 
 def load_network(
