@@ -150,8 +150,8 @@ def test_a_clip_that_is_no_use(refused: Callable[..., str], clips: dict[str, Pat
         (["Hello.", "--keep", "9"], "keep is 9; it must lie between 1 and 8"),
         (["Hello.", "--keep", "3", "--candidates", "2"], "--keep 3 is more than the 2 sampled"),
         (["Hello.", "--keep", "0"], "Invalid value for '--keep'"),
-        (["Hello.", "--set", "pitch=2"], "'pitch=2' sets no knob: write NAME=VALUE with one of candidates, "),
-        (["Hello.", "--set", "temperature"], "'temperature' sets no knob"),
+        (["Hello.", "--set", "pitch=2"], "'pitch=2' sets no option: write NAME=VALUE with one of candidates, "),
+        (["Hello.", "--set", "temperature"], "'temperature' sets no option"),
         (["Hello.", "--set", "temperature=hot"], "temperature is 'hot'; it must be a number"),
         (["Hello.", "--set", "temperature=99"], "temperature is 99.0; it must lie between 0.0 and 10.0"),
         (["Hello.", "--set", "sampler=euler"], "sampler is 'euler'; choose from dpm++2m, ddim, ddpm"),
@@ -161,13 +161,14 @@ def test_a_clip_that_is_no_use(refused: Callable[..., str], clips: dict[str, Pat
         (["Hello.", "--compat", "exact"], "compat is 'exact'"),
         (["Hello.", "--candidates", "0"], "Invalid value for '--candidates'"),
         (["Hello.", "--seed", "-1"], "Invalid value for '--seed'"),
-        (["Hello.", "--keep", "2", "--stream"], "--stream writes one take"),
+        (["Hello.", "--keep", "2", "--stream"], "--stream writes one candidate"),
         (["Hello.", "--json", "--stream"], "--stream has no receipt"),
         (["Hello.", "--json", "-o", "-"], "'-o -' puts audio on standard output"),
-        (["Hello.", "--keep", "2", "-o", "-"], "'-o -' takes one take"),
+        (["Hello.", "--keep", "2", "-o", "-"], "'-o -' takes one candidate"),
         (["Hello.", "-p", "slow"], "unknown preset 'slow': choose one of ultra_fast, fast, standard, high_quality"),
         (["Hello.", "--model", "giant"], "no model 'giant'"),
-        (["Hello.", "--device", "abacus"], "unknown device 'abacus': choose cpu, cuda, cuda:N or mps"),
+        (["Hello.", "--device", "abacus"], "unknown device 'abacus': choose cpu, cuda, cuda:N, mps or auto"),
+        (["Hello.", "--dtype", "int8"], "unknown dtype 'int8': choose from float32, bfloat16, float16"),
         (["   "], "the text is empty"),
         ([""], "the text is empty"),
         (["-"], "the text is empty"),
@@ -307,9 +308,27 @@ def test_on_a_terminal_there_is_a_bar_and_audio_is_refused(process: Callable[...
     os.close(writing)
 
 
-def test_knobs_are_turned(invoke: Callable[..., Any], synthesizer: Any) -> None:
+def test_options_are_set(invoke: Callable[..., Any], synthesizer: Any) -> None:
     turned = ["--set", "temperature=0.5", "--set", "steps=7", "--set", "guidance_ramp=true", "--set", "sampler=ddim"]
     assert invoke("speak", "Hello.", *turned, "--candidates", "3").exit_code == 0
     options = synthesizer.calls[-1]["options"]
     assert (options.temperature, options.steps, options.guidance_ramp, options.sampler) == (0.5, 7, True, "ddim")
     assert options.candidates == 3
+
+
+def test_device_and_dtype_reach_the_model(
+    invoke: Callable[..., Any], synthesizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "chelys.load", lambda name, *, device, dtype, compat: asked.append((device, dtype)) or synthesizer
+    )
+    assert invoke("speak", "Hello.", "--device", "auto", "--dtype", "bfloat16").exit_code == 0
+    assert invoke("speak", "Hello.").exit_code == 0
+    assert asked == [("auto", "bfloat16"), ("cpu", "float32")]
+
+
+def test_old_names_of_options_still_set_them(invoke: Callable[..., Any], synthesizer: Any) -> None:
+    with pytest.warns(DeprecationWarning, match="use max_new_tokens"):
+        assert invoke("speak", "Hello.", "--set", "most_codes=9").exit_code == 0
+    assert synthesizer.calls[0]["options"].max_new_tokens == 9

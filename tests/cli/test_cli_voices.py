@@ -72,6 +72,12 @@ def test_add_says_how_much_of_the_default_voice_is_blended_in(
     assert invoke("voices", "add", "you", clips["good"], "--speaker-blend", "1.5").exit_code == 2
 
 
+def test_the_old_name_of_the_blend_still_sets_it(invoke: Callable[..., Any], clips: dict[str, Path]) -> None:
+    with pytest.warns(DeprecationWarning, match="--borrowed is deprecated .* use --speaker-blend"):
+        assert invoke("voices", "add", "me", clips["good"], "--borrowed", "0.25").exit_code == 0
+    assert json.loads(invoke("voices", "info", "me", "--json").stdout)["speaker_blend"] == {"heart": 0.25}
+
+
 def test_add_takes_a_folder(invoke: Callable[..., Any], clips: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "takes"
     folder.mkdir()

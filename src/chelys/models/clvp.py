@@ -207,10 +207,12 @@ class CLVP(nn.Module):
         times = text.new_full((b,), m) if code_lengths is None else code_lengths
         text, ids = text.expand(b, -1), ids.expand(b)
         times = times * self.config.frames_per_token
-        inputs = [log_probabilities.transpose(0, 1), text, times, ids]
-        if states.device.type == "mps":  # older torch has no CTC loss there
-            inputs = [tensor.cpu() for tensor in inputs]
-        nll = F.ctc_loss(*inputs, blank=self.blank, reduction="none", zero_infinity=True).to(states.device)
+        # older torch has no CTC loss on MPS
+        device = torch.device("cpu") if states.device.type == "mps" else states.device
+        nll = F.ctc_loss(
+            log_probabilities.transpose(0, 1).to(device), text.to(device), times.to(device), ids.to(device),
+            blank=self.blank, reduction="none", zero_infinity=True,
+        ).to(states.device)  # fmt: skip
         # a loss of zero means that there is no alignment
         return torch.where(nll > 0, -nll, NO_ALIGNMENT * ids)
 
