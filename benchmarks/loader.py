@@ -135,7 +135,7 @@ def build(family: str, name: str, data: dict[str, str], folder: Path) -> Any:
         values["pairs"].pop("voices", None)
     if name == "vocoder":
         values["stage"].pop("voices", None)
-        values["stage"]["adversarial_from"] = 0
+        values["stage"]["discriminator_start"] = 0
     torch.manual_seed(1)
     return from_mapping(RUNS[name], values).build()
 
