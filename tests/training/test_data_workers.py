@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from chelys.training.task import tensors_of
+from chelys.training.tasks import RUNS
 from chelys.training.trainer import run_stage
 
 
@@ -29,3 +32,15 @@ def test_any_number_of_workers_trains_the_same(stage: str, config_file: Callable
         logs.append(log_of(run))
     assert logs[0] == logs[1] == logs[2]
     assert all(torch.equal(weights[0][name], other[name]) for other in weights for name in weights[0])
+
+
+@pytest.mark.parametrize("stage", sorted(RUNS))
+def test_what_workers_load_can_be_handed_to_a_fresh_process(stage: str, build: Callable[..., Any]) -> None:
+    """Where processes are not forked, it is pickled: without the networks and without the features themselves."""
+    data = build(stage).data
+    pickled = pickle.dumps(data)
+    assert len(pickled) < 300_000
+    for one, other in zip(
+        tensors_of(data.batch(3)).values(), tensors_of(pickle.loads(pickled).batch(3)).values(), strict=True
+    ):
+        assert torch.equal(one, other)
