@@ -18,6 +18,8 @@ CLEANERS = {
 }
 #: Presets of other families that chelys' own models do not have.
 MORE_PRESETS = ("paper", "streaming")
+#: Networks that render latents in place of diffusion and vocoder, where a model has them.
+LATENT_DECODERS = ("hifigan",)
 #: Ways to cut a long text besides ``sentences``: functions of the text and the options.
 SPLITTERS = {"tortoise": "chelys.tortoise.splitter.split_by_options"}
 #: Suffix of a voice file to what reads such a voice, or a folder with one: a function of the path and a ModelConfig.

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+from chelys import registry
 from chelys.deprecation import rename_keys, renamed_arguments, warn_renamed
 from chelys.errors import UserError
 
 Sampler = Literal["dpm++2m", "ddim", "ddpm"]
-Decoder = Literal["diffusion", "hifigan"]
-Splitting = Literal["sentences", "tortoise"]
 
 #: Old names of options.
 RENAMED = {"most_codes": "max_new_tokens", "longest": "max_chars"}
@@ -54,14 +53,14 @@ class SpeechOptions:
     repetition_penalty: float = 1.0
     max_new_tokens: int = 0
     cvvp: float = 0.0
-    decoder: Decoder = "diffusion"
+    decoder: str = "diffusion"
     sampler: Sampler = "dpm++2m"
     steps: int = 10
     eta: float = 0.0
     guidance: float = 3.5
     guidance_ramp: bool = False
     diffusion_temperature: float = 1.0
-    splitting: Splitting = "sentences"
+    splitting: str = "sentences"
     max_chars: int = 100
     redact: bool = False
 
@@ -85,9 +84,13 @@ class SpeechOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UserError(f"{name} is {value}; it must lie between {low} and {high}")
-        for name, kind in (("decoder", Decoder), ("sampler", Sampler), ("splitting", Splitting)):
-            if getattr(self, name) not in get_args(kind):
-                raise UserError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(get_args(kind))}")
+        for name, choices in (
+            ("decoder", ("diffusion", *registry.LATENT_DECODERS)),
+            ("sampler", get_args(Sampler)),
+            ("splitting", ("sentences", *registry.SPLITTERS)),
+        ):
+            if getattr(self, name) not in choices:
+                raise UserError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
 
     def __getattr__(self, name: str) -> Any:
         if name not in RENAMED:
