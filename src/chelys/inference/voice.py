@@ -251,8 +251,8 @@ class Voice:
             order = sorted(int(key.removeprefix("clip.")) for key in tensors if key.startswith("clip."))
             clips = tuple(tensors[f"clip.{number}"].numpy() for number in order)
             model = str(about.pop("model"))
-            about = {_OLD_KEYS.get(key, key): value for key, value in about.items()}
-            latents = {_OLD_KEYS.get(key, key): tensor for key, tensor in tensors.items()}
+            about = {_RENAMED_KEYS.get(key, key): value for key, value in about.items()}
+            latents = {_RENAMED_KEYS.get(key, key): tensor for key, tensor in tensors.items()}
             blended = latents["blended"].float() if "blended" in latents else None
             voice = cls(latents["autoregressive"].float(), latents["diffusion"].float(), model, clips, about, blended)
             voice._check()
@@ -273,10 +273,10 @@ class Voice:
             raise ValueError("clips must be rows of 16-bit samples")
 
     def __getattr__(self, name: str) -> Any:
-        if name not in _OLD_NAMES:
+        if name not in _RENAMED_NAMES:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        warn_renamed(f"Voice.{name}", f"Voice.{_OLD_NAMES[name]}")
-        return getattr(self, _OLD_NAMES[name])
+        warn_renamed(f"Voice.{name}", f"Voice.{_RENAMED_NAMES[name]}")
+        return getattr(self, _RENAMED_NAMES[name])
 
     @classmethod
     def mix(cls, voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
@@ -293,8 +293,8 @@ class Voice:
 
 
 #: Old attributes, and old names in voice files, which older versions wrote.
-_OLD_NAMES = {"reader": "sampling_latent", "reading": "blended", "borrow": "blend", "waves": "waveforms"}
-_OLD_KEYS = {"reading": "blended", "borrowed": "speaker_blend"}
+_RENAMED_NAMES = {"reader": "sampling_latent", "reading": "blended", "borrow": "blend", "waves": "waveforms"}
+_RENAMED_KEYS = {"reading": "blended", "borrowed": "speaker_blend"}
 
 
 def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
