@@ -60,13 +60,19 @@ def plan(
         float | None, typer.Option("--flops-per-second", help="Of a GPU's matrix products; default: an A100's.")
     ] = None,
     utilisation: Annotated[float, typer.Option("--utilisation", help="Share of that which training reaches.")] = 0.4,
+    gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", hidden=True)] = None,
+    hours_of_audio: Annotated[float | None, typer.Option("--hours-of-audio", hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Read the run, count a step, print what follows."""
+    from chelys.deprecation import warn_renamed
     from chelys.training.estimate import estimate
     from chelys.training.tasks import RUNS
     from chelys.training.trainer import read_run
 
+    for option, value in (("--gpu-memory", gpu_memory), ("--hours-of-audio", hours_of_audio)):
+        if value is not None:
+            warn_renamed(option, None)
     name = stage or stage_of(config, tuple(RUNS))
     made = estimate(
         name, read_run(name, config, overrides or []), gpus=gpus, flops_per_second=flops_per_second,

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, SAMPLES_PER_CODE, MelSpec
@@ -105,7 +107,7 @@ def estimate(
             task = settings.build()
         if codebook := getattr(task.network, "codebook", None):
             codebook.counts = torch.ones(len(codebook.counts))  # as if k-means had started it
-        step = run.loop.steps - 1  # discriminators have joined by then
+        step = min(run.loop.steps - 1, getattr(settings.stage, "discriminator_start", 0))  # all have joined
         flops, rows = _flops(task, run.loop, step), task.data.rows(step)
     trained = [p for module in task.modules.values() for p in module.parameters() if p.requires_grad]
     return Estimate(
@@ -124,16 +126,26 @@ def estimate(
 
 
 def _flops(task: Task, loop: LoopConfig, step: int) -> float:
-    """Operations of a step of all modules, counted on the meta device."""
-    batch = map_tensors(task.data.batch(step), lambda x: x.to("meta"))
-    generator = RowGenerator(loop.seed, step, range(task.data.rows(step)))
+    """Operations of a step of all modules, counted on some rows on the meta device."""
+    rows = task.data.rows(step)
+    some = range(min(4, rows))
+    batch = map_tensors(task.data.load(step, some), lambda x: x.to("meta"))
     counter = FlopCounterMode(display=False)
-    with counter:
+    with counter, _NoAlignment():
         for name, module in task.modules.items():
             module.train()
-            if losses := task.training_step(name, batch, generator):
+            if losses := task.training_step(name, batch, RowGenerator(loop.seed, step, some)):
                 torch.stack([loss.float() for loss in losses.values()]).sum().backward()
-    return float(counter.get_total_flops()) * (4 / 3 if loop.activation_checkpointing else 1)
+    return counter.get_total_flops() * rows / len(some) * (4 / 3 if loop.activation_checkpointing else 1)
+
+
+class _NoAlignment(TorchFunctionMode):
+    """CTC has no meta kernel; a sum of the same shape stands for it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.ctc_loss:
+            return args[0].sum((0, 2))  # (frames, b, ids) -> (b,)
+        return func(*args, **(kwargs or {}))
 
 
 def _bytes(module: nn.Module) -> int:
@@ -169,8 +181,8 @@ def _synthetic_run(run: Run, folder: Path, seconds: float) -> Run:
 
 def _write_corpus(folder: Path, count: int, seconds: float, published: bool, longest_text: int) -> dict[str, Any]:
     """Silence, sparse files of zeros; keys of a run -> what was written."""
-    names = (f"synthetic-{number}" for number in range(10**9))
-    ids = list(islice((n for n in names if not is_held_out(n)), count))
+    names = [f"synthetic-{number}" for number in range(300 + 2 * count)]  # one of them is held out
+    ids = [next(filter(is_held_out, names)), *islice((n for n in names if not is_held_out(n)), count)]
     characters = min(longest_text, max(1, round(seconds * _CHARACTERS_PER_SECOND)))
     text, audio = (_SENTENCE * (characters // len(_SENTENCE) + 1))[:characters], folder / "silence.wav"
     sf.write(audio, np.zeros(int(seconds * OUTPUT_RATE) + HOP, np.int16), OUTPUT_RATE)
@@ -179,7 +191,7 @@ def _write_corpus(folder: Path, count: int, seconds: float, published: bool, lon
     for name, spec in (("features", MEL_24K), ("published", MEL_22K)):
         _write_features(folder / name, [Clip(i, str(audio), text, f"s{n % 8}", 0, 0) for n, i in enumerate(ids)],
                         _frames(seconds, spec), spec)  # fmt: skip
-    codes = count * _frames(seconds, MEL_22K if published else MEL_24K) // FRAMES_PER_CODE
+    codes = len(ids) * _frames(seconds, MEL_22K if published else MEL_24K) // FRAMES_PER_CODE
     np.lib.format.open_memmap(folder / "codes.npy", "w+", np.uint16, (codes,)).flush()
     tokenizer = make_tortoise_tokenizer() if published else make_tokenizer(Lexicon({"a": "ə"}))
     tokenizer.save(folder / "text")
