@@ -3,6 +3,7 @@ leaves none of the old."""
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
+from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import ConfigError, OutputError
 from chelys.training.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
 from chelys.training.trainer import run_stage
@@ -188,3 +191,33 @@ def test_another_network_cannot_resume(config_file: Callable[..., Path], tmp_pat
         run_stage("dvae", wider)
     assert "\n" not in str(caught.value)
     assert steps_trained(wider, tmp_path, resume=False) == list(range(1, 13))
+
+
+def test_a_checkpoint_of_an_older_release_resumes(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Its tensors are under other names, and so are the keys of the run's configuration."""
+    loop = {"steps": 6, "evaluate_every": 6, "checkpoint_every": 3}
+    whole = run_stage("autoregressive", config_file("autoregressive", loop=loop), [f"run={tmp_path / 'whole'}"])
+    old = tmp_path / "old"
+    run_stage("autoregressive", config_file("autoregressive", loop=loop), [f"run={old}", "loop.steps=3"])
+    newest = newest_checkpoint(old / "checkpoints")
+    assert newest is not None
+    before = {"module.": "player.", "ema.": "averaged."}
+    tensors = newest.tensors
+    for new, name in before.items():
+        tensors = {name + k.removeprefix(new) if k.startswith(new) else k: v for k, v in tensors.items()}
+    newest.path.unlink()
+    write_checkpoint(old / "checkpoints", 3, tensors, metadata={"stage": "autoregressive", "processes": "1"})
+    values = json.loads(config_file("autoregressive", loop=loop).read_text())
+    values["loop"] |= {"average": 0.999, "clip": 1.0, "final": 0.05, "accumulate": 1, "recompute": False, "keep": 2}
+    values["stage"] = {"code": 1.0, "text": 0.01, "strange_codes": 0.0}
+    path = tmp_path / "old.yaml"
+    path.write_text(json.dumps(values))
+    steps: list[int] = []
+    with pytest.warns(ChelysDeprecationWarning) as told:
+        resumed = run_stage("autoregressive", path, [f"run={old}"], progress=lambda step, *_: steps.append(step))
+    assert steps == [4, 5, 6], "from its checkpoint on"
+    assert sorted(str(w.message).split(" is ")[0].split(": ")[-1] for w in told) == [
+        "accumulate", "average", "clip", "code", "final", "keep", "recompute", "strange_codes", "text"
+    ]  # fmt: skip
+    for name, tensor in load_file(whole).items():
+        assert torch.equal(load_file(resumed)[name], tensor), name

@@ -42,7 +42,5 @@ def test_the_figures_of_a_stage(config_file: Callable[..., Path], tmp_path: Path
     run_stage(stage, config_file(stage, **sections | {"loop": loop}))
     lines = (tmp_path / "run" / "log.jsonl").read_text("utf8").splitlines()
     logged = {key for line in lines for key in json.loads(line)}
-    common = {"step", "learning_rate", "seconds_per_step"} | {
-        key for key in logged if re.search(r"_grad_norm$", key)
-    }
+    common = {"step", "learning_rate", "seconds_per_step"} | {key for key in logged if re.search(r"_grad_norm$", key)}
     assert logged - common == documented()[stage], f"{sorted(logged - common)}"

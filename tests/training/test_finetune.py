@@ -168,7 +168,7 @@ def test_forgetting_ends_it_and_the_weights_before_are_kept(model: Model, materi
         model, material, tmp_path, config(autoregressive=harsh, diffusion=Adaptation(**SHORT | {"steps": 0}))
     )
     assert outcomes[0].best == 0 and outcomes[0].steps == 3
-    assert "held_out/base_code rose" in outcomes[0].reason
+    assert "held_out/base_code_nll rose" in outcomes[0].reason
     before = model.autoregressive.state_dict()
     assert all(torch.equal(v, before[k]) for k, v in decoder.state_dict().items())
 

@@ -144,6 +144,6 @@ def test_the_verb_packs_and_what_it_packed_speaks(config, tmp_path) -> None:
     assert run.exit_code == 0, run.output
     synthesizer = Synthesizer.from_folder(tmp_path / "model")
     assert synthesizer.model.config.speaker_blend == 0.25
-    assert all(voice.reading is None for voice in synthesizer.voices.values())
+    assert all(voice.blended is None for voice in synthesizer.voices.values())
     for voice in ("ada", "random:3"):
         assert len(synthesizer.speak("Calm moon.", voice=voice, preset="ultra_fast", seed=1).audio) > 0

@@ -49,14 +49,17 @@ def test_pictures_and_samples_of_a_run(config_file: Callable[..., Path], tmp_pat
     assert all(height > 200 and width > 400 for height, width, *_ in shapes(run / "pictures").values())
     assert set(shapes(run)) == {"losses.png"}
     waves = {path.name for path in run.glob("samples/*.wav")}
-    assert waves == ({f"{n:09d}-{k}.wav" for n in (1, 2) for k in ("real", "made")} if stage == "vocoder" else set())
+    names = {f"{n:09d}-{k}.wav" for n in (1, 2) for k in ("real", "generated")}
+    assert waves == (names if stage == "vocoder" else set())
+        {f"{n:09d}-{k}.wav" for n in (1, 2) for k in ("real", "generated")} if stage == "vocoder" else set()
+    )
     assert drawn.read_bytes() == without.read_bytes(), "who looks changes nothing"
 
 
 def test_samples_are_the_held_out_clip(build: Callable[..., Task]) -> None:
     stage: Any = build("vocoder")
     wave, rate = stage.samples()["real"]
-    expected, _ = sf.read(stage.test_clips[0].audio, dtype="float32")
+    expected, _ = sf.read(stage.data.test_clips[0].audio, dtype="float32")
     assert rate == 24_000 and np.array_equal(wave.numpy()[: len(expected)], expected[: len(wave)])
 
 
@@ -151,7 +154,7 @@ def with_bad_clips(toy: ToyCorpus, folder: Path) -> Path:
     shutil.copytree(toy.features, folder)
     index = folder / "index.jsonl"
     lines = [json.loads(line) for line in index.read_text(encoding="utf8").splitlines()]
-    lines[2]["text_nll"] = "..."
+    lines[2]["text"] = "..."
     index.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "bad_clips.jsonl").write_text('{"id": "gone", "reason": "missing"}\n')
     return folder

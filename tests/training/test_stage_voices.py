@@ -41,7 +41,7 @@ def test_cvvp_learns_a_batch(build: Build, learn: Learn) -> None:
 def test_cvvp_spares_clips_of_one_speaker(build: Build) -> None:
     stage: Any = build("cvvp", pairs={"budget": 400})
     batch = stage.data.batch(0)
-    names = [clip.speaker for clip in stage.pairs.clips(0)]
+    names = [clip.speaker for clip in stage.data.pairs.clips(0)]
     assert len(set(names)) < len(names)
     scores = stage._scores(batch)
     for r, one in enumerate(names):
@@ -55,11 +55,11 @@ def test_cvvp_hears_whole_rows(build: Build) -> None:
     batch, part = stage.data.batch(0), stage.data.load(0, range(2, 4))
     assert batch.codes.shape[1] == 10
     assert all(torch.equal(a, b[2:4]) for a, b in zip(part, batch, strict=True))
-    for clip, codes in zip(stage.pairs.clips(0), batch.codes, strict=True):
-        own = stage.pairs.codes.of(clip)
+    for clip, codes in zip(stage.data.pairs.clips(0), batch.codes, strict=True):
+        own = stage.data.pairs.codes.of(clip)
         assert any(torch.equal(own[i : i + 10], codes) for i in range(len(own) - 9))
     uncut: Any = build("cvvp", pairs={"budget": 400})
-    assert uncut.data.batch(0).codes.shape[1] == min(clip.codes for clip in uncut.pairs.clips(0))
+    assert uncut.data.batch(0).codes.shape[1] == min(clip.codes for clip in uncut.data.pairs.clips(0))
 
 
 # ---- voice priors ---------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_priors_learn_the_voices_of_a_batch(build: Build, learn: Learn, name: st
     stage: Any = build(name, stage={"rows": 24})
     assert stage.name == name == next(iter(stage.modules))
     batch = stage.data.batch(0)
-    real = stage._voices(batch.mel)
+    real = stage._encode(batch.mel)
     log = learn(stage, steps=150, learning_rate=2e-2, weight_decay=0.0)
     for loss in ("mean", "variance", "mmd"):
         assert log[-1][loss] < 0.1 * log[0][loss], loss
@@ -121,7 +121,7 @@ def buzz(toy: toy_corpus.ToyCorpus, tmp_path: Path) -> Path:
 def test_detector_learns_what_differs(build: Build, learn: Learn, buzz: Path) -> None:
     stage: Any = build("detector", synthetic=[str(buzz)], stage={"rows": 6})
     batch = stage.data.batch(0)
-    assert batch.waveform.shape == (6, 8192) and batch.origin.tolist() == [SYNTHETIC, REAL] * 3
+    assert batch.waveform.shape == (6, 8192) and batch.kind.tolist() == [SYNTHETIC, REAL] * 3
     assert all(torch.equal(a, b[1:3]) for a, b in zip(stage.data.load(0, range(1, 3)), batch, strict=True))
     log = learn(stage, steps=40, learning_rate=3e-3)
     assert log[0]["cross_entropy"] == pytest.approx(0.69, abs=0.2) and log[-1]["cross_entropy"] < 0.05
@@ -133,7 +133,7 @@ def test_detector_learns_what_differs(build: Build, learn: Learn, buzz: Path) ->
 
 def test_detector_refuses(build: Build, tmp_path: Path) -> None:
     write_manifest(tmp_path / "none.jsonl", [])
-    with pytest.raises(ManifestError, match="made: no clip to train on"):
+    with pytest.raises(ManifestError, match="synthetic: no clip to train on"):
         build("detector", synthetic=[str(tmp_path / "none.jsonl")])
     with pytest.raises(ConfigError, match="stage.rows is 3; it must be even"):
         build("detector", stage={"rows": 3})
@@ -142,4 +142,4 @@ def test_detector_refuses(build: Build, tmp_path: Path) -> None:
     sf.write(tmp_path / "short.wav", np.full(500, 0.1), 24_000)
     write_manifest(tmp_path / "short.jsonl", [Utterance("s1", "short.wav", "Calm.", "ada", 500 / 24_000)])
     stage: Any = build("detector", synthetic=[str(tmp_path / "short.jsonl")])
-    assert stage.data.batch(0).wave[0, 500:].eq(0).all(), "silence follows a short clip"
+    assert stage.data.batch(0).waveform[0, 500:].eq(0).all(), "silence follows a short clip"

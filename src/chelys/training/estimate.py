@@ -28,7 +28,8 @@ from chelys.data.manifest import Utterance, write_manifest
 from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError
 from chelys.text.lexicon import Lexicon
-from chelys.text.tokenizer import make_tokenizer, make_tortoise_tokenizer
+from chelys.text.tokenizer import make_tokenizer
+from chelys.tortoise.tokenizer import make_tortoise_tokenizer
 from chelys.training.config import LoopConfig, Run
 from chelys.training.task import RowGenerator, Task, map_tensors
 
