@@ -23,7 +23,8 @@ from chelys.training.trainer import read_run
 #: Parameters of the published networks, without discriminators.
 PARAMETERS = {
     "autoregressive": 421_526_786, "clvp": 243_846_145, "cvvp": 37_780_225, "vocoder": 14_865_506,
-    "detector": 15_224_002, "autoregressive_prior": 6_297_600, "diffusion_prior": 25_178_112, "hifigan": 17_844_226, "dvae": 51_567_184,
+    "detector": 15_224_002, "autoregressive_prior": 6_297_600, "diffusion_prior": 25_178_112,
+    "hifigan": 17_844_226, "dvae": 51_567_184,
 }  # fmt: skip
 
 

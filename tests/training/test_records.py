@@ -51,8 +51,6 @@ def test_pictures_and_samples_of_a_run(config_file: Callable[..., Path], tmp_pat
     waves = {path.name for path in run.glob("samples/*.wav")}
     names = {f"{n:09d}-{k}.wav" for n in (1, 2) for k in ("real", "generated")}
     assert waves == (names if stage == "vocoder" else set())
-        {f"{n:09d}-{k}.wav" for n in (1, 2) for k in ("real", "generated")} if stage == "vocoder" else set()
-    )
     assert drawn.read_bytes() == without.read_bytes(), "who looks changes nothing"
 
 

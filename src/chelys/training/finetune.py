@@ -154,7 +154,7 @@ def check_model(model: Model) -> None:
             "into codes; the published TorToise came without: adapt nano or a model trained with chelys"
         )
     if getattr(model.config, "mel_spec", "shared") != "shared":
-        raise ModelError(f"model {model.config.name!r} has two front ends; chelys finetune adapts models with one")
+        raise ModelError(f"model {model.config.name!r} has two mel specs; chelys finetune adapts models with one")
 
 
 def prepare(
