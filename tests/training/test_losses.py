@@ -36,7 +36,7 @@ def row(batch: Batch, index: int) -> Batch:
     one = slice(index, index + 1)
     return Batch(
         batch.text[one, :t], batch.text_lengths[one], batch.codes[one, :m], batch.code_lengths[one],
-        batch.mel[one, :, : 4 * m], batch.reference[one],
+        batch.reference[one],
     )  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def test_what_is_wrong_belongs_to_its_row(build: Build) -> None:
             codes = batch.corrupted.codes[row, k, : batch.corrupted.code_lengths[row, k]]
             assert not torch.equal(codes, stage.pairs.codes.of(clip))
     plain: Any = build("clvp", pairs=pairs)
-    for mine, theirs in zip(batch[:6], plain.data.batch(1)[:6], strict=True):
+    for mine, theirs in zip(batch[:5], plain.data.batch(1)[:5], strict=True):
         assert torch.equal(mine, theirs), "the pairs are the same, corrupted or not"
 
 

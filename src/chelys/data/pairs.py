@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from chelys.audio.mel import MelRange
-from chelys.audio.rates import HOP, MEL_24K
+from chelys.audio.rates import HOP
 from chelys.data.dataset import Clip, ClipDataset, ClipTable, Codes
 from chelys.data.sampler import LengthBucketSampler
 from chelys.data.shards import open_codes, open_features
@@ -35,7 +35,6 @@ class Batch(NamedTuple):
         text_lengths: ``(b,)``.
         codes: ``(b, m)``, zero beyond each row's length.
         code_lengths: ``(b,)``.
-        mel: ``(b, f, 4m)`` in network units, zero beyond each row's length.
         reference: Mel of other clips of the speaker, ``(b, f, r)`` in network units.
     """
 
@@ -43,7 +42,6 @@ class Batch(NamedTuple):
     text_lengths: Tensor
     codes: Tensor
     code_lengths: Tensor
-    mel: Tensor
     reference: Tensor
 
 
@@ -74,7 +72,7 @@ class PairConfig:
 
 
 class Pairs:
-    """Batches of a corpus, each a function of the seed and the step; without ``mels``, ``Batch.mel`` has no frames."""
+    """Batches of a corpus, each a function of the seed and the step."""
 
     def __init__(
         self,
@@ -84,10 +82,7 @@ class Pairs:
         mel_range: MelRange,
         config: PairConfig,
         seed: int,
-        *,
-        mels: bool = True,
     ) -> None:
-        self.mels = mels
         self.features, self.codes, self.tokenizer = features, codes, tokenizer
         self.mel_range, self.config, self.seed = mel_range, config, seed
         self.bad_clips = features.bad_clips
@@ -149,20 +144,11 @@ class Pairs:
             text_lengths=torch.tensor([len(t) for t in texts]),
             codes=_pad(codes),
             code_lengths=torch.tensor([len(c) for c in codes]),
-            mel=self._mel(clips),
             reference=torch.stack([self.reference(c, own) for c, own in zip(clips, rngs, strict=True)]),
         )
 
     def _text(self, clip: Clip, rng: np.random.Generator, graphemes: float) -> list[int]:
         return self.tokenizer.encode(clip.text, spelled=spelling(graphemes, rng))
-
-    def _mel(self, clips: Sequence[Clip]) -> Tensor:
-        """Mels of clips side by side, ``(b, f, s)``; most stages read codes alone and are spared them."""
-        longest = max(c.frames for c in clips) if self.mels else 0
-        mel = torch.zeros(len(clips), MEL_24K.bands, longest)
-        for row, clip in zip(mel, clips if self.mels else [], strict=False):
-            row[:, : clip.frames] = self.mel_range.normalize(self.features.mel(clip))
-        return mel
 
     def reference(self, clip: Clip, rng: np.random.Generator) -> Tensor:
         """Mel ``(f, r)`` of other clips of the speaker, in network units.
@@ -240,9 +226,8 @@ def load_pairs(
     config: PairConfig,
     seed: int,
     *,
-    mels: bool = True,
     cleaner: Cleaner = "chelys",
 ) -> Pairs:
     """Pairs from their files: a feature folder, ``codes.npy`` (shards for both) and a folder with the tokenizer."""
     tokenizer = Tokenizer.load(text, cleaner=cleaner)
-    return Pairs(open_features(features), open_codes(codes), tokenizer, mel_range, config, seed, mels=mels)
+    return Pairs(open_features(features), open_codes(codes), tokenizer, mel_range, config, seed)

@@ -255,10 +255,10 @@ class PairedRun(FeatureRun):
         return self.mel_range
 
     def load_pairs(self) -> Pairs:
-        """The batches of the run; no task reads mels from them, but for those of reference clips."""
+        """The batches of the run."""
         pairs = load_pairs(
             self.features, self.codes, self.text, self.reference_range, self.pairs, self.loop.seed,
-            mels=False, cleaner=self.cleaner,
+            cleaner=self.cleaner,
         )  # fmt: skip
         _check_sizes("network", getattr(self, "network", None), pairs)
         if getattr(self, "decoder", None) is not None:  # else its sizes are not used

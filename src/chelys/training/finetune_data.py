@@ -349,7 +349,7 @@ def pairs_of(material: Material, model: Model, budget: int, config: FinetuneConf
         budget=max(budget, config.max_codes), max_codes=config.max_codes, voices={VOICE: 1.0, "other": weight}
     )
     pairs = Pairs(
-        features, Codes(material.codes), model.tokenizer, model.config.mel_range, sizes, config.seed, mels=False
+        features, Codes(material.codes), model.tokenizer, model.config.mel_range, sizes, config.seed
     )
     trained, kept = (sum(c.speaker == VOICE for c in clips) for clips in (pairs.train, pairs.test))
     if trained < MIN_CLIPS - MIN_HELD_OUT or not kept:

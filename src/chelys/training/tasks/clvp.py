@@ -93,11 +93,10 @@ class CLVPBatch(NamedTuple):
     """Pairs, and the hard negatives of each row.
 
     Attributes:
-        text: As in ``Batch``, and so the next five.
+        text: As in ``Batch``, and so the next four.
         text_lengths: ``(b,)``.
         codes: ``(b, m)``.
         code_lengths: ``(b,)``.
-        mel: Of no frames.
         reference: Not used.
         corrupted: Texts and codes of the rows made wrong.
     """
@@ -106,7 +105,6 @@ class CLVPBatch(NamedTuple):
     text_lengths: Tensor
     codes: Tensor
     code_lengths: Tensor
-    mel: Tensor
     reference: Tensor
     corrupted: Corrupted
 
@@ -125,7 +123,8 @@ class CLVPData(PairedData):
         corrupted = self.corrupt(
             self.pairs.clips(step), rngs, config.corrupted_texts, config.corrupted_speech, graphemes=share
         )
-        return CLVPBatch(*super().load(step, rows), corrupted)
+        batch: Batch = super().load(step, rows)
+        return CLVPBatch(*batch, corrupted)
 
     def corrupt(
         self, clips: Sequence[Clip], rngs: Mapping[int, np.random.Generator], texts: int, codes: int, *,
