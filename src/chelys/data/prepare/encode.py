@@ -80,7 +80,7 @@ class VQVAEEncoder:
     def __init__(self, folder: Path) -> None:
         from chelys.audio.mel import MelRange
         from chelys.config import from_mapping
-        from chelys.data.dataset import MEL_SPECS
+        from chelys.data.dataset import MEL_SPECS, MelSpecName
         from chelys.models.dvae import DVAE, DVAEConfig
         from chelys.weights.tensor_file import load_network
 
@@ -96,7 +96,8 @@ class VQVAEEncoder:
         self.network.eval()
         self.mel_range = from_mapping(MelRange, bounds, where=str(path))
         bands = self.network.config.bands
-        self.mel_spec = next((name for name, spec in MEL_SPECS.items() if spec.bands == bands), "shared")
+        found: list[MelSpecName] = [name for name, spec in MEL_SPECS.items() if spec.bands == bands]
+        self.mel_spec: MelSpecName = found[0] if found else "shared"
         self.rate = MEL_SPECS[self.mel_spec].sample_rate
         self.device = "cpu"
 
