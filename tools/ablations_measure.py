@@ -106,7 +106,8 @@ def measure_dvae(folder: Path) -> Measured:
 @torch.inference_mode()
 def measure_positions(folder: Path) -> Measured:
     """Nats a code on clips of trained lengths, on longer ones, and on two clips joined."""
-    trained = json.loads((folder / "config.json").read_text(encoding="utf8"))["pairs"]["longest"]
+    pairs_of_run = json.loads((folder / "config.json").read_text(encoding="utf8"))["pairs"]
+    trained = pairs_of_run.get("max_codes", pairs_of_run.get("longest"))  # runs made before have the old name
     _, stage = loaded(folder, LONGEST)
     pairs: Pairs = stage.pairs
     unseen = [c for c in (*pairs.train, *pairs.test) if c.codes > trained or is_held_out(c.id)]

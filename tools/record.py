@@ -195,7 +195,7 @@ SECTIONS = (
     ("cloning.json", "Voices that it never heard", cloning,
      "python benchmarks/cloning.py --out eval/cloning NAME=CLIP ..."),
     ("cloning_shares.json", "The same, by how much of the default voice reads", borrowed,
-     "python benchmarks/cloning.py --out eval/shares --borrowed 0,0.25,0.5,0.75,1 --sentences runs/sentences.txt "
+     "python benchmarks/cloning.py --out eval/shares --blend 0,0.25,0.5,0.75,1 --sentences runs/sentences.txt "
      "NAME=CLIP ..."),
     ("cloning_real.json", "Real voices", cloning,
      "python benchmarks/cloning.py --out eval/real lj=lj.flac allison=en_US_f_Allison/demo-congrats.g722 "

@@ -255,7 +255,9 @@ def _longest(run: Run) -> float | None:
     """Seconds of the longest clip of a run on pairs; the others cut pieces of one length."""
     pairs = getattr(run, "pairs", None)
     # one code less, so that no rounding makes the clip too long; at the lower rate, a code lasts longer
-    return (pairs.max_codes - 1) * SAMPLES_PER_CODE / (24_000 if _shared(run) else MEL_22K.sample_rate) if pairs else None
+    return (
+        (pairs.max_codes - 1) * SAMPLES_PER_CODE / (24_000 if _shared(run) else MEL_22K.sample_rate) if pairs else None
+    )
 
 
 def _shared(run: Run) -> bool:
