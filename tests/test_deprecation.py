@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from chelys import deprecation
-from chelys.config import from_mapping
+from chelys.config import from_mapping, read_config_file
 from chelys.deprecation import ChelysDeprecationWarning, rename_options, renamed_arguments, renamed_names
-from chelys.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,13 @@ def test_old_keys_of_nested_configurations() -> None:
     assert values["ring"] == {"average": 0.1}
 
 
-def test_a_key_under_both_names_is_an_error() -> None:
-    with (
-        pytest.warns(ChelysDeprecationWarning),
-        pytest.raises(ConfigError, match="old name average: give ema_decay alone"),
-    ):
-        from_mapping(Inner, {"average": 0.1, "ema_decay": 0.2})
+def test_an_override_by_either_name_replaces_what_a_file_has_under_the_other(tmp_path: Path) -> None:
+    (tmp_path / "new.yaml").write_text("loop: {ema_decay: 0.1}")
+    (tmp_path / "old.yaml").write_text("loop: {average: 0.1}")
+    for name, override in (("new", "average"), ("old", "ema_decay"), ("old", "average")):
+        values = read_config_file(tmp_path / f"{name}.yaml", [f"loop.{override}=0.2"])
+        with pytest.warns(ChelysDeprecationWarning, match="average"):
+            assert from_mapping(Outer, values) == Outer(Inner(0.2))
 
 
 def test_old_options_of_a_command_line() -> None:

@@ -19,8 +19,6 @@ from dataclasses import is_dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
-from chelys.errors import ConfigError
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -121,13 +119,13 @@ def renamed_arguments(**renamed: str) -> Callable[[F], F]:
 def rename_keys(values: Mapping[str, Any], renamed: Mapping[str, str | None], *, where: str) -> dict[str, Any]:
     """Give the keys of a mapping their new names; the mapping itself is left alone.
 
+    Of a value that is given under both names the later one counts, so an override by either name replaces the value of
+    a file that has the other.
+
     Args:
         values: As read from a file.
         renamed: Old key -> new key; None drops the key. Keys of this mapping only, not of those inside.
         where: Named in warnings and errors.
-
-    Raises:
-        ConfigError: If a value is given under both names.
     """
     result: dict[str, Any] = {}
     for key, value in values.items():
@@ -136,8 +134,6 @@ def rename_keys(values: Mapping[str, Any], renamed: Mapping[str, str | None], *,
             warn_renamed(f"{where}: {key}", new)
             if new is None:
                 continue
-            if new in values:
-                raise ConfigError(f"{where}: {new} is also given under its old name {key}: give {new} alone")
             key = new
         result[key] = value
     return result

@@ -48,7 +48,7 @@ TOY = {
         }),
     ],
     "train vocoder": [
-        *SHORT, "stage.rows=2", "stage.frames=24", "stage.adversarial_from=2",
+        *SHORT, "stage.rows=2", "stage.frames=24", "stage.discriminator_start=2",
         *laid_over("network", {"dim": 32, "inner": 64, "blocks": 1}),
     ],
     "train plan": ["stage.rows=2"],
