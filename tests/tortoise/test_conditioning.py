@@ -21,7 +21,7 @@ from chelys.inference.voice import Voice, at_rate, conditioning_latents, normali
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.tortoise.mel import code_mel, diffusion_mel
-from chelys.tortoise.voices import clip_mels, covering, published_code_mels, published_vectors
+from chelys.tortoise.voices import clip_mels, covering, published_code_mels, published_latents
 
 RATE = 22_050
 SIX_SECONDS = 132_300
@@ -52,7 +52,7 @@ def make(networks: tuple[Autoregressive, Diffusion]) -> Any:
         hearing = {key: settings.pop(key) for key in ("reference", "seed") if key in settings}
 
         def latents(clips: Sequence[np.ndarray], rate: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-            return published_vectors(clips, rate, *networks, **{"seed": seed} | hearing)
+            return published_latents(clips, rate, *networks, **{"seed": seed} | hearing)
 
         return Voice.from_waveforms(clips, rate, encoder(latents), **{"about": {"name": "me"}} | settings)
 

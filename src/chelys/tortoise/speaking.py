@@ -32,7 +32,7 @@ from chelys.tortoise.mel import read_published
 from chelys.tortoise.model import TortoiseConfig
 from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.tokenizer import TortoiseTokenizer
-from chelys.tortoise.voices import clip_mels, published_vectors, require_clips
+from chelys.tortoise.voices import clip_mels, published_latents, require_clips
 from chelys.weights.folder import Model
 
 _PUBLISHED = SpeechOptions(
@@ -101,7 +101,7 @@ class TortoiseFamily(Family):
         if not self.published_mels:
             return super().conditioning_latents(clips, rate, seed=seed)
         networks = self.model.autoregressive, self.model.diffusion
-        return published_vectors(clips, rate, *networks, reference=self.reference, seed=seed)
+        return published_latents(clips, rate, *networks, reference=self.reference, seed=seed)
 
     def draw_latents(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Those that the original draws: first for the autoregressive decoder, then for the diffusion decoder."""

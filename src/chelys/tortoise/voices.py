@@ -1,10 +1,10 @@
-"""Voices of the published system: what its networks hear in clips, and the files that the original keeps.
+"""Voices of the published system: conditioning latents of clips, and the files that the original keeps.
 
-Each decoder has a front end of its own (``chelys.tortoise.mel``). The original listens to six seconds of each clip
-drawn at random and to the first four; here all of a clip is used, in pieces of those lengths, unless asked for the
-original (``reference``).
+Each decoder has mels of its own (``chelys.tortoise.mel``). The original takes six seconds of each clip, drawn at
+random, for the one and the first four for the other; here all of a clip is used, in pieces of those lengths, unless
+asked for the original (``reference``).
 
-The original's voices are folders of clips, and ``.pth`` files with the two vectors of a voice. A ``.pth`` is read
+The original's voices are folders of clips, and ``.pth`` files with the two latents of a voice. A ``.pth`` is read
 without executing anything of it. The original also writes one of another kind into its voice folders, a list of the
 waveforms of the clips; it is refused here, and nothing is ever written into a voice folder.
 """
@@ -52,7 +52,7 @@ def latents_file(path: Path) -> Path | None:
 
 
 def read_latents(path: Path, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The two vectors in a ``.pth`` of the original.
+    """The two conditioning latents in a ``.pth`` of the original.
 
     Args:
         path: A tuple of two tensors, ``(1, d)`` and ``(1, 2 d')``, written by ``torch.save``.
@@ -94,14 +94,14 @@ def _is_row(held: Any) -> bool:
 
 
 def read_voice(path: str | Path, config: ModelConfig) -> Voice:
-    """A voice of the original that is a pair of vectors, for a model whose weights are the original's.
+    """A voice of the original that is a pair of latents, for a model whose weights are the original's.
 
     Args:
         path: A ``.pth`` with a tuple of two tensors, or a voice folder with nothing else in it.
         config: Of the model.
 
     Raises:
-        VoiceError: If there is no such file, it holds something else, or its vectors are not of the model's sizes.
+        VoiceError: If there is no such file, it holds something else, or its latents are not of the model's sizes.
     """
     path = Path(path)
     file = latents_file(path) or path
@@ -118,7 +118,7 @@ def voice_at(path: Path, config: ModelConfig) -> Voice | None:
 
 
 @torch.inference_mode()
-def published_vectors(
+def published_latents(
     clips: Sequence[np.ndarray],
     rate: int,
     autoregressive: Autoregressive,
@@ -127,10 +127,10 @@ def published_vectors(
     reference: bool = False,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Vectors of waveforms, by the two front ends of the published system.
+    """Conditioning latents of waveforms, by the two mels of the published system.
 
     Args:
-        clips: Waves ``(n,)`` float32 at ``rate``.
+        clips: Waveforms ``(n,)`` float32 at ``rate``.
         rate: Hz; at 22.05 kHz the autoregressive decoder hears them unchanged, as it did in the original.
         autoregressive: Decoder whose conditioning encoder listens.
         diffusion: Decoder whose contextual embedder listens.
@@ -177,18 +177,14 @@ def covering(waveform: Tensor, length: int) -> list[Tensor]:
     """As few pieces ``(length,)`` as cover a waveform ``(n,)``, evenly spread; a shorter one is padded with silence."""
     if len(waveform) <= length:
         return [F.pad(waveform, (0, length - len(waveform)))]
-    starts = (
-        torch.linspace(0, len(waveform) - length, -(-len(waveform) // length), dtype=torch.float64)
-        .round()
-        .int()
-        .tolist()
-    )
+    gap, count = len(waveform) - length, -(-len(waveform) // length)
+    starts = torch.linspace(0, gap, count, dtype=torch.float64).round().int().tolist()
     return [waveform[start : start + length] for start in starts]
 
 
 @torch.inference_mode()
 def clip_mels(voice: Voice, *, reference: bool = False, seed: int = 0) -> Tensor:
-    """What CVVP compares takes with: the clips that a voice carries, through the published 80-band front end.
+    """What CVVP compares candidates with: the clips that a voice carries, through the published 80-band front end.
 
     These are the first twelve seconds of what the voice was made of, at 16 bits.
 
@@ -203,25 +199,19 @@ def clip_mels(voice: Voice, *, reference: bool = False, seed: int = 0) -> Tensor
     Raises:
         VoiceError: If the voice carries no clips.
     """
-    if not voice.clips:
-        raise VoiceError(
-            f"voice {voice.name!r} carries no clips for CVVP to hear: make it anew from recordings, or set cvvp to 0"
-        )
+    require_clips(voice)
     return published_code_mels(voice.waveforms, OUTPUT_RATE, reference=reference, seed=seed)
 
 
 def require_clips(voice: Voice) -> None:
-    """Refuse a voice that CVVP cannot listen to.
-
-    Raises:
-        VoiceError: If it carries no clips.
-    """
+    """Raise a VoiceError if a voice carries no clips, which CVVP needs."""
     if not voice.clips:
         raise VoiceError(
-            f"voice {voice.name!r} carries no clips for CVVP to listen to: make it anew from recordings, "
-            "or set cvvp to 0"
+            f"voice {voice.name!r} carries no clips for CVVP to hear: make it anew from recordings, or set cvvp to 0"
         )
 
+
+# ---- as programs written for the original ask for them: tensors ``(1, n)`` at 22.05 kHz, or latents --------------
 
 Latents = tuple[Tensor, Tensor]
 Clips = list[Tensor]
@@ -256,7 +246,7 @@ def get_voices(extra_voice_dirs: Sequence[str | Path] = ()) -> dict[str, list[st
 
 
 def load_voice(voice: str, extra_voice_dirs: Sequence[str | Path] = ()) -> tuple[Clips | None, Latents | None]:
-    """Clips of a voice, or its vectors if nothing but a ``.pth`` lies in its folder; neither for ``random``.
+    """Clips of a voice, or its latents if nothing but a ``.pth`` lies in its folder; neither for ``random``.
 
     Nothing is written anywhere. A ``.pth`` of waveforms, such as the original leaves in its folders, is read as clips.
 
@@ -286,10 +276,10 @@ def load_voice(voice: str, extra_voice_dirs: Sequence[str | Path] = ()) -> tuple
 def load_voices(
     voices: Sequence[str], extra_voice_dirs: Sequence[str | Path] = ()
 ) -> tuple[Clips | None, Latents | None]:
-    """Several voices as one: all their clips, or the mean of their vectors.
+    """Several voices as one: all their clips, or the mean of their latents.
 
     Raises:
-        VoiceError: If some have clips and others vectors, or as ``load_voice``.
+        VoiceError: If some have clips and others latents, or as ``load_voice``.
     """
     if "random" in voices:
         if len(voices) > 1:
@@ -315,7 +305,7 @@ def _at_published_rate(waveform: np.ndarray) -> Tensor:
 
 
 def _read_pth(path: Path) -> tuple[Clips | None, Latents | None]:
-    """Two vectors, which are a tuple, or waveforms, which are a list; nothing of the file is executed."""
+    """Two latents, which are a tuple, or waveforms, which are a list; nothing of the file is executed."""
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a dozen kinds
