@@ -131,6 +131,8 @@ class AttentionBlock(nn.Module):
         bias = None
         if self.position is not None:
             bias = (self.position.reversed(t) if backwards else self.position(t)).to(x.dtype)
+            if x.device.type != "cpu":  # copying is cheap there, and fused kernels want masks that are aligned
+                bias = bias.contiguous()
         if mask is not None:
             barrier = torch.zeros(b, 1, 1, t, dtype=x.dtype, device=x.device)
             barrier.masked_fill_(~mask[:, None, None, :], float("-inf"))
