@@ -1,11 +1,11 @@
-"""What CLVP is worth: word errors of the best of 1, 2, 4, 8 and 16 takes, as CLVP, chance and an oracle choose.
+"""What CLVP is worth: word errors of the best of 1, 2, 4, 8 and 16 candidates, as CLVP, chance and an oracle choose.
 
-    python benchmarks/best_of.py listen --out eval/best_of [--model nano] [--voices heart,alder] [--takes 16]
+    python benchmarks/best_of.py listen --out eval/best_of [--model nano] [--voices heart,alder] [--candidates 16]
     python benchmarks/best_of.py draw eval/best_of/takes.jsonl docs/research/images/best_of.png
 
-``listen`` speaks every take of every sentence, the voices in turn, lets Whisper hear each, and writes a line a take (a
-run that was stopped goes on); ``draw`` makes the table and the plot of them. Groups of N are every run of N takes of a
-sentence in the order of sampling, which are independent; chance is the mean over a group, the oracle its fewest errors.
+``listen`` speaks every candidate of every sentence, with the voices in turn, transcribes each with Whisper, and writes a
+line for it; a run that was stopped continues. ``draw`` makes the table and the plot. Groups of N are N consecutive
+candidates of a sentence, which are independent; chance is the mean over a group, the oracle its fewest errors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GROUPS = (1, 2, 4, 8, 16)
 
 
 def listen(arguments: argparse.Namespace) -> None:
-    """Speak and hear all takes."""
+    """Speak and transcribe all candidates."""
     import soxr
     from judge import RATE, Judge
 
@@ -38,7 +38,7 @@ def listen(arguments: argparse.Namespace) -> None:
             continue
         voice = voices[(number - 1) % len(voices)]
         speech = synthesizer.speak(
-            text, voice=voice, preset="fast", seed=number, keep=arguments.takes, candidates=arguments.takes
+            text, voice=voice, preset="fast", seed=number, keep=arguments.candidates, candidates=arguments.candidates
         )
         lines = []
         for take in speech.candidates:
@@ -86,7 +86,7 @@ def table(found: dict[str, list[float]]) -> list[str]:
 
 
 def plot(found: dict[str, list[float]], path: Path) -> None:
-    """Word errors over takes."""
+    """Word errors over the number of candidates."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -95,7 +95,7 @@ def plot(found: dict[str, list[float]], path: Path) -> None:
         axes.plot(GROUPS, values, marker="o", label=who)
     axes.set_xscale("log", base=2)
     axes.set_xticks(GROUPS, [str(size) for size in GROUPS])
-    axes.set(xlabel="takes", ylabel="word error rate", ylim=(0, None))
+    axes.set(xlabel="candidates", ylabel="word error rate", ylim=(0, None))
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -115,7 +115,7 @@ def main() -> None:
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--model", default="nano")
     verb.add_argument("--voices", default="heart,hazel,willow,robin,alder,rowan", help="with commas between")
-    verb.add_argument("--takes", type=int, default=max(GROUPS))
+    verb.add_argument("--candidates", type=int, default=max(GROUPS))
     verb.add_argument("--sentences", type=Path, default=HERE / "sentences.txt")
     verb.set_defaults(run=listen)
     verb = verbs.add_parser("draw")

@@ -1,13 +1,12 @@
-"""Voices that the model never heard: how like their speakers they sound, and whether they can be told apart.
+"""Cloned voices: how similar they are to their speakers, and whether they are identified among several.
 
     python benchmarks/cloning.py --out eval/cloning s01=clips/s01.flac s03=clips/s03.flac ... [--model nano]
-    python benchmarks/cloning.py --out eval/shares --blend 0,0.5,1 s01=clips/s01.flac s03=clips/s03.flac ...
+    python benchmarks/cloning.py --out eval/shares --speaker-blend 0,0.5,1 s01=clips/s01.flac s03=clips/s03.flac ...
 
-Clips may be of any kind that ``chelys data prepare`` reads. The first six seconds of each make a voice, which speaks
-eight sentences at preset ``fast``, sentence i with seed i counted from 1. Likeness is the cosine of speaker embeddings
-between speech and clip; a clip of speech is *known* where the clip it was cloned from is more like it than those of all
-other speakers of the command. ``--blend`` makes each voice anew for every share of the default voice in how it
-reads.
+Clips may be in any format that ``chelys data prepare`` reads. The first six seconds of each make a voice, which speaks
+eight sentences at preset ``fast``, sentence i with seed i counted from 1. Similarity is the cosine of speaker embeddings
+between speech and clip. Speech is identified if the clip that it was cloned from is more similar than those of all other
+speakers of the command. ``--speaker-blend`` makes each voice once for every share of the default voice.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def beginning(path: Path) -> np.ndarray:
 
 def clone(
     synthesizer: Synthesizer, judge: Judge, speakers: dict[str, np.ndarray], sentences: list[str], out: Path,
-    blend: float | None,
+    speaker_blend: float | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Let each speaker's voice speak; a row for each, and one for all.
 
@@ -64,14 +63,14 @@ def clone(
         speakers: Name to six seconds, ``(n,)`` at 24 kHz.
         sentences: What they say.
         out: Folder for the clips.
-        blend: Share of the default voice in how they read; None leaves it to the model.
+        speaker_blend: Share of the default voice in their sampling latent; None leaves it to the model.
     """
     embeddings = np.stack([judge.voice(soxr.resample(audio, OUTPUT_RATE, RATE)) for audio in speakers.values()])
     heard: list[Words] = []
     rows: list[dict[str, Any]] = []
     for place, (name, audio) in enumerate(speakers.items()):
         sf.write(out / f"{name}.wav", audio, OUTPUT_RATE)
-        voice = synthesizer.voice([out / f"{name}.wav"], speaker_blend=blend)
+        voice = synthesizer.voice([out / f"{name}.wav"], speaker_blend=speaker_blend)
         clips = spoken(synthesizer, voice, sentences, out, name)
         heard += [judge.words(clip, text) for clip, text in zip(clips, sentences, strict=True)]
         likeness = np.stack([judge.voice(clip) for clip in clips]) @ embeddings.T  # (sentences, speakers)
@@ -83,7 +82,7 @@ def clone(
         "speaker": "all", "likeness": float(np.mean([row["likeness"] for row in rows])),
         "known": sum(row["known"] for row in rows), "wer": error_rate(heard),
     })  # fmt: skip
-    return rows if blend is None else [{"borrowed": blend, **row} for row in rows]
+    return rows if speaker_blend is None else [{"speaker_blend": speaker_blend, **row} for row in rows]
 
 
 def main() -> None:
@@ -92,9 +91,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--sentences", type=Path, default=HERE / "sentences.txt", help="the first eight are spoken")
-    parser.add_argument("--blend", default="", metavar="SHARE,...", help="default: what the model says")
+    parser.add_argument("--speaker-blend", default="", metavar="SHARE,...", help="default: what the model says")
     arguments = parser.parse_args()
-    shares = [float(share) for share in arguments.blend.split(",") if share] or [None]
+    shares = [float(share) for share in arguments.speaker_blend.split(",") if share] or [None]
     arguments.out.mkdir(parents=True, exist_ok=True)
     synthesizer, judge = chelys.load(arguments.model), Judge()
     sentences = arguments.sentences.read_text(encoding="utf8").splitlines()[:SENTENCES]

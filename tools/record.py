@@ -101,7 +101,7 @@ def draw_curves(runs: list[dict[str, Any]], path: Path) -> None:
 
 
 def judged(path: Path) -> list[str]:
-    """A line for each list that the judge heard."""
+    """A line for each list that was judged."""
     from jiwer import wer
 
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -117,12 +117,12 @@ def judged(path: Path) -> list[str]:
 
 
 def best_of(log: Path) -> list[str]:
-    """Table and plot of what CLVP is worth."""
+    """Table and plot of ranking by CLVP."""
     import best_of as bench
 
     found = bench.rates(log)
     bench.plot(found, PAGE.parent / "images" / "best_of.png")
-    return [*bench.table(found), "", "![word errors of the best of N takes](images/best_of.png)"]
+    return [*bench.table(found), "", "![word errors of the best of N candidates](images/best_of.png)"]
 
 
 def diseases(log: Path) -> list[str]:
@@ -135,7 +135,7 @@ def diseases(log: Path) -> list[str]:
 def apart(path: Path) -> list[str]:
     """A line a built-in voice."""
     found = json.loads(path.read_text(encoding="utf8"))
-    heads = ["voice", "pitch", "told right", "likeness to itself", "most like", "word error rate", "Distill-MOS"]
+    heads = ["voice", "pitch", "identified", "similarity to itself", "most similar", "word error rate", "Distill-MOS"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     return lines + [
         f"| {x['voice']} | {x['pitch_hz']} Hz | {x['told']} of {x['clips']} | {x['likeness']:.2f} "
@@ -155,7 +155,7 @@ def long(path: Path) -> list[str]:
 
 def lost(path: Path) -> list[str]:
     """A line a step on the way from a recording to speech."""
-    lines = ["| model | voices | heard | clips | word error rate | Distill-MOS |", "|---|---|---|---|---|---|"]
+    lines = ["| model | voices | audio | clips | word error rate | Distill-MOS |", "|---|---|---|---|---|---|"]
     for line in path.read_text(encoding="utf8").splitlines():
         x = json.loads(line)
         lines.append(f"| {x['model']} | {x['of']} | {x['step']} | {x['clips']} | {x['wer']:.3f} | {x['mos']:.2f} |")
@@ -163,39 +163,39 @@ def lost(path: Path) -> list[str]:
 
 
 def cloning(path: Path) -> list[str]:
-    """A line a speaker that the networks never heard."""
+    """A line a held-out speaker."""
     found = json.loads(path.read_text(encoding="utf8"))
-    lines = ["| speaker | likeness | known | word error rate |", "|---|---|---|---|"]
+    lines = ["| speaker | similarity | identified | word error rate |", "|---|---|---|---|"]
     return lines + [f"| {x['speaker']} | {x['likeness']:.3f} | {x['known']} | {x['wer']:.3f} |" for x in found]
 
 
-def borrowed(path: Path) -> list[str]:
-    """A line a share of the default voice in how cloned voices read."""
+def blends(path: Path) -> list[str]:
+    """A line a share of the default voice in the sampling latent of cloned voices."""
     found = [x for x in json.loads(path.read_text(encoding="utf8")) if x["speaker"] == "all"]
-    lines = ["| borrowed | likeness | known | word error rate |", "|---|---|---|---|"]
-    return lines + [f"| {x['borrowed']:g} | {x['likeness']:.3f} | {x['known']} | {x['wer']:.3f} |" for x in found]
+    lines = ["| speaker blend | similarity | identified | word error rate |", "|---|---|---|---|"]
+    return lines + [f"| {x['speaker_blend']:g} | {x['likeness']:.3f} | {x['known']} | {x['wer']:.3f} |" for x in found]
 
 
 SECTIONS = (
     ("judged.jsonl", "Words and naturalness", judged,
      "python benchmarks/speak_sentences.py --voice VOICE --out eval/VOICE && "
      "python benchmarks/judge.py eval/VOICE/list.jsonl --log docs/results/nano/judged.jsonl"),
-    ("voices.json", "The built-in voices told apart", apart,
+    ("voices.json", "Are the built-in voices distinct?", apart,
      "python benchmarks/voices_apart.py --out eval/voices"),
     ("words.jsonl", "Where words go", lost,
      "python benchmarks/where_words_go.py corpus/kokoro/manifest.jsonl --log docs/results/nano/words.jsonl"),
-    ("heard_before.jsonl", "Two hundred texts of nine kinds, before", diseases,
-     "the same with the weights of the second leg"),
+    ("heard_before.jsonl", "Two hundred texts of nine kinds, second leg", diseases,
+     "python benchmarks/diseases.py --out eval/diseases, with the weights of the second leg"),
     ("heard.jsonl", "Two hundred texts of nine kinds", diseases,
      "python benchmarks/diseases.py --out eval/diseases"),
     ("long.json", "Long texts", long,
      "python benchmarks/long_text.py --out eval/long"),
-    ("takes.jsonl", "What CLVP is worth", best_of,
+    ("takes.jsonl", "Ranking by CLVP", best_of,
      "python benchmarks/best_of.py listen --out eval/best_of"),
-    ("cloning.json", "Voices that it never heard", cloning,
+    ("cloning.json", "Cloned voices", cloning,
      "python benchmarks/cloning.py --out eval/cloning NAME=CLIP ..."),
-    ("cloning_shares.json", "The same, by how much of the default voice reads", borrowed,
-     "python benchmarks/cloning.py --out eval/shares --blend 0,0.25,0.5,0.75,1 --sentences runs/sentences.txt "
+    ("cloning_shares.json", "Cloned voices, by speaker blend", blends,
+     "python benchmarks/cloning.py --out eval/shares --speaker-blend 0,0.25,0.5,0.75,1 --sentences runs/sentences.txt "
      "NAME=CLIP ..."),
     ("cloning_real.json", "Real voices", cloning,
      "python benchmarks/cloning.py --out eval/real lj=lj.flac allison=en_US_f_Allison/demo-congrats.g722 "
