@@ -3,8 +3,8 @@
     python benchmarks/best_of.py listen --out eval/best_of [--model nano] [--voices heart,alder] [--candidates 16]
     python benchmarks/best_of.py draw eval/best_of/takes.jsonl docs/research/images/best_of.png
 
-``listen`` speaks every candidate of every sentence, with the voices in turn, transcribes each with Whisper, and writes a
-line for it; a run that was stopped continues. ``draw`` makes the table and the plot. Groups of N are N consecutive
+``listen`` speaks every candidate of every sentence, with the voices in turn, transcribes each with Whisper, and writes
+a line for it; a run that was stopped continues. ``draw`` makes the table and the plot. Groups of N are N consecutive
 candidates of a sentence, which are independent; chance is the mean over a group, the oracle its fewest errors.
 """
 

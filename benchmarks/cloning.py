@@ -3,10 +3,10 @@
     python benchmarks/cloning.py --out eval/cloning s01=clips/s01.flac s03=clips/s03.flac ... [--model nano]
     python benchmarks/cloning.py --out eval/shares --speaker-blend 0,0.5,1 s01=clips/s01.flac s03=clips/s03.flac ...
 
-Clips may be in any format that ``chelys data prepare`` reads. The first six seconds of each make a voice, which speaks
-eight sentences at preset ``fast``, sentence i with seed i counted from 1. Similarity is the cosine of speaker embeddings
-between speech and clip. Speech is identified if the clip that it was cloned from is more similar than those of all other
-speakers of the command. ``--speaker-blend`` makes each voice once for every share of the default voice.
+Clips may be in any format that ``chelys data prepare`` reads. The first six seconds of each make a voice, which
+speaks eight sentences at preset ``fast``, sentence i with seed i counted from 1. Similarity is the cosine of speaker
+embeddings between speech and clip. Speech is identified if the clip that it was cloned from is more similar than those
+of all other speakers of the command. ``--speaker-blend`` makes each voice once for every share of the default voice.
 """
 
 from __future__ import annotations

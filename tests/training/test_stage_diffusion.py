@@ -42,7 +42,7 @@ def test_a_row_is_the_same_however_the_batch_is_cut(build: Build) -> None:
     stage: Any = build("diffusion", stage={"voice_from": "clip", "voice_frames": 20}, pairs={"budget": 200})
     whole, part = stage.data.batch(1), stage.data.load(1, range(1, 2))
     m, t = part.codes.shape[1], part.text.shape[1]
-    for name in ("mel", "at", "reference", "voice", "timesteps", "noise", "unconditioned", "code_lengths"):
+    for name in ("mel", "at", "reference", "voice", "timesteps", "noise", "uncond_mask", "code_lengths"):
         assert torch.equal(getattr(part, name), getattr(whole, name)[1:2]), name
     assert torch.equal(part.codes, whole.codes[1:2, :m]) and torch.equal(part.text, whole.text[1:2, :t])
 
@@ -118,7 +118,7 @@ def test_a_share_of_the_content_is_withheld(build: Build) -> None:
     assert mel > 0 and taught > 0
     assert losses(1.0) == (0.0, 0.0), "rows without content say nothing of what content alone can tell"
     stage: Any = build("diffusion", pairs={"budget": 400})
-    drawn = torch.cat([stage.data.batch(step).unconditioned for step in range(60)])
+    drawn = torch.cat([stage.data.batch(step).uncond_mask for step in range(60)])
     assert len(drawn) > 200 and 0.09 < float(drawn.float().mean()) < 0.21
 
 

@@ -241,9 +241,7 @@ def read_source(source: Path, folder: Path) -> list[Utterance]:
 
 def held_out_name(stem: str, *, held_out: bool) -> str:
     """A clip's name by which every stage knows whether the clip is held out."""
-    return next(
-        name for number in range(10**6) if is_held_out(name := f"{stem}.{number}") == held_out
-    )
+    return next(name for number in range(10**6) if is_held_out(name := f"{stem}.{number}") == held_out)
 
 
 def copy_voice(
@@ -348,9 +346,7 @@ def pairs_of(material: Material, model: Model, budget: int, config: FinetuneConf
     sizes = PairConfig(
         budget=max(budget, config.max_codes), max_codes=config.max_codes, voices={VOICE: 1.0, "other": weight}
     )
-    pairs = Pairs(
-        features, Codes(material.codes), model.tokenizer, model.config.mel_range, sizes, config.seed
-    )
+    pairs = Pairs(features, Codes(material.codes), model.tokenizer, model.config.mel_range, sizes, config.seed)
     trained, kept = (sum(c.speaker == VOICE for c in clips) for clips in (pairs.train, pairs.test))
     if trained < MIN_CLIPS - MIN_HELD_OUT or not kept:
         raise ManifestError(

@@ -156,8 +156,10 @@ def _settings(config: PackConfig, stage: str) -> dict[str, Any]:
 
 def _check_run(config: PackConfig, stage: str, settings: dict[str, Any]) -> None:
     """Refuse what would load without a word, and speak nonsense: other mels, or codes where latents are given."""
-    heard = MelRange(-1.0, 1.0) if config.mel_spec == "published" else config.mel_range
-    wanted = {"autoregressive": heard, "diffusion": config.mel_range, "vocoder": config.mel_range}.get(stage)
+    conditioning_range = MelRange(-1.0, 1.0) if config.mel_spec == "published" else config.mel_range
+    wanted = {"autoregressive": conditioning_range, "diffusion": config.mel_range, "vocoder": config.mel_range}.get(
+        stage
+    )
     if stage == "vocoder" and settings.get("univnet"):
         wanted = None  # it reads mels as they are
     if wanted and "mel_range" in settings:

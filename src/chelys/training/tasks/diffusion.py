@@ -212,7 +212,7 @@ class DiffusionBatch(NamedTuple):
         voice: Reference mel of the diffusion decoder, ``(b, f, r)``.
         timesteps: Of the trained schedule, ``(b,)``.
         noise: Unit noise ``(b, f, s)``.
-        unconditioned: Rows without conditioning, ``(b,)``.
+        uncond_mask: Rows without conditioning, ``(b,)``.
     """
 
     mel: Tensor
@@ -225,7 +225,7 @@ class DiffusionBatch(NamedTuple):
     voice: Tensor
     timesteps: Tensor
     noise: Tensor
-    unconditioned: Tensor
+    uncond_mask: Tensor
 
 
 class DiffusionData(PairedData):
@@ -265,7 +265,7 @@ class DiffusionData(PairedData):
             voice=batch.reference if shared else torch.stack(voice),
             timesteps=torch.tensor(timesteps),
             noise=torch.from_numpy(np.stack(noise)),
-            unconditioned=torch.tensor(chance) < self.config.conditioning_dropout,
+            uncond_mask=torch.tensor(chance) < self.config.conditioning_dropout,
         )
 
     def _row(
@@ -312,15 +312,15 @@ class DiffusionTask(Task):
         network, config = self.diffusion, self.config
         bands, frames = batch.mel.shape[1:]
         content = self._conditioning(batch, frames // network.config.patch)
-        unconditioned = batch.unconditioned[:, None, None]
+        uncond_mask = batch.uncond_mask[:, None, None]
         x = q_sample(self.noise_schedule, batch.timesteps, batch.mel, batch.noise)
-        dropped = torch.where(unconditioned, network.uncond_embedding.to(content.dtype), content)
+        dropped = torch.where(uncond_mask, network.uncond_embedding.to(content.dtype), content)
         out = network(x, batch.timesteps, dropped).float()
         prediction = out[:, :bands]
         losses = {"mse": config.mse * self._mse(prediction, batch)}
         if network.config.learned_variance:
             losses["vlb"] = config.vlb * self._vlb(prediction.detach(), out[:, bands:], x, batch)
-        auxiliary = (network.mel_from_conditioning(content).float() - batch.mel).square() * ~unconditioned
+        auxiliary = (network.mel_from_conditioning(content).float() - batch.mel).square() * ~uncond_mask
         return losses | {"mel": config.mel * auxiliary.mean()}
 
     def _conditioning(self, batch: DiffusionBatch, positions: int) -> Tensor:
