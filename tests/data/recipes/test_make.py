@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from chelys.audio.io import duration
 from chelys.cli.main import app
 from chelys.data.manifest import read_manifest
 from chelys.data.recipes.corpora import make_manifest
+from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import AudioError, ManifestError
 
 
@@ -109,3 +111,9 @@ def test_the_manifest_is_json_that_the_reader_knows(clips: None, corpus: Path, t
     made = make_manifest("folder", corpus, tmp_path / "m.jsonl")
     for utterance, line in zip(read_manifest(made.manifest), made.manifest.read_text().splitlines(), strict=True):
         assert json.loads(line)["id"] == utterance.id and sf.info(utterance.audio).frames == 4000
+
+
+def test_old_module_names() -> None:
+    with pytest.warns(ChelysDeprecationWarning):
+        assert import_module("chelys.data.recipes.make").make_manifest is make_manifest
+        assert import_module("chelys.data.recipes.teachers").SIZES["heart"] == (1.0, 0.52)

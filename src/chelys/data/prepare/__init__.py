@@ -4,12 +4,3 @@ Recordings are cut at pauses, measured, filtered, transcribed, aligned, deduplic
 packed. ``pipeline`` has the settings and the order of the stages, ``engine`` runs them, ``work`` keeps their results,
 ``metadata`` is what is written of every clip.
 """
-
-from chelys.deprecation import renamed_modules
-
-renamed_modules({
-    f"{__name__}.pack": f"{__name__}.shard_writer",
-    f"{__name__}.ledger": f"{__name__}.metadata",
-    f"{__name__}.settings": f"{__name__}.pipeline",
-    f"{__name__}.ray_engine": f"{__name__}.engine",
-})  # fmt: skip
