@@ -33,6 +33,16 @@ REDACTION = "chelys.tortoise.redact.Redaction"
 
 #: Old module to new one, for one release.
 MOVED_MODULES = {
+    "chelys.inference.decode": "chelys.inference.generation",
+    "chelys.inference.sampling": "chelys.inference.generation",
+    "chelys.inference.denoise": "chelys.inference.diffusion_sampling",
+    "chelys.inference.samplers": "chelys.inference.diffusion_sampling",
+    "chelys.inference.rerank": "chelys.inference.reranking",
+    "chelys.inference.voices": "chelys.inference.voice_library",
+    "chelys.inference.voice_shelf": "chelys.inference.voice_library",
+    "chelys.models.schedule": "chelys.models.diffusion_schedule",
+    "chelys.models.gaussian": "chelys.models.diffusion_schedule",
+    "chelys.models.harmonic_source": "chelys.models.vocos",
     "chelys.compat": "chelys.tortoise",
     "chelys.compat.tortoise": "chelys.tortoise.api",
     "chelys.compat.tortoise_models": "chelys.tortoise.api",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -316,3 +319,27 @@ def test_old_names_of_options_warn_and_work(tts: Synthesizer) -> None:
 def test_codes_that_a_user_limits_are_as_few(speak: Callable[..., Speech]) -> None:
     speech = speak("Hello there.", options=replace(QUICK, max_new_tokens=2))
     assert len(speech.candidates[0].codes[0]) <= 2
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "new"),
+    [
+        ("chelys.inference.decode", "Take", "chelys.inference.generation.CodeCandidate"),
+        ("chelys.inference.denoise", "denoise", "chelys.inference.diffusion_sampling.sample_mel"),
+        ("chelys.inference.rerank", "ranked", "chelys.inference.reranking.rank"),
+        ("chelys.inference.voice_shelf", "user_folder", "chelys.inference.voice_library.user_folder"),
+        ("chelys.models.schedule", "Process", "chelys.models.diffusion_schedule.DiffusionSchedule"),
+        ("chelys.models.gaussian", "noise_of_clean", "chelys.models.diffusion_schedule.predict_eps"),
+        ("chelys.models.harmonic_source", "pulses", "chelys.models.vocos.pulses"),
+    ],
+)
+def test_old_modules_and_their_names_warn_and_work(old: str, name: str, new: str) -> None:
+    home, _, attribute = new.rpartition(".")
+    with pytest.warns(DeprecationWarning, match=f"{old} is deprecated .* use {home}"):
+        sys.modules.pop(old, None)
+        module = importlib.import_module(old)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = getattr(module, name)
+    assert found is getattr(importlib.import_module(home), attribute)
+    assert [new in str(warning.message) for warning in caught] == ([] if name == attribute else [True])

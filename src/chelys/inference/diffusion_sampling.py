@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from chelys.deprecation import renamed_names
 from chelys.inference.options import Sampler
 from chelys.inference.speech import Progress
 from chelys.models.diffusion import Diffusion
@@ -225,3 +226,14 @@ def dpm_step(schedule: DiffusionSchedule, index: int, x: Tensor, x0: Tensor, x0_
 
 def _half_log_snr(alpha: float) -> float:
     return 0.5 * torch.logit(torch.tensor(alpha, dtype=torch.float64)).item()
+
+
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "denoise": "chelys.inference.diffusion_sampling.sample_mel",
+        "process_of": "chelys.inference.diffusion_sampling.sampling_schedule",
+        "estimate": "chelys.inference.diffusion_sampling.guided_prediction",
+        "estimate_clean": "chelys.inference.diffusion_sampling.guided_x0",
+    },
+)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from chelys.deprecation import renamed_names
 from chelys.errors import TextError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Progress
@@ -340,3 +341,18 @@ def _nucleus(logits: Tensor, top_p: float) -> Tensor:
     unlikely = ordered.softmax(1).cumsum(1) <= 1 - top_p
     unlikely[:, -1] = False
     return logits.masked_fill(unlikely.gather(1, order.argsort(1)), _NEVER)
+
+
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "Take": "chelys.inference.generation.CodeCandidate",
+        "code_limit": "chelys.inference.generation.default_max_new_tokens",
+        "decode": "chelys.inference.generation.generate",
+        "decode_stream": "chelys.inference.generation.generate_stream",
+        "decode_naively": "chelys.inference.generation.generate_uncached",
+        "draw": "chelys.inference.generation.sample_codes",
+        "filtered": "chelys.inference.generation.filter_logits",
+        "forbid": "chelys.inference.generation.mask_code",
+    },
+)

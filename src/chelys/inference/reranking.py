@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from chelys.deprecation import renamed_names
 from chelys.inference.generation import CodeCandidate
 from chelys.models.clvp import CLVP
 
@@ -76,3 +77,11 @@ def rank(candidates: Sequence[CodeCandidate], scores: Sequence[float], *, unstop
         range(len(candidates)),
         key=lambda i: (unstopped_last and not candidates[i].stopped, -scores[i], i),
     )
+
+
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "ranked": "chelys.inference.reranking.rank",
+    },
+)

@@ -15,6 +15,7 @@ import platformdirs
 import torch
 
 from chelys.audio.rates import OUTPUT_RATE
+from chelys.deprecation import renamed_names
 from chelys.errors import VoiceError
 from chelys.inference.family import Family
 from chelys.inference.voice import KEPT_SECONDS, Clips, Voice
@@ -242,3 +243,12 @@ def find_user_voice(name: str) -> Path | None:
         return None
     path = user_voice_path(name)
     return path if path.is_file() else None
+
+
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "Voices": "chelys.inference.voice_library.VoiceLibrary",
+        "drawn_seed": "chelys.inference.voice_library.seed_of",
+    },
+)

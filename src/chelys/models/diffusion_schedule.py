@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from chelys.deprecation import renamed_names
+
 #: Steps of the schedule that the networks are trained on.
 TRAIN_STEPS = 4000
 #: Width of the bins for the likelihood at the cleanest step: 256 of them from -1 to 1, as for images.
@@ -196,3 +198,22 @@ def _at(table: Tensor, index: Index, like: Tensor) -> float | Tensor:
     if isinstance(index, int):
         return float(table[index])
     return table.to(like.device)[index].to(like.dtype).view(-1, 1, 1)
+
+
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "STEPS": "chelys.models.diffusion_schedule.TRAIN_STEPS",
+        "Process": "chelys.models.diffusion_schedule.DiffusionSchedule",
+        "alphas_cumulative": "chelys.models.diffusion_schedule.alphas_cumprod",
+        "even_steps": "chelys.models.diffusion_schedule.even_timesteps",
+        "packed_steps": "chelys.models.diffusion_schedule.packed_timesteps",
+        "clean_of_noise": "chelys.models.diffusion_schedule.predict_x0",
+        "noise_of_clean": "chelys.models.diffusion_schedule.predict_eps",
+        "noisy": "chelys.models.diffusion_schedule.q_sample",
+        "posterior": "chelys.models.diffusion_schedule.q_posterior",
+        "Posterior": "chelys.models.diffusion_schedule.Gaussian",
+        "divergence": "chelys.models.diffusion_schedule.normal_kl",
+        "surprise": "chelys.models.diffusion_schedule.discretized_nll",
+    },
+)
