@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from chelys.deprecation import current_tensor_name
 from chelys.errors import ModelError
-from chelys.files import atomic_path
 
 #: How the format calls a dtype.
 KINDS = {
@@ -82,6 +81,8 @@ def write_tensors(
         state[name] = _converted(name, tensor, dtype if tensor.is_floating_point() else tensor.dtype)
         if progress is not None:
             progress(state[name].nbytes)
+    from chelys.files import atomic_path
+
     with atomic_path(path) as partial:
         save_file(state, partial, metadata={"network": network})
         digest = sha256(partial)
