@@ -92,7 +92,7 @@ def take_steps(name: str, folder: Path, threads: int) -> dict[str, Any]:
     overrides = [*STAGES[name], "loop.grad_accum_steps=1"]
     values = read_config_file(Path(f"tortoise_v2/{name}"), overrides)
     place = {
-        "run": folder / "run", "features": folder / "codes-features", "rendered": folder / "features",
+        "run": folder / "run", "features": folder / "codes-features", "target_features": folder / "features",
         "codes": folder / "codes.npy", "text": folder / "text",
         "real": [folder / "manifest.jsonl"], "made": [folder / "manifest.jsonl"],
     }  # fmt: skip

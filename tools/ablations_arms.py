@@ -237,7 +237,7 @@ ABLATIONS = (
         (Arm("one", "codes of the shared mel spec", ("codes=$out/rates_data/codes_one.npy", "pairs.budget=300"),
              needs=("rates_dvae/one",), before=codes_at_24k),
          Arm("two", "codes at 22.05 kHz, stretched by 160/147",
-             ("features=$out/rates_data/features", "rendered=$features", "codes=$out/rates_data/codes_two.npy",
+             ("features=$out/rates_data/features", "target_features=$features", "codes=$out/rates_data/codes_two.npy",
               "pairs.budget=276", "pairs.max_codes=367", "stage.crop=88"),
              needs=("rates_dvae/two",), before=codes_at_22k)),
         changes=("network.patch=1", "stage.voice_from=clip", "stage.voice_frames=128"), equal="steps",

@@ -83,7 +83,7 @@ def test_the_second_phase_goes_on_from_the_first(config_file: ConfigFile, tmp_pa
 @pytest.mark.parametrize("stage", ["dvae", "autoregressive", "clvp", "vocoder"])
 def test_a_stage_goes_on_from_an_earlier_leg(config_file: ConfigFile, tmp_path: Path, stage: str) -> None:
     first = run_stage(stage, config_file(stage, loop=SHORT), [f"run={tmp_path / 'first'}"])
-    begun = from_mapping(RUNS[stage], read_yaml(config_file(stage, start=str(first)))).begin()
+    begun = from_mapping(RUNS[stage], read_yaml(config_file(stage, start=str(first)))).build_or_load()
     network = begun.modules[stage]
     for key, value in network.state_dict().items():
         assert torch.equal(value, load_file(first)[key])

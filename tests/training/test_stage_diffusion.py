@@ -148,7 +148,7 @@ def test_the_bound_teaches_the_variance_alone(build: Build) -> None:
 
 
 def published(build: Build, two: Any, **sections: Any) -> Any:
-    paths = two.codes_paths() | {"rendered": str(two.rendered)}
+    paths = two.codes_paths() | {"target_features": str(two.rendered)}
     given = {"low": PUBLISHED_MEL_RANGE.low, "high": PUBLISHED_MEL_RANGE.high}
     return build("diffusion", network=PUBLISHED, mel_range=given, **(paths | sections))
 
@@ -170,10 +170,10 @@ def test_pieces_of_two_mel_specs_lie_at_the_same_time(build: Build, two_mel_spec
 
 def test_features_that_do_not_go_together(build: Build, two_mel_specs: Callable[[], Any]) -> None:
     two = two_mel_specs()
-    with pytest.raises(ConfigError, match="name the same corpus of the shared one, rendered=FOLDER"):
+    with pytest.raises(ConfigError, match="name the same corpus of the shared one, target_features=FOLDER"):
         build("diffusion", **two.codes_paths())
-    with pytest.raises(ConfigError, match="rendered=FOLDER goes with features of the codes' mel spec"):
-        build("diffusion", rendered=str(two.rendered))
+    with pytest.raises(ConfigError, match="target_features=FOLDER goes with features of the codes' mel spec"):
+        build("diffusion", target_features=str(two.rendered))
     stage = published(build, two)
     stage.data.targets._twins.clear()
     with pytest.raises(ConfigError, match="lacks toy-.*: make both feature folders of one manifest"):

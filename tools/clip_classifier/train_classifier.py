@@ -53,7 +53,7 @@ class ClassifierRun(Run):
 def train(config: Path, overrides: list[str]) -> Path:
     """Train, or go on; returns the run folder."""
     run = from_mapping(ClassifierRun, read_config_file(config, overrides), where=str(config))
-    execute("classifier", run.begin, run.loop, run.run, to_mapping(run))
+    execute("classifier", run.build_or_load, run.loop, run.run, to_mapping(run))
     return run.run
 
 

@@ -252,7 +252,7 @@ def imagined_settings(run: Run, folder: Path, seconds: float) -> Run:
     """
     values = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
     sizes = [values[key] for key in ("decoder_network", "encoder_network", "network") if key in values]
-    published = values.get("rendered") is not None or any(
+    published = values.get("target_features") is not None or any(
         getattr(size, "bands", 0) == PUBLISHED_BANDS or getattr(size, "text_tokens", 0) >= PUBLISHED_IDS
         for size in sizes
     )
@@ -268,7 +268,7 @@ def imagined_settings(run: Run, folder: Path, seconds: float) -> Run:
     shared = isinstance(run, VocoderRun) or not published
     given: dict[str, Any] = {
         "run": folder / "run", "features": corpus.features if shared else corpus.published, "codes": corpus.codes,
-        "text": corpus.text, "rendered": corpus.features if published else None, "start": None,
+        "text": corpus.text, "target_features": corpus.features if published else None, "start": None,
         "manifests": [corpus.manifest], "real": [corpus.manifest], "synthetic": [corpus.manifest],
     }  # fmt: skip
     for key in ("decoder", "encoder"):

@@ -207,7 +207,7 @@ class Run(ABC):
     def build(self) -> Task:
         """The task, its network with fresh weights."""
 
-    def begin(self) -> Task:
+    def build_or_load(self) -> Task:
         """The task as the run begins: with fresh weights, or with those of ``start``."""
         task = self.build()
         if self.start:
@@ -251,7 +251,7 @@ class PairedRun(FeatureRun):
 
     @property
     def reference_range(self) -> MelRange:
-        """Range of the reference clips' mels: of the codes' mel spec where that is not the one rendered."""
+        """Range of the reference clips' mels: of the codes' mel spec where that is not the targets'."""
         return self.mel_range
 
     def load_pairs(self) -> Pairs:

@@ -160,7 +160,7 @@ def _synthetic_run(run: Run, folder: Path, seconds: float) -> Run:
     """The run with a corpus of silence, as many clips of one length as make a batch, in place of its own data."""
     values: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(run)}
     sizes = [values[key] for key in ("decoder_network", "encoder_network", "network") if key in values]
-    published = values.get("rendered") is not None or any(
+    published = values.get("target_features") is not None or any(
         getattr(s, "bands", 0) == MEL_22K.bands or getattr(s, "text_tokens", 0) >= 255 for s in sizes
     )
     spec, clips, pairs = MEL_22K if published else MEL_24K, 16, values.get("pairs")
@@ -174,7 +174,7 @@ def _synthetic_run(run: Run, folder: Path, seconds: float) -> Run:
     written = _write_corpus(folder, clips, seconds, published, pairs.max_text_ids if pairs else 400)
     shared = "univnet" in values or not published
     written |= {"features": written["features"] if shared else written["published"], "run": folder / "run"}
-    written |= {"rendered": folder / "features" if published else None, "start": None}
+    written |= {"target_features": folder / "features" if published else None, "start": None}
     if getattr(values.get("stage"), "conditioning", "") == "latents":
         values["decoder"] = folder  # on the meta device no weights are read
     return replace(run, **values | {key: value for key, value in written.items() if key in values})

@@ -44,7 +44,7 @@ from chelys.training.finetune_data import (
 )
 from chelys.training.task import Task
 from chelys.training.tasks.autoregressive import AutoregressiveTask, AutoregressiveTaskConfig
-from chelys.training.tasks.diffusion import DiffusionData, DiffusionTask, DiffusionTaskConfig, RenderedMels
+from chelys.training.tasks.diffusion import DiffusionData, DiffusionTask, DiffusionTaskConfig, TargetMels
 from chelys.training.trainer import Progress, execute
 from chelys.weights.folder import Model, ModelConfig, build, write_config
 from chelys.weights.tensor_file import load_network, read_head, write_tensors
@@ -93,7 +93,7 @@ def autoregressive_task(network: Autoregressive, pairs: Pairs, rank: int, seed: 
 
 
 def diffusion_task(
-    network: Diffusion, decoder: Autoregressive, pairs: Pairs, targets: RenderedMels, rank: int, seed: int
+    network: Diffusion, decoder: Autoregressive, pairs: Pairs, targets: TargetMels, rank: int, seed: int
 ) -> Task:
     """The task of the second decoder, on latents of the first, which is not trained here."""
     config = DiffusionTaskConfig(conditioning="latents", test_clips=1000)
@@ -219,7 +219,7 @@ def adapt(
         )  # fmt: skip
     if config.diffusion.steps:
         pairs = pairs_of(material, model, config.diffusion.budget, config)
-        targets = RenderedMels(Features(material.features), model.config.mel_range)
+        targets = TargetMels(Features(material.features), model.config.mel_range)
         how = config.diffusion
         outcomes.append(
             _run("diffusion", renderer, how, work, config, pairs, progress,

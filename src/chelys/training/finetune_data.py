@@ -41,6 +41,8 @@ MIN_SECONDS, MIN_CLIPS, MIN_HELD_OUT = 10.0, 8, 4
 #: What is silence at a clip's ends, against its loudest 20 ms (-40 dB), and how much of it stays.
 QUIET, MARGIN_SECONDS, FRAME_SECONDS = 0.01, 0.1, 0.02
 
+#: Short plain sentences that the base model speaks, to measure whether it forgets.
+SENTENCES = tuple((Path(__file__).parents[1] / "assets" / "finetune_sentences.txt").read_text("utf8").splitlines())
 #: Speaks a text in a built-in voice of the base: ``(text, voice, seed)`` to a waveform ``(n,)`` at 24 kHz.
 Speak = Callable[[str, str, int], np.ndarray]
 #: Brings a waveform ``(n,)`` to the loudness that reference clips have.
@@ -392,72 +394,3 @@ def _write(rows: Iterator[tuple[str, str, str, np.ndarray]], folder: Path) -> li
 
 def _utterance(path: Path, text: str, speaker: str, seconds: float = 0.0) -> Utterance:
     return Utterance(path.stem, f"clips/{path.name}", text, speaker, round(seconds, 3))
-
-
-#: Short plain sentences that the base model speaks, to measure whether it forgets.
-SENTENCES = (
-    "The kettle sings before the tea is ready.",
-    "A small boat drifted past the old stone bridge.",
-    "Please leave the blue folder on my desk.",
-    "Nobody expected the storm to last a week.",
-    "She keeps a spare key under the flower pot.",
-    "The train to the coast leaves at noon.",
-    "Our neighbour plays the lyre on quiet evenings.",
-    "Three green apples rolled across the floor.",
-    "He folded the letter twice and said nothing.",
-    "Did you hear the rain on the roof last night?",
-    "The tortoise crossed the road without hurry.",
-    "Warm bread smells better than any perfume.",
-    "They painted the fence white in early spring.",
-    "A thin cloud covered half of the moon.",
-    "Bring your coat, the wind is cold tonight.",
-    "The clock in the hall has stopped again.",
-    "Her brother collects maps of forgotten towns.",
-    "We walked home along the frozen canal.",
-    "The baker closes his shop at seven.",
-    "What a strange and lovely sound!",
-    "A grey cat slept between the books.",
-    "The lamp went out before the story ended.",
-    "Four geese flew over the empty field.",
-    "He can whistle any tune after hearing it once.",
-    "The garden gate needs a drop of oil.",
-    "You will find the answer on the last page.",
-    "The children built a castle out of wet sand.",
-    "My watch is five minutes slow.",
-    "A choir of frogs woke the whole valley.",
-    "Open the window and let the morning in.",
-    "The ferry left the harbour a little after six.",
-    "Somebody has painted a smile on the old mailbox.",
-    "If the soup is too hot, wait for a minute.",
-    "The judge read the long report with great care.",
-    "Yellow leaves were floating on the quiet pond.",
-    "Why would anyone buy a broken piano?",
-    "The mountain path grew steeper behind the chapel.",
-    "She wrote the number on the back of her hand.",
-    "Put the heavy boxes next to the cellar door.",
-    "A young fox watched us from the edge of the wood.",
-    "The museum opens at ten and closes at five.",
-    "He poured the milk into a tall glass.",
-    "Every winter the river freezes near the mill.",
-    "Our teacher used to tell us stories about the sea.",
-    "Could you turn the music down, please?",
-    "The engine coughed twice and then fell silent.",
-    "They found a silver coin beneath the floor.",
-    "Nothing tastes as good as fresh bread with butter.",
-    "The nurse checked the chart and nodded slowly.",
-    "Large drops of rain fell on the dusty street.",
-    "My uncle repairs watches in a narrow shop.",
-    "The two brothers shared a room for eleven years.",
-    "Please measure the table before you order the cloth.",
-    "It took the whole afternoon to clean the chimney.",
-    "The audience laughed, although the joke was old.",
-    "Thick fog had covered the bridge by morning.",
-    "Choose a ripe pear and leave the green ones.",
-    "The pilot thanked the passengers for their patience.",
-    "We watched the moon rise over the vineyard.",
-    "A single candle was burning in the hallway.",
-    "The carpenter measured the shelf three times.",
-    "Who left these muddy boots in the kitchen?",
-    "Her voice was calm, but her fingers trembled.",
-    "The road to the village is closed until Thursday.",
-)

@@ -524,7 +524,7 @@ def run_stage(
 
 def train_run(stage: str, run: Run, *, resume: bool = True, progress: Progress | None = None) -> Path:
     """The same of a run that has been read."""
-    return execute(stage, run.begin, run.loop, run.run, to_mapping(run), resume=resume, progress=progress)
+    return execute(stage, run.build_or_load, run.loop, run.run, to_mapping(run), resume=resume, progress=progress)
 
 
 def execute(

@@ -96,12 +96,14 @@ class DiffusionRun(PairedRun):
     """Run of the diffusion decoder's stage.
 
     Attributes:
-        rendered: Features of the same clips at 24 kHz, where ``features`` are of the published codes' mel spec.
+        target_features: Features of the same clips at 24 kHz, where ``features`` are of the published codes' mel spec.
         decoder: Weights of the autoregressive decoder, for the phase on latents.
         decoder_network: Its sizes.
     """
 
-    rendered: Path | None = None
+    RENAMED: ClassVar[dict[str, str | None]] = {"rendered": "target_features"}
+
+    target_features: Path | None = None
     decoder: Path | None = None
     decoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)
     network: DiffusionSizes = field(default_factory=DiffusionConfig)
@@ -115,46 +117,47 @@ class DiffusionRun(PairedRun):
                 raise ConfigError("stage.conditioning=latents needs decoder=PATH, the autoregressive decoder's weights")
             decoder = load_trained(Autoregressive(self.decoder_network), self.decoder)
         pairs = self.load_pairs()
-        rendered = open_features(self.rendered, "shared") if self.rendered else None
-        targets = RenderedMels(pairs.features, self.mel_range, rendered)
+        others = open_features(self.target_features, "shared") if self.target_features else None
+        targets = TargetMels(pairs.features, self.mel_range, others)
         return DiffusionTask(network, decoder, DiffusionData(pairs, targets, self.stage))
 
     @property
     def reference_range(self) -> MelRange:
-        return MelRange(-1.0, 1.0) if self.rendered else self.mel_range
+        return MelRange(-1.0, 1.0) if self.target_features else self.mel_range
 
 
-class RenderedMels:
+class TargetMels:
     """Target mels and reference mels of the clips of a feature folder."""
 
-    def __init__(self, features: ClipDataset, mel_range: MelRange, rendered: ClipDataset | None = None) -> None:
+    def __init__(self, features: ClipDataset, mel_range: MelRange, targets: ClipDataset | None = None) -> None:
         """Look up targets.
 
         Args:
             features: Of the clips.
             mel_range: Of the targets.
-            rendered: The same clips at 24 kHz, where the features are of the published codes' mel spec.
+            targets: The same clips at 24 kHz, where the features are of the published codes' mel spec.
 
         Raises:
             ConfigError: If the two do not go together.
         """
         self.published = features.mel_spec == "codes"
         self.rate = features.spec.sample_rate
-        if self.published and rendered is None:
+        if self.published and targets is None:
             raise ConfigError(
-                f"{features.folder} is of the codes' mel spec: name the same corpus of the shared one, rendered=FOLDER"
+                f"{features.folder} is of the codes' mel spec: name the same corpus of the shared one, "
+                "target_features=FOLDER"
             )
-        if rendered is not None and (not self.published or rendered.mel_spec != "shared"):
+        if targets is not None and (not self.published or targets.mel_spec != "shared"):
             raise ConfigError(
-                "rendered=FOLDER goes with features of the codes' mel spec, and is of the shared one itself; "
-                f"features are {features.mel_spec}, rendered {rendered.mel_spec}"
+                "target_features=FOLDER goes with features of the codes' mel spec, and is of the shared one itself; "
+                f"features are {features.mel_spec}, targets {targets.mel_spec}"
             )
         self.mel_range = mel_range
-        self.features = rendered or features
-        self._twins = {clip.id: clip for clip in rendered.clips} if rendered else {}
+        self.features = targets or features
+        self._twins = {clip.id: clip for clip in targets.clips} if targets else {}
 
     def twin(self, clip: Clip) -> Clip:
-        """The clip in the features that are rendered.
+        """The clip in the target features.
 
         Raises:
             ConfigError: If it is not there.
@@ -166,7 +169,7 @@ class RenderedMels:
         return self._twins[clip.id]
 
     def codes(self, clip: Clip) -> int:
-        """How many of a clip's codes can be rendered: the other features end with a whole code of their own."""
+        """How many of a clip's codes have targets: the other features end with a whole code of their own."""
         codes = clip.codes
         while self.published and codes > 1 and mel_frames(codes, self.rate) > self.twin(clip).frames:
             codes -= 1
@@ -231,7 +234,7 @@ class DiffusionBatch(NamedTuple):
 class DiffusionData(PairedData):
     """Crops of the clips of pairs, with their noise and timesteps."""
 
-    def __init__(self, pairs: Pairs, targets: RenderedMels, config: DiffusionTaskConfig) -> None:
+    def __init__(self, pairs: Pairs, targets: TargetMels, config: DiffusionTaskConfig) -> None:
         super().__init__(pairs)
         self.targets, self.config = targets, config
 
