@@ -1,7 +1,6 @@
 """The names that ``docs/names.md`` lists as replaced are gone from source, README, docs and configurations.
 
-``python tests/test_names.py [ROOM or FILE ...]`` shows where they still stand; ``--prune`` takes out of
-``names_pending.txt`` what is done.
+``python tests/test_names.py [ROOM or FILE ...]`` shows where they stand.
 """
 
 from __future__ import annotations
@@ -28,10 +27,6 @@ SPOKEN = {"nobody: chelys/training"}
 
 #: Tables of old names, which may stand in any module.
 OF_OLD_NAMES = re.compile(r"renamed|old_names|deprecated|moved", re.IGNORECASE)
-
-#: ``name: place`` that are still to be renamed, one a line; the end is none.
-PENDING_FILE = Path(__file__).with_name("names_pending.txt")
-PENDING = set(PENDING_FILE.read_text(encoding="utf8").split("\n")) - {""} if PENDING_FILE.exists() else set()
 
 
 class Banned(NamedTuple):
@@ -206,13 +201,9 @@ def all_offences() -> list[Found]:
 def test_replaced_names_are_gone() -> None:
     found = all_offences()
     shown = [
-        f"{one.path}:{one.line}: {one.name}" for one in found if f"{one.name}: {one.place}" not in PENDING | SPOKEN
+        f"{one.path}:{one.line}: {one.name}" for one in found if f"{one.name}: {one.place}" not in SPOKEN
     ]
     assert not shown, "\n".join(shown)
-
-
-def test_what_is_pending_is_a_replaced_name() -> None:
-    assert {pending.partition(":")[0] for pending in PENDING} <= {banned.name for banned in BANNED}
 
 
 @pytest.mark.parametrize(
@@ -242,13 +233,7 @@ def test_a_planted_name_is_found(tmp_path: Path, name: str, text: str, expected:
 
 
 if __name__ == "__main__":
-    everything = all_offences()
-    if "--prune" in sys.argv:
-        left = PENDING & {f"{one.name}: {one.place}" for one in everything}
-        PENDING_FILE.write_text("".join(f"{line}\n" for line in sorted(left)), encoding="utf8")
-        print(f"{len(PENDING)} were pending, {len(left)} are")
-    else:
-        wanted = sys.argv[1:]
-        for one in sorted(everything, key=lambda one: (one.path, one.line)):
-            if not wanted or any(each.strip("/") in f"{one.path}" for each in wanted):
-                print(f"{one.path}:{one.line}: {one.name}")
+    wanted = [each.strip("/") for each in sys.argv[1:]]
+    for one in sorted(all_offences(), key=lambda one: (one.path, one.line)):
+        if not wanted or any(each in one.path for each in wanted):
+            print(f"{one.path}:{one.line}: {one.name}")

@@ -9,7 +9,7 @@ import torch
 import toy
 from torch import Tensor
 
-from chelys.models.diffusion import Diffusion, DiffusionConfig, ResidualBlock, fold, sinusoids, unfold
+from chelys.models.diffusion import Diffusion, DiffusionConfig, TimestepResidualBlock, fold, sinusoids, unfold
 
 SMALL = DiffusionConfig(
     bands=6,
@@ -128,7 +128,7 @@ def test_a_fresh_network_says_nothing_yet() -> None:
     assert not diffusion(noise(1, 6, 12), torch.tensor([5]), content).any()
     x, time = noise(1, 16, 4), noise(1, 16, seed=1)
     with torch.random.fork_rng(devices=[]):
-        assert torch.equal(ResidualBlock(16)(x, time), x)
+        assert torch.equal(TimestepResidualBlock(16)(x, time), x)
 
 
 def test_layers_are_passed_over_in_training_alone() -> None:

@@ -49,7 +49,7 @@ def encode(
     done = 0
     parts = (features, dvae.to(device).eval(), mel_range)
     with ExitStack() as stack:
-        made: Iterator[list[np.ndarray]] = map(_Encoder(*parts), batches)
+        made: Iterator[list[np.ndarray]] = map(_ClipEncoder(*parts), batches)
         workers = min(workers or available_cores(), len(batches))
         if workers > 1 and torch.device(device).type == "cpu":
             pool = stack.enter_context(ProcessPoolExecutor(workers, initializer=_set_up, initargs=parts))
@@ -78,7 +78,7 @@ def _batches(features: Features) -> Iterator[list[Clip]]:
         yield batch
 
 
-class _Encoder:
+class _ClipEncoder:
     """Encodes batches; made once in each process."""
 
     def __init__(self, features: Features, dvae: DVAE, mel_range: MelRange) -> None:
@@ -91,13 +91,13 @@ class _Encoder:
         return [codes.to(torch.int32).cpu().numpy() for codes in self.dvae.encode_clips(mels)]
 
 
-_encoder: _Encoder | None = None  # of a worker process
+_encoder: _ClipEncoder | None = None  # of a worker process
 
 
 def _set_up(features: Features, dvae: DVAE, mel_range: MelRange) -> None:
     global _encoder
     torch.set_num_threads(1)
-    _encoder = _Encoder(features, dvae, mel_range)
+    _encoder = _ClipEncoder(features, dvae, mel_range)
 
 
 def _encode(clips: list[Clip]) -> list[np.ndarray]:

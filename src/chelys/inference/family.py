@@ -48,7 +48,7 @@ class LatentDecoder(Protocol):
         ...
 
 
-class Redaction(Protocol):
+class Redactor(Protocol):
     """Speaks prompts that are not to be heard, and cuts them out."""
 
     def applies(self, text: str) -> bool:
@@ -113,9 +113,9 @@ class Family:
         """Which random numbers the sentence of this number gets."""
         return number
 
-    def redaction(self, aligner: Any = None) -> Redaction:
+    def redaction(self, aligner: Any = None) -> Redactor:
         """What cuts [bracketed] prompts out of the audio; ``aligner`` finds words in it, None is the published one."""
-        made: Redaction = registry.find(registry.REDACTION)(self.tokenizer, aligner, self.model.device)
+        made: Redactor = registry.find(registry.REDACTION)(self.tokenizer, aligner, self.model.device)
         return made
 
     # ---- voices -----------------------------------------------------------------------------------------------------

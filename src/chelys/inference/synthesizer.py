@@ -26,7 +26,7 @@ from chelys.audio.rates import OUTPUT_RATE, mel_frames
 from chelys.deprecation import renamed_arguments
 from chelys.errors import UserError
 from chelys.inference.diffusion_sampling import sample_mel
-from chelys.inference.family import LatentDecoder, Redaction, family_of
+from chelys.inference.family import LatentDecoder, Redactor, family_of
 from chelys.inference.generation import Prompt, default_max_new_tokens, generate, generate_stream
 from chelys.inference.options import SpeechOptions, options_for
 from chelys.inference.reranking import rank, score
@@ -58,7 +58,7 @@ class Synthesizer:
         self.family = family_of(model, compat)
         self._library = VoiceLibrary(self.family)
         self._aligner = aligner
-        self._redaction: Redaction | None = None
+        self._redaction: Redactor | None = None
         parameter = next(model.autoregressive.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
 
@@ -269,7 +269,7 @@ class Synthesizer:
         self.family.check_voice(resolved, options)
         return resolved
 
-    def _redaction_of(self, text: str, options: SpeechOptions) -> Redaction | None:
+    def _redaction_of(self, text: str, options: SpeechOptions) -> Redactor | None:
         """What cuts prompts out of the audio of a text; None if it has none."""
         if not options.redact or ("[" not in text and "]" not in text):
             return None
@@ -300,7 +300,7 @@ class Synthesizer:
     @torch.inference_mode()
     def _sentence(
         self, sentence: Sentence, encoding: Encoding, voice: Voice, stream: tuple[int, int], keep: int,
-        options: SpeechOptions, redaction: Redaction | None, progress: Progress | None,
+        options: SpeechOptions, redaction: Redactor | None, progress: Progress | None,
     ) -> Chunk:  # fmt: skip
         """Sample, rank and render one sentence."""
         model, family = self.model, self.family

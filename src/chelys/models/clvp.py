@@ -67,7 +67,7 @@ class CLVPConfig:
         return cls(text_tokens=256, speech_tokens=8192, dim=768, depth=20, heads=12, rotate_values=True, dropout=0.1)
 
 
-class Encoder(nn.Module):
+class TokenEncoder(nn.Module):
     """Ids to one vector: embed, read, normalise, average over time, project."""
 
     def __init__(self, tokens: int, dim: int, depth: int, heads: int, config: CLVPConfig) -> None:
@@ -113,8 +113,8 @@ class CLVP(nn.Module):
     def __init__(self, config: CLVPConfig) -> None:
         super().__init__()
         self.config = config
-        self.text_encoder = Encoder(config.text_tokens, config.dim, config.depth, config.heads, config)
-        self.speech_encoder = Encoder(
+        self.text_encoder = TokenEncoder(config.text_tokens, config.dim, config.depth, config.heads, config)
+        self.speech_encoder = TokenEncoder(
             config.speech_tokens,
             config.speech_dim or config.dim,
             config.speech_depth or config.depth,

@@ -80,7 +80,7 @@ class DiffusionConfig:
         )  # fmt: skip
 
 
-class ResidualBlock(nn.Module):
+class TimestepResidualBlock(nn.Module):
     """Two convolutions around a skip; the time of the step scales and shifts between them."""
 
     def __init__(self, dim: int) -> None:
@@ -100,7 +100,7 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(y))
 
 
-class FeedForward(nn.Module):
+class DiffusionFeedForward(nn.Module):
     """Two linear maps over channels around a skip."""
 
     def __init__(self, dim: int, multiple: int) -> None:
@@ -120,9 +120,9 @@ class DiffusionLayer(nn.Module):
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
-        self.residual = ResidualBlock(config.dim)
+        self.residual = TimestepResidualBlock(config.dim)
         self.attention = AttentionBlock(config.dim, config.heads, relative=True)
-        self.feed_forward = FeedForward(config.dim, config.feed_forward) if config.feed_forward else None
+        self.feed_forward = DiffusionFeedForward(config.dim, config.feed_forward) if config.feed_forward else None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         x = self.attention(self.residual(x, time))
@@ -169,7 +169,7 @@ class Diffusion(nn.Module):
         self.mel_in = nn.Conv1d(channels, d, 3, padding=1)
         self.join = nn.Conv1d(2 * d, d, 1)
         self.layers = nn.ModuleList(DiffusionLayer(config) for _ in range(config.layers))
-        self.final = nn.ModuleList(ResidualBlock(d) for _ in range(config.final_blocks))
+        self.final = nn.ModuleList(TimestepResidualBlock(d) for _ in range(config.final_blocks))
         self.out_norm = group_norm(d)
         self.out = nn.Conv1d(d, channels * (2 if config.learned_variance else 1), 3, padding=1)
         self.mel_head = nn.Conv1d(d, channels, 3, padding=1)  # in training only: the mel from the conditioning alone

@@ -65,7 +65,7 @@ class ResidualBlock(nn.Module):
         return x + self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
 
 
-class Encoder(nn.Module):
+class MelEncoder(nn.Module):
     """Mel ``(b, f, s)`` to vectors ``(b, w, s/4)``."""
 
     def __init__(self, config: DVAEConfig) -> None:
@@ -202,7 +202,7 @@ class DVAE(nn.Module):
     def __init__(self, config: DVAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        self.encoder = MelEncoder(config)
         self.codebook = Codebook(config.tokens, config.code_width, config.decay)
         self.decoder = Decoder(config)
 

@@ -68,7 +68,7 @@ class Combiner(nn.Module):
         return self.output(self.attention(self.input(x)))
 
 
-class Encoder(nn.Module):
+class CVVPEncoder(nn.Module):
     """A sequence to one vector: read, normalise, combine, average over time, project."""
 
     def __init__(self, depth: int, config: CVVPConfig) -> None:
@@ -105,9 +105,9 @@ class CVVP(nn.Module):
         self.config = config
         self.conv1 = nn.Conv1d(config.bands, config.dim // 2, 5, stride=2, padding=2)
         self.conv2 = nn.Conv1d(config.dim // 2, config.dim, 3, stride=2, padding=1)
-        self.clip_encoder = Encoder(config.clip_depth, config)
+        self.clip_encoder = CVVPEncoder(config.clip_depth, config)
         self.embedding = nn.Embedding(config.speech_tokens, config.dim)
-        self.speech_encoder = Encoder(config.speech_depth, config)
+        self.speech_encoder = CVVPEncoder(config.speech_depth, config)
         self.temperature = nn.Parameter(torch.tensor(1.0))  # logarithm of the scale of the cosines
 
     def score(self, mel: Tensor, codes: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class DetectorConfig:
         return cls()
 
 
-class ResidualBlock(nn.Module):
+class DetectorBlock(nn.Module):
     """Two convolutions around a skip."""
 
     def __init__(self, channels: int, kernel_size: int) -> None:
@@ -91,7 +91,7 @@ class Detector(nn.Module):
         self.layers = nn.ModuleList()
         channels = config.channels
         for _ in range(config.stages):
-            self.layers.extend(ResidualBlock(channels, config.kernel_size) for _ in range(config.blocks))
+            self.layers.extend(DetectorBlock(channels, config.kernel_size) for _ in range(config.blocks))
             self.layers.append(StepDown(channels, config.stride))
             channels *= 2
         self.norm = group_norm(channels)

@@ -87,7 +87,7 @@ class HiFiGANConfig:
         return cls()
 
 
-class ResidualBlock(nn.Module):
+class DilatedResidualBlock(nn.Module):
     """Pairs of convolutions around skips, the first of each pair dilated."""
 
     def __init__(self, channels: int, taps: int, config: HiFiGANConfig) -> None:
@@ -128,7 +128,7 @@ class HiFiGAN(nn.Module):
                 nn.ConvTranspose1d(channels, channels // 2, taps, stride, padding=(taps - stride) // 2)
             )
             channels //= 2
-            self.blocks.extend(ResidualBlock(channels, taps, config) for taps in config.block_kernels)
+            self.blocks.extend(DilatedResidualBlock(channels, taps, config) for taps in config.block_kernels)
         self.output = nn.Conv1d(channels, 1, END_TAPS, padding=END_TAPS // 2)
         if weight_norm:
             self.unfold()

@@ -100,7 +100,7 @@ def _stands_alone(text: str) -> bool:
 
 
 class Redaction:
-    """Prompts of one model; see ``chelys.inference.family.Redaction``.
+    """Prompts of one model; see ``chelys.inference.family.Redactor``.
 
     Args:
         tokenizer: Of the model.

@@ -19,7 +19,7 @@ from torch import Tensor
 from chelys.audio.io import read, read_clips
 from chelys.audio.rates import PUBLISHED_CODE_RATE
 from chelys.errors import VoiceError
-from chelys.inference.family import Family, Redaction
+from chelys.inference.family import Family, Redactor
 from chelys.inference.generation import DecodingRules
 from chelys.inference.options import NANO_PRESETS, SpeechOptions
 from chelys.inference.reranking import Scorer
@@ -89,7 +89,7 @@ class TortoiseFamily(Family):
     def seed_index(self, number: int) -> int:
         return 0 if self.reference else number
 
-    def redaction(self, aligner: Any = None) -> Redaction:
+    def redaction(self, aligner: Any = None) -> Redactor:
         return redact.Redaction(self.tokenizer, aligner, self.model.device, reference=self.reference)
 
     # ---- voices -------------------------------------------------------------------------------------------------

@@ -29,7 +29,13 @@ T = TypeVar("T")
 Wrapped = Callable[[Callable[[], Any]], Any]
 
 #: Modules that repeat: activation checkpointing computes them again, and FSDP shards a network along them.
-REPEATED = (autoregressive.Block, diffusion.DiffusionLayer, diffusion.ResidualBlock, AttentionBlock, EncoderBlock)
+REPEATED = (
+    autoregressive.Block,
+    diffusion.DiffusionLayer,
+    diffusion.TimestepResidualBlock,
+    AttentionBlock,
+    EncoderBlock,
+)
 SHARDED = (*REPEATED, SpectrogramDiscriminator, PeriodDiscriminator)
 
 

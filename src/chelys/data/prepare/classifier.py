@@ -74,7 +74,7 @@ class ClipClassifierConfig:
             raise ConfigError("clip classifier: channels is empty; name the width of at least one step down")
 
 
-class StepDown(nn.Module):
+class Downsampling(nn.Module):
     """A picture with half the bands and at half the rate or less, then two convolutions around a skip."""
 
     def __init__(self, channels: int, wider: int, stride: int) -> None:
@@ -100,7 +100,7 @@ class ClipClassifierNetwork(nn.Module):
         self.config = config
         widths = (1, *config.channels)
         self.steps = nn.ModuleList(
-            StepDown(width, wider, 4 if width == 1 else 2) for width, wider in zip(widths, widths[1:], strict=False)
+            Downsampling(width, wider, 4 if width == 1 else 2) for width, wider in zip(widths, widths[1:], strict=False)
         )
         bands = config.bands
         for _ in config.channels:
