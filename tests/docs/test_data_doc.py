@@ -68,4 +68,5 @@ def test_the_page(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     (program,) = (block.text for block in blocks(page) if block.language == "python")
     monkeypatch.chdir(folder)
     exec(program, {})
-    assert re.fullmatch(r"24 \S+ said for .* torch.Size\(\[100, \d+\]\) torch.Size\(\[12800\]\)\n", capsys.readouterr().out)
+    shown = r"24 \S+ said for .* torch.Size\(\[100, \d+\]\) torch.Size\(\[12800\]\)\n"
+    assert re.fullmatch(shown, capsys.readouterr().out)
