@@ -12,11 +12,11 @@ import pytest
 import torch
 from counting import Allocations, FlopCounter
 from plan import CONTEXT, GB, Machine, make_plan, memory_of
+from plan_run import app
 from rehearsal import audio_seconds, build_without_numbers, imagined_settings, rehearse
 from typer.testing import CliRunner
 
-from chelys.cli.main import OneLineErrors
-from chelys.cli.train_plan import stage_of, train_app
+from chelys.cli.train_plan import stage_of
 from chelys.config import from_mapping, read_config_file
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive
@@ -81,7 +81,7 @@ def test_a_rehearsed_step_costs_what_a_real_one_does(stage, run, tmp_path):
     real = imagined.build()
     if stage == "dvae":
         real.network.codebook.counts.fill_(1.0)
-    batch = real.batch(0)
+    batch = real.data.batch(0)
     memory, flops = Allocations(), FlopCounter()
     for module in real.modules.values():
         module.train()
@@ -190,13 +190,13 @@ def test_it_fits_and_nothing_needs_to_change(run):
 
 
 def test_what_is_proposed_makes_it_fit(run, values):
-    settings = run("autoregressive", network={"layers": 6}, pairs={"budget": 2000, "longest": 50})
+    settings = run("autoregressive", network={"layers": 6}, pairs={"budget": 2000, "max_codes": 50})
     need = make_plan("autoregressive", settings, GPU, clip_seconds=SECONDS).memory
     small = replace(GPU, memory=need.total - need.working // 2)
     plan = make_plan("autoregressive", settings, small, clip_seconds=SECONDS)
     assert not plan.fits
     assert plan.changes and plan.changed.total <= small.memory
-    pairs = values("autoregressive")["pairs"] | {"budget": 2000, "longest": 50}
+    pairs = values("autoregressive")["pairs"] | {"budget": 2000, "max_codes": 50}
     proposed = dict(change.removeprefix("loop.").split("=") for change in plan.changes)
     changed = run(
         "autoregressive", network={"layers": 6}, pairs=pairs,
@@ -207,7 +207,7 @@ def test_what_is_proposed_makes_it_fit(run, values):
 
 
 def test_more_processors_are_proposed_where_nothing_else_does(run):
-    settings = run("autoregressive", network={"dim": 256, "layers": 3}, pairs={"longest": 40})
+    settings = run("autoregressive", network={"dim": 256, "layers": 3}, pairs={"max_codes": 40})
     cost = rehearse(settings, SECONDS)
     small = replace(GPU, memory=CONTEXT + 4 * cost.gradients)
     plan = make_plan("autoregressive", settings, small, clip_seconds=SECONDS)
@@ -248,43 +248,29 @@ def test_a_file_is_named_after_its_stage():
 
 @pytest.fixture
 def command():
-    import typer
-
-    trained = []
-
-    def train(stage: str, config: str = typer.Option(...)) -> None:
-        trained.append((stage, config))
-
-    app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False)
-    app.add_typer(train_app(train, "Train one network.", "Example: chelys train dvae"), name="train")
-    app.callback()(lambda: None)
-    invoke = CliRunner().invoke
-    return lambda *arguments: (invoke(app, ["train", *map(str, arguments)], prog_name="chelys"), trained)
+    return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)], prog_name="plan_run.py")
 
 
 def test_the_plan_in_words(command, config_file):
-    result, trained = command("plan", "--config", config_file("clvp"), "--gpus", 2, "--gpu-memory", 24)
+    result = command("plan", "--config", config_file("clvp"), "--gpus", 2, "--gpu-memory", 24)
     assert result.exit_code == 0, result.output
     assert "clvp on 2 GPUs" in result.output and "It fits." in result.output and "exchange" in result.output
-    assert not trained
 
 
 def test_the_plan_in_json(command, config_file):
-    result, _ = command(
-        "plan", "--config", config_file("dvae"), "--gpus", 1, "--gpu-memory", 24, "--json", "loop.steps=5"
-    )
+    result = command("plan", "--config", config_file("dvae"), "--gpus", 1, "--gpu-memory", 24, "--json", "loop.steps=5")
     made = json.loads(result.stdout)
     assert made["steps"] == 5 and made["fits"] and made["flops"] == 5 * made["flops_a_step"]
     assert made["memory"]["total"] == sum(size for what, size in made["memory"].items() if what != "total")
 
 
 def test_no_gpu_at_all(command, config_file):
-    result, _ = command("plan", "--config", config_file("dvae"), "--gpus", 0, "--gpu-memory", 8)
+    result = command("plan", "--config", config_file("dvae"), "--gpus", 0, "--gpu-memory", 8)
     assert result.exit_code == 0 and "this machine" in result.output, result.output
 
 
 def test_a_run_that_does_not_fit_says_so(command, config_file):
-    result, _ = command("plan", "--config", config_file("dvae"), "--gpus", 1, "--gpu-memory", 0.1)
+    result = command("plan", "--config", config_file("dvae"), "--gpus", 1, "--gpu-memory", 0.1)
     assert result.exit_code == 0 and "It does not fit" in result.output
 
 
@@ -299,18 +285,10 @@ def test_a_run_that_does_not_fit_says_so(command, config_file):
     ],
 )
 def test_nonsense_is_refused_in_one_line(command, config_file, arguments, message):
-    result, _ = command("plan", "--config", config_file("clvp"), *arguments)
+    result = command("plan", "--config", config_file("clvp"), *arguments)
     assert result.exit_code == 2
     line = result.stderr.strip()
     assert message in line and "\n" not in line
-
-
-def test_stages_are_trained_as_before(command):
-    result, trained = command("dvae", "--config", "here.yaml")
-    assert result.exit_code == 0 and trained == [("dvae", "here.yaml")]
-    assert command("--config", "there.yaml", "clvp")[1][1:] == [("clvp", "there.yaml")]
-    help_, _ = command("--help")
-    assert "chelys train plan --help" in help_.output and "train stage" not in help_.output
 
 
 # ---- measured -----------------------------------------------------------------------------------------------------
