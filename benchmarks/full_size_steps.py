@@ -120,7 +120,7 @@ def take_steps(name: str, folder: Path, threads: int) -> dict[str, Any]:
     for _ in range(2):
         figures = trainer._train_step(*StepBatches(stage.data, 0, 1, trainer.config.grad_accum_steps)(trainer.step))
         trainer.step += 1
-    losses = {k: v for k, v in figures.items() if not k.endswith(("gradient", "gradient_clipped")) and k != "rate"}
+    losses = {k: v for k, v in figures.items() if not k.endswith("grad_norm") and k != "learning_rate"}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return found | {"seconds": (time.monotonic() - start) / 2, "peak": peak, "losses": losses}
 

@@ -83,7 +83,7 @@ def draw_curves(runs: list[dict[str, Any]], path: Path) -> None:
 
     columns = 3
     figure = Figure(figsize=(4 * columns, 2.6 * -(-len(runs) // columns)), layout="constrained")
-    quiet = ("step", "rate", "seconds_per_step", "codes_in_use")
+    quiet = ("step", "learning_rate", "seconds_per_step", "codebook_perplexity")
     for place, run in enumerate(runs, 1):
         axes = figure.add_subplot(-(-len(runs) // columns), columns, place)
         for name in run["log"][0] if run["log"] else ():

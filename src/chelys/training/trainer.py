@@ -14,7 +14,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -174,14 +174,21 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def clip_grad_norm(network: nn.Module, max_norm: float) -> float:
     """Clip the gradients of a network, sharded or not, to a norm; returns the norm before."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    squares = 0.0
-    for sharded in (True, False):  # torch.nn.utils.get_total_norm does not mix the two
-        if some := [g for g in gradients if hasattr(g, "full_tensor") is sharded]:
-            squares += float(unshard(torch.nn.utils.get_total_norm(some))) ** 2
+    kinds = [kind for kind in _by_kind(gradients) if kind]
+    squares = sum(float(unshard(torch.nn.utils.get_total_norm(some))) ** 2 for some in kinds)
     norm = math.sqrt(squares) if squares >= 0 else math.nan
     if norm > max_norm:  # the coefficient in double precision, where clip_grad_norm_ rounds it to float32
-        torch._foreach_mul_(gradients, max_norm / (norm + 1e-6))
+        for some in kinds:
+            torch._foreach_mul_(some, max_norm / (norm + 1e-6))
     return norm
+
+
+def _by_kind(tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Sharded tensors, and the others: operations on lists do not mix the two."""
+    sharded = [hasattr(tensor, "full_tensor") for tensor in tensors]
+    return [t for t, s in zip(tensors, sharded, strict=True) if s], [
+        t for t, s in zip(tensors, sharded, strict=True) if not s
+    ]
 
 
 # ---- the loop -------------------------------------------------------------------------------------------------------
@@ -391,8 +398,11 @@ class Trainer:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step)) if self.config.ema_decay else 0.0
         state = self.task.network.state_dict()
         averaged = [key for key, value in state.items() if value.is_floating_point() and decay]
-        if averaged:
-            get_ema_multi_avg_fn(decay)([self.ema[k] for k in averaged], [state[k] for k in averaged], None)
+        update = get_ema_multi_avg_fn(decay)
+        pairs = zip(*(_by_kind([tensors[k] for k in averaged]) for tensors in (self.ema, state)), strict=True)
+        for ema, current in pairs:
+            if ema:
+                update(ema, current, None)
         for key in state.keys() - set(averaged):
             self.ema[key].copy_(state[key])
 
