@@ -83,8 +83,8 @@ def plan(
         return
     rows = _rows(made)
     width = max(len(label) for label, _ in rows)
-    for label, value in rows:
-        tell(f"{label.ljust(width)}  {value}")
+    for label, text in rows:
+        tell(f"{label.ljust(width)}  {text}")
     tell(f"memory is without activations; hours are at {utilisation:.0%} of the GPUs' rate, loading not counted")
 
 

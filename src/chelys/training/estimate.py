@@ -108,7 +108,8 @@ def estimate(
             task = settings.build()
         if codebook := getattr(task.network, "codebook", None):
             codebook.counts = torch.ones(len(codebook.counts))  # as if k-means had started it
-        step = min(run.loop.steps - 1, getattr(settings.stage, "discriminator_start", 0))  # all have joined
+        weights = getattr(settings, "stage", None)
+        step = min(run.loop.steps - 1, getattr(weights, "discriminator_start", 0))  # when all have joined
         flops, rows = _flops(task, run.loop, step), task.data.rows(step)
     trained = [p for module in task.modules.values() for p in module.parameters() if p.requires_grad]
     return Estimate(
