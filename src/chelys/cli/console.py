@@ -35,9 +35,7 @@ CompatOption = Annotated[
 def load_model(model: str, device: str = "cpu", compat: Any = "repaired", dtype: str = "float32") -> Any:
     """The synthesizer; arguments are checked before torch is imported.
 
-    Raises:
-        UserError: If device, dtype or compat is unknown.
-        ModelError: If the model cannot be loaded.
+    Raises UserError if device, dtype or compat is unknown; ModelError if the model cannot be loaded.
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise UserError(f"unknown device {device!r}: choose {DEVICES}")

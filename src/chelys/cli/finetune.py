@@ -170,8 +170,7 @@ def _settings(overrides: list[str], rank: int | None) -> dict[str, Any]:
 def _claim(work: Path, facts: dict[str, Any]) -> None:
     """Make the work folder, or go on in that of a run that was stopped.
 
-    Raises:
-        OutputError: If it is that of another run, or cannot be written.
+    Raises OutputError if it is that of another run, or cannot be written.
     """
     path, text = work / "finetune.json", json.dumps(facts, indent=2) + "\n"
     try:

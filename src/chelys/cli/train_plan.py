@@ -91,8 +91,7 @@ def plan(
 def stage_of(config: Path, stages: tuple[str, ...]) -> str:
     """The stage that a configuration file is named after: ``diffusion_latents.yaml`` is of ``diffusion``.
 
-    Raises:
-        ConfigError: If it is named after none.
+    Raises ConfigError if it is named after none.
     """
     found = [stage for stage in stages if config.stem == stage or config.stem.startswith((f"{stage}_", f"{stage}-"))]
     if not found:

@@ -56,6 +56,8 @@ def sample_mel(
 ) -> Tensor:
     """Mel from noise.
 
+    Raises ValueError if the number of steps is out of range, or noise is needed and not given.
+
     Args:
         network: In evaluation mode, predicting eps or x0, with or without a learned variance.
         conditioning: ``(b, d, p)``, from ``Diffusion.conditioning``.
@@ -73,9 +75,6 @@ def sample_mel(
 
     Returns:
         Mel ``(b, f, s)`` in network units.
-
-    Raises:
-        ValueError: If the number of steps is out of range, or noise is needed and not given.
     """
     schedule = sampling_schedule(sampler, steps, train_steps)
     stochastic = sampler == "ddpm" or (sampler == "ddim" and eta > 0)

@@ -70,20 +70,13 @@ class Family:
     Args:
         model: Loaded; it is not changed.
         compat: A way of speaking that the family knows; chelys' own models have only one.
-
-    Attributes:
-        clip_rate: Sample rate (Hz) at which clips for a voice are read.
-        code_rate: Sample rate (Hz) of the mels that the codes stand for.
-        text_stops: Stop ids behind a text before any network reads it; the decoder adds its own besides.
-        draws_voices: Whether the model has networks that draw random voices.
-        unstopped_last: Whether candidates without a stop code rank after all others.
     """
 
-    clip_rate: int = OUTPUT_RATE
-    code_rate: int = OUTPUT_RATE
-    draws_voices: bool = False
-    text_stops: int = 0
-    unstopped_last: bool = True
+    clip_rate: int = OUTPUT_RATE  # sample rate (Hz) at which clips for a voice are read
+    code_rate: int = OUTPUT_RATE  # sample rate (Hz) of the mels that the codes stand for
+    draws_voices: bool = False  # whether the model has networks that draw random voices
+    text_stops: int = 0  # stop ids behind a text before any network reads it; the decoder adds its own besides
+    unstopped_last: bool = True  # whether candidates without a stop code rank after all others
 
     def __init__(self, model: Model, compat: str = "repaired") -> None:
         if compat not in ("repaired", "reference"):
@@ -160,9 +153,7 @@ class Family:
     def check_voice(self, voice: Voice, options: SpeechOptions) -> None:
         """Refuse a voice, or a model, that lacks what the options need, before any work is done.
 
-        Raises:
-            VoiceError: If the voice lacks it.
-            ModelError: If the model does.
+        Raises VoiceError if the voice lacks it; ModelError if the model does.
         """
         if options.cvvp:
             self.model.extra("cvvp")
@@ -190,8 +181,7 @@ class Family:
     def latent_decoder(self, options: SpeechOptions) -> LatentDecoder | None:
         """What renders latents in place of diffusion and vocoder; None if these do.
 
-        Raises:
-            ModelError: If the model lacks it.
+        Raises ModelError if the model lacks it.
         """
         decoder: LatentDecoder | None = None if options.decoder == "diffusion" else self.model.extra(options.decoder)
         return decoder

@@ -28,47 +28,29 @@ _NEVER = float("-inf")
 
 @dataclass(frozen=True)
 class CodeCandidate:
-    """One sampled utterance.
+    """One sampled utterance."""
 
-    Attributes:
-        codes: ``(m,)`` int64, without start and stop.
-        stopped: Whether the decoder sampled the stop code, rather than running into ``max_new_tokens``.
-    """
-
-    codes: Tensor
-    stopped: bool
+    codes: Tensor  # ``(m,)`` int64, without start and stop
+    stopped: bool  # whether the decoder sampled the stop code, rather than running into ``max_new_tokens``
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one candidate is sampled from.
+    """What one candidate is sampled from."""
 
-    Attributes:
-        conditioning: Conditioning latent ``(d,)`` of the voice.
-        text_ids: ``(t,)``.
-        max_new_tokens: Maximum number of codes.
-    """
-
-    conditioning: Tensor
-    text_ids: Tensor
-    max_new_tokens: int
+    conditioning: Tensor  # conditioning latent ``(d,)`` of the voice
+    text_ids: Tensor  # ``(t,)``
+    max_new_tokens: int  # maximum number of codes
 
 
 @dataclass(frozen=True)
 class DecodingRules:
-    """What a family of models asks of the loop beside the options. The defaults are nano's.
+    """What a family of models asks of the loop beside the options. The defaults are nano's."""
 
-    Attributes:
-        max_codes: Maximum number of codes of a candidate, 0 for no limit.
-        sampled_before: Codes that the repetition penalty counts as sampled before anything is.
-        constrained: Never sample the start code, nor the stop code first.
-        position_offset: Added to the position at which a sampled code is embedded.
-    """
-
-    max_codes: int = 0
-    sampled_before: tuple[int, ...] = ()
-    constrained: bool = True
-    position_offset: int = 0
+    max_codes: int = 0  # maximum number of codes of a candidate, 0 for no limit
+    sampled_before: tuple[int, ...] = ()  # codes that the repetition penalty counts as sampled before anything is
+    constrained: bool = True  # never sample the start code, nor the stop code first
+    position_offset: int = 0  # added to the position at which a sampled code is embedded
 
 
 NO_RULES = DecodingRules()
@@ -94,6 +76,8 @@ def generate(
 ) -> list[CodeCandidate]:
     """Sample one candidate for each prompt, ``options.batch`` of them at a time.
 
+    Raises TextError if a text is longer than the decoder can read.
+
     Args:
         decoder: In evaluation mode.
         prompts: Of any lengths.
@@ -104,9 +88,6 @@ def generate(
 
     Returns:
         A candidate for each prompt, in order; none is empty, if the rules constrain it.
-
-    Raises:
-        TextError: If a text is longer than the decoder can read.
     """
     config = decoder.config
     max_lens = [_max_len(prompt, options, config, rules) for prompt in prompts]
@@ -241,8 +222,7 @@ def _steps(
 def _max_len(prompt: Prompt, options: SpeechOptions, config: AutoregressiveConfig, rules: DecodingRules) -> int:
     """Largest number of codes of a candidate: what was asked for, as far as the position tables and the rules reach.
 
-    Raises:
-        TextError: If the text alone is too long for the tables.
+    Raises TextError if the text alone is too long for the tables.
     """
     limits = [prompt.max_new_tokens]
     if options.max_new_tokens:

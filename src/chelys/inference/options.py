@@ -19,50 +19,33 @@ RENAMED = {"most_codes": "max_new_tokens", "longest": "max_chars"}
 @renamed_arguments(**RENAMED)
 @dataclass(frozen=True)
 class SpeechOptions:
-    """How to speak; the defaults are nano's preset ``fast``.
+    """How to speak; the defaults are nano's preset ``fast``."""
 
-    Attributes:
-        candidates: Candidates that are sampled for each sentence, 1 or more; CLVP ranks them.
-        batch: Candidates sampled at a time, 1 or more. It bounds the memory and changes no candidate.
-        temperature: Of sampling codes; 0 takes the likeliest code. Lower is steadier, higher livelier.
-        top_p: Nucleus sampling (Holtzman et al. 2020), above 0 to 1.
-        top_k: Only the k likeliest codes; 0 is all.
-        typical_mass: Locally typical sampling (Meister et al. 2022): the probability mass that is kept; 1 keeps all.
-        repetition_penalty: Divides the odds of codes already sampled (Keskar et al. 2019); 1 is none.
-        max_new_tokens: Maximum number of codes of a candidate; 0 leaves it to the length of the text.
-        cvvp: Weight of CVVP, which compares candidates with the voice's clips, against CLVP: 0 to 1.
-        decoder: What renders the latents: ``diffusion`` and the vocoder, or ``hifigan`` alone, where a model has it.
-        sampler: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020).
-        steps: Diffusion steps, 1 or more. Fewer is faster and duller.
-        eta: Of DDIM, 0 to 1: 0 adds no noise on the way, 1 as much as DDPM.
-        guidance: Weight w of classifier-free guidance in (1 + w) * conditional - w * unconditional (Ho & Salimans
-            2022): 0 is none and halves the work. The ``guidance_scale`` of diffusers is w + 1.
-        guidance_ramp: Let the guidance grow from almost none at the first step to all of it at the last.
-        diffusion_temperature: Scale of the noise that the diffusion starts from, 0 to 2.
-        splitting: How a long text is cut: ``sentences`` knows abbreviations; ``tortoise`` is the published rule.
-        max_chars: Most characters of a piece that a text is cut into.
-        redact: Speak what stands in [brackets], so that its mood carries over, then cut it out of the audio.
-    """
-
-    candidates: int = 8
-    batch: int = 16
-    temperature: float = 0.3
-    top_p: float = 0.9
-    top_k: int = 50
+    candidates: int = 8  # candidates that are sampled for each sentence, 1 or more; CLVP ranks them
+    batch: int = 16  # Candidates sampled at a time, 1 or more. It bounds the memory and changes no candidate.
+    temperature: float = 0.3  # Of sampling codes; 0 takes the likeliest code. Lower is steadier, higher livelier.
+    top_p: float = 0.9  # Nucleus sampling (Holtzman et al. 2020), above 0 to 1.
+    top_k: int = 50  # only the k likeliest codes; 0 is all
+    #: Locally typical sampling (Meister et al. 2022): the probability mass that is kept; 1 keeps all.
     typical_mass: float = 1.0
-    repetition_penalty: float = 1.0
-    max_new_tokens: int = 0
-    cvvp: float = 0.0
+    repetition_penalty: float = 1.0  # Divides the odds of codes already sampled (Keskar et al. 2019); 1 is none.
+    max_new_tokens: int = 0  # maximum number of codes of a candidate; 0 leaves it to the length of the text
+    cvvp: float = 0.0  # weight of CVVP, which compares candidates with the voice's clips, against CLVP: 0 to 1
+    #: what renders the latents: ``diffusion`` and the vocoder, or ``hifigan`` alone, where a model has it
     decoder: str = "diffusion"
+    #: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020).
     sampler: Sampler = "dpm++2m"
-    steps: int = 10
-    eta: float = 0.0
+    steps: int = 10  # Diffusion steps, 1 or more. Fewer is faster and duller.
+    eta: float = 0.0  # of DDIM, 0 to 1: 0 adds no noise on the way, 1 as much as DDPM
+    #: Weight w of classifier-free guidance in (1 + w) * conditional - w * unconditional (Ho & Salimans 2022): 0 is
+    #: none and halves the work. The ``guidance_scale`` of diffusers is w + 1.
     guidance: float = 3.5
-    guidance_ramp: bool = False
-    diffusion_temperature: float = 1.0
+    guidance_ramp: bool = False  # let the guidance grow from almost none at the first step to all of it at the last
+    diffusion_temperature: float = 1.0  # scale of the noise that the diffusion starts from, 0 to 2
+    #: how a long text is cut: ``sentences`` knows abbreviations; ``tortoise`` is the published rule
     splitting: str = "sentences"
-    max_chars: int = 100
-    redact: bool = False
+    max_chars: int = 100  # most characters of a piece that a text is cut into
+    redact: bool = False  # speak what stands in [brackets], so that its mood carries over, then cut it out of the audio
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -113,8 +96,7 @@ def options_for(
 ) -> SpeechOptions:
     """A preset with some options changed; options given as None stay.
 
-    Raises:
-        UserError: If the preset is unknown, or a value is out of range.
+    Raises UserError if the preset is unknown, or a value is out of range.
     """
     if preset not in presets:
         raise UserError(f"unknown preset {preset!r}: choose from {', '.join(presets)}")
@@ -125,8 +107,7 @@ def options_for(
 def parse_options(assignments: Iterable[str]) -> dict[str, object]:
     """Options as a person writes them: ``temperature=0.5``, ``guidance_ramp=true``.
 
-    Raises:
-        UserError: If one is unknown, or its value is of another kind.
+    Raises UserError if one is unknown, or its value is of another kind.
     """
     kinds: dict[str, type] = {field.name: type(field.default) for field in fields(SpeechOptions)}
     options: dict[str, object] = {}

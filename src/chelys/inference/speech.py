@@ -15,57 +15,35 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One rendering of a whole text.
+    """One rendering of a whole text."""
 
-    Attributes:
-        audio: ``(n,)`` float32 in [-1, 1].
-        score: Mean of the scores of its sentences; higher is better. Not a number if nothing was ranked.
-        codes: Speech codes of each sentence, or of each piece of a streamed one.
-    """
-
-    audio: np.ndarray
-    score: float
-    codes: list[list[int]]
+    audio: np.ndarray  # ``(n,)`` float32 in [-1, 1]
+    score: float  # Mean of the scores of its sentences; higher is better. Not a number if nothing was ranked.
+    codes: list[list[int]]  # speech codes of each sentence, or of each piece of a streamed one
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One sentence, or a piece of one, as soon as it is ready.
+    """One sentence, or a piece of one, as soon as it is ready."""
 
-    Attributes:
-        audio: ``(n,)`` float32 in [-1, 1], with the pause that follows.
-        sample_rate: Hz.
-        text: The sentence; empty if an earlier chunk named it.
-        candidates: The kept candidates, best first; ``audio`` is the first one's.
-        scores: CLVP scores of all candidates that were sampled, in the order of sampling.
-        warnings: What the user should know.
-    """
-
-    audio: np.ndarray
-    sample_rate: int
-    text: str
-    candidates: list[Candidate]
+    audio: np.ndarray  # ``(n,)`` float32 in [-1, 1], with the pause that follows
+    sample_rate: int  # hz
+    text: str  # the sentence; empty if an earlier chunk named it
+    candidates: list[Candidate]  # the kept candidates, best first; ``audio`` is the first one's
+    #: CLVP scores of all candidates that were sampled, in the order of sampling
     scores: list[float] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # what the user should know
 
 
 @dataclass(frozen=True)
 class Speech:
-    """A spoken text.
+    """A spoken text."""
 
-    Attributes:
-        audio: ``(n,)`` float32 in [-1, 1].
-        sample_rate: Hz.
-        candidates: The kept candidates, best first; ``audio`` is the first one's.
-        receipt: What was asked for and what was made, ready for JSON.
-        warnings: What the user should know.
-    """
-
-    audio: np.ndarray
-    sample_rate: int
-    candidates: list[Candidate]
-    receipt: dict[str, Any]
-    warnings: list[str]
+    audio: np.ndarray  # ``(n,)`` float32 in [-1, 1]
+    sample_rate: int  # hz
+    candidates: list[Candidate]  # the kept candidates, best first; ``audio`` is the first one's
+    receipt: dict[str, Any]  # what was asked for and what was made, ready for JSON
+    warnings: list[str]  # what the user should know
 
     @property
     def seconds(self) -> float:
@@ -75,8 +53,7 @@ class Speech:
     def save(self, path: str | Path) -> None:
         """Write wav, flac, ogg or mp3, by the suffix.
 
-        Raises:
-            OutputError: If the suffix is unknown or the file cannot be written.
+        Raises OutputError if the suffix is unknown or the file cannot be written.
         """
         from chelys.audio.io import write  # late: most speech is not written to files
 

@@ -72,18 +72,13 @@ class Synthesizer:
         compat: str = "repaired",
         aligner: Any = None,
     ) -> Synthesizer:
-        """Load a model folder.
-
-        Raises:
-            ModelError: If it is incomplete or damaged.
-        """
+        """Load a model folder. Raises ModelError if it is incomplete or damaged."""
         return cls(load_model(folder, device=device, dtype=dtype), compat=compat, aligner=aligner)
 
     def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
         """A preset of this model with some options changed; options given as None stay.
 
-        Raises:
-            UserError: If the preset is unknown, or a value is out of range.
+        Raises UserError if the preset is unknown, or a value is out of range.
         """
         return options_for(preset, self.family.presets, **changes)
 
@@ -111,6 +106,9 @@ class Synthesizer:
     ) -> Voice:
         """Make a voice from recordings of one speaker.
 
+        Raises AudioError if a clip is missing, no audio, too short or silent; it is named; VoiceError if there are no
+        clips, or the share is not 0 to 1.
+
         Args:
             clips: A few clean seconds each: audio files of any format and rate, folders of them, or waveforms ``(n,)``
                 as numpy arrays or tensors, floats in [-1, 1] or 16-bit integers.
@@ -120,10 +118,6 @@ class Synthesizer:
             speaker_blend: Share of the model's default voice in what codes are sampled with (``Voice.blend``): more is
                 clearer, less keeps more of the speaker's own pace and melody. None leaves it to the model; TorToise v2
                 blends none.
-
-        Raises:
-            AudioError: If a clip is missing, no audio, too short or silent; it is named.
-            VoiceError: If there are no clips, or the share is not 0 to 1.
         """
         return self._library.create(
             clips, sample_rate=sample_rate, name=name, kept_seconds=kept_seconds, speaker_blend=speaker_blend
@@ -132,32 +126,29 @@ class Synthesizer:
     def resolve_voice(self, voice: Voice | str | Path | None = None, *, seed: int | None = None) -> Voice:
         """A voice of this model from whatever names one.
 
+        Raises VoiceError if there is no such voice; the message lists the known ones; AudioError if its clips cannot be
+        used.
+
         Args:
             voice: A Voice; the name of a built-in voice or of one of the user's; a voice file, also one of the
                 original's with two latents; an audio file or a folder of them; a mix such as
                 ``heart:0.7+rowan:0.3``; ``random`` or ``random:SEED``; None is the default voice.
             seed: Which voice ``random`` is; None draws one. TorToise v2, which has no voices of its own, also speaks
                 in that one by default.
-
-        Raises:
-            VoiceError: If there is no such voice; the message lists the known ones.
-            AudioError: If its clips cannot be used.
         """
         return self._library.resolve(voice, seed=seed)
 
     def read_voice(self, path: Path) -> Voice | None:
         """A voice in a file format of another program, such as a ``.pth`` of TorToise; None if the path is none.
 
-        Raises:
-            VoiceError: If the file is damaged or does not fit the model.
+        Raises VoiceError if the file is damaged or does not fit the model.
         """
         return self.family.read_voice(path)
 
     def random_voice(self, seed: int) -> Voice:
         """The voice ``random:SEED``.
 
-        Raises:
-            VoiceError: If the seed is out of range, or the model has nothing to draw a voice from.
+        Raises VoiceError if the seed is out of range, or the model has nothing to draw a voice from.
         """
         return self._library.random(seed)
 
@@ -177,6 +168,9 @@ class Synthesizer:
     ) -> Speech:
         """Speak a text of any length.
 
+        Raises TextError if nothing of the text can be spoken; VoiceError if the voice is unknown; UserError if an
+        option is out of range, or given twice.
+
         Args:
             text: English.
             voice: See ``resolve_voice``.
@@ -187,11 +181,6 @@ class Synthesizer:
             keep: How many of them to render, best first.
             options: All options at once; then preset and candidates must not be given.
             progress: Called with the stage, the steps done and the number of steps.
-
-        Raises:
-            TextError: If nothing of the text can be spoken.
-            VoiceError: If the voice is unknown.
-            UserError: If an option is out of range, or given twice.
         """
         started = time.perf_counter()
         named = None if options is not None else preset or "fast"

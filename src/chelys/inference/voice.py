@@ -61,21 +61,15 @@ class Voice:
     A small model pronounces less clearly in a voice that it was not trained on. So the two jobs of the autoregressive
     latent can be split: codes are sampled with ``sampling_latent``, which may be blended with a voice that the model
     knows; the latents of these codes are computed with ``autoregressive`` and rendered with ``diffusion``.
-
-    Attributes:
-        autoregressive: Conditioning latent of the autoregressive decoder, ``(d,)`` float32.
-        diffusion: Conditioning latent of the diffusion decoder, ``(2 d',)`` float32.
-        model: Fingerprint of the model that computed the latents.
-        clips: Reference clips, int16 ``(n,)`` at 24 kHz; may be empty, then the voice works with its own model only.
-        about: Metadata: name, sources, seconds, licence.
-        blended: What codes are sampled with, ``(d,)`` float32, if it is not ``autoregressive``; see ``blend``.
     """
 
-    autoregressive: Tensor
-    diffusion: Tensor
-    model: str
+    autoregressive: Tensor  # conditioning latent of the autoregressive decoder, ``(d,)`` float32
+    diffusion: Tensor  # conditioning latent of the diffusion decoder, ``(2 d',)`` float32
+    model: str  # fingerprint of the model that computed the latents
+    #: reference clips, int16 ``(n,)`` at 24 kHz; may be empty, then the voice works with its own model only
     clips: tuple[np.ndarray, ...] = ()
-    about: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)  # metadata: name, sources, seconds, licence
+    #: what codes are sampled with, ``(d,)`` float32, if it is not ``autoregressive``; see ``blend``
     blended: Tensor | None = None
 
     @property
@@ -116,6 +110,9 @@ class Voice:
     ) -> Voice:
         """Make a voice from recordings of one speaker.
 
+        Raises AudioError if a clip is missing, no audio, too short or silent; it is named; VoiceError if there are no
+        clips.
+
         Args:
             clips: Audio files, folders of them, or waveforms ``(n,)``: floats in [-1, 1] or 16-bit integers.
             encoder: ``Synthesizer.family``, or what else computes conditioning latents.
@@ -123,10 +120,6 @@ class Voice:
             name: For the metadata.
             kept_seconds: How much of the clips the voice carries, for other models; 0 is none.
             seed: Of the random choice of excerpts, where the family of models makes one.
-
-        Raises:
-            AudioError: If a clip is missing, no audio, too short or silent; it is named.
-            VoiceError: If there are no clips.
         """
         from chelys.audio.io import clip_paths
 
@@ -171,12 +164,11 @@ class Voice:
     def blend(self, other: Voice, share: float) -> Voice:
         """This voice, sampling its codes in part as another: words, pace and melody come from there, the sound stays.
 
+        Raises VoiceError if the share is not 0 to 1, or the voices are of different models.
+
         Args:
             other: A voice of the same model that it pronounces well.
             share: 0 is this voice alone, 1 all of the other's.
-
-        Raises:
-            VoiceError: If the share is not 0 to 1, or the voices are of different models.
         """
         if not 0 <= share <= 1:
             raise VoiceError(f"speaker_blend is {share:g}: the share must be 0 to 1")
@@ -191,8 +183,7 @@ class Voice:
     def interpolate(cls, voices: Sequence[Voice], weights: Sequence[float]) -> Voice:
         """Weighted average of voices of one model; the weights are scaled to a sum of one.
 
-        Raises:
-            VoiceError: If the weights do not fit, or the voices are of different models.
+        Raises VoiceError if the weights do not fit, or the voices are of different models.
         """
         total = sum(weights)
         if len(voices) != len(weights) or not voices or not (min(weights) >= 0 and 0 < total < math.inf):
@@ -218,8 +209,7 @@ class Voice:
     def save(self, path: str | Path) -> None:
         """Write the voice file, whole or not at all.
 
-        Raises:
-            OutputError: If it cannot be written, or the suffix is not ``.safetensors``.
+        Raises OutputError if it cannot be written, or the suffix is not ``.safetensors``.
         """
         path = Path(path)
         if path.suffix != ".safetensors":
@@ -236,11 +226,7 @@ class Voice:
 
     @classmethod
     def load(cls, path: str | Path) -> Voice:
-        """Read a voice file.
-
-        Raises:
-            VoiceError: If it is missing, damaged, or no voice file.
-        """
+        """Read a voice file. Raises VoiceError if it is missing, damaged, or no voice file."""
         path = Path(path)
         if not path.is_file():
             raise VoiceError(f"no voice file at {path}")

@@ -95,10 +95,8 @@ class VoiceLibrary:
 
         Where the model has networks that draw voices, it is the one that TorToise draws after
         ``torch.manual_seed(seed)``. Else it is a blend of the built-in voices, whose shares follow a Dirichlet
-        distribution with concentration 1/2, so that mostly one or two of them prevail.
-
-        Raises:
-            VoiceError: If the seed is out of range, or there is nothing to draw a voice from.
+        distribution with concentration 1/2, so that mostly one or two of them prevail. Raises VoiceError if the seed is
+        out of range, or there is nothing to draw a voice from.
         """
         if not 0 <= seed < SEEDS:
             raise VoiceError(f"the seed of a random voice is {seed}; it must lie between 0 and {SEEDS - 1}")
@@ -185,8 +183,7 @@ class VoiceLibrary:
 def seed_of(name: str) -> int | None:
     """Seed of a random voice: that of ``random:SEED``, a fresh one for ``random``, None for any other name.
 
-    Raises:
-        VoiceError: If what follows ``random:`` is no seed.
+    Raises VoiceError if what follows ``random:`` is no seed.
     """
     match = _RANDOM.fullmatch(name)
     if match is None:

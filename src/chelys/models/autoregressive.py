@@ -29,39 +29,23 @@ Rotary = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class AutoregressiveConfig:
-    """Sizes of the autoregressive decoder.
+    """Sizes of the autoregressive decoder."""
 
-    Attributes:
-        text_tokens: Text ids; one more, ``text_tokens`` itself, starts a text. Id 0 stops it.
-        codes: Speech codes; the next id starts speech, the one after it stops it.
-        dim: Width d.
-        layers: Transformer blocks.
-        heads: Attention heads h, also of the conditioning encoder.
-        positions: ``learned`` tables (published) or ``rotary`` angles (nano).
-        text_positions: Rows of the learned table for text.
-        code_positions: Rows of the learned table for codes.
-        bands: Mel bands f of the reference clips.
-        conditioning_blocks: Attention blocks of the conditioning encoder.
-        conditioning_kernel: Width of its first convolution.
-        conditioning_stride: Stride of its first convolution.
-        conditioning_pool: Which of its positions make the voice: the ``first`` (published) or the ``mean`` of all.
-        dropout: In the transformer, in training only.
-    """
-
-    text_tokens: int = 128
-    codes: int = 1024
-    dim: int = 256
-    layers: int = 6
-    heads: int = 4
-    positions: Literal["learned", "rotary"] = "rotary"
-    text_positions: int = 404
-    code_positions: int = 608
-    bands: int = 100
-    conditioning_blocks: int = 2
-    conditioning_kernel: int = 5
-    conditioning_stride: int = 4
+    text_tokens: int = 128  # Text ids; one more, ``text_tokens`` itself, starts a text. Id 0 stops it.
+    codes: int = 1024  # speech codes; the next id starts speech, the one after it stops it
+    dim: int = 256  # width d
+    layers: int = 6  # transformer blocks
+    heads: int = 4  # attention heads h, also of the conditioning encoder
+    positions: Literal["learned", "rotary"] = "rotary"  # ``learned`` tables (published) or ``rotary`` angles (nano)
+    text_positions: int = 404  # rows of the learned table for text
+    code_positions: int = 608  # rows of the learned table for codes
+    bands: int = 100  # mel bands f of the reference clips
+    conditioning_blocks: int = 2  # attention blocks of the conditioning encoder
+    conditioning_kernel: int = 5  # width of its first convolution
+    conditioning_stride: int = 4  # stride of its first convolution
+    #: which of its positions make the voice: the ``first`` (published) or the ``mean`` of all
     conditioning_pool: Literal["first", "mean"] = "mean"
-    dropout: float = 0.0
+    dropout: float = 0.0  # in the transformer, in training only
 
     @classmethod
     def tortoise_v2(cls) -> AutoregressiveConfig:

@@ -30,45 +30,27 @@ from chelys.nn.norms import group_norm
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Sizes of the diffusion decoder.
-
-    Attributes:
-        bands: Mel bands f.
-        patch: Mel frames in one position; 1 as published.
-        dim: Width d; voices are 2 d wide, one half scales and the other shifts.
-        heads: Attention heads everywhere.
-        layers: Layers of residual block and attention.
-        final_blocks: Residual blocks without attention after them.
-        timestep_encoder_layers: Layers that bring the timestep into the conditioning.
-        latent_dim: Width of the autoregressive latents.
-        latent_blocks: Attention blocks over latents.
-        codes: Speech codes, for the phase of training that reads codes.
-        code_blocks: Attention blocks over embedded codes.
-        context_blocks: Attention blocks of the contextual embedder.
-        feed_forward: Width of the feed-forward part in units of d; 0 leaves it out, as published.
-        prediction: What the network predicts: the noise (``epsilon``, published) or the ``clean`` mel, x0.
-        learned_variance: Whether it also interpolates the variance of each step (published).
-        layer_drop: In training, how often a layer is passed over; the first and the last never are.
-    """
+    """Sizes of the diffusion decoder."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"integrator_layers": "timestep_encoder_layers"}
 
-    bands: int = 100
-    patch: int = 2
-    dim: int = 256
-    heads: int = 4
-    layers: int = 6
-    final_blocks: int = 1
-    timestep_encoder_layers: int = 1
-    latent_dim: int = 256
-    latent_blocks: int = 2
-    codes: int = 1024
-    code_blocks: int = 2
-    context_blocks: int = 1
-    feed_forward: int = 2
+    bands: int = 100  # mel bands f
+    patch: int = 2  # mel frames in one position; 1 as published
+    dim: int = 256  # width d; voices are 2 d wide, one half scales and the other shifts
+    heads: int = 4  # attention heads everywhere
+    layers: int = 6  # layers of residual block and attention
+    final_blocks: int = 1  # residual blocks without attention after them
+    timestep_encoder_layers: int = 1  # layers that bring the timestep into the conditioning
+    latent_dim: int = 256  # width of the autoregressive latents
+    latent_blocks: int = 2  # attention blocks over latents
+    codes: int = 1024  # speech codes, for the phase of training that reads codes
+    code_blocks: int = 2  # attention blocks over embedded codes
+    context_blocks: int = 1  # attention blocks of the contextual embedder
+    feed_forward: int = 2  # width of the feed-forward part in units of d; 0 leaves it out, as published
+    #: what the network predicts: the noise (``epsilon``, published) or the ``clean`` mel, x0
     prediction: Literal["epsilon", "clean"] = "clean"
-    learned_variance: bool = False
-    layer_drop: float = 0.0
+    learned_variance: bool = False  # whether it also interpolates the variance of each step (published)
+    layer_drop: float = 0.0  # in training, how often a layer is passed over; the first and the last never are
 
     @classmethod
     def tortoise_v2(cls) -> DiffusionConfig:

@@ -22,27 +22,17 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class DVAEConfig:
-    """Sizes of the VQ-VAE.
+    """Sizes of the VQ-VAE."""
 
-    Attributes:
-        bands: Mel bands f.
-        tokens: Codes in the book.
-        code_width: Dimensions w of a code vector (published: 512; the paper wished for fewer).
-        hidden: Channels after the first strided convolution; twice as many after each further one.
-        strides: Number of stride-2 convolutions; 2 gives four mel frames to a code.
-        residual_blocks: On each side.
-        decay: Of the codebook's moving averages.
-        late_narrowing: The decoder's first up-sampling keeps its channels and the last ends at ``hidden`` (published);
-            otherwise the first halves them and the last keeps ``hidden``.
-    """
-
-    bands: int = 100
-    tokens: int = 1024
-    code_width: int = 16
-    hidden: int = 128
-    strides: int = 2
-    residual_blocks: int = 3
-    decay: float = 0.99
+    bands: int = 100  # mel bands f
+    tokens: int = 1024  # codes in the book
+    code_width: int = 16  # dimensions w of a code vector (published: 512; the paper wished for fewer)
+    hidden: int = 128  # channels after the first strided convolution; twice as many after each further one
+    strides: int = 2  # number of stride-2 convolutions; 2 gives four mel frames to a code
+    residual_blocks: int = 3  # on each side
+    decay: float = 0.99  # of the codebook's moving averages
+    #: the decoder's first up-sampling keeps its channels and the last ends at ``hidden`` (published); otherwise the
+    #: first halves them and the last keeps ``hidden``
     late_narrowing: bool = False
 
     @classmethod

@@ -35,25 +35,15 @@ _NEAR = 2
 
 @dataclass(frozen=True)
 class VocosConfig:
-    """Sizes of the Fourier-head vocoder.
+    """Sizes of the Fourier-head vocoder."""
 
-    Attributes:
-        bands: Mel bands f.
-        dim: Width d.
-        inner: Width inside a block.
-        blocks: ConvNeXt blocks.
-        n_fft: Samples of the inverse transform's window.
-        hop: Samples per mel frame.
-        pitches: Pitches that the harmonic source tells apart, 50 cents each from 50 Hz up; 0 for no such source.
-    """
-
-    bands: int = 100
-    dim: int = 256
-    inner: int = 768
-    blocks: int = 8
-    n_fft: int = 1024
-    hop: int = 256
-    pitches: int = 0
+    bands: int = 100  # mel bands f
+    dim: int = 256  # width d
+    inner: int = 768  # width inside a block
+    blocks: int = 8  # ConvNeXt blocks
+    n_fft: int = 1024  # samples of the inverse transform's window
+    hop: int = 256  # samples per mel frame
+    pitches: int = 0  # pitches that the harmonic source tells apart, 50 cents each from 50 Hz up; 0 for no such source
 
     def __post_init__(self) -> None:
         if self.pitches < 0 or self.pitches == 1:

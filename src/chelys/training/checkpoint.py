@@ -30,19 +30,12 @@ _OLD_PREFIXES = {"player.": "module.", "averaged.": "ema."}
 
 
 class Checkpoint(NamedTuple):
-    """Contents of a checkpoint.
+    """Contents of a checkpoint."""
 
-    Attributes:
-        path: The file.
-        step: Steps done.
-        tensors: By name.
-        metadata: Text that was stored beside them.
-    """
-
-    path: Path
-    step: int
-    tensors: dict[str, Tensor]
-    metadata: dict[str, str]
+    path: Path  # the file
+    step: int  # steps done
+    tensors: dict[str, Tensor]  # by name
+    metadata: dict[str, str]  # text that was stored beside them
 
 
 def write_checkpoint(
@@ -98,11 +91,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint, of this release or an older one.
-
-    Raises:
-        SafetensorError: If it is damaged.
-    """
+    """Read a checkpoint, of this release or an older one. Raises SafetensorError if it is damaged."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
     tensors = load_file(path)
@@ -130,8 +119,7 @@ def hash_of(tensors: Mapping[str, Tensor]) -> str:
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Put weights into a network that must have these and no others.
 
-    Raises:
-        ConfigError: If names or shapes differ; ``source`` says whose weights they are.
+    Raises ConfigError if names or shapes differ; ``source`` says whose weights they are.
     """
     own = module.state_dict()
     shapes, given = ({k: v.shape for k, v in state.items()} for state in (own, tensors))
@@ -144,11 +132,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Weights that an earlier run left.
-
-    Raises:
-        ConfigError: If they are missing or damaged.
-    """
+    """Weights that an earlier run left. Raises ConfigError if they are missing or damaged."""
     if not path.is_file():
         raise ConfigError(f"no weights at {path}: train that stage first")
     try:
@@ -160,8 +144,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_trained(network: N, path: Path) -> N:
     """Put the weights of an earlier run in place, frozen and in evaluation mode.
 
-    Raises:
-        ConfigError: If they are missing, damaged, or of a network of other sizes.
+    Raises ConfigError if they are missing, damaged, or of a network of other sizes.
     """
     if not any(parameter.is_meta for parameter in network.parameters()):  # which have no storage
         load_strictly(network, read_weights(path), str(path))

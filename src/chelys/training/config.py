@@ -30,74 +30,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """Steps, rates, precision, processes.
-
-    Attributes:
-        steps: Optimizer steps in all.
-        learning_rate: Peak.
-        betas: Of AdamW.
-        weight_decay: On matrices; vectors (gains, biases) are free of it.
-        warmup: Steps of linear rise to the peak.
-        schedule: What follows: half a ``cosine``, a ``constant`` rate, or a fall at each of the ``milestones``.
-        min_lr_ratio: Share of the peak left at the end of the cosine; 1 keeps the rate constant.
-        milestones: Steps at which the rate is multiplied by ``gamma``.
-        gamma: See ``milestones``.
-        max_grad_norm: Gradients are clipped to this norm, those of each trained module together.
-        ema_decay: Decay of the exponential moving average of the weights, which is evaluated and kept; 0 keeps the
-            weights themselves.
-        precision: What the networks compute in; weights, losses and optimizers are float32 always. ``float16`` scales
-            the loss so that small gradients survive.
-        grad_accum_steps: Micro-batches that a step's batch is computed in: less memory, the same batch.
-        activation_checkpointing: Compute blocks again in the backward pass rather than keep their activations: less
-            memory, a third more time.
-        strategy: Where ``torchrun`` starts several processes: a copy of the network in each (``ddp``) or a shard of it
-            (``fsdp``). ``single`` refuses to run in more than one.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-        log_every: Steps between log lines.
-        evaluate_every: Steps between evaluations on held-out clips.
-        checkpoint_every: Steps between checkpoints.
-        save_total_limit: Checkpoints kept.
-        pictures: Draw pictures at each evaluation and the losses at the end, where matplotlib is installed.
-        tensorboard: Log to ``RUN/tensorboard`` too, where tensorboard is installed.
-        seed: Of initial weights, batches and noise.
-        threads: CPU threads of ``chelys train``; 0 is torch's choice. Results are the same to the bit only for the
-            same number.
-        data_workers: Processes that load batches ahead of the step; by default none on a CPU, and up to 8 on a GPU.
-            Batches are the same for any number.
-        prefetch: Batches that each of them keeps ready.
-    """
+    """Steps, rates, precision, processes."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {
         "final": "min_lr_ratio", "clip": "max_grad_norm", "average": "ema_decay", "accumulate": "grad_accum_steps",
         "recompute": "activation_checkpointing", "keep": "save_total_limit",
     }  # fmt: skip
 
-    steps: int = 1000
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.96)
-    weight_decay: float = 0.01
-    warmup: int = 100
+    steps: int = 1000  # optimizer steps in all
+    learning_rate: float = 1e-3  # peak
+    betas: tuple[float, float] = (0.9, 0.96)  # of AdamW
+    weight_decay: float = 0.01  # on matrices; vectors (gains, biases) are free of it
+    warmup: int = 100  # steps of linear rise to the peak
+    #: what follows: half a ``cosine``, a ``constant`` rate, or a fall at each of the ``milestones``
     schedule: Literal["cosine", "constant", "milestones"] = "cosine"
-    min_lr_ratio: float = 0.05
-    milestones: tuple[int, ...] = ()
-    gamma: float = 0.5
-    max_grad_norm: float = 1.0
+    min_lr_ratio: float = 0.05  # share of the peak left at the end of the cosine; 1 keeps the rate constant
+    milestones: tuple[int, ...] = ()  # steps at which the rate is multiplied by ``gamma``
+    gamma: float = 0.5  # see ``milestones``
+    max_grad_norm: float = 1.0  # gradients are clipped to this norm, those of each trained module together
+    #: decay of the exponential moving average of the weights, which is evaluated and kept; 0 keeps the weights
+    #: themselves
     ema_decay: float = 0.999
+    #: What the networks compute in; weights, losses and optimizers are float32 always. ``float16`` scales the loss so
+    #: that small gradients survive.
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    grad_accum_steps: int = 1
+    grad_accum_steps: int = 1  # micro-batches that a step's batch is computed in: less memory, the same batch
+    #: compute blocks again in the backward pass rather than keep their activations: less memory, a third more time
     activation_checkpointing: bool = False
+    #: Where ``torchrun`` starts several processes: a copy of the network in each (``ddp``) or a shard of it
+    #: (``fsdp``). ``single`` refuses to run in more than one.
     strategy: Literal["single", "ddp", "fsdp"] = "ddp"
-    device: str = "auto"
-    log_every: int = 20
-    evaluate_every: int = 500
-    checkpoint_every: int = 250
-    save_total_limit: int = 2
-    pictures: bool = True
-    tensorboard: bool = True
-    seed: int = 1
+    device: str = "auto"  # ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``
+    log_every: int = 20  # steps between log lines
+    evaluate_every: int = 500  # steps between evaluations on held-out clips
+    checkpoint_every: int = 250  # steps between checkpoints
+    save_total_limit: int = 2  # checkpoints kept
+    pictures: bool = True  # draw pictures at each evaluation and the losses at the end, where matplotlib is installed
+    tensorboard: bool = True  # log to ``RUN/tensorboard`` too, where tensorboard is installed
+    seed: int = 1  # of initial weights, batches and noise
+    #: CPU threads of ``chelys train``; 0 is torch's choice. Results are the same to the bit only for the same number.
     threads: int = 0
+    #: Processes that load batches ahead of the step; by default none on a CPU, and up to 8 on a GPU. Batches are the
+    #: same for any number.
     data_workers: int | None = None
-    prefetch: int = 2
+    prefetch: int = 2  # batches that each of them keeps ready
 
     def __post_init__(self) -> None:
         whole = ("steps", "grad_accum_steps", "log_every", "evaluate_every", "checkpoint_every", "save_total_limit")
@@ -148,16 +124,12 @@ class EarlyStopping:
     """When a run stops early, and which weights are the best: a function of the evaluations so far alone.
 
     A checkpoint carries the evaluations, so that a run that is killed and resumed stops where it would have stopped.
-
-    Attributes:
-        monitor: Held-out metric that is to fall.
-        patience: Evaluations without a new best that end the run.
-        limits: Metrics that must not rise by more than this share of their value in the first evaluation, that of
-            step 0; weights that break one are never the best.
     """
 
-    monitor: str
-    patience: int
+    monitor: str  # held-out metric that is to fall
+    patience: int  # evaluations without a new best that end the run
+    #: metrics that must not rise by more than this share of their value in the first evaluation, that of step 0;
+    #: weights that break one are never the best
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def best(self, evaluations: Sequence[Evaluation]) -> int:
@@ -191,17 +163,11 @@ class EarlyStopping:
 
 @dataclass(frozen=True, kw_only=True)
 class Run(ABC):
-    """Keys of every run; each task adds its network's sizes, its data and its losses' weights.
+    """Keys of every run; each task adds its network's sizes, its data and its losses' weights."""
 
-    Attributes:
-        run: Run folder.
-        start: Weights to begin from, those of an earlier run of the task.
-        loop: Steps and rates.
-    """
-
-    run: Path
-    start: Path | None = None
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    run: Path  # run folder
+    start: Path | None = None  # weights to begin from, those of an earlier run of the task
+    loop: LoopConfig = field(default_factory=LoopConfig)  # steps and rates
 
     @abstractmethod
     def build(self) -> Task:
@@ -217,15 +183,10 @@ class Run(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureRun(Run):
-    """A run on mels extracted beforehand, or made of the audio in shards.
+    """A run on mels extracted beforehand, or made of the audio in shards."""
 
-    Attributes:
-        features: Feature folder, or shards.
-        mel_range: Log-mels that become -1 and 1.
-    """
-
-    features: Path
-    mel_range: MelRange
+    features: Path  # feature folder, or shards
+    mel_range: MelRange  # log-mels that become -1 and 1
 
     def open_features(self, bands: int = MEL_24K.bands) -> ClipDataset:
         """The features; of shards, those of the mel spec that has so many bands."""
@@ -235,19 +196,12 @@ class FeatureRun(Run):
 
 @dataclass(frozen=True, kw_only=True)
 class PairedRun(FeatureRun):
-    """A run on pairs of text and codes.
+    """A run on pairs of text and codes."""
 
-    Attributes:
-        codes: Codes of the features, ``codes.npy``, or the shards.
-        text: Folder of the tokenizer.
-        cleaner: What normalizes a text before the tokenizer reads it.
-        pairs: What makes a batch.
-    """
-
-    codes: Path
-    text: Path
-    cleaner: Cleaner = "chelys"
-    pairs: PairConfig = field(default_factory=PairConfig)
+    codes: Path  # codes of the features, ``codes.npy``, or the shards
+    text: Path  # folder of the tokenizer
+    cleaner: Cleaner = "chelys"  # what normalizes a text before the tokenizer reads it
+    pairs: PairConfig = field(default_factory=PairConfig)  # what makes a batch
 
     @property
     def reference_range(self) -> MelRange:
@@ -269,8 +223,7 @@ class PairedRun(FeatureRun):
 def _check_sizes(section: str, sizes: Any, pairs: Pairs) -> None:
     """Refuse data with more codes or text ids than a network has embeddings for.
 
-    Raises:
-        ConfigError: If a code, a text id or a position is beyond the network's tables.
+    Raises ConfigError if a code, a text id or a position is beyond the network's tables.
     """
     codes, ids = pairs.codes.largest() + 1, pairs.tokenizer.vocabulary_size
     for key, needed, what in (

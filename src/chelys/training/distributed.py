@@ -90,9 +90,8 @@ class DistributedContext:
 def make_context(config: LoopConfig) -> DistributedContext:
     """The processes that the environment names.
 
-    Raises:
-        ConfigError: If the configuration asks for what the environment does not give.
-        MissingExtra: If there are several and Accelerate is not installed.
+    Raises ConfigError if the configuration asks for what the environment does not give; MissingExtra if there are
+    several and Accelerate is not installed.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if config.device.startswith("cuda"):
@@ -118,15 +117,11 @@ def make_context(config: LoopConfig) -> DistributedContext:
 
 
 class MicroBatches(NamedTuple):
-    """Which rows of a step's batch a process computes.
+    """Which rows of a step's batch a process computes."""
 
-    Attributes:
-        rows: Rows of each micro-batch.
-        split: Whether the processes share the batch; otherwise each computes all of it, because it has fewer rows than
-            there are processes.
-    """
-
-    rows: list[range]
+    rows: list[range]  # rows of each micro-batch
+    #: whether the processes share the batch; otherwise each computes all of it, because it has fewer rows than there
+    #: are processes
     split: bool
 
     @classmethod

@@ -42,33 +42,19 @@ _SENTENCE = "the tortoise crossed the road without hurry while the hare slept be
 
 @dataclass(frozen=True)
 class Estimate:
-    """Cost of a run; bytes are those of one process.
+    """Cost of a run; bytes are those of one process."""
 
-    Attributes:
-        stage: Name.
-        parameters: Of each trained module.
-        trained: Of these, the ones that are trained.
-        weights: Bytes of the modules' weights, and of the frozen networks'.
-        gradients: One for each trained parameter, float32.
-        optimizer: AdamW's two moments, float32.
-        ema: Moving average of the network's weights.
-        flops_per_step: Floating-point operations of all processes; a multiply-add is two.
-        rows: Rows of a step's batch.
-        steps: Of the run.
-        hours: Of the run, at the stated utilisation; loading, evaluation and communication are not counted.
-    """
-
-    stage: str
-    parameters: dict[str, int]
-    trained: int
-    weights: int
-    gradients: int
-    optimizer: int
-    ema: int
-    flops_per_step: float
-    rows: int
-    steps: int
-    hours: float
+    stage: str  # name
+    parameters: dict[str, int]  # of each trained module
+    trained: int  # of these, the ones that are trained
+    weights: int  # bytes of the modules' weights, and of the frozen networks'
+    gradients: int  # one for each trained parameter, float32
+    optimizer: int  # AdamW's two moments, float32
+    ema: int  # moving average of the network's weights
+    flops_per_step: float  # floating-point operations of all processes; a multiply-add is two
+    rows: int  # rows of a step's batch
+    steps: int  # of the run
+    hours: float  # of the run, at the stated utilisation; loading, evaluation and communication are not counted
 
     @property
     def memory(self) -> int:
@@ -82,6 +68,8 @@ def estimate(
 ) -> Estimate:  # fmt: skip
     """Estimate a run.
 
+    Raises ConfigError if a number makes no sense.
+
     Args:
         stage: Its stage.
         run: Its settings; where its data are does not matter.
@@ -89,9 +77,6 @@ def estimate(
         flops_per_second: Of each in matrix products; by default an A100's.
         utilisation: Share of that which training reaches.
         clip_seconds: Length of the clips.
-
-    Raises:
-        ConfigError: If a number makes no sense.
     """
     if gpus < 1:
         raise ConfigError(f"--gpus is {gpus}; it must be 1 or more")

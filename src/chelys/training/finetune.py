@@ -123,31 +123,18 @@ def make_trainable(network: nn.Module, rank: int, seed: int) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the adaptation of one decoder went.
+    """How the adaptation of one decoder went."""
 
-    Attributes:
-        decoder: Its name.
-        steps: Taken.
-        best: Step whose weights were kept; 0 are the base's own.
-        before: Held-out loss on the voice and on the base, of the base's weights.
-        after: The same of those that were kept.
-        reason: Why it ended.
-    """
-
-    decoder: str
-    steps: int
-    best: int
-    before: tuple[float, float]
-    after: tuple[float, float]
-    reason: str
+    decoder: str  # its name
+    steps: int  # taken
+    best: int  # step whose weights were kept; 0 are the base's own
+    before: tuple[float, float]  # held-out loss on the voice and on the base, of the base's weights
+    after: tuple[float, float]  # the same of those that were kept
+    reason: str  # why it ended
 
 
 def check_model(model: Model) -> None:
-    """Refuse a model that cannot be adapted.
-
-    Raises:
-        ModelError: If it has no VQ-VAE, or two mel specs.
-    """
+    """Refuse a model that cannot be adapted. Raises ModelError if it has no VQ-VAE, or two mel specs."""
     if model.config.dvae is None or not (model.folder / "dvae.safetensors").is_file():
         raise ModelError(
             f"model {model.config.name!r} has no VQ-VAE (dvae.safetensors), without which recordings cannot be turned "
@@ -163,6 +150,8 @@ def prepare(
 ) -> Material:  # fmt: skip
     """Make the corpus of clips of the voice and the base's speech.
 
+    Raises ManifestError if the clips cannot be used.
+
     Args:
         model: To be adapted.
         source: Folder of clips with transcripts, or a manifest.
@@ -172,9 +161,6 @@ def prepare(
         voices: Built-in ones.
         level: Brings a waveform to one loudness.
         base: Manifest of a corpus that the model is not to forget, in place of its own speech.
-
-    Raises:
-        ManifestError: If the clips cannot be used.
     """
     folder = work / "corpus"
     (folder / "clips").mkdir(parents=True, exist_ok=True)
@@ -259,15 +245,14 @@ def _copy(network: N) -> N:
 def write_model(model: Model, decoder: Autoregressive, renderer: Diffusion, name: str, folder: Path) -> ModelConfig:
     """Write the adapted model, without voices: two new networks, all else as the base has it.
 
+    Raises OutputError if it cannot be written.
+
     Args:
         model: The base.
         decoder: Adapted.
         renderer: Adapted.
         name: Of the model and of the voice that speaks when none is named.
         folder: Must not exist.
-
-    Raises:
-        OutputError: If it cannot be written.
     """
     config, hashes = model.config, dict[str, str]()
     try:

@@ -56,31 +56,19 @@ DEFAULT_BLEND = 0.7
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How one of the two decoders is adapted.
-
-    Attributes:
-        steps: At most; 0 leaves the decoder as it is.
-        rank: Of the LoRA adapters beside its layers, merged at the end; 0 trains the layers themselves.
-        learning_rate: Peak, after ``warmup`` steps; it falls to a tenth on half a cosine.
-        budget: Codes in a batch, padding included.
-        base_rise: How much the held-out loss on the base's own speech may rise, as a share of its first value.
-        warmup: Steps of the rate's rise.
-        evaluate_every: Steps between evaluations on held-out clips.
-        patience: Evaluations without a new best on the voice that end it.
-        ema_decay: Decay of the moving average of the weights that is evaluated and kept.
-    """
+    """How one of the two decoders is adapted."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"average": "ema_decay"}
 
-    steps: int
-    rank: int
-    learning_rate: float
-    budget: int
-    base_rise: float
-    warmup: int = 20
-    evaluate_every: int = 25
-    patience: int = 4
-    ema_decay: float = 0.95
+    steps: int  # at most; 0 leaves the decoder as it is
+    rank: int  # of the LoRA adapters beside its layers, merged at the end; 0 trains the layers themselves
+    learning_rate: float  # peak, after ``warmup`` steps; it falls to a tenth on half a cosine
+    budget: int  # codes in a batch, padding included
+    base_rise: float  # how much the held-out loss on the base's own speech may rise, as a share of its first value
+    warmup: int = 20  # steps of the rate's rise
+    evaluate_every: int = 25  # steps between evaluations on held-out clips
+    patience: int = 4  # evaluations without a new best on the voice that end it
+    ema_decay: float = 0.95  # decay of the moving average of the weights that is evaluated and kept
 
     def __post_init__(self) -> None:
         for name in ("steps", "rank"):
@@ -107,41 +95,30 @@ def _diffusion() -> Adaptation:
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How a model is adapted to a voice.
-
-    Attributes:
-        autoregressive: How the autoregressive decoder is, which decides pronunciation and pace. It is left alone by
-            default: on minutes of speech the small decoder overfits the reader's codes and loses the text.
-        diffusion: How the diffusion decoder is, on the adapted decoder's latents, which decides the sound.
-        held_out: Share of the voice's clips that is kept for evaluation, four at least.
-        sentences: How many the base model speaks in its own voices; a quarter of them is kept for evaluation.
-        replay: Share of the base's speech in the training data.
-        speaker_blend: Share of the nearest built-in voice in the voice's autoregressive conditioning latents: words
-            are clearer in a voice that the decoder was trained on, and the sound is up to the diffusion decoder. By
-            default most of it, or nothing where that decoder is adapted.
-        emphasis: How far the voice's diffusion conditioning latents go beyond the clips, away from the blended voice,
-            whose codes pull the sound towards it.
-        max_codes: Codes of the longest clip used.
-        precision: What the networks compute in.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: CPU threads of ``chelys finetune``; 0 is torch's choice.
-        seed: Of all that is random.
-    """
+    """How a model is adapted to a voice."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"borrowed": "speaker_blend", "longest": "max_codes"}
 
+    #: How the autoregressive decoder is, which decides pronunciation and pace. It is left alone by default: on minutes
+    #: of speech the small decoder overfits the reader's codes and loses the text.
     autoregressive: Adaptation = field(default_factory=_autoregressive)
+    #: how the diffusion decoder is, on the adapted decoder's latents, which decides the sound
     diffusion: Adaptation = field(default_factory=_diffusion)
-    held_out: float = 0.1
-    sentences: int = 64
-    replay: float = 0.25
+    held_out: float = 0.1  # share of the voice's clips that is kept for evaluation, four at least
+    sentences: int = 64  # how many the base model speaks in its own voices; a quarter of them is kept for evaluation
+    replay: float = 0.25  # share of the base's speech in the training data
+    #: Share of the nearest built-in voice in the voice's autoregressive conditioning latents: words are clearer in a
+    #: voice that the decoder was trained on, and the sound is up to the diffusion decoder. By default most of it, or
+    #: nothing where that decoder is adapted.
     speaker_blend: float | None = None
+    #: how far the voice's diffusion conditioning latents go beyond the clips, away from the blended voice, whose codes
+    #: pull the sound towards it
     emphasis: float = 1.2
-    max_codes: int = 400
-    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    device: str = "auto"
-    threads: int = 0
-    seed: int = 1
+    max_codes: int = 400  # codes of the longest clip used
+    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"  # what the networks compute in
+    device: str = "auto"  # ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``
+    threads: int = 0  # CPU threads of ``chelys finetune``; 0 is torch's choice
+    seed: int = 1  # of all that is random
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out <= 0.5:
@@ -191,32 +168,23 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class Material:
-    """A corpus of two kinds of clips, in features and codes.
+    """A corpus of two kinds of clips, in features and codes."""
 
-    Attributes:
-        manifest: Of all clips.
-        features: Feature folder.
-        codes: ``codes.npy``.
-        clips: Recordings of the voice that are not held out, of which its voice file is made.
-        bad_clips: What was left out.
-    """
-
-    manifest: Path
-    features: Path
-    codes: Path
-    clips: tuple[Path, ...]
-    bad_clips: BadClips
+    manifest: Path  # of all clips
+    features: Path  # feature folder
+    codes: Path  # ``codes.npy``
+    clips: tuple[Path, ...]  # recordings of the voice that are not held out, of which its voice file is made
+    bad_clips: BadClips  # what was left out
 
 
 def read_source(source: Path, folder: Path) -> list[Utterance]:
     """Clips of a folder (LJSpeech's layout, another table, or transcripts beside clips), or of a manifest.
 
+    Raises ManifestError if there is no such thing, or no clip with a transcript in it.
+
     Args:
         source: Folder or ``*.jsonl``.
         folder: Where the manifest of a folder is written.
-
-    Raises:
-        ManifestError: If there is no such thing, or no clip with a transcript in it.
     """
     if source.is_file():
         utterances = list(read_manifest(source))
@@ -251,14 +219,13 @@ def copy_voice(
 ) -> tuple[list[Utterance], BadClips]:
     """Copy the voice's clips at one rate and loudness, without the silence at their ends.
 
+    Raises ManifestError if too few of them are of use.
+
     Args:
         utterances: Of the source.
         folder: Where the copies go.
         level: Brings them to one loudness.
         config: How many to hold out.
-
-    Raises:
-        ManifestError: If too few of them are of use.
     """
     bad, waveforms = BadClips(), list[tuple[Utterance, np.ndarray]]()
     for utterance in utterances:
@@ -337,8 +304,7 @@ def extract_material(
 def pairs_of(material: Material, model: Model, budget: int, config: FinetuneConfig) -> Pairs:
     """Batches of the voice with the base's speech mixed in.
 
-    Raises:
-        ManifestError: If too few clips of the voice are left, or none of the base.
+    Raises ManifestError if too few clips of the voice are left, or none of the base.
     """
     features = Features(material.features)
     frames = {True: 0, False: 0}

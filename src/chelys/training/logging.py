@@ -85,17 +85,11 @@ def _step_of(line: str) -> float:
 
 
 class Picture(NamedTuple):
-    """Something to look at.
+    """Something to look at."""
 
-    Attributes:
-        values: ``(rows, columns)``, drawn as an image with row 0 at the bottom, or ``(n,)``, drawn as a line.
-        x: Label of the x axis.
-        y: Label of the y axis.
-    """
-
-    values: Tensor
-    x: str = ""
-    y: str = ""
+    values: Tensor  # ``(rows, columns)``, drawn as an image with row 0 at the bottom, or ``(n,)``, drawn as a line
+    x: str = ""  # label of the x axis
+    y: str = ""  # label of the y axis
 
 
 def _figure(width: float, height: float) -> Any:

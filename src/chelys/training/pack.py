@@ -48,44 +48,28 @@ NETWORKS: dict[str, tuple[type, Callable[..., nn.Module]]] = {
 
 @dataclass(frozen=True)
 class PackConfig:
-    """What goes into the folder.
+    """What goes into the folder."""
 
-    Attributes:
-        name: Of the model.
-        runs: Stage to the folder of its run. ``dvae``, ``autoregressive``, ``clvp``, ``diffusion`` and ``vocoder`` must
-            be there; ``cvvp``, ``hifigan``, ``autoregressive_prior``, ``diffusion_prior`` and ``detector`` may be.
-        text: Folder of the tokenizer.
-        features: Feature folder that the built-in voices' clips come from.
-        mel_range: Log-mels that become -1 and 1.
-        default_voice: Built-in voice that speaks when none is named.
-        speaker_blend: Its share in what voices that users make of clips are sampled with; not in built-in ones.
-        voices: Built-in voice to speaker of the corpus.
-        clips: Clips of each voice.
-        kept_seconds: How much of its clips a voice file carries, so that other models can use the voice.
-        family: Whose presets the model is spoken with.
-        mel_spec: ``published`` where the codes have a front end of their own, as in the tortoise-v2 recipes.
-        cleaner: What made words of the texts in training.
-        text_stops: Stop ids behind a text before any network reads it; the published model has one.
-        silence_trimming: What is done to codes before they are read again.
-        license: Of the weights (SPDX).
-    """
-
-    name: str
+    name: str  # of the model
+    #: Stage to the folder of its run. ``dvae``, ``autoregressive``, ``clvp``, ``diffusion`` and ``vocoder`` must be
+    #: there; ``cvvp``, ``hifigan``, ``autoregressive_prior``, ``diffusion_prior`` and ``detector`` may be.
     runs: dict[str, Path]
-    text: Path
-    features: Path
-    mel_range: MelRange
-    default_voice: str
+    text: Path  # folder of the tokenizer
+    features: Path  # feature folder that the built-in voices' clips come from
+    mel_range: MelRange  # log-mels that become -1 and 1
+    default_voice: str  # built-in voice that speaks when none is named
+    #: its share in what voices that users make of clips are sampled with; not in built-in ones
     speaker_blend: float = 0.0
-    voices: dict[str, str] = field(default_factory=dict)
-    clips: int = 3
-    kept_seconds: float = 3.0
-    family: Literal["nano", "tortoise-v2"] = "nano"
+    voices: dict[str, str] = field(default_factory=dict)  # built-in voice to speaker of the corpus
+    clips: int = 3  # clips of each voice
+    kept_seconds: float = 3.0  # how much of its clips a voice file carries, so that other models can use the voice
+    family: Literal["nano", "tortoise-v2"] = "nano"  # whose presets the model is spoken with
+    #: ``published`` where the codes have a front end of their own, as in the tortoise-v2 recipes
     mel_spec: Literal["shared", "published"] = "shared"
-    cleaner: Literal["chelys", "tortoise", "basic"] = "chelys"
-    text_stops: int = 0
-    silence_trimming: SilenceTrimming | None = None
-    license: str = "Apache-2.0"
+    cleaner: Literal["chelys", "tortoise", "basic"] = "chelys"  # what made words of the texts in training
+    text_stops: int = 0  # stop ids behind a text before any network reads it; the published model has one
+    silence_trimming: SilenceTrimming | None = None  # what is done to codes before they are read again
+    license: str = "Apache-2.0"  # of the weights (SPDX)
 
     RENAMED: ClassVar[dict[str, str | None]] = {
         "borrowed": "speaker_blend",
@@ -97,9 +81,8 @@ class PackConfig:
 def pack(config: PackConfig, out: Path) -> ModelConfig:
     """Write the model folder, without voices.
 
-    Raises:
-        ConfigError: If a run is missing, not finished, of a stage that a model folder has no place for, or does not go
-            with the others.
+    Raises ConfigError if a run is missing, not finished, of a stage that a model folder has no place for, or does not
+    go with the others.
     """
     _check_stages(config)
     tokenizer = Tokenizer.load(config.text, cleaner=config.cleaner)
@@ -210,8 +193,7 @@ def _either(settings: dict[str, Any], key: str, old: str) -> Any:
 def voice_clips(config: PackConfig, speaker: str) -> list[Path]:
     """Recordings that make a built-in voice: training clips of three to nine seconds, the first ones.
 
-    Raises:
-        ConfigError: If the corpus has too few of them.
+    Raises ConfigError if the corpus has too few of them.
     """
     features = Features(config.features)
     mine = [c for c in features.split(features.clips)[0] if c.speaker == speaker]

@@ -73,24 +73,18 @@ class PairedData(TaskData):
 
 
 class Task(ABC):
-    """One network's training.
+    """One network's training."""
 
-    Attributes:
-        name: Of the task, of the network's module and of its weights' file.
-        modules: Trained in turn within a step, each by an optimizer of its own; the first is the network that the task
-            is about, the others (discriminators) serve it.
-        frozen: Networks that are used and not trained; the trainer puts them on the same device.
-        data: The batches.
-        supports_grad_accum: Whether a batch can be computed in micro-batches; not where each row is compared with all
-            others.
-        context: The processes that train together; the trainer sets it for each step.
-    """
-
-    name: str
+    name: str  # of the task, of the network's module and of its weights' file
+    #: trained in turn within a step, each by an optimizer of its own; the first is the network that the task is about,
+    #: the others (discriminators) serve it
     modules: dict[str, nn.Module]
+    #: networks that are used and not trained; the trainer puts them on the same device
     frozen: Mapping[str, nn.Module] = MappingProxyType({})
-    data: TaskData
+    data: TaskData  # the batches
+    #: whether a batch can be computed in micro-batches; not where each row is compared with all others
     supports_grad_accum: bool = True
+    #: the processes that train together; the trainer sets it for each step
     context: DistributedContext = DistributedContext()
 
     @property

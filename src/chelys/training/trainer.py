@@ -259,8 +259,7 @@ class Trainer:
     def run(self, *, resume: bool = True) -> None:
         """Train to the last step, from the newest checkpoint if there is one.
 
-        Raises:
-            UserError: If a loss is not finite; the message names it.
+        Raises UserError if a loss is not finite; the message names it.
         """
         config, context = self.config, self._main.context
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -505,13 +504,12 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def read_run(stage: str, config: Path, overrides: list[str] | None = None) -> Run:
     """The run that a configuration file describes.
 
+    Raises ConfigError if the stage or a key is unknown, or a value is wrong.
+
     Args:
         stage: One of `chelys.training.tasks.RUNS`.
         config: YAML with the keys of that stage's run.
         overrides: ``key.inner=value`` each, read as YAML, laid over the file.
-
-    Raises:
-        ConfigError: If the stage or a key is unknown, or a value is wrong.
     """
     from chelys.training.tasks import RUNS
 
@@ -550,6 +548,8 @@ def execute(
 ) -> Path:
     """Train a task and leave its averaged weights in ``folder/NAME.safetensors``.
 
+    Raises OutputError if the run folder or the weights cannot be written.
+
     Args:
         name: Of the task.
         build: Makes it; its network's weights come from torch's global generator.
@@ -562,9 +562,6 @@ def execute(
 
     Returns:
         Path of the weights.
-
-    Raises:
-        OutputError: If the run folder or the weights cannot be written.
     """
     context = make_context(loop)
     torch.manual_seed(loop.seed)  # fresh weights; later the trainer seeds every step

@@ -31,29 +31,21 @@ AutoregressiveSizes = Annotated[AutoregressiveConfig, published_sizes(Autoregres
 
 @dataclass(frozen=True)
 class AutoregressiveTaskConfig:
-    """Weights of the losses, and what the decoder is conditioned on.
-
-    Attributes:
-        code_nll: Weight of the cross-entropy of codes.
-        text_nll: Weight of the cross-entropy of text ids.
-        padding: Whether rows end at their stop, or stops follow up to the longest row (published).
-        code_corruption: Share of the input codes that are replaced by random ones, while the targets stay right: in a
-            small corpus the last codes alone identify the clip and with it the next code, and the text would hardly
-            be read.
-        voice_clips: Reference clips of a row, drawn with replacement; the voice is their mean (published: 2).
-        test_clips: Held-out clips in an evaluation.
-    """
+    """Weights of the losses, and what the decoder is conditioned on."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {
         "code": "code_nll", "text": "text_nll", "strange_codes": "code_corruption"
     }  # fmt: skip
 
-    code_nll: float = 1.0
-    text_nll: float = 0.01
+    code_nll: float = 1.0  # weight of the cross-entropy of codes
+    text_nll: float = 0.01  # weight of the cross-entropy of text ids
+    #: whether rows end at their stop, or stops follow up to the longest row (published)
     padding: Literal["ignored", "stop"] = "ignored"
+    #: share of the input codes that are replaced by random ones, while the targets stay right: in a small corpus the
+    #: last codes alone identify the clip and with it the next code, and the text would hardly be read
     code_corruption: float = 0.0
-    voice_clips: int = 1
-    test_clips: int = 48
+    voice_clips: int = 1  # reference clips of a row, drawn with replacement; the voice is their mean (published: 2)
+    test_clips: int = 48  # held-out clips in an evaluation
 
     def __post_init__(self) -> None:
         if not 0 <= self.code_corruption < 1:

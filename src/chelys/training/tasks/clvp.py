@@ -35,26 +35,18 @@ TEST_CORRUPTIONS = 4
 
 @dataclass(frozen=True)
 class CLVPTaskConfig:
-    """Weights of the losses, and hard negatives.
-
-    Attributes:
-        info_nce: Weight of the contrastive loss.
-        ctc: Weight of the CTC loss, nats an id of the text, where the network has a CTC head.
-        keep: Share of text ids and codes that are seen; the rest is dropped at random, so that the score depends on
-            all.
-        corrupted_texts: Corrupted texts of a row that its codes are compared with, besides the texts of the batch.
-        corrupted_speech: Corrupted codes of a row that its text is compared with, besides the codes of the batch.
-        test_clips: Held-out clips in an evaluation.
-    """
+    """Weights of the losses, and hard negatives."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"contrast": "info_nce", "reading": "ctc", "kept": "keep"}
 
-    info_nce: float = 1.0
-    ctc: float = 1.0
+    info_nce: float = 1.0  # weight of the contrastive loss
+    ctc: float = 1.0  # weight of the CTC loss, nats an id of the text, where the network has a CTC head
+    #: share of text ids and codes that are seen; the rest is dropped at random, so that the score depends on all
     keep: float = 0.9
+    #: corrupted texts of a row that its codes are compared with, besides the texts of the batch
     corrupted_texts: int = 0
-    corrupted_speech: int = 0
-    test_clips: int = 128
+    corrupted_speech: int = 0  # corrupted codes of a row that its text is compared with, besides the codes of the batch
+    test_clips: int = 128  # held-out clips in an evaluation
 
     def __post_init__(self) -> None:
         for name in ("corrupted_texts", "corrupted_speech"):
@@ -74,39 +66,23 @@ class CLVPRun(PairedRun):
 
 
 class Corrupted(NamedTuple):
-    """Texts and codes of some rows made wrong in one place each; zero beyond their lengths.
+    """Texts and codes of some rows made wrong in one place each; zero beyond their lengths."""
 
-    Attributes:
-        text: Ids ``(b, n, t)``.
-        text_lengths: ``(b, n)``.
-        codes: ``(b, k, m)``.
-        code_lengths: ``(b, k)``.
-    """
-
-    text: Tensor
-    text_lengths: Tensor
-    codes: Tensor
-    code_lengths: Tensor
+    text: Tensor  # ids ``(b, n, t)``
+    text_lengths: Tensor  # ``(b, n)``
+    codes: Tensor  # ``(b, k, m)``
+    code_lengths: Tensor  # ``(b, k)``
 
 
 class CLVPBatch(NamedTuple):
-    """Pairs, and the hard negatives of each row.
+    """Pairs, and the hard negatives of each row."""
 
-    Attributes:
-        text: As in ``Batch``, and so the next four.
-        text_lengths: ``(b,)``.
-        codes: ``(b, m)``.
-        code_lengths: ``(b,)``.
-        reference: Not used.
-        corrupted: Texts and codes of the rows made wrong.
-    """
-
-    text: Tensor
-    text_lengths: Tensor
-    codes: Tensor
-    code_lengths: Tensor
-    reference: Tensor
-    corrupted: Corrupted
+    text: Tensor  # as in ``Batch``, and so the next four
+    text_lengths: Tensor  # ``(b,)``
+    codes: Tensor  # ``(b, m)``
+    code_lengths: Tensor  # ``(b,)``
+    reference: Tensor  # not used
+    corrupted: Corrupted  # texts and codes of the rows made wrong
 
 
 class CLVPData(PairedData):

@@ -23,22 +23,16 @@ from chelys.training.task import PairedData, Task
 
 @dataclass(frozen=True)
 class CVVPTaskConfig:
-    """Weight of the loss, and crops.
-
-    Attributes:
-        info_nce: Weight of the contrastive loss.
-        crop: Longest crop of a clip, in codes; 156 are the published 160,000 samples.
-        spare_speaker: Codes of other clips of the speaker are no negatives. The original had so many speakers that two
-            clips of one seldom met in a batch; a small corpus has not.
-        test_clips: Held-out clips in an evaluation.
-    """
+    """Weight of the loss, and crops."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"contrast": "info_nce"}
 
-    info_nce: float = 1.0
-    crop: int = 156
+    info_nce: float = 1.0  # weight of the contrastive loss
+    crop: int = 156  # longest crop of a clip, in codes; 156 are the published 160,000 samples
+    #: Codes of other clips of the speaker are no negatives. The original had so many speakers that two clips of one
+    #: seldom met in a batch; a small corpus has not.
     spare_speaker: bool = True
-    test_clips: int = 128
+    test_clips: int = 128  # held-out clips in an evaluation
 
 
 @dataclass(frozen=True, kw_only=True)

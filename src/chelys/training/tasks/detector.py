@@ -30,23 +30,15 @@ REAL = 1 - SYNTHETIC
 
 @dataclass(frozen=True)
 class DetectorTaskConfig:
-    """Batches and the weight of the loss.
-
-    Attributes:
-        rows: Clips in a batch, half of them of each kind.
-        samples: Of a crop, at 24 kHz; silence follows a shorter clip.
-        gain: Clips are made louder or softer by up to so many decibels, so that loudness gives nothing away.
-        cross_entropy: Weight of the loss.
-        test_clips: Held-out clips of each kind in an evaluation.
-    """
+    """Batches and the weight of the loss."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"origin": "cross_entropy"}
 
-    rows: int = 16
-    samples: int = 48_128
-    gain: float = 6.0
-    cross_entropy: float = 1.0
-    test_clips: int = 64
+    rows: int = 16  # clips in a batch, half of them of each kind
+    samples: int = 48_128  # of a crop, at 24 kHz; silence follows a shorter clip
+    gain: float = 6.0  # clips are made louder or softer by up to so many decibels, so that loudness gives nothing away
+    cross_entropy: float = 1.0  # weight of the loss
+    test_clips: int = 64  # held-out clips of each kind in an evaluation
 
     def __post_init__(self) -> None:
         if self.rows < 2 or self.rows % 2:
@@ -59,17 +51,12 @@ class DetectorTaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorRun(Run):
-    """Run of the detector's stage.
-
-    Attributes:
-        real: Manifests of recordings of people.
-        synthetic: Manifests of synthetic speech.
-    """
+    """Run of the detector's stage."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"made": "synthetic"}
 
-    real: list[Path]
-    synthetic: list[Path]
+    real: list[Path]  # manifests of recordings of people
+    synthetic: list[Path]  # manifests of synthetic speech
     network: Annotated[DetectorConfig, published_sizes(DetectorConfig.tortoise_v2)] = field(
         default_factory=DetectorConfig
     )

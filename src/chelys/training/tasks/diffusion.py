@@ -59,53 +59,38 @@ LATENT_PARTS = ("latent_in", "latent_blocks")
 
 @dataclass(frozen=True)
 class DiffusionTaskConfig:
-    """Phase, crops, weights of the losses.
-
-    Attributes:
-        conditioning: What the mel is rendered from: ``codes`` (first phase) or ``latents`` (second).
-        crop: Longest crop of a clip, in codes.
-        mse: Weight of the squared error of the prediction.
-        vlb: Weight of the term of the variational bound, where the network learns a variance.
-        mel: Weight of the auxiliary loss: the mel predicted from the conditioning alone.
-        conditioning_dropout: Share of rows without conditioning, for classifier-free guidance.
-        voice_from: The reference clip: another one of the ``speaker``, the autoregressive decoder's, or the same
-            ``clip``, as published.
-        voice_frames: Mel frames of it, if it is the same clip or of the published mel spec.
-        trains: ``all``; or in the second phase the ``latent_path`` alone, as the original began it.
-        test_clips: Held-out clips in an evaluation.
-    """
+    """Phase, crops, weights of the losses."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {
         "content": "conditioning", "error": "mse", "bound": "vlb", "unconditioned": "conditioning_dropout",
     }  # fmt: skip
 
+    #: what the mel is rendered from: ``codes`` (first phase) or ``latents`` (second)
     conditioning: Literal["codes", "latents"] = "codes"
-    crop: int = 96
-    mse: float = 1.0
-    vlb: float = 1.0
-    mel: float = 0.2
-    conditioning_dropout: float = 0.15
+    crop: int = 96  # longest crop of a clip, in codes
+    mse: float = 1.0  # weight of the squared error of the prediction
+    vlb: float = 1.0  # weight of the term of the variational bound, where the network learns a variance
+    mel: float = 0.2  # weight of the auxiliary loss: the mel predicted from the conditioning alone
+    conditioning_dropout: float = 0.15  # share of rows without conditioning, for classifier-free guidance
+    #: the reference clip: another one of the ``speaker``, the autoregressive decoder's, or the same ``clip``, as
+    #: published
     voice_from: Literal["speaker", "clip"] = "speaker"
-    voice_frames: int = 400
+    voice_frames: int = 400  # mel frames of it, if it is the same clip or of the published mel spec
+    #: ``all``; or in the second phase the ``latent_path`` alone, as the original began it
     trains: Literal["all", "latent_path"] = "all"
-    test_clips: int = 48
+    test_clips: int = 48  # held-out clips in an evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionRun(PairedRun):
-    """Run of the diffusion decoder's stage.
-
-    Attributes:
-        target_features: Features of the same clips at 24 kHz, where ``features`` are of the published codes' mel spec.
-        decoder: Weights of the autoregressive decoder, for the phase on latents.
-        decoder_network: Its sizes.
-    """
+    """Run of the diffusion decoder's stage."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"rendered": "target_features"}
 
+    #: features of the same clips at 24 kHz, where ``features`` are of the published codes' mel spec
     target_features: Path | None = None
-    decoder: Path | None = None
-    decoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)
+    decoder: Path | None = None  # weights of the autoregressive decoder, for the phase on latents
+    decoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)  # its sizes
     network: DiffusionSizes = field(default_factory=DiffusionConfig)
     stage: DiffusionTaskConfig = field(default_factory=DiffusionTaskConfig)
 
@@ -132,13 +117,12 @@ class TargetMels:
     def __init__(self, features: ClipDataset, mel_range: MelRange, targets: ClipDataset | None = None) -> None:
         """Look up targets.
 
+        Raises ConfigError if the two do not go together.
+
         Args:
             features: Of the clips.
             mel_range: Of the targets.
             targets: The same clips at 24 kHz, where the features are of the published codes' mel spec.
-
-        Raises:
-            ConfigError: If the two do not go together.
         """
         self.published = features.mel_spec == "codes"
         self.rate = features.spec.sample_rate
@@ -157,11 +141,7 @@ class TargetMels:
         self._twins = {clip.id: clip for clip in targets.clips} if targets else {}
 
     def twin(self, clip: Clip) -> Clip:
-        """The clip in the target features.
-
-        Raises:
-            ConfigError: If it is not there.
-        """
+        """The clip in the target features. Raises ConfigError if it is not there."""
         if not self.published:
             return clip
         if clip.id not in self._twins:
@@ -202,33 +182,19 @@ class TargetMels:
 
 
 class DiffusionBatch(NamedTuple):
-    """Crops of one length, and all that is random about them.
+    """Crops of one length, and all that is random about them."""
 
-    Attributes:
-        mel: Target, ``(b, f, s)`` in network units.
-        at: Which codes of its clip a crop is, ``(b, m)``.
-        text: As in ``Batch``, and so the next four: the whole clip, for the autoregressive decoder.
-        text_lengths: ``(b,)``.
-        codes: ``(b, c)``.
-        code_lengths: ``(b,)``.
-        reference: Reference mel of the autoregressive decoder.
-        voice: Reference mel of the diffusion decoder, ``(b, f, r)``.
-        timesteps: Of the trained schedule, ``(b,)``.
-        noise: Unit noise ``(b, f, s)``.
-        uncond_mask: Rows without conditioning, ``(b,)``.
-    """
-
-    mel: Tensor
-    at: Tensor
-    text: Tensor
-    text_lengths: Tensor
-    codes: Tensor
-    code_lengths: Tensor
-    reference: Tensor
-    voice: Tensor
-    timesteps: Tensor
-    noise: Tensor
-    uncond_mask: Tensor
+    mel: Tensor  # target, ``(b, f, s)`` in network units
+    at: Tensor  # which codes of its clip a crop is, ``(b, m)``
+    text: Tensor  # as in ``Batch``, and so the next four: the whole clip, for the autoregressive decoder
+    text_lengths: Tensor  # ``(b,)``
+    codes: Tensor  # ``(b, c)``
+    code_lengths: Tensor  # ``(b,)``
+    reference: Tensor  # reference mel of the autoregressive decoder
+    voice: Tensor  # reference mel of the diffusion decoder, ``(b, f, r)``
+    timesteps: Tensor  # of the trained schedule, ``(b,)``
+    noise: Tensor  # unit noise ``(b, f, s)``
+    uncond_mask: Tensor  # rows without conditioning, ``(b,)``
 
 
 class DiffusionData(PairedData):

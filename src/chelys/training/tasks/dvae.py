@@ -31,25 +31,16 @@ from chelys.training.task import Task, TaskData
 
 @dataclass(frozen=True)
 class DVAETaskConfig:
-    """Batches, weights of the losses, and the codebook.
+    """Batches, weights of the losses, and the codebook."""
 
-    Attributes:
-        rows: Crops in a batch.
-        frames: Mel frames of a crop.
-        commitment: Weight of the commitment loss.
-        start: How the codebook starts: by ``kmeans`` over encoder vectors, or with ``random`` ones, as published.
-        start_at: Step at which k-means is done; before it, vectors pass unquantised.
-        revive_every: Steps between revivals of dead codes.
-        revive_until: Step after which no code is revived.
-    """
-
-    rows: int = 24
-    frames: int = 128
-    commitment: float = 0.25
+    rows: int = 24  # crops in a batch
+    frames: int = 128  # mel frames of a crop
+    commitment: float = 0.25  # weight of the commitment loss
+    #: how the codebook starts: by ``kmeans`` over encoder vectors, or with ``random`` ones, as published
     start: Literal["kmeans", "random"] = "kmeans"
-    start_at: int = 100
-    revive_every: int = 20
-    revive_until: int = 10**9
+    start_at: int = 100  # step at which k-means is done; before it, vectors pass unquantised
+    revive_every: int = 20  # steps between revivals of dead codes
+    revive_until: int = 10**9  # step after which no code is revived
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +58,7 @@ class DVAERun(FeatureRun):
 def trained_dvae(run: Path) -> tuple[DVAE, MelRange]:
     """The VQ-VAE of a finished run, and the mel range that it was trained with.
 
-    Raises:
-        ConfigError: If the run is missing or not finished.
+    Raises ConfigError if the run is missing or not finished.
     """
     config = run / "config.json"
     if not config.is_file():

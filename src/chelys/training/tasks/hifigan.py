@@ -30,13 +30,9 @@ from chelys.training.tasks.vocoder import AdversarialConfig, AdversarialTask, Ge
 
 @dataclass(frozen=True, kw_only=True)
 class HiFiGANTaskConfig(AdversarialConfig):
-    """Crops and weights of the losses; the defaults are those of HiFi-GAN's paper.
+    """Crops and weights of the losses; the defaults are those of HiFi-GAN's paper."""
 
-    Attributes:
-        frames: Mel frames of a crop.
-    """
-
-    frames: int = 32
+    frames: int = 32  # mel frames of a crop
     mel: float = 45.0
     mel_resolutions: int = 1
     generator_loss: float = 1.0

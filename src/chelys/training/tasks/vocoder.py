@@ -41,19 +41,7 @@ from chelys.training.task import Task, TaskData, mean_metrics
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialConfig:
-    """Weights of the losses; one of weight 0 is left out.
-
-    Attributes:
-        mel: Of the multi-resolution mel loss.
-        mel_resolutions: Window lengths that it is the mean over, the longest ones of four.
-        stft: Of the multi-resolution STFT loss (UnivNet).
-        generator_loss: Of the adversarial loss of the generator.
-        feature_matching: Of the difference between the discriminators' feature maps of real and generated waveforms.
-        discriminator_start: Step at which the discriminators join.
-        discriminators: nano's (``compact``), or those of the papers, ``univnet`` or ``hifigan``.
-        discriminator_divisor: Divides their channels, for networks smaller than published.
-        test_clips: Held-out clips in an evaluation.
-    """
+    """Weights of the losses; one of weight 0 is left out."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {
         "mel_spectra": "mel_resolutions", "adversarial": "generator_loss", "feature": "feature_matching",
@@ -61,15 +49,17 @@ class AdversarialConfig:
         "narrow_judges": "discriminator_divisor",
     }  # fmt: skip
 
-    mel: float = 1.0
-    mel_resolutions: int = 4
-    stft: float = 0.0
-    generator_loss: float = 0.1
+    mel: float = 1.0  # of the multi-resolution mel loss
+    mel_resolutions: int = 4  # window lengths that it is the mean over, the longest ones of four
+    stft: float = 0.0  # of the multi-resolution STFT loss (UnivNet)
+    generator_loss: float = 0.1  # of the adversarial loss of the generator
+    #: of the difference between the discriminators' feature maps of real and generated waveforms
     feature_matching: float = 0.2
-    discriminator_start: int = 1500
+    discriminator_start: int = 1500  # step at which the discriminators join
+    #: nano's (``compact``), or those of the papers, ``univnet`` or ``hifigan``
     discriminators: DiscriminatorKind = "compact"
-    discriminator_divisor: int = 1
-    test_clips: int = 24
+    discriminator_divisor: int = 1  # divides their channels, for networks smaller than published
+    test_clips: int = 24  # held-out clips in an evaluation
 
     def __post_init__(self) -> None:
         if not (self.mel or self.stft):
@@ -157,31 +147,21 @@ class AdversarialTask(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class VocoderTaskConfig(AdversarialConfig):
-    """Batches and weights of the losses.
+    """Batches and weights of the losses."""
 
-    Attributes:
-        rows: Crops in a batch.
-        frames: Mel frames of a crop.
-        pitch: Weight of the pitch loss, where the network has a harmonic source.
-        voices: How often clips of a speaker come, against once: ``{"heart": 0.5}``; ``other`` stands for the rest.
-    """
-
-    rows: int = 12
-    frames: int = 48
-    pitch: float = 0.1
+    rows: int = 12  # crops in a batch
+    frames: int = 48  # mel frames of a crop
+    pitch: float = 0.1  # weight of the pitch loss, where the network has a harmonic source
+    #: how often clips of a speaker come, against once: ``{"heart": 0.5}``; ``other`` stands for the rest
     voices: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class VocoderRun(FeatureRun):
-    """Run of the vocoder's stage.
+    """Run of the vocoder's stage."""
 
-    Attributes:
-        network: Sizes of the Fourier head.
-        univnet: Sizes of UnivNet, which is then trained in its place.
-    """
-
-    network: VocosConfig = field(default_factory=VocosConfig)
+    network: VocosConfig = field(default_factory=VocosConfig)  # sizes of the Fourier head
+    #: sizes of UnivNet, which is then trained in its place
     univnet: Annotated[UnivNetConfig, published_sizes(UnivNetConfig.c32)] | None = None
     stage: VocoderTaskConfig = field(default_factory=VocoderTaskConfig)
 
@@ -195,21 +175,13 @@ class VocoderRun(FeatureRun):
 
 
 class VocoderBatch(NamedTuple):
-    """Crops of one length.
+    """Crops of one length."""
 
-    Attributes:
-        mel: Log-mel ``(b, f, s)``.
-        waveform: ``(b, 256 s)``.
-        noise: ``(b, noise_dim, s)``, for networks that take it (else of no width).
-        f0_hz: Pitch ``(b, s)`` in Hz, for networks with a harmonic source (else of no width).
-        step: The batch's.
-    """
-
-    mel: Tensor
-    waveform: Tensor
-    noise: Tensor
-    f0_hz: Tensor
-    step: int
+    mel: Tensor  # log-mel ``(b, f, s)``
+    waveform: Tensor  # ``(b, 256 s)``
+    noise: Tensor  # ``(b, noise_dim, s)``, for networks that take it (else of no width)
+    f0_hz: Tensor  # pitch ``(b, s)`` in Hz, for networks with a harmonic source (else of no width)
+    step: int  # the batch's
 
 
 class VocoderData(TaskData):

@@ -35,25 +35,16 @@ from chelys.training.tasks.diffusion import DiffusionSizes
 
 @dataclass(frozen=True)
 class VoicePriorTaskConfig:
-    """Batches and weights of the losses.
-
-    Attributes:
-        rows: Voices in a batch, generated and real; the losses compare their statistics, so many are better.
-        frames: Mel frames of a real voice's reference.
-        mean: Weight of the squared difference of means.
-        variance: Weight of the squared difference of variances.
-        mmd: Weight of the maximum mean discrepancy; 0 leaves it out, as published.
-        test_clips: Held-out clips in an evaluation.
-    """
+    """Batches and weights of the losses."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"kernel": "mmd"}
 
-    rows: int = 64
-    frames: int = 256
-    mean: float = 1.0
-    variance: float = 1.0
-    mmd: float = 1.0
-    test_clips: int = 128
+    rows: int = 64  # voices in a batch, generated and real; the losses compare their statistics, so many are better
+    frames: int = 256  # mel frames of a real voice's reference
+    mean: float = 1.0  # weight of the squared difference of means
+    variance: float = 1.0  # weight of the squared difference of variances
+    mmd: float = 1.0  # weight of the maximum mean discrepancy; 0 leaves it out, as published
+    test_clips: int = 128  # held-out clips in an evaluation
 
     def __post_init__(self) -> None:
         if self.rows < 3:
@@ -62,17 +53,12 @@ class VoicePriorTaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoregressivePriorRun(FeatureRun):
-    """Run of the prior of the autoregressive decoder's conditioning latents.
-
-    Attributes:
-        encoder: Weights of the decoder whose conditioning encoder is used.
-        encoder_network: Its sizes.
-    """
+    """Run of the prior of the autoregressive decoder's conditioning latents."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"listener": "encoder", "listener_network": "encoder_network"}
 
-    encoder: Path
-    encoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)
+    encoder: Path  # weights of the decoder whose conditioning encoder is used
+    encoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)  # its sizes
     stage: VoicePriorTaskConfig = field(default_factory=VoicePriorTaskConfig)
 
     def build(self) -> Task:
