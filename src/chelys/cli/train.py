@@ -74,7 +74,7 @@ def training_bar(stage: str, *, shown: bool) -> Iterator[Callable[[int, int, dic
         def update(step: int, steps: int, metrics: dict[str, float]) -> None:
             nonlocal task
             losses = _losses(metrics, console.width - len(stage) - 2 * len(str(steps)) - 45)
-            if task is None:  # a run that goes on did not do its first steps just now
+            if task is None:  # a resumed run did not do its first steps just now
                 task = progress.add_task(stage, total=steps, completed=step, losses=losses)
             progress.update(task, completed=step, total=steps, losses=losses, refresh=True)
 

@@ -222,7 +222,7 @@ class ClipDataset(ABC):
         mel_spec: Of the mels.
         clips: In order.
         statistics: Mean and standard deviation of the mels where they are known, hours.
-        bad_clips: Clips that are left out; whoever finds one that cannot be used adds it.
+        bad_clips: Clips that are left out; code that finds an unusable clip adds it.
     """
 
     folder: Path
@@ -323,7 +323,7 @@ def read_waveform(clip: Clip, first: int, frames: int) -> torch.Tensor:
             start = round(clip.start * rate) + first * HOP * rate // OUTPUT_RATE
             waveform = stream.read(start, start + -(-wanted * rate // OUTPUT_RATE))
     except (AudioError, OSError) as error:
-        raise ManifestError(f"{clip.audio} cannot be read ({error}); lay out the features anew") from error
+        raise ManifestError(f"{clip.audio} cannot be read ({error}); write the features again") from error
     return fitted(waveform, rate, wanted)
 
 
@@ -360,5 +360,5 @@ class Codes:
         first = clip.first // FRAMES_PER_CODE
         codes = self.all[first : first + clip.codes].astype(np.int64)
         if len(codes) < clip.codes:
-            raise ManifestError(f"{self.path} lacks codes of {clip.id}: it is of other features; write it anew")
+            raise ManifestError(f"{self.path} lacks codes of {clip.id}: it is of other features; write it again")
         return torch.from_numpy(codes)

@@ -1,7 +1,7 @@
 """The pitch of recorded speech, which a vocoder with a harmonic source learns to read (WORLD's Dio, Morise 2009).
 
 Dio takes about a fiftieth of the time that the sound lasts, more than all else that a vocoder's batch needs. So each
-clip is tracked once, by whoever needs it first, and kept in a file next to the features.
+clip is tracked once, when it is first needed, and kept in a file next to the features.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class LengthBucketSampler:
         rng = np.random.default_rng([self.seed, epoch])
         repeats = np.floor(self.weights + rng.random(len(self.weights))).astype(int)
         items = np.repeat(np.arange(len(self.lengths)), repeats)
-        jitter = rng.uniform(0.93, 1.07, len(items))  # the same clips shall not meet in every epoch
+        jitter = rng.uniform(0.93, 1.07, len(items))  # so that batches differ from epoch to epoch
         items = items[np.argsort(self.lengths[items] * jitter, kind="stable")]
         bounds, first, longest = [0], 0, 0
         for index, length in enumerate(self.lengths[items].tolist()):

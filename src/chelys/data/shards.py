@@ -241,7 +241,7 @@ def _scan(path: Path) -> tuple[list[_Row], dict[str, int]]:
 
 
 def _codes_in(npy: bytes | None) -> np.ndarray:
-    """Codes of a sample, none where they cannot be read: whoever asks for them is told why."""
+    """Codes of a sample, none where they cannot be read: reading them gives the reason."""
     try:
         codes = np.load(io.BytesIO(npy or b""), allow_pickle=False)
         return codes if codes.ndim == 1 and codes.dtype.kind in "iu" else np.zeros(0, np.int64)

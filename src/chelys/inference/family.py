@@ -115,7 +115,7 @@ class Family:
 
     def read_clips(self, paths: Sequence[Path]) -> list[np.ndarray]:
         """Recordings as ``conditioning_latents`` wants them, at ``clip_rate``."""
-        from chelys.audio.io import read_clips  # late, as whoever speaks in a voice that is there reads no audio
+        from chelys.audio.io import read_clips  # late: speaking in an existing voice reads no audio
 
         return read_clips(paths, self.clip_rate)
 
@@ -138,7 +138,7 @@ class Family:
         """A voice in another format than chelys' own; None if what lies there is none, but clips."""
         try:
             suffixes = {file.suffix for file in path.iterdir()} if path.is_dir() else {path.suffix}
-        except OSError:  # whoever looks for clips in it will say why
+        except OSError:  # reading clips from it gives the reason
             return None
         for suffix in suffixes & registry.VOICE_FORMATS.keys():
             voice: Voice | None = registry.find(registry.VOICE_FORMATS[suffix])(path, self.model.config)

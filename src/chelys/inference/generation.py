@@ -143,7 +143,7 @@ def generate_uncached(
     *,
     rules: DecodingRules = NO_RULES,
 ) -> CodeCandidate:
-    """The same without a cache or a batch: each code reads everything anew."""
+    """The same without a cache or a batch: each code reads everything again."""
     config = decoder.config
     codes: list[int] = []
     counts = _initial_counts(1, config, rules, prompt.text_ids.device)

@@ -173,7 +173,7 @@ class Voice:
         if not 0 <= share <= 1:
             raise VoiceError(f"speaker_blend is {share:g}: the share must be 0 to 1")
         if self.model != other.model:
-            raise VoiceError("voices of different models cannot be blended: make them anew from recordings")
+            raise VoiceError("voices of different models cannot be blended: make them again from recordings")
         if not share:
             return self
         about = {**self.about, "speaker_blend": {other.name: share}}
@@ -189,7 +189,7 @@ class Voice:
         if len(voices) != len(weights) or not voices or not (min(weights) >= 0 and 0 < total < math.inf):
             raise VoiceError("a mix needs a weight of 0 or more for each voice, and one above 0")
         if len({voice.model for voice in voices}) > 1:
-            raise VoiceError("voices of different models cannot be mixed: make them anew from recordings")
+            raise VoiceError("voices of different models cannot be mixed: make them again from recordings")
         shares = [weight / total for weight in weights]
 
         def mean(latents: Iterable[Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 The network is trained on 4000 steps, with betas rising linearly from 2.5e-5 to 5e-3 (Ho et al. 2020, scaled to the
 number of steps). Sampling visits a few of them: ``alphas_cumprod`` at a visited step stays as trained, the betas
-between two visited steps and what follows from the betas are computed anew (Nichol & Dhariwal 2021, section 4).
+between two visited steps and what follows from the betas are recomputed (Nichol & Dhariwal 2021, section 4).
 
 Names follow the papers: ``x0`` is the clean mel, ``x`` the noisy one, ``eps`` the unit noise, all ``(b, f, s)``.
 ``index`` counts the visited steps from the cleanest, 0: one int for all rows when sampling, ``(b,)`` when training.

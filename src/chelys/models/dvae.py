@@ -127,7 +127,7 @@ class Codebook(nn.Module):
         Args:
             x: Encoder vectors ``(n, w)``.
             codes: Their codes ``(n,)``.
-            total: Adds up counts and sums over whoever else has heard vectors in this step.
+            total: Adds up counts and sums over all processes that quantised vectors in this step.
         """
         x = x.float()
         tokens = len(self.vectors)

@@ -150,7 +150,7 @@ class Wav2Vec2Aligner:
         """Get the published aligner from the hub, or from the hub's cache.
 
         Args:
-            device: Where it shall listen; nowhere else is anything put.
+            device: Where the aligner runs; nothing is put elsewhere.
             network: Hub id or folder of the network.
             symbols: Hub id or folder of its tokenizer.
 

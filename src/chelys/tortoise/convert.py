@@ -2,7 +2,7 @@
 
 All files are opened and held against the name tables before anything is written. Then network follows network, each
 file under another name until it is whole, and noted in a journal; ``config.json`` comes last, and without it nothing
-loads. A conversion that was stopped goes on where it was: networks that the journal has, and whose files are still
+loads. A conversion that was stopped continues where it was: networks that the journal has, and whose files are still
 what it says, are passed over.
 """
 
@@ -197,7 +197,7 @@ def convert(
             that speaks folds them in any case.
         origin: Noted in ``config.json``: where the files were fetched from.
         spare: Leave out an optional network whose file does not fit, with a warning, where all else is refused.
-        progress: Called as the work goes on.
+        progress: Called with the progress of the work.
 
     Returns:
         The configuration that was written.
@@ -343,7 +343,7 @@ def export(source: Path, target: Path, *, dtype: str = "float32", progress: Prog
         source: The model folder; of TorToise v2's kind.
         target: Folder for the files; new, empty, or left by an export that was stopped.
         dtype: Of the tensors.
-        progress: Called as the work goes on.
+        progress: Called with the progress of the work.
 
     Returns:
         The files.

@@ -48,7 +48,7 @@ def tortoise_folder(progress: Progress | None = None) -> Path:
     """Folder of TorToise v2, fetched and converted on first use.
 
     Args:
-        progress: Called as the conversion goes on; without it there is a bar on the terminal, if there is one.
+        progress: Called with the progress; without it there is a bar on the terminal, if there is one.
 
     Raises:
         ModelError: If it is not there and cannot be fetched: what was tried, and what to do.

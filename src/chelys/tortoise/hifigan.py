@@ -2,7 +2,7 @@
 
 In place of diffusion decoder and vocoder: the latents are stretched to mel frames, four to a code and from the rate of
 the codes to that of the output, and go up to the sample rate in a few strides. After each stride several residual
-blocks, each with another width of kernel, read the signal, and their mean goes on. The voice is added once, at the
+blocks, each with another width of kernel, read the signal, and their mean is passed on. The voice is added once, at the
 start.
 
 Choices: the network is convolutions only, so a frame of the output depends on no more than `HiFiGAN.reach` frames to

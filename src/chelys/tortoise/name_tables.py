@@ -164,7 +164,7 @@ TABLES: dict[str, NameTable] = {
             ("integrating_conv", "join"),
             *_residual("layers.{i}.resblk", "layers.{i}.residual"),
             *_attention("layers.{i}.attn", "layers.{i}.attention", relative=True),
-            *_residual("layers.{i+n}", "final.{i}"),  # the published list goes on where ours begins anew
+            *_residual("layers.{i+n}", "final.{i}"),  # the published list goes on where ours begins again
             ("out.0", "out_norm"),
             ("out.2", "out"),
             ("mel_head", "mel_head"),

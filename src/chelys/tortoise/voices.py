@@ -44,7 +44,7 @@ def latents_file(path: Path) -> Path | None:
         return path
     try:
         files = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
-    except OSError:  # whoever looks for clips in it will say why
+    except OSError:  # reading clips from it gives the reason
         return None
     latents = [file for file in files if file.suffix == ".pth"]
     clips = any(file.suffix.lower() in CLIP_SUFFIXES for file in files)

@@ -2,7 +2,7 @@
 
 A checkpoint is one safetensors file, renamed into place when whole, with the hash of its contents. One that cannot be
 read, or whose hash differs, is passed over for the one before; if one cannot be written, for example on a full disk,
-the run goes on and the earlier ones stay.
+the run continues and the earlier ones stay.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def write_checkpoint(
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Drop all checkpoints: a run that starts anew must not resume, later on, from those of the run before."""
+    """Drop all checkpoints: a run that starts over must not resume, later on, from those of the run before."""
     for old in folder.glob("*.safetensors"):
         old.unlink()
 

@@ -186,7 +186,7 @@ def adapt(
     Args:
         model: The base.
         material: From ``prepare``.
-        work: Run folders go here; a run that was stopped goes on.
+        work: Run folders go here; a run that was stopped continues.
         config: How.
         progress: Gives the progress callback of a decoder.
 

@@ -482,7 +482,7 @@ class Trainer:
                 "%s goes on with %s processes, before there were %s: the batch of each step stays the same, each of "
                 "them computes 1/%s of its rows", name, now, then, now,
             )  # fmt: skip
-        self.step, source = found.step, f"{path} (--no-resume starts anew)"
+        self.step, source = found.step, f"{path} (--no-resume starts over)"
         if self.stopping:
             evaluations = json.loads(found.metadata.get("evaluations", "[]"))
             self.evaluations = [(step, metrics) for step, metrics in evaluations]

@@ -1,7 +1,7 @@
 """Model folders from the hub (https://huggingface.co) under OWNER/NAME.
 
 The network is asked only for what is not there. What was fetched is kept by `huggingface_hub` in its own cache, which
-goes on with a download that broke off; its switches (``HF_HUB_OFFLINE``, ``HF_HOME``, ``HF_ENDPOINT``) hold here too.
+resumes a download that broke off; its switches (``HF_HUB_OFFLINE``, ``HF_HOME``, ``HF_ENDPOINT``) hold here too.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the hub's library from telling of its retries what is told here in one line."""
+    """Silence the hub library's messages about retries: one line is logged here instead."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)

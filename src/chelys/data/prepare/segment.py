@@ -59,9 +59,9 @@ def make_detector(name: str) -> VoiceActivity:
 
 
 class Silero:
-    """Silero VAD, a recurrent network; its state goes on from call to call.
+    """Silero VAD, a recurrent network; its state is kept from call to call.
 
-    The package's own classes start anew with each call, and import torch; so its network is run here.
+    The package's own classes reset their state at each call, and import torch; so its network is run here.
 
     Args:
         session: The network, loaded by onnxruntime.

@@ -1,7 +1,7 @@
 """Stages, the items that they work on, and the folder where results are kept, named by what they were made from.
 
 A file ``OUT/work/STAGE/ab/abcdef....jsonl`` holds the rows that a stage made of an item. Its name is a digest of the
-stage, its version and settings, and the item's content: a result that is there is valid, whoever made it, and anything
+stage, its version and settings, and the item's content: an existing result is valid, any run may have made it; anything
 that changes gets another name. Files appear whole or not at all.
 
 After the cutting, an item is a block of up to 32 clips of one recording, in order. So a killed worker loses little,
