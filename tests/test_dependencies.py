@@ -185,4 +185,4 @@ def test_every_package_used_is_declared_and_every_core_dependency_used() -> None
 def test_only_the_aligner_imports_what_the_extra_for_alignment_brings() -> None:
     users = {path.relative_to(PACKAGE).as_posix() for path in files() for _, name in imports(path)
              if name.split(".")[0] == "transformers"}  # fmt: skip
-    assert users == {"tortoise/alignment.py"}
+    assert users == {"tortoise/redact.py"}

@@ -200,9 +200,7 @@ def all_offences() -> list[Found]:
 
 def test_replaced_names_are_gone() -> None:
     found = all_offences()
-    shown = [
-        f"{one.path}:{one.line}: {one.name}" for one in found if f"{one.name}: {one.place}" not in SPOKEN
-    ]
+    shown = [f"{one.path}:{one.line}: {one.name}" for one in found if f"{one.name}: {one.place}" not in SPOKEN]
     assert not shown, "\n".join(shown)
 
 

@@ -18,8 +18,7 @@ from chelys.tortoise.cvvp import CVVPConfig
 from chelys.tortoise.detector import DetectorConfig
 from chelys.tortoise.hifigan import HiFiGANConfig
 from chelys.tortoise.model import TortoiseConfig
-from chelys.tortoise.name_tables import TABLES
-from chelys.tortoise.state_dicts import to_tortoise
+from chelys.tortoise.state_dicts import TABLES, to_tortoise
 from chelys.tortoise.univnet import UnivNetConfig
 from chelys.tortoise.voice_prior import VoicePriorConfig
 

@@ -56,7 +56,7 @@ def load(
     """
     from chelys.inference.synthesizer import Synthesizer
     from chelys.weights.catalog import find_model
-    from chelys.weights.placement import place
+    from chelys.weights.checks import place
 
     torch_device, torch_dtype = place(device, dtype)
     return Synthesizer.from_folder(find_model(model), device=torch_device, dtype=torch_dtype, compat=compat)

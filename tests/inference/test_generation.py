@@ -22,7 +22,7 @@ from chelys.inference.generation import (
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.models.autoregressive import Autoregressive
-from chelys.tortoise.silence_trimming import SilenceTrimming
+from chelys.tortoise.model import SilenceTrimming
 from chelys.tortoise.speaking import decoding_rules
 
 GREEDY = SpeechOptions(temperature=0.0)

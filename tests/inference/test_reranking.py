@@ -17,7 +17,7 @@ from chelys.inference.reranking import BATCH, rank, score
 from chelys.inference.synthesizer import Synthesizer
 from chelys.models.clvp import CLVP, CLVPConfig
 from chelys.tortoise.cvvp import CVVP, CVVPConfig
-from chelys.tortoise.silence_trimming import SilenceTrimming
+from chelys.tortoise.model import SilenceTrimming
 from chelys.tortoise.speaking import cvvp_scorers
 
 TEXT = torch.tensor([5, 9, 12, 7])

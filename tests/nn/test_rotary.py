@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from chelys.nn.rotary import apply_rotary, rotary_tables
+from chelys.nn.attention import apply_rotary, rotary_tables
 
 
 def heads(*shape: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from chelys.tortoise.alignment import align_text
+from chelys.tortoise.redact import align_text
 
 FOLDER = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent)
 

@@ -13,7 +13,7 @@ import torch
 
 from chelys.audio.mel import PUBLISHED_MEL_RANGE
 from chelys.audio.rates import HOP, PUBLISHED_CODE_RATE, mel_frames
-from chelys.tortoise.silence_trimming import SilenceTrimming
+from chelys.tortoise.model import SilenceTrimming
 
 FOLDER = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent)
 CASES = json.loads((FOLDER / "codes_cases.json").read_text(encoding="utf8"))

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from chelys.inference.diffusion_sampling import ddim_step, guidance_at, guided_x0, sampling_schedule
 from chelys.models.diffusion_schedule import DiffusionSchedule, q_posterior
-from chelys.tortoise.name_tables import TABLES
-from chelys.tortoise.state_dicts import from_tortoise, to_tortoise
+from chelys.tortoise.state_dicts import TABLES, from_tortoise, to_tortoise
 
 slow = pytest.mark.slow
 TOLERANCE = 1e-4  # absolute; most outputs are of the size of 1

@@ -9,7 +9,7 @@ import torch
 
 from chelys.inference.generation import DecodingRules, Prompt, generate, generate_stream, generate_uncached
 from chelys.inference.options import SpeechOptions
-from chelys.tortoise.silence_trimming import SilenceTrimming
+from chelys.tortoise.model import SilenceTrimming
 from chelys.tortoise.speaking import decoding_rules
 from chelys.tortoise.state_dicts import from_tortoise
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chelys.tortoise.name_tables import TABLES
-from chelys.tortoise.state_dicts import from_tortoise, to_tortoise
+from chelys.tortoise.state_dicts import TABLES, from_tortoise, to_tortoise
 
 #: File to names to shapes, as the original builds the networks.
 SHAPES = json.loads((Path(__file__).parent / "state_dict_shapes.json").read_text(encoding="utf8"))

@@ -14,7 +14,7 @@ from huggingface_hub.utils import OfflineModeIsEnabled
 
 from chelys.errors import ModelError, OutputError
 from chelys.tortoise import download
-from chelys.tortoise.name_tables import TABLES
+from chelys.tortoise.state_dicts import TABLES
 from chelys.weights import checks, hub
 from chelys.weights.catalog import find_model
 from chelys.weights.folder import load_model, read_config

@@ -19,8 +19,17 @@ from chelys.inference.synthesizer import Synthesizer
 from chelys.text.normalize import normalize
 from chelys.text.split import Sentence
 from chelys.tortoise import redact
-from chelys.tortoise.alignment import Wav2Vec2Aligner, align_text, reference_starts, spans
-from chelys.tortoise.redact import Piece, has_prompt, join_prompts, parse, spoken
+from chelys.tortoise.redact import (
+    Piece,
+    Wav2Vec2Aligner,
+    align_text,
+    has_prompt,
+    join_prompts,
+    parse,
+    reference_starts,
+    spans,
+    spoken,
+)
 
 FRAME = 480  # samples: 20 ms
 

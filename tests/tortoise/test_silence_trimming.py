@@ -10,7 +10,7 @@ import torch
 from chelys.config import from_mapping, to_mapping
 from chelys.models.autoregressive import AutoregressiveConfig
 from chelys.models.clvp import CLVPConfig
-from chelys.tortoise.silence_trimming import SilenceTrimming
+from chelys.tortoise.model import SilenceTrimming
 
 RULES = SilenceTrimming(silence=9, max_silence=3, tail=(4, 5), length=12)
 

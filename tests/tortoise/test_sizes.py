@@ -10,9 +10,8 @@ import tiny_published
 import torch
 
 from chelys.tortoise.model import published_skeleton
-from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.sizes import PUBLISHED, infer_config
-from chelys.tortoise.state_dicts import to_tortoise
+from chelys.tortoise.state_dicts import TABLES, to_tortoise
 
 
 @pytest.mark.parametrize("network", TABLES)

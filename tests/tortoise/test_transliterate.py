@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chelys.tortoise.transliterate import transliterate
+from chelys.tortoise.cleaner import transliterate
 
 TABLE = [
     ("naïve café, Łódź, Ærø, Straße, Þór", "naive cafe, Lodz, AEro, Strasse, Thor"),

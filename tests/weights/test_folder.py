@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from chelys.errors import ModelError, UserError
 from chelys.weights.catalog import find_model
+from chelys.weights.checks import place
 from chelys.weights.folder import load_model, read_config, save_model, sha256
-from chelys.weights.placement import place
 
 NETWORKS = ("autoregressive", "clvp", "diffusion", "vocoder")
 

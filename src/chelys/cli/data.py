@@ -116,7 +116,7 @@ def features(
     """Extract them."""
     with _folder(out), progress_bar() as update:
         from chelys.data.features import extract
-        from chelys.weights.placement import place
+        from chelys.weights.checks import place
 
         extract(
             manifests, out, mel_spec=mel_spec.value, workers=workers, device=place(device, None)[0],
@@ -193,7 +193,7 @@ def codes(
     from chelys.data.codes import encode
     from chelys.data.dataset import Features
     from chelys.training.tasks.dvae import trained_dvae
-    from chelys.weights.placement import place
+    from chelys.weights.checks import place
 
     with progress_bar() as update:
         dvae, mel_range = trained_dvae(run)

@@ -40,7 +40,7 @@ def detect(
     from chelys.tortoise.detector import detect as listen
     from chelys.tortoise.detector import load_detector
     from chelys.weights.catalog import find_model
-    from chelys.weights.placement import place
+    from chelys.weights.checks import place
 
     network = load_detector(find_model(model), device=place(device, None)[0])
     windows = listen(network, waveform, reference=reference)

@@ -19,9 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chelys.nn.attention import AttentionBlock, attend
-from chelys.nn.kv_cache import KVCache
-from chelys.nn.rotary import apply_rotary, rotary_tables
+from chelys.nn.attention import AttentionBlock, KVCache, apply_rotary, attend, rotary_tables
 
 #: Cosines and sines of rotary angles, one row for each column of the sequence.
 Rotary = tuple[Tensor, Tensor]

@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.errors import ConfigError
+from chelys.nn.attention import rotary_tables
 from chelys.nn.encoder import EncoderBlock
-from chelys.nn.rotary import rotary_tables
 
 #: Log-likelihood of each id of a text that is too long for any alignment.
 NO_ALIGNMENT = -20.0

@@ -1,11 +1,16 @@
-"""Attention over time with a skip, as the conditioning encoders and the diffusion decoder use it.
+"""Attention, its positions (rotary, or T5's relative bias) and its cache of keys and values.
 
-b batch, c channels, t time, h heads.
+The rotary embedding (Su et al. 2021, RoFormer, section 3.4) turns a vector by an angle that grows with its position.
+The dot product of two turned vectors depends on the distance of their positions alone, so no table of positions caps
+the length. Entry j is paired with entry j + r / 2 ("rotate half").
+
+b batch, c channels, t time, h heads, r rotary_dim (r <= c: the rest of a head is not turned).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +18,79 @@ from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from chelys.nn.norms import group_norm
+
+WAVELENGTH_BASE = 10_000.0
+
+
+def rotary_frequencies(
+    rotary_dim: int, base: float = WAVELENGTH_BASE, device: torch.device | str | None = None
+) -> Tensor:
+    """Angle per step of each pair, (r / 2,) radians, float32: from 1 down to almost 1 / base."""
+    assert rotary_dim % 2 == 0, f"rotary_dim pairs entries, so it is even; got {rotary_dim}"
+    exponents = torch.arange(0, rotary_dim, 2, dtype=torch.float32, device=device) / rotary_dim
+    return 1.0 / base**exponents
+
+
+def rotary_tables(positions: Tensor, rotary_dim: int, base: float = WAVELENGTH_BASE) -> tuple[Tensor, Tensor]:
+    """Cosines and sines for the given positions.
+
+    Args:
+        positions: (t,) shared by the batch, or (b, t) one row each; integers, counted from 0.
+        rotary_dim: how many entries of a head are turned, even.
+        base: the longest wavelength is nearly 2 pi times this many positions.
+
+    Returns:
+        Cosines and sines in float32, each (t, r / 2), or (b, 1, t, r / 2) for positions (b, t): both broadcast over
+        heads.
+    """
+    angles = positions[..., None].float() * rotary_frequencies(rotary_dim, base, positions.device)  # (..., t, r / 2)
+    if positions.dim() == 2:
+        angles = angles[:, None]  # (b, 1, t, r / 2)
+    return angles.cos(), angles.sin()
+
+
+def apply_rotary(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Turn the first r entries of each head by the angles of the tables; the others pass unchanged.
+
+    Args:
+        x: (b, h, t, c) queries, keys or values.
+        cosines: (t, r / 2) or (b, 1, t, r / 2), from `rotary_tables`.
+        sines: the same shape.
+
+    Returns:
+        (b, h, t, c) in the precision of `x`.
+    """
+    cosines, sines = cosines.to(x.dtype), sines.to(x.dtype)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _TrainedRotary.apply(x, cosines, sines)
+    rotary_dim = 2 * cosines.shape[-1]
+    first, second = x[..., :rotary_dim].chunk(2, dim=-1)
+    turned = [first * cosines - second * sines, second * cosines + first * sines]
+    return torch.cat([*turned, x[..., rotary_dim:]], dim=-1)
+
+
+class _TrainedRotary(torch.autograd.Function):
+    """The same with its gradient written out, which is turned back by the same angles: two thirds of the time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        ctx.save_for_backward(cosines, sines)
+        return _turn(x, cosines, sines)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cosines, sines = ctx.saved_tensors
+        return _turn(gradient, cosines, -sines), None, None
+
+
+def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    half = cosines.shape[-1]
+    head = x[..., : 2 * half]
+    swapped = torch.cat((head[..., half:], head[..., :half]), dim=-1)
+    turned = head * torch.cat((cosines, cosines), dim=-1)
+    turned.addcmul_(swapped, torch.cat((-sines, sines), dim=-1))
+    return turned if head.shape == x.shape else torch.cat((turned, x[..., 2 * half :]), dim=-1)
+
 
 #: Largest matrix of queries and keys that training on a processor writes out.
 MOST_WRITTEN_OUT = 1024**2
@@ -141,3 +219,40 @@ class AttentionBlock(nn.Module):
         if backwards:
             attended = attended.flip(2)
         return x + self.out(attended.transpose(-1, -2).reshape(b, c, t))
+
+
+class KVCache:
+    """Room for the keys and values of ``capacity`` columns that a decoder has already read.
+
+    One pair of tensors ``(b, h, capacity, c)`` for each layer, filled from the left; ``length`` columns are in use in
+    all layers alike. ``valid`` ``(b, capacity)`` marks columns that hold padding of shorter rows, where there are any.
+    """
+
+    def __init__(self, layers: int, batch: int, heads: int, capacity: int, head_dim: int, like: Tensor) -> None:
+        shape = (batch, heads, capacity, head_dim)
+        self.keys = [torch.empty(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
+        self.values = [torch.empty_like(k) for k in self.keys]
+        self.valid: Tensor | None = None
+        self.length = 0
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store new columns ``(b, h, t, c)`` of a layer and give back all columns so far, the new ones included."""
+        end = self.length + key.shape[2]
+        self.keys[layer][:, :, self.length : end] = key
+        self.values[layer][:, :, self.length : end] = value
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def mask(self, new: int) -> Tensor | None:
+        """Columns that the one new query may see, ``(b, 1, 1, t)``; None where that is all of them."""
+        return None if self.valid is None else self.valid[:, None, None, : self.length + new]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep or repeat rows: the new row i is the old row ``rows[i]``."""
+        used = self.length
+        for tensors in (self.keys, self.values):
+            for layer, old in enumerate(tensors):
+                fresh = old.new_empty((len(rows), *old.shape[1:]))
+                fresh[:, :, :used] = old[rows, :, :used]
+                tensors[layer] = fresh
+        if self.valid is not None:
+            self.valid = self.valid[rows]

@@ -12,9 +12,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chelys.nn.attention import attend
+from chelys.nn.attention import apply_rotary, attend
 from chelys.nn.norms import RMSNorm
-from chelys.nn.rotary import apply_rotary
 
 
 class Attention(nn.Module):
@@ -94,7 +93,7 @@ class EncoderBlock(nn.Module):
 
         Args:
             x: ``(b, s, d)``.
-            rotary: Cosines and sines of the positions, from `nn.rotary.rotary_tables`.
+            rotary: Cosines and sines of the positions, from `nn.attention.rotary_tables`.
             mask: ``(b, 1, 1, s)``, true where there is something to see; None where that is everywhere.
 
         Returns:

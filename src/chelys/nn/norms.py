@@ -1,15 +1,18 @@
-"""Normalisations that more than one network uses.
+"""Normalisations that more than one network uses, of activations and of weights.
 
 Letters: b batch, c channels, t time, d width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
 
 LARGEST_GROUP_COUNT = 32
 
@@ -95,3 +98,17 @@ def group_norm(channels: int) -> GroupNorm:
     Source: Wu and He 2018, Group Normalization; the rule for the number of groups is TorToise's.
     """
     return GroupNorm(group_count(channels), channels)
+
+
+def fold_weight_norm(modules: Iterable[nn.Module]) -> None:
+    """Make plain kernels of directions and lengths (Salimans and Kingma 2016): the same output, fewer steps."""
+    for module in modules:
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+
+
+def unfold_weight_norm(modules: Iterable[nn.Module]) -> None:
+    """Hold each kernel as direction and length, where it is not already: the same output, easier to train."""
+    for module in modules:
+        if not parametrize.is_parametrized(module, "weight"):
+            weight_norm(module, dim=0)  # for the transposed ones, too, although their axis 0 is the input

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from chelys.errors import ModelError
-from chelys.tortoise.name_tables import TABLES
+from chelys.tortoise.state_dicts import TABLES
 
 _ZIP, _PICKLE, _POINTER = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 

@@ -23,13 +23,11 @@ from torch import Tensor, nn
 from chelys.errors import ModelError, OutputError
 from chelys.files import atomic_file, file_lock, remove_partial_files, write_text
 from chelys.tortoise.checkpoint import read_checkpoint
-from chelys.tortoise.model import TortoiseConfig, published_config, published_skeleton
-from chelys.tortoise.name_tables import TABLES
-from chelys.tortoise.silence_trimming import SilenceTrimming
+from chelys.tortoise.model import SilenceTrimming, TortoiseConfig, published_config, published_skeleton
 from chelys.tortoise.sizes import PUBLISHED, infer_config
-from chelys.tortoise.state_dicts import from_tortoise, to_tortoise
+from chelys.tortoise.state_dicts import TABLES, from_tortoise, to_tortoise
 from chelys.tortoise.tokenizer import make_tortoise_tokenizer
-from chelys.weights.checks import require_disk
+from chelys.weights.checks import as_dtype, require_disk
 from chelys.weights.folder import (
     CONFIG_FILE,
     ModelConfig,
@@ -37,7 +35,6 @@ from chelys.weights.folder import (
     read_config,
     write_config,
 )
-from chelys.weights.placement import as_dtype
 from chelys.weights.tensor_file import OUR_LENGTH, read_head, read_tensors, sha256, write_tensors
 
 _JOURNAL, _LOCK = ".conversion.json", ".conversion.lock"

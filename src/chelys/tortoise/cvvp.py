@@ -20,9 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.errors import ConfigError
-from chelys.nn.attention import AttentionBlock
+from chelys.nn.attention import AttentionBlock, rotary_tables
 from chelys.nn.encoder import EncoderBlock
-from chelys.nn.rotary import rotary_tables
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chelys.errors import ModelError
 from chelys.tortoise.convert import OPTIONAL, REQUIRED, Progress, convert
-from chelys.tortoise.name_tables import TABLES
+from chelys.tortoise.state_dicts import TABLES
 from chelys.weights.checks import gigabytes, require_disk
 from chelys.weights.folder import CONFIG_FILE
 from chelys.weights.hub import Listing, Unavailable, ask, first_line, models_folder, of_commit, quiet

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from chelys.audio.rates import FRAMES_PER_CODE, OUTPUT_RATE, PUBLISHED_CODE_RATE
 from chelys.errors import ConfigError
-from chelys.tortoise import weight_norm as kernels
+from chelys.nn.norms import fold_weight_norm, unfold_weight_norm
 
 RATE_RATIO = OUTPUT_RATE / PUBLISHED_CODE_RATE  # frames of the output for one of the codes' front end
 END_TAPS = 7  # of the first and the last convolution
@@ -204,11 +204,11 @@ class HiFiGAN(nn.Module):
 
     def fold(self) -> None:
         """Make plain kernels of directions and lengths: the same waveform, fewer steps."""
-        kernels.fold(self._normed())
+        fold_weight_norm(self._normed())
 
     def unfold(self) -> None:
         """Hold each kernel as direction and length, as the published file does: the same waveform."""
-        kernels.unfold(self._normed())
+        unfold_weight_norm(self._normed())
 
     def _normed(self) -> list[nn.Module]:
         """The convolutions that the published file holds under weight norm: all but the voice's."""

@@ -1,6 +1,9 @@
 """What TorToise's models have that chelys' own lack: networks, mels, text cleaning, silence trimming.
 
 A model trained with chelys may be of this kind too, in part or in all.
+
+TorToise gives CLVP and the decoder's latent pass rows of codes of one length. From the stop on, a row is silence, and
+its last codes are those that recordings often ended with; then the latents are cut where the silence has lasted.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from chelys import registry
 from chelys.audio.mel import PUBLISHED_MEL_RANGE
@@ -18,11 +22,64 @@ from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise.cvvp import CVVP, CVVPConfig
 from chelys.tortoise.detector import Detector, DetectorConfig
 from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig
-from chelys.tortoise.silence_trimming import SilenceTrimming
 from chelys.tortoise.sizes import PUBLISHED
 from chelys.tortoise.univnet import UnivNet, UnivNetConfig
 from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.weights.folder import ModelConfig, skeleton
+
+
+@dataclass(frozen=True)
+class SilenceTrimming:
+    """Rules of the published codes; the defaults are the published numbers.
+
+    Attributes:
+        silence: The code of silence.
+        max_silence: Codes of silence in a row that are rendered; what follows them is cut off.
+        tail: What every row ends with, wherever the speech ended.
+        length: Codes of a row, which is also the most that a take may have.
+        sampled_before: Codes that the repetition penalty counts as said before anything is. The original stood
+            for voice and text by as many ones and by the start code, which is how the published figures came about.
+    """
+
+    RENAMED: ClassVar[dict[str, str | None]] = {"calm": "max_silence", "penalised_from_start": "sampled_before"}
+
+    silence: int = 83
+    max_silence: int = 8
+    tail: tuple[int, ...] = (45, 45, 248)
+    length: int = 500
+    sampled_before: tuple[int, ...] = (1, 8192)
+
+    def padded(self, codes: Tensor) -> Tensor:
+        """The row that CLVP, CVVP and the latent pass read.
+
+        Args:
+            codes: A take ``(m,)``, without start and stop, of at most ``length`` codes. One that fills the row never
+                stopped, and stays as it is.
+
+        Returns:
+            ``(length,)``; the tail overwrites the last codes of speech that reaches so far.
+        """
+        assert len(codes) <= self.length, f"{len(codes)} codes do not fit into a row of {self.length}"
+        if len(codes) == self.length:
+            return codes
+        row = codes.new_full((self.length,), self.silence)
+        row[: len(codes)] = codes
+        row[self.length - len(self.tail) :] = torch.tensor(self.tail, dtype=codes.dtype, device=codes.device)
+        return row
+
+    def end(self, codes: Tensor) -> int:
+        """How many of the codes ``(m,)`` are rendered: all before the first silence that is one too many in a row."""
+        run = 0
+        for place, code in enumerate(codes.tolist()):
+            run = run + 1 if code == self.silence else 0
+            if run > self.max_silence:
+                return place
+        return len(codes)
+
+    def trimmed(self, codes: Tensor) -> Tensor:
+        """What of a take ``(m,)`` is rendered: its row up to that silence; latents look back only."""
+        row = self.padded(codes)
+        return row[: self.end(row)]
 
 
 @dataclass(frozen=True)

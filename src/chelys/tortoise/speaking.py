@@ -29,8 +29,7 @@ from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise import redact, splitter
 from chelys.tortoise.cvvp import CVVP
 from chelys.tortoise.mel import read_published
-from chelys.tortoise.model import TortoiseConfig
-from chelys.tortoise.silence_trimming import SilenceTrimming
+from chelys.tortoise.model import SilenceTrimming, TortoiseConfig
 from chelys.tortoise.tokenizer import TortoiseTokenizer
 from chelys.tortoise.voices import clip_mels, published_latents, require_clips
 from chelys.weights.folder import Model

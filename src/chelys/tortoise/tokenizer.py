@@ -17,8 +17,7 @@ from chelys.errors import ConfigError, TextError
 from chelys.text.lexicon import Lexicon
 from chelys.text.normalize import nothing_spoken, refuse_blank
 from chelys.text.tokenizer import SPACE, STOP, UNKNOWN, Encoding, Tokenizer, tokenizer_with
-from chelys.tortoise.cleaner import basic, clean
-from chelys.tortoise.transliterate import reading
+from chelys.tortoise.cleaner import basic, clean, reading
 
 CLEANERS = ("tortoise", "basic")
 PUBLISHED_SIZE = 255

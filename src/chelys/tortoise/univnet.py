@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.errors import ConfigError
-from chelys.tortoise import weight_norm as kernels
+from chelys.nn.norms import fold_weight_norm, unfold_weight_norm
 
 PADDING_FRAMES = 10  # the last frames of a mel come out wrong, so some more are appended and cut off again
 SILENCE = -11.5129  # logarithm of 1e-5, rounded as the published system rounds it
@@ -183,11 +183,11 @@ class UnivNet(nn.Module):
 
     def fold(self) -> None:
         """Make plain kernels of directions and lengths: the same waveform, fewer steps."""
-        kernels.fold(self._convolutions())
+        fold_weight_norm(self._convolutions())
 
     def unfold(self) -> None:
         """Hold each kernel as direction and length: the same waveform, easier to train."""
-        kernels.unfold(self._convolutions())
+        unfold_weight_norm(self._convolutions())
 
     def _convolutions(self) -> list[Convolution]:
         return [module for module in self.modules() if isinstance(module, Convolution)]

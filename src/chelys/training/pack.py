@@ -23,7 +23,7 @@ from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise.cvvp import CVVP, CVVPConfig
 from chelys.tortoise.detector import Detector, DetectorConfig
 from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig
-from chelys.tortoise.silence_trimming import SilenceTrimming
+from chelys.tortoise.model import SilenceTrimming
 from chelys.tortoise.univnet import UnivNet, UnivNetConfig
 from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.training.checkpoint import load_trained

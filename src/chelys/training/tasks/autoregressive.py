@@ -19,7 +19,7 @@ from torch import Tensor
 from chelys.data.pairs import Batch, Pairs
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig, Block
-from chelys.nn.rotary import apply_rotary
+from chelys.nn.attention import apply_rotary
 from chelys.training.config import PairedRun, published_sizes
 from chelys.training.logging import Picture
 from chelys.training.losses import cross_entropy
