@@ -74,7 +74,10 @@ def read_log(run: Path, steps: int) -> list[dict[str, float]]:
     """The log of so many steps, without what the clock says, and the evaluation after the last."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     trained = [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in lines if "learning_rate" in line]
-    return [*trained[:steps], *(line for line in lines if "learning_rate" not in line and line["step"] == steps == len(trained))]
+    return [
+        *trained[:steps],
+        *(line for line in lines if "learning_rate" not in line and line["step"] == steps == len(trained)),
+    ]
 
 
 def assert_alike(one: Path, two: Path, stage: str, steps: int = 4) -> None:
