@@ -82,9 +82,7 @@ def make_synthetic(
 
 
 @app.command(
-    "lexicon",
-    help="Compile the lexicon of pronunciations.",
-    epilog="Example: chelys data lexicon --out lexicon.txt.gz",
+    "lexicon", help="Compile the lexicon of pronunciations.", epilog="Example: chelys data lexicon --out lexicon.txt.gz"
 )
 def lexicon(out: Annotated[Path, typer.Option("--out", help="File to write.")]) -> None:
     """Compile and write it."""

@@ -14,17 +14,11 @@ FILE_NAME = "bad_clips.jsonl"
 
 
 class BadClip(NamedTuple):
-    """A clip and what is wrong with it.
+    """A clip and what is wrong with it."""
 
-    Attributes:
-        id: Of the manifest.
-        reason: A few words that many clips can share: ``missing``, ``silent``, ``too short``.
-        detail: What is particular to this one.
-    """
-
-    id: str
-    reason: str
-    detail: str = ""
+    id: str  # of the manifest
+    reason: str  # a few words that many clips can share: ``missing``, ``silent``, ``too short``
+    detail: str = ""  # what is particular to this one
 
 
 class BadClips:

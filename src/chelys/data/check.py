@@ -53,21 +53,13 @@ KINDS: dict[str, str] = {
 @renamed_arguments(shortest="min_seconds", longest="max_seconds")
 @dataclass(frozen=True)
 class CheckLimits:
-    """What is allowed.
+    """What is allowed."""
 
-    Attributes:
-        min_seconds: Seconds of the min_seconds clip (0.6 to 20 are what ``chelys data prepare`` cuts).
-        max_seconds: Seconds of the max_seconds clip.
-        rate: Lowest sample rate, Hz; 22.05 kHz is what codes are made of.
-        clipping: Largest share of samples within 1 % of the peak.
-        allowed: Kinds of faults to ignore.
-    """
-
-    min_seconds: float = 0.6
-    max_seconds: float = 20.0
-    rate: int = 22_050
-    clipping: float = 0.005
-    allowed: frozenset[str] = frozenset()
+    min_seconds: float = 0.6  # seconds of the shortest clip (0.6 to 20 are what ``chelys data prepare`` cuts)
+    max_seconds: float = 20.0  # seconds of the longest clip
+    rate: int = 22_050  # lowest sample rate, Hz; 22.05 kHz is what codes are made of
+    clipping: float = 0.005  # largest share of samples within 1 % of the peak
+    allowed: frozenset[str] = frozenset()  # kinds of faults to ignore
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_seconds < self.max_seconds:
@@ -80,34 +72,21 @@ class CheckLimits:
 
 @dataclass
 class ManifestLine:
-    """A line of the manifest and what is wrong with it.
+    """A line of the manifest and what is wrong with it."""
 
-    Attributes:
-        number: From 1.
-        utterance: None if the line is malformed; its audio is an absolute path.
-        entry: The line as it is, with keys that chelys does not know.
-        faults: Kind -> one line of detail.
-        analysis: Measurements of the clip.
-    """
-
-    number: int
-    utterance: Utterance | None
-    entry: dict[str, Any] = field(default_factory=dict)
-    faults: dict[str, str] = field(default_factory=dict)
-    analysis: ClipAnalysis | None = None
+    number: int  # from 1
+    utterance: Utterance | None  # None if the line is malformed; its audio is an absolute path
+    entry: dict[str, Any] = field(default_factory=dict)  # the line as it is, with keys that chelys does not know
+    faults: dict[str, str] = field(default_factory=dict)  # kind -> one line of detail
+    analysis: ClipAnalysis | None = None  # measurements of the clip
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Result of a check.
+    """Result of a check."""
 
-    Attributes:
-        path: Of the manifest.
-        lines: All of them.
-    """
-
-    path: Path
-    lines: list[ManifestLine]
+    path: Path  # of the manifest
+    lines: list[ManifestLine]  # all of them
 
     @property
     def bad(self) -> list[ManifestLine]:
@@ -132,8 +111,7 @@ class CheckResult:
     def write_good(self, path: Path) -> None:
         """Write a manifest of the lines without a fault; it may lie in another folder.
 
-        Raises:
-            ManifestError: If no line is left.
+        Raises ManifestError if no line is left.
         """
         good = [line for line in self.lines if not line.faults]
         if not good:
@@ -157,14 +135,13 @@ def check(
 ) -> CheckResult:
     """Check a manifest and all clips in it.
 
+    Raises ManifestError if there is no manifest, or nothing in it.
+
     Args:
         path: The manifest.
         limits: What is allowed.
         workers: Processes that read audio; default: one for each core.
         progress: Called with (files done, files in all).
-
-    Raises:
-        ManifestError: If there is no manifest, or nothing in it.
     """
     limits = limits or CheckLimits()
     lines = list(_read(path))
@@ -335,40 +312,24 @@ _LOUD = 0.02  # of the peak; quieter ends of a clip count as silence
 
 
 class FilePart(NamedTuple):
-    """A clip of a file.
+    """A clip of a file."""
 
-    Attributes:
-        start: Where it begins (seconds).
-        end: Where it ends; None is the file's end.
-    """
-
-    start: float
-    end: float | None
+    start: float  # where it begins (seconds)
+    end: float | None  # where it ends; None is the file's end
 
 
 @dataclass(frozen=True)
 class ClipAnalysis:
-    """Measurements of a clip.
+    """Measurements of a clip."""
 
-    Attributes:
-        fault: Why it cannot be read, or not all of it; None if it can.
-        seconds: Length; of a clip that is longer than asked for, how much was read.
-        sounding: Seconds from its first loud sample to its last.
-        peak: Largest sample, of full scale.
-        level: Root mean square.
-        clipping: Share of the samples within 1 % of the largest.
-        rate: Hz.
-        digest: Of the samples at 16 bits, so that copies in other lossless formats have the same.
-    """
-
-    fault: str | None
-    seconds: float = 0.0
-    sounding: float = 0.0
-    peak: float = 0.0
-    level: float = 0.0
-    clipping: float = 0.0
-    rate: int = 0
-    digest: bytes = b""
+    fault: str | None  # why it cannot be read, or not all of it; None if it can
+    seconds: float = 0.0  # length; of a clip that is longer than asked for, how much was read
+    sounding: float = 0.0  # seconds from its first loud sample to its last
+    peak: float = 0.0  # largest sample, of full scale
+    level: float = 0.0  # root mean square
+    clipping: float = 0.0  # share of the samples within 1 % of the largest
+    rate: int = 0  # Hz
+    digest: bytes = b""  # of the samples at 16 bits, so that copies in other lossless formats have the same
 
 
 def analyse(path: Path, parts_of_file: list[FilePart], most: float) -> list[ClipAnalysis]:

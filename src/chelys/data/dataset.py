@@ -54,25 +54,15 @@ def mel_of(waveform: torch.Tensor, mel_spec: MelSpecName) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip of a dataset.
+    """One clip of a dataset."""
 
-    Attributes:
-        id: Of the manifest.
-        audio: Absolute path of the recording, or of the shard.
-        text: Transcript.
-        speaker: Name of the speaker.
-        first: Its first frame in ``mel.f16``; in shards its number. Larger than that of the clip before.
-        frames: How many; a multiple of 4.
-        start: Where the clip begins in the recording (seconds).
-    """
-
-    id: str
-    audio: str
-    text: str
-    speaker: str
-    first: int
-    frames: int
-    start: float = 0.0
+    id: str  # of the manifest
+    audio: str  # absolute path of the recording, or of the shard
+    text: str  # transcript
+    speaker: str  # name of the speaker
+    first: int  # Its first frame in ``mel.f16``; in shards its number. Larger than that of the clip before.
+    frames: int  # how many; a multiple of 4
+    start: float = 0.0  # where the clip begins in the recording (seconds)
 
     @property
     def codes(self) -> int:
@@ -215,21 +205,13 @@ class ClipTable(Sequence[Clip]):
 
 
 class ClipDataset(ABC):
-    """Clips, and what training wants of each.
+    """Clips, and what training wants of each."""
 
-    Attributes:
-        folder: Where they lie.
-        mel_spec: Of the mels.
-        clips: In order.
-        statistics: Mean and standard deviation of the mels where they are known, hours.
-        bad_clips: Clips that are left out; code that finds an unusable clip adds it.
-    """
-
-    folder: Path
-    mel_spec: MelSpecName
-    clips: ClipTable
-    statistics: dict[str, float]
-    bad_clips: BadClips
+    folder: Path  # where they lie
+    mel_spec: MelSpecName  # of the mels
+    clips: ClipTable  # in order
+    statistics: dict[str, float]  # mean and standard deviation of the mels where they are known, hours
+    bad_clips: BadClips  # clips that are left out; code that finds an unusable clip adds it
 
     @property
     def spec(self) -> MelSpec:
@@ -313,8 +295,7 @@ class Features(ClipDataset):
 def read_waveform(clip: Clip, first: int, frames: int) -> torch.Tensor:
     """`ClipDataset.waveform` of a clip whose recording is a file.
 
-    Raises:
-        ManifestError: If the recording cannot be read.
+    Raises ManifestError if the recording cannot be read.
     """
     wanted = frames * HOP
     try:

@@ -42,6 +42,8 @@ def extract(
 ) -> None:
     """Make a feature folder.
 
+    Raises ManifestError if a manifest cannot be read or no clip is usable.
+
     Args:
         manifests: Corpora, in this order.
         out: Folder to write; one that is complete is left as it is.
@@ -49,9 +51,6 @@ def extract(
         workers: Processes that read and, on a processor, compute; default the cores that there are.
         device: Where mels are computed.
         progress: Called with (clips done, clips in all).
-
-    Raises:
-        ManifestError: If a manifest cannot be read or no clip is usable.
     """
     if (out / "statistics.json").exists():
         return

@@ -19,25 +19,15 @@ from chelys.files import write_json_lines
 
 @dataclass(frozen=True)
 class Utterance:
-    """A clip and its words.
+    """A clip and its words."""
 
-    Attributes:
-        id: Unique within the manifest.
-        audio: Path of the audio file, relative to the manifest unless absolute.
-        text: What is said.
-        speaker: Who says it; clips of one speaker condition one another.
-        seconds: Length of the clip.
-        start: Where the clip begins in the file (seconds).
-        end: Where it ends; None is the file's end.
-    """
-
-    id: str
-    audio: str
-    text: str
-    speaker: str
-    seconds: float
-    start: float = 0.0
-    end: float | None = None
+    id: str  # unique within the manifest
+    audio: str  # path of the audio file, relative to the manifest unless absolute
+    text: str  # what is said
+    speaker: str  # who says it; clips of one speaker condition one another
+    seconds: float  # length of the clip
+    start: float = 0.0  # where the clip begins in the file (seconds)
+    end: float | None = None  # where it ends; None is the file's end
 
 
 _FIELDS = {f.name for f in fields(Utterance)}
@@ -48,13 +38,12 @@ _REQUIRED = {"id", "audio", "text", "speaker", "seconds"}
 def read_manifest(path: Path, *, root: Path | None = None) -> Iterator[Utterance]:
     """Utterances of a manifest, in order; keys that chelys does not know are passed over.
 
+    Raises ManifestError if the file is missing or a line is malformed; the line is named.
+
     Args:
         path: The JSONL file.
         root: Folder that the audio paths are relative to; default the manifest's own (paths are then
             made absolute), the given folder otherwise leaves them as they are.
-
-    Raises:
-        ManifestError: If the file is missing or a line is malformed; the line is named.
     """
     if not path.is_file():
         raise ManifestError(f"no manifest at {path}")

@@ -28,21 +28,13 @@ MOST_CHARACTERS_A_SECOND, SLACK = 35, 10
 
 
 class Batch(NamedTuple):
-    """One batch of pairs.
+    """One batch of pairs."""
 
-    Attributes:
-        text: Ids ``(b, t)``, zero beyond each row's length.
-        text_lengths: ``(b,)``.
-        codes: ``(b, m)``, zero beyond each row's length.
-        code_lengths: ``(b,)``.
-        reference: Mel of other clips of the speaker, ``(b, f, r)`` in network units.
-    """
-
-    text: Tensor
-    text_lengths: Tensor
-    codes: Tensor
-    code_lengths: Tensor
-    reference: Tensor
+    text: Tensor  # ids ``(b, t)``, zero beyond each row's length
+    text_lengths: Tensor  # ``(b,)``
+    codes: Tensor  # ``(b, m)``, zero beyond each row's length
+    code_lengths: Tensor  # ``(b,)``
+    reference: Tensor  # mel of other clips of the speaker, ``(b, f, r)`` in network units
 
 
 @renamed_arguments(spelled="grapheme_probability", longest="max_codes", longest_text="max_text_ids")

@@ -46,14 +46,13 @@ def held_out(names: Iterable[str], *, least: int = MIN_HELD_OUT) -> np.ndarray:
 class LengthBucketSampler:
     """Length-bucketed batches, found by the number of a step.
 
+    Raises ManifestError if there is no item, or none that ever comes.
+
     Args:
         lengths: Length of each item, in whatever the budget counts.
         budget: Largest ``items x longest item`` of a batch.
         seed: Of the order.
         weights: How often an item comes in an epoch, on average; default once.
-
-    Raises:
-        ManifestError: If there is no item, or none that ever comes.
     """
 
     def __init__(

@@ -64,23 +64,14 @@ _ROUNDING = 0.001  # seconds are written to the millisecond; a code that may not
 
 
 class Shard(NamedTuple):
-    """A shard and what is known of it.
+    """A shard and what is known of it."""
 
-    Attributes:
-        name: Of the file.
-        size: Bytes; with the time it tells whether it is the one that was indexed.
-        modified: Nanoseconds.
-        first: Its first sample's number among all samples.
-        samples: How many.
-        left_out: Fault -> samples that cannot be used for it.
-    """
-
-    name: str
-    size: int
-    modified: int
-    first: int
-    samples: int
-    left_out: dict[str, int]
+    name: str  # of the file
+    size: int  # bytes; with the time it tells whether it is the one that was indexed
+    modified: int  # nanoseconds
+    first: int  # its first sample's number among all samples
+    samples: int  # how many
+    left_out: dict[str, int]  # fault -> samples that cannot be used for it
 
 
 class ShardIndex:
@@ -124,12 +115,11 @@ def holds_shards(path: Path) -> bool:
 def open_shards(folder: Path, *, progress: Callable[[int, int], None] | None = None) -> ShardIndex:
     """Index a folder of shards, or read the index that is there.
 
+    Raises ManifestError if there is no shard, or no sample in any.
+
     Args:
         folder: That ``chelys data prepare`` wrote, or its ``shards``, or any folder of tar files.
         progress: Called with (shards done, shards in all).
-
-    Raises:
-        ManifestError: If there is no shard, or no sample in any.
     """
     if not any(folder.glob("*.tar")) and (folder / "shards").is_dir():
         folder = folder / "shards"
@@ -305,21 +295,13 @@ def read_json(data: bytes) -> dict[str, Any] | None:
 
 
 class Sample(NamedTuple):
-    """A clip of a shard.
+    """A clip of a shard."""
 
-    Attributes:
-        id: Its name.
-        about: The content of its JSON file: ``text``, ``speaker``, ``seconds``, ``similar`` ...
-        audio: Mono in [-1, 1], float32, ``(n,)``; None where the shard holds none, or it is not wanted.
-        rate: Of the audio, Hz.
-        codes: ``(m,)``; None where the shard holds none, or they are not wanted.
-    """
-
-    id: str
-    about: dict[str, Any]
-    audio: np.ndarray | None
-    rate: int
-    codes: np.ndarray | None
+    id: str  # its name
+    about: dict[str, Any]  # the content of its JSON file: ``text``, ``speaker``, ``seconds``, ``similar`` ..
+    audio: np.ndarray | None  # mono in [-1, 1], float32, ``(n,)``; None where the shard holds none, or it is not wanted
+    rate: int  # of the audio, Hz
+    codes: np.ndarray | None  # ``(m,)``; None where the shard holds none, or they are not wanted
 
 
 class ShardReader:
@@ -347,11 +329,7 @@ class ShardReader:
         self._open()
 
     def read(self, number: int) -> Sample:
-        """Read a sample.
-
-        Raises:
-            ManifestError: If its bytes are not what they were, or cannot be decoded.
-        """
+        """Read a sample. Raises ManifestError if its bytes are not what they were, or cannot be decoded."""
         if self._process != os.getpid():  # after a fork the files' positions would be shared
             self._open()
         return self._cached(number)
@@ -398,12 +376,11 @@ def _unpack(data: bytes) -> dict[str, bytes]:
 class ShardFeatures(ClipDataset):
     """The clips in shards.
 
+    Raises ManifestError if there are no shards, or no clip of two codes or more.
+
     Args:
         folder: Of the shards, or one that ``chelys data prepare`` wrote.
         mel_spec: Of the mels; None: that of the clips' codes, shared if they have none.
-
-    Raises:
-        ManifestError: If there are no shards, or no clip of two codes or more.
     """
 
     def __init__(self, folder: Path, mel_spec: MelSpecName | None = None) -> None:
@@ -424,10 +401,7 @@ class ShardFeatures(ClipDataset):
         self.clips = every.take(codes >= 2)
         if not len(self.clips):
             raise ManifestError(f"no clip in the shards of {index.folder} is as long as two codes")
-        self.statistics = {
-            "hours": float(self.clips.frames.sum()) * HOP / rate / 3600,
-            "bands": self.spec.bands,
-        }
+        self.statistics = {"hours": float(self.clips.frames.sum()) * HOP / rate / 3600, "bands": self.spec.bands}
 
     def mel(self, clip: Clip, start: int = 0, frames: int | None = None) -> torch.Tensor:
         (waveform, rate), spec = self._sound(clip), self.spec

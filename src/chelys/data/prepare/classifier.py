@@ -45,27 +45,16 @@ _LEVEL = 0.1  # root mean square that every waveform is brought to: loudness is 
 
 @dataclass(frozen=True)
 class ClipClassifierConfig:
-    """Size of the classifier, with the defaults 0.71 million parameters.
+    """Size of the classifier, with the defaults 0.71 million parameters."""
 
-    Attributes:
-        bands: Of the log-mel.
-        channels: Of the picture after each step down.
-        dim: Width of the attention.
-        attention_blocks: How many.
-        heads: Of the attention.
-        dropout: On what decides, in training.
-        mean: Log-mel that becomes 0.
-        scale: Log-mels from there to 1.
-    """
-
-    bands: int = MEL_24K.bands
-    channels: tuple[int, ...] = (16, 32, 64, 96)
-    dim: int = 160
-    attention_blocks: int = 2
-    heads: int = 4
-    dropout: float = 0.1
-    mean: float = -5.5
-    scale: float = 2.5
+    bands: int = MEL_24K.bands  # of the log-mel
+    channels: tuple[int, ...] = (16, 32, 64, 96)  # of the picture after each step down
+    dim: int = 160  # width of the attention
+    attention_blocks: int = 2  # how many
+    heads: int = 4  # of the attention
+    dropout: float = 0.1  # on what decides, in training
+    mean: float = -5.5  # log-mel that becomes 0
+    scale: float = 2.5  # log-mels from there to 1
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
@@ -156,11 +145,10 @@ class ClipClassifier:
     def load(cls, folder: Path | None = None) -> ClipClassifier:
         """Load a folder with ``config.json`` and ``classifier.safetensors``.
 
+        Raises ModelError if a file is missing or damaged, or the two do not fit.
+
         Args:
             folder: Default the one inside the package.
-
-        Raises:
-            ModelError: If a file is missing or damaged, or the two do not fit.
         """
         folder = folder or Path(str(resources.files("chelys") / "assets" / "classifier"))
         path = folder / CONFIG_FILE
@@ -185,7 +173,8 @@ class ClipClassifier:
         """Probability of each class for a clip.
 
         The clip is split into windows of at most four seconds. The value of a fault is its mean over the half of the
-        windows that have most of it, so that music under a part of a clip is not averaged away.
+        windows that have most of it, so that music under a part of a clip is not averaged away. Raises AudioError if
+        there are no samples, or some are not finite.
 
         Args:
             waveform: ``(n,)`` at 24 kHz, of any level.
@@ -193,9 +182,6 @@ class ClipClassifier:
         Returns:
             Class -> probability, in the order of CLASSES. Faults do not exclude one another; ``clean`` is 1 minus the
             most likely of them.
-
-        Raises:
-            AudioError: If there are no samples, or some are not finite.
         """
         if waveform.ndim != 1 or not len(waveform) or not np.isfinite(waveform).all():
             raise AudioError(f"a clip must be one channel of finite samples, not an array of shape {waveform.shape}")

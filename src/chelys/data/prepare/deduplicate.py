@@ -32,17 +32,11 @@ _COMMON = 1000  # clips that have a word in their sketches; a word of more says 
 
 @dataclass(frozen=True)
 class DeduplicateSettings:
-    """What counts as a repeat.
+    """What counts as a repeat."""
 
-    Attributes:
-        differing_bits: Share of the bits of two fingerprints; below it they are of the same sound.
-        longer: Share by which the longer of two copies may be longer.
-        same_text: How many clips of a speaker may have the same text; None for any number.
-    """
-
-    differing_bits: float = 0.18
-    longer: float = 0.15
-    same_text: int | None = 1
+    differing_bits: float = 0.18  # share of the bits of two fingerprints; below it they are of the same sound
+    longer: float = 0.15  # share by which the longer of two copies may be longer
+    same_text: int | None = 1  # how many clips of a speaker may have the same text; None for any number
 
 
 @dataclass(frozen=True)

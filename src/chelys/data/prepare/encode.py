@@ -24,17 +24,12 @@ ClipEncoder = Callable[[np.ndarray, int], np.ndarray]
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """The encoder.
+    """The encoder."""
 
-    Attributes:
-        encoder: ``package.module:function`` that makes a ``ClipEncoder`` of ``model``.
-        model: Run folder of the dvae stage, or a model folder; None leaves the stage out.
-        digest: Of its weights, so that other weights in the same place give other work; found automatically.
-    """
-
+    #: ``package.module:function`` that makes a ``ClipEncoder`` of ``model``
     encoder: str = "chelys.data.prepare.encode:load_encoder"
-    model: str | None = None
-    digest: str = ""
+    model: str | None = None  # run folder of the dvae stage, or a model folder; None leaves the stage out
+    digest: str = ""  # of its weights, so that other weights in the same place give other work; found automatically
 
 
 @dataclass(frozen=True)
@@ -70,11 +65,10 @@ def _load(encoder: str, model: str | None, device: str) -> Any:
 class VQVAEEncoder:
     """A VQ-VAE with its mel; codes are of whole code lengths, the rest at the end of a clip is left out.
 
+    Raises ModelError if the folder holds no VQ-VAE, or a damaged one.
+
     Args:
         folder: Of a run, or of a model.
-
-    Raises:
-        ModelError: If the folder holds no VQ-VAE, or a damaged one.
     """
 
     def __init__(self, folder: Path) -> None:

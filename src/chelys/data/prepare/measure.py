@@ -32,20 +32,15 @@ _ROWS = 64  # clips compared with their group at a time
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """What measures, besides the signal processing in ``acoustics``.
+    """What measures, besides the signal processing in ``acoustics``."""
 
-    Attributes:
-        classifier: ``package.module:function`` that makes a ``Classifier``, called with ``model``; by default chelys'
-            own, None for none. Its value for music replaces the rough one, the others are added.
-        model: File or folder of the classifier's weights; None for its own default.
-        embedder: ``package.module:function`` that is an ``Embedder``.
-        digest: Of the weights, so that other weights in the same place give other work; found automatically.
-    """
-
+    #: ``package.module:function`` that makes a ``Classifier``, called with ``model``; by default chelys' own, None for
+    #: none. Its value for music replaces the rough one, the others are added.
     classifier: str | None = OWN_CLASSIFIER
-    model: str | None = None
+    model: str | None = None  # file or folder of the classifier's weights; None for its own default
+    #: ``package.module:function`` that is an ``Embedder``
     embedder: str = "chelys.data.prepare.acoustics:speaker_embedding"
-    digest: str = ""
+    digest: str = ""  # of the weights, so that other weights in the same place give other work; found automatically
 
 
 @dataclass(frozen=True)
@@ -125,8 +120,7 @@ Rules = Mapping[str, Bounds]
 def read_rules(path: Path | None = None) -> Rules:
     """Rules of a YAML file; by default ``rules.yaml`` of this folder.
 
-    Raises:
-        ConfigError: If the file is missing or malformed.
+    Raises ConfigError if the file is missing or malformed.
     """
     if path is None:
         with resources.as_file(resources.files("chelys.data.prepare") / "rules.yaml") as own:

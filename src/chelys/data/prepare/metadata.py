@@ -30,77 +30,48 @@ __getattr__ = renamed_names(__name__, {
 
 @dataclass
 class RecordingMetadata:
-    """One file of RAW.
+    """One file of RAW."""
 
-    Attributes:
-        source: Path relative to RAW.
-        seconds: How much of it can be read; 0 if nothing.
-        sha256: Of the content; None if it cannot be read.
-        licence: From ``about.yaml``.
-        status: ``read`` or ``unreadable``.
-        reason: Why it is unreadable, or what is wrong with a recording that was read in part.
-    """
-
-    source: str
-    seconds: float = 0.0
-    sha256: str | None = None
-    licence: str | None = None
-    status: str = "read"
-    reason: str | None = None
+    source: str  # path relative to RAW
+    seconds: float = 0.0  # how much of it can be read; 0 if nothing
+    sha256: str | None = None  # of the content; None if it cannot be read
+    licence: str | None = None  # from ``about.yaml``
+    status: str = "read"  # ``read`` or ``unreadable``
+    reason: str | None = None  # why it is unreadable, or what is wrong with a recording that was read in part
 
 
 @dataclass
 class ClipMetadata:
-    """A piece of a recording between two pauses.
+    """A piece of a recording between two pauses."""
 
-    Attributes:
-        id: Unique; made of the recording's name and content and the clip's start.
-        source: The recording, relative to RAW.
-        start: Start in the recording (seconds).
-        end: End there (seconds).
-        seconds: Length.
-        licence: Of the recording.
-        speaker: Who speaks; None if unknown.
-        audio: File that holds the clip's sound, relative to OUT; None for a piece that was never written.
-        audio_start: Start of the clip in that file (seconds).
-        audio_end: End there (seconds).
-        measured: Measurement -> value, None where it cannot be taken.
-        text: The best transcript; None if there is none.
-        confidence: Of the transcript, 0 to 1.
-        candidates: Transcripts, best first: ``{"text", "confidence"}``.
-        words: ``[word, start, end]``, seconds from the clip's start.
-        similar: Ids of similar clips of the same speaker, nearest first.
-        same_as: Id of the clip that this one repeats.
-        kept: Whether it is in the manifest.
-        reasons: Why not.
-    """
-
-    id: str
-    source: str
-    start: float
-    end: float
-    seconds: float
-    licence: str | None = None
-    speaker: str | None = None
+    id: str  # unique; made of the recording's name and content and the clip's start
+    source: str  # the recording, relative to RAW
+    start: float  # start in the recording (seconds)
+    end: float  # end there (seconds)
+    seconds: float  # length
+    licence: str | None = None  # of the recording
+    speaker: str | None = None  # who speaks; None if unknown
+    #: file that holds the clip's sound, relative to OUT; None for a piece that was never written
     audio: str | None = None
-    audio_start: float = 0.0
-    audio_end: float = 0.0
+    audio_start: float = 0.0  # start of the clip in that file (seconds)
+    audio_end: float = 0.0  # end there (seconds)
+    #: measurement -> value, None where it cannot be taken
     measured: dict[str, float | None] = field(default_factory=dict)
-    text: str | None = None
-    confidence: float | None = None
+    text: str | None = None  # the best transcript; None if there is none
+    confidence: float | None = None  # of the transcript, 0 to 1
+    #: transcripts, best first: ``{"text", "confidence"}``
     candidates: list[dict[str, Any]] = field(default_factory=list)
-    words: list[list[Any]] = field(default_factory=list)
-    similar: list[str] = field(default_factory=list)
-    same_as: str | None = None
-    kept: bool = True
-    reasons: list[str] = field(default_factory=list)
+    words: list[list[Any]] = field(default_factory=list)  # ``[word, start, end]``, seconds from the clip's start
+    similar: list[str] = field(default_factory=list)  # ids of similar clips of the same speaker, nearest first
+    same_as: str | None = None  # id of the clip that this one repeats
+    kept: bool = True  # whether it is in the manifest
+    reasons: list[str] = field(default_factory=list)  # why not
 
 
 def read_clips(out: Path) -> Iterator[ClipMetadata]:
     """Clips of a prepared folder, in order.
 
-    Raises:
-        ManifestError: If the list is missing or a line of it is malformed.
+    Raises ManifestError if the list is missing or a line of it is malformed.
     """
     path = out / CLIPS
     if not path.is_file() and (out / _OLD_CLIPS).is_file():
@@ -112,8 +83,7 @@ def read_clips(out: Path) -> Iterator[ClipMetadata]:
 def read_recordings(out: Path) -> Iterator[RecordingMetadata]:
     """Recordings of a prepared folder, in order.
 
-    Raises:
-        ManifestError: If the list is missing or a line of it is malformed.
+    Raises ManifestError if the list is missing or a line of it is malformed.
     """
     return _read(out / RECORDINGS, RecordingMetadata)
 

@@ -58,17 +58,12 @@ StageProgress = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """Settings of a preparation; those of a stage are documented with it.
+    """Settings of a preparation; those of a stage are documented with it."""
 
-    Attributes:
-        about: Licence and speaker of recordings of which no ``about.yaml`` says anything.
-        rules: YAML file of the rules that drop clips; None for chelys' own.
-        device: Of the VQ-VAE: ``cpu``, ``cuda``, ``mps`` ... (``transcribe.device`` is the transcriber's).
-    """
-
+    #: licence and speaker of recordings of which no ``about.yaml`` says anything
     about: About = field(default_factory=About)
-    rules: str | None = None
-    device: str = "cpu"
+    rules: str | None = None  # YAML file of the rules that drop clips; None for chelys' own
+    device: str = "cpu"  # Of the VQ-VAE: ``cpu``, ``cuda``, ``mps`` ... (``transcribe.device`` is the transcriber's).
     segment: SegmentSettings = field(default_factory=SegmentSettings)
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     transcribe: TranscribeSettings = field(default_factory=TranscribeSettings)
@@ -80,22 +75,14 @@ class PrepareSettings:
 
 @dataclass
 class PrepareSummary:
-    """Result of a preparation.
+    """Result of a preparation."""
 
-    Attributes:
-        recordings: Files found.
-        unreadable: Of them.
-        clips: Found in the others.
-        kept: Of them.
-        hours: Of the kept ones.
-        failed: Reason -> number of items that failed; the next run tries them again.
-    """
-
-    recordings: int = 0
-    unreadable: int = 0
-    clips: int = 0
-    kept: int = 0
-    hours: float = 0.0
+    recordings: int = 0  # files found
+    unreadable: int = 0  # of them
+    clips: int = 0  # found in the others
+    kept: int = 0  # of them
+    hours: float = 0.0  # of the kept ones
+    #: reason -> number of items that failed; the next run tries them again
     failed: dict[str, int] = field(default_factory=dict)
 
 
@@ -110,6 +97,8 @@ def prepare(
 ) -> PrepareSummary:
     """Prepare a folder of recordings, or continue.
 
+    Raises UserError if RAW is missing, OUT cannot be written, a setting is wrong or a package missing.
+
     Args:
         raw: Folder of recordings.
         out: Folder to write; finished work in it is not done again.
@@ -117,9 +106,6 @@ def prepare(
         only: Names of the stages to do now; default all. The metadata shows what there is afterwards.
         engine: Default: a process for each core.
         progress: Called as work gets done.
-
-    Raises:
-        UserError: If RAW is missing, OUT cannot be written, a setting is wrong or a package missing.
     """
     settings = settings or PrepareSettings()
     chosen = list(only) or [stage for stage in STAGES if stage != "encode" or settings.encode.model]

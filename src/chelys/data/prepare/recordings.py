@@ -34,27 +34,16 @@ SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of RAW.
+    """A file of RAW."""
 
-    Attributes:
-        source: Path relative to RAW.
-        refused: Why it is not even opened, or None.
-        size: Bytes.
-        modified: Nanoseconds; with the size it tells whether a file is the one that was read before.
-    """
-
-    source: str
-    refused: str | None = None
-    size: int = 0
-    modified: int = 0
+    source: str  # path relative to RAW
+    refused: str | None = None  # why it is not even opened, or None
+    size: int = 0  # bytes
+    modified: int = 0  # nanoseconds; with the size it tells whether a file is the one that was read before
 
 
 def find_recordings(raw: Path, out: Path) -> list[SourceFile]:
-    """All recordings under a folder, by name; OUT may lie inside it.
-
-    Raises:
-        AudioError: If there is no such folder.
-    """
+    """All recordings under a folder, by name; OUT may lie inside it. Raises AudioError if there is no such folder."""
     if not raw.is_dir():
         raise AudioError(f"there is no folder {raw}: give the folder that holds the recordings")
     root, skipped = Path(os.path.realpath(raw)), os.path.realpath(out)
@@ -143,8 +132,7 @@ class Abouts:
     def of(self, source: str) -> About:
         """What is known of a recording; for each key the nearest file decides.
 
-        Raises:
-            ConfigError: If an ``about.yaml`` is malformed.
+        Raises ConfigError if an ``about.yaml`` is malformed.
         """
         known = [*self._nearest_first(self.raw / source), self.default]
         return About(

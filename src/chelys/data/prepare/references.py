@@ -50,27 +50,16 @@ class RecordingErrors:
 
 @dataclass(frozen=True)
 class TranscriptErrors:
-    """Quality of the transcripts.
+    """Quality of the transcripts."""
 
-    Attributes:
-        kept: Of recordings with a kept clip, by their kept clips.
-        transcribed: Of recordings with any transcript, by all their transcripts.
-        all: Of all recordings with a reference; without a transcript every word is wrong.
-        worst: The kept ones with the highest rates.
-    """
-
-    kept: WordErrors
-    transcribed: WordErrors
-    all: WordErrors
-    worst: list[RecordingErrors]
+    kept: WordErrors  # of recordings with a kept clip, by their kept clips
+    transcribed: WordErrors  # of recordings with any transcript, by all their transcripts
+    all: WordErrors  # of all recordings with a reference; without a transcript every word is wrong
+    worst: list[RecordingErrors]  # the kept ones with the highest rates
 
 
 def read_references(path: Path) -> dict[str, str]:
-    """Name without suffix -> text.
-
-    Raises:
-        ManifestError: If the file cannot be read or holds no transcript.
-    """
+    """Name without suffix -> text. Raises ManifestError if the file cannot be read or holds no transcript."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -118,15 +107,13 @@ def compare(
 ) -> TranscriptErrors:
     """Compare transcripts with references.
 
+    Raises ManifestError if no recording has a reference; MissingExtra if jiwer is not installed.
+
     Args:
         sources: All recordings.
         kept: Recording -> transcripts of its kept clips, joined.
         transcribed: Recording -> transcripts of all its clips.
         references: Of ``read_references``.
-
-    Raises:
-        ManifestError: If no recording has a reference.
-        MissingExtra: If jiwer is not installed.
     """
     of_kept = of_transcribed = of_all = WordErrors()
     compared = []

@@ -74,33 +74,21 @@ class Values:
 
 @dataclass
 class CorpusSummary:
-    """What became of the recordings.
+    """What became of the recordings."""
 
-    Attributes:
-        statistics: Counts.
-        kept: Measurement -> its values among kept clips; ``seconds`` and ``confidence`` too.
-        dropped: The same of the others.
-        hours_of_speaker: Of kept clips.
-        hours_of_licence: Of kept clips.
-        hours_of_reason: Of dropped clips; a clip counts under each of its reasons.
-        unreadable: Some of the recordings that could not be read.
-        sample: Random kept clips, to listen to.
-        doubtful: Kept clips with the least confident transcripts.
-        words: In the transcripts of kept clips.
-        errors: Against references, if there are some.
-    """
-
-    statistics: Statistics = field(default_factory=Statistics)
+    statistics: Statistics = field(default_factory=Statistics)  # counts
+    #: measurement -> its values among kept clips; ``seconds`` and ``confidence`` too
     kept: dict[str, Values] = field(default_factory=dict)
-    dropped: dict[str, Values] = field(default_factory=dict)
-    hours_of_speaker: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    hours_of_licence: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    dropped: dict[str, Values] = field(default_factory=dict)  # the same of the others
+    hours_of_speaker: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of kept clips
+    hours_of_licence: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of kept clips
+    #: of dropped clips; a clip counts under each of its reasons
     hours_of_reason: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    unreadable: list[RecordingMetadata] = field(default_factory=list)
-    sample: list[ClipMetadata] = field(default_factory=list)
-    doubtful: list[ClipMetadata] = field(default_factory=list)
-    words: int = 0
-    errors: TranscriptErrors | None = None
+    unreadable: list[RecordingMetadata] = field(default_factory=list)  # some of the recordings that could not be read
+    sample: list[ClipMetadata] = field(default_factory=list)  # random kept clips, to listen to
+    doubtful: list[ClipMetadata] = field(default_factory=list)  # kept clips with the least confident transcripts
+    words: int = 0  # in the transcripts of kept clips
+    errors: TranscriptErrors | None = None  # against references, if there are some
 
     @property
     def speakers(self) -> int:
@@ -172,15 +160,14 @@ def _keep_smallest(heap: list[tuple[float, str, ClipMetadata]], value: float, cl
 def write_report(out: Path, *, references: Path | None = None, clips: int = 20, seed: int = 1) -> Report:
     """Write page and card.
 
+    Raises ManifestError if there is no metadata, or the references name none of its recordings; OutputError if the
+    folder cannot be written to.
+
     Args:
         out: Folder that ``chelys data prepare`` wrote.
         references: File of reference transcripts (see ``references``), to count wrong words by.
         clips: How many random clips to put into the page.
         seed: Of the random choice.
-
-    Raises:
-        ManifestError: If there is no metadata, or the references name none of its recordings.
-        OutputError: If the folder cannot be written to.
     """
     summary = summarize(out, references=references, clips=clips, seed=seed)
     report = Report(out / PAGE, out / CARD, summary)

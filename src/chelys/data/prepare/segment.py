@@ -44,12 +44,10 @@ class VoiceActivity(Protocol):
 def make_detector(name: str) -> VoiceActivity:
     """A detector for one recording.
 
+    Raises ConfigError if there is no such detector; MissingExtra if Silero VAD is not installed.
+
     Args:
         name: ``silero``, or ``energy`` for recordings without noise: louder than the recording's background.
-
-    Raises:
-        ConfigError: If there is no such detector.
-        MissingExtra: If Silero VAD is not installed.
     """
     if name == "silero":
         return Silero(_silero_session())
@@ -126,30 +124,20 @@ class Energy:
 
 @dataclass(frozen=True)
 class SegmenterSettings:
-    """Where to cut.
-
-    Attributes:
-        min_silence: Silence between two clips (seconds); 0.5 in the paper.
-        min_seconds: Shortest clip.
-        max_seconds: Longest clip; 20 in the paper.
-        min_pause: Shortest pause at which a stretch that is too long is cut (seconds).
-        padding: Silence kept before and after speech, where there is as much (seconds).
-        onset: Probability at which speech begins.
-        offset: Probability below which it ends.
-    """
+    """Where to cut."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {
         "pause": "min_silence", "least": "min_seconds", "most": "max_seconds", "least_pause": "min_pause",
         "margin": "padding", "on": "onset", "off": "offset",
     }  # fmt: skip
 
-    min_silence: float = 0.5
-    min_seconds: float = 0.6
-    max_seconds: float = 20.0
-    min_pause: float = 0.16
-    padding: float = 0.2
-    onset: float = 0.5
-    offset: float = 0.35
+    min_silence: float = 0.5  # silence between two clips (seconds); 0.5 in the paper
+    min_seconds: float = 0.6  # shortest clip
+    max_seconds: float = 20.0  # longest clip; 20 in the paper
+    min_pause: float = 0.16  # shortest pause at which a stretch that is too long is cut (seconds)
+    padding: float = 0.2  # silence kept before and after speech, where there is as much (seconds)
+    onset: float = 0.5  # probability at which speech begins
+    offset: float = 0.35  # probability below which it ends
 
 
 class ClipSpan(NamedTuple):
@@ -266,19 +254,13 @@ class Segmenter:
 
 @dataclass(frozen=True)
 class SegmentSettings:
-    """How recordings are cut.
-
-    Attributes:
-        rate: Of the clips (Hz).
-        detector: ``silero`` or ``energy``; see ``make_detector``.
-        segmenter: Where to cut.
-    """
+    """How recordings are cut."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"cut": "segmenter"}
 
-    rate: int = 24_000
-    detector: str = "silero"
-    segmenter: SegmenterSettings = field(default_factory=SegmenterSettings)
+    rate: int = 24_000  # of the clips (Hz)
+    detector: str = "silero"  # ``silero`` or ``energy``; see ``make_detector``
+    segmenter: SegmenterSettings = field(default_factory=SegmenterSettings)  # where to cut
 
 
 @dataclass(frozen=True)

@@ -33,15 +33,10 @@ INDEX = "index.jsonl"
 
 @dataclass(frozen=True)
 class PackSettings:
-    """What a shard is.
+    """What a shard is."""
 
-    Attributes:
-        clips: In a shard, about; between half and twice as many.
-        contents: ``flac``, ``codes`` (of clips that are encoded) or ``both``.
-    """
-
-    clips: int = 1000
-    contents: Literal["flac", "codes", "both"] = "flac"
+    clips: int = 1000  # in a shard, about; between half and twice as many
+    contents: Literal["flac", "codes", "both"] = "flac"  # ``flac``, ``codes`` (of clips that are encoded) or ``both``
 
 
 @dataclass(frozen=True)

@@ -45,15 +45,10 @@ class Word(NamedTuple):
 
 
 class Transcription(NamedTuple):
-    """What a transcriber makes of a clip.
+    """What a transcriber makes of a clip."""
 
-    Attributes:
-        candidates: Best first; may be empty.
-        no_speech: Probability that there is no speech; None if the transcriber cannot say.
-    """
-
-    candidates: list[TranscriptCandidate]
-    no_speech: float | None = None
+    candidates: list[TranscriptCandidate]  # best first; may be empty
+    no_speech: float | None = None  # probability that there is no speech; None if the transcriber cannot say
 
 
 class Transcriber(Protocol):
@@ -70,27 +65,18 @@ class Transcriber(Protocol):
 
 @dataclass(frozen=True)
 class TranscribeSettings:
-    """The transcriber and its options.
-
-    Attributes:
-        transcriber: ``package.module:function`` that makes a ``Transcriber`` of these settings.
-        model: Name of a published Whisper model, or the folder of a converted one.
-        language: Code of the language; None lets the model guess, clip by clip.
-        candidates: How many transcripts to keep.
-        beam_size: Of the search.
-        compute_type: Number format of the weights, as CTranslate2 calls it.
-        device: ``cpu``, ``cuda`` or ``auto``.
-    """
+    """The transcriber and its options."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"beam": "beam_size", "compute": "compute_type"}
 
+    #: ``package.module:function`` that makes a ``Transcriber`` of these settings
     transcriber: str = "chelys.data.prepare.transcribe:FasterWhisper"
-    model: str = "base"
-    language: str | None = "en"
-    candidates: int = 3
-    beam_size: int = 5
-    compute_type: str = "int8"
-    device: str = "auto"
+    model: str = "base"  # name of a published Whisper model, or the folder of a converted one
+    language: str | None = "en"  # code of the language; None lets the model guess, clip by clip
+    candidates: int = 3  # how many transcripts to keep
+    beam_size: int = 5  # of the search
+    compute_type: str = "int8"  # number format of the weights, as CTranslate2 calls it
+    device: str = "auto"  # ``cpu``, ``cuda`` or ``auto``
 
     def __post_init__(self) -> None:
         if not 1 <= self.candidates <= self.beam_size:
@@ -189,9 +175,7 @@ class FasterWhisper:
     def check(settings: TranscribeSettings) -> None:
         """Make sure that package and model are there; a published model is downloaded if missing.
 
-        Raises:
-            MissingExtra: If the package is not installed.
-            ConfigError: If there is no such model.
+        Raises MissingExtra if the package is not installed; ConfigError if there is no such model.
         """
         if find_spec("faster_whisper") is None:
             raise MissingExtra("prepare", ImportError("faster-whisper", name="faster-whisper"))

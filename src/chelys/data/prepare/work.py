@@ -39,14 +39,10 @@ CLIPS_IN_A_BLOCK = 32
 
 @dataclass(frozen=True)
 class Item:
-    """One piece of work: a recording, or a block of clips.
+    """One piece of work: a recording, or a block of clips."""
 
-    Attributes:
-        content: Everything that the result depends on, as plain JSON values.
-        place: What the work needs but the result does not depend on, such as where a file lies.
-    """
-
-    content: Row
+    content: Row  # everything that the result depends on, as plain JSON values
+    #: what the work needs but the result does not depend on, such as where a file lies
     place: Row = field(default_factory=dict)
 
 
@@ -56,24 +52,14 @@ class NoSettings:
 
 
 class PrepareStage(ABC):
-    """A step that turns an item into rows, always into the same ones. Subclasses are frozen dataclasses.
+    """A step that turns an item into rows, always into the same ones. Subclasses are frozen dataclasses."""
 
-    Attributes:
-        name: Of the stage and its folder.
-        version: Raised when the same settings give another result.
-        settings: A frozen dataclass.
-    """
-
-    name: str
-    version: int
-    settings: Any
+    name: str  # of the stage and its folder
+    version: int  # raised when the same settings give another result
+    settings: Any  # a frozen dataclass
 
     def check(self) -> None:  # noqa: B027 - most stages have nothing to check
-        """Find out before any work whether the stage can run.
-
-        Raises:
-            UserError: If a package or a model is missing.
-        """
+        """Find out before any work whether the stage can run. Raises UserError if a package or a model is missing."""
 
     @abstractmethod
     def work(self, item: Item, store: Store) -> list[Row]:
@@ -82,16 +68,11 @@ class PrepareStage(ABC):
 
 @dataclass
 class ClipRecord:
-    """A clip in the making.
+    """A clip in the making."""
 
-    Attributes:
-        clip: Its metadata, as far as known.
-        span: First sample and the one after the last in the file that holds its sound.
-        rows: PrepareStage -> the row that it made of this clip; some hold more than the metadata does.
-    """
-
-    clip: ClipMetadata
-    span: tuple[int, int] = (0, 0)
+    clip: ClipMetadata  # its metadata, as far as known
+    span: tuple[int, int] = (0, 0)  # first sample and the one after the last in the file that holds its sound
+    #: PrepareStage -> the row that it made of this clip; some hold more than the metadata does
     rows: dict[str, Row] = field(default_factory=dict)
 
 
@@ -147,13 +128,9 @@ def key(stage: PrepareStage, item: Item) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """The folder OUT.
+    """The folder OUT."""
 
-    Attributes:
-        out: Absolute path.
-    """
-
-    out: Path
+    out: Path  # absolute path
 
     @property
     def partial(self) -> Path:
@@ -168,8 +145,7 @@ class Store:
     def make(self) -> None:
         """Make the folder and try to write to it, before hours of work rather than after.
 
-        Raises:
-            OutputError: If that fails.
+        Raises OutputError if that fails.
         """
         try:
             (self.out / "work").mkdir(parents=True, exist_ok=True)
@@ -237,8 +213,7 @@ _MOVED = {
 def find_object(name: str) -> Any:
     """A part that the user may bring, named ``package.module:function`` in the settings.
 
-    Raises:
-        ConfigError: If there is no such object.
+    Raises ConfigError if there is no such object.
     """
     if name in _MOVED:
         warn_renamed(name, _MOVED[name])

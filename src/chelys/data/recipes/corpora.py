@@ -37,25 +37,15 @@ class CorpusUtterance(Utterance):
 
 
 class CorpusClip(NamedTuple):
-    """A clip that a corpus lists; its audio may be missing or damaged.
+    """A clip that a corpus lists; its audio may be missing or damaged."""
 
-    Attributes:
-        id: Of the corpus.
-        audio: Path.
-        text: Transcript.
-        speaker: Who speaks.
-        split: The corpus's own part.
-        licence: Where it differs from clip to clip.
-        seconds: Where the corpus says it; measured otherwise.
-    """
-
-    id: str
-    audio: Path
-    text: str
-    speaker: str
-    split: str | None = None
-    licence: str | None = None
-    seconds: float | None = None
+    id: str  # of the corpus
+    audio: Path  # path
+    text: str  # transcript
+    speaker: str  # who speaks
+    split: str | None = None  # the corpus's own part
+    licence: str | None = None  # where it differs from clip to clip
+    seconds: float | None = None  # where the corpus says it; measured otherwise
 
 
 class Fault(NamedTuple):
@@ -68,13 +58,9 @@ class Fault(NamedTuple):
 
 @dataclass
 class Faults:
-    """What was left out of a manifest.
+    """What was left out of a manifest."""
 
-    Attributes:
-        root: Folder of the corpus; paths below it are shown relative to it.
-    """
-
-    root: Path
+    root: Path  # folder of the corpus; paths below it are shown relative to it
     listed: list[Fault] = field(default_factory=list)
 
     def add(self, path: Path, kind: str, detail: str, *, line: int | None = None) -> None:
@@ -96,23 +82,14 @@ class Faults:
 
 @dataclass(frozen=True)
 class ManifestSummary:
-    """A manifest that was made.
+    """A manifest that was made."""
 
-    Attributes:
-        manifest: Path.
-        clips: How many are in it.
-        hours: Of speech.
-        speakers: How many.
-        left_out: Kind of fault -> number of clips or lines left out.
-        faults: The list of them, JSONL; None without faults.
-    """
-
-    manifest: Path
-    clips: int
-    hours: float
-    speakers: int
-    left_out: dict[str, int]
-    faults: Path | None
+    manifest: Path  # path
+    clips: int  # how many are in it
+    hours: float  # of speech
+    speakers: int  # how many
+    left_out: dict[str, int]  # kind of fault -> number of clips or lines left out
+    faults: Path | None  # the list of them, JSONL; None without faults
 
     def line(self, source: Path) -> str:
         """One line of text about it."""
@@ -133,15 +110,14 @@ def make_manifest(
 ) -> ManifestSummary:
     """Write the manifest of a corpus.
 
+    Raises ManifestError if the corpus is unknown, the folder has another layout, or no clip is usable.
+
     Args:
         name: One of CORPORA.
         source: Its folder.
         out: Manifest to write, ``*.jsonl``, or a folder to write ``manifest.jsonl`` into.
         licence: Where the corpus has none of its own.
         progress: Called with (clips done, clips in all).
-
-    Raises:
-        ManifestError: If the corpus is unknown, the folder has another layout, or no clip is usable.
     """
     if name not in CORPORA:
         raise ManifestError(f"unknown recipe {name!r}: choose from {', '.join(CORPORA)}")
@@ -239,8 +215,7 @@ def _path_from(root: Path, audio: Path) -> str:
 def decode_text(data: bytes) -> str:
     """Text of a file: UTF-8, or what its byte order mark says.
 
-    Raises:
-        UnicodeDecodeError: If it has another encoding: a guess could give wrong letters.
+    Raises UnicodeDecodeError if it has another encoding: a guess could give wrong letters.
     """
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if data.startswith(mark):

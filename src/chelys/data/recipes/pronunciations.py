@@ -40,15 +40,13 @@ def make_lexicon(
 ) -> Lexicon:
     """Compile the lexicon and write it.
 
+    Raises UserError if WordNet is missing; MissingExtra if hibari-tts is not installed.
+
     Args:
         out: The file, ``lexicon.txt.gz``.
         wordnet: Folder of WordNet's data files.
         min_count: How often a word that misaki's dictionary lacks must occur in WordNet.
         progress: Called with (words and sentences done, all of them).
-
-    Raises:
-        UserError: If WordNet is missing.
-        MissingExtra: If hibari-tts is not installed.
     """
     try:
         from hibari import Hibari

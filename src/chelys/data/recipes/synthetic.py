@@ -156,11 +156,7 @@ TEACHERS: dict[str, TeacherEntry] = {
 
 
 def known_voices(teacher: str) -> list[str]:
-    """Names of a teacher's voices.
-
-    Raises:
-        UserError: If there is no such teacher.
-    """
+    """Names of a teacher's voices. Raises UserError if there is no such teacher."""
     if teacher not in TEACHERS:
         hint = "; kokoro-bf16 is in tools/kokoro_bfloat16.py of the repository" if teacher == "kokoro-bf16" else ""
         raise UserError(f"unknown teacher {teacher!r}: choose from {', '.join(TEACHERS)}{hint}")
@@ -170,8 +166,7 @@ def known_voices(teacher: str) -> list[str]:
 def parse_voices(teacher: str, names: str) -> tuple[str, ...]:
     """Voices of a teacher, written with commas and spans: ``heart,wren`` or ``s04,s64-s319``.
 
-    Raises:
-        UserError: If one is unknown.
+    Raises UserError if one is unknown.
     """
     known, voices = known_voices(teacher), []
     for name in filter(None, map(str.strip, names.split(","))):
@@ -186,8 +181,7 @@ def parse_voices(teacher: str, names: str) -> tuple[str, ...]:
 def check_installed(teacher: str) -> None:
     """Find out at once, and not in a worker, what a teacher needs.
 
-    Raises:
-        MissingExtra: If its packages are not installed.
+    Raises MissingExtra if its packages are not installed.
     """
     for module in TEACHERS[teacher].needs:
         try:
@@ -203,15 +197,14 @@ def wordnet_sentences(folder: Path = WORDNET, seed: int = 7) -> list[str]:
     """Speakable English sentences, shuffled once: every usable example, and a gloss of five words or more after every
     second.
 
+    Raises UserError if WordNet is not installed there.
+
     Args:
         folder: Of ``data.noun``, ``data.verb``, ``data.adj`` and ``data.adv``.
         seed: Of the shuffle.
 
     Returns:
         Sentences of 12 to 100 characters, capitalised, with a closing mark.
-
-    Raises:
-        UserError: If WordNet is not installed there.
     """
     if not all((folder / f"data.{part}").is_file() for part in _PARTS):
         raise UserError(f"no WordNet in {folder}: install it with 'apt-get install wordnet-base'")
@@ -237,8 +230,7 @@ def wordnet_sentences(folder: Path = WORDNET, seed: int = 7) -> list[str]:
 def read_sentences(path: Path) -> list[str]:
     """Sentences of a text file, one a line, blank lines left out.
 
-    Raises:
-        UserError: If the file cannot be read or holds none.
+    Raises UserError if the file cannot be read or holds none.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf8").splitlines()]
@@ -295,29 +287,20 @@ def level(audio: np.ndarray, rms: float = 0.08, peak: float = 0.95) -> np.ndarra
 
 @dataclass(frozen=True)
 class SyntheticRecipe:
-    """What corpus to make.
+    """What corpus to make."""
 
-    Attributes:
-        out: Folder of the corpus: ``audio/VOICE/ID.flac`` and ``manifest.jsonl``.
-        clips: How many; about 3.6 s each.
-        teacher: ``hibari`` (heart and its sizes) or ``kokoro`` (blends of five styles, fifty times slower).
-        seed: Of everything random in the corpus.
-        voices: Of the teacher, in equal shares. By default all of hibari's, in the shares of SIZES, or Kokoro's first
-            64.
-        first: Number of the first clip. A second corpus with other numbers has other sentences and ids, so that both
-            can be used together.
-        wordnet: Folder of WordNet's data files.
-        text: A file with a sentence a line, in place of WordNet's.
-    """
-
-    out: Path
-    clips: int
+    out: Path  # folder of the corpus: ``audio/VOICE/ID.flac`` and ``manifest.jsonl``
+    clips: int  # how many; about 3.6 s each
+    #: ``hibari`` (heart and its sizes) or ``kokoro`` (blends of five styles, fifty times slower)
     teacher: str = "hibari"
-    seed: int = 1
+    seed: int = 1  # of everything random in the corpus
+    #: Of the teacher, in equal shares. By default all of hibari's, in the shares of SIZES, or Kokoro's first 64.
     voices: tuple[str, ...] = ()
+    #: Number of the first clip. A second corpus with other numbers has other sentences and ids, so that both can be
+    #: used together.
     first: int = 0
-    wordnet: Path = WORDNET
-    text: Path | None = None
+    wordnet: Path = WORDNET  # folder of WordNet's data files
+    text: Path | None = None  # a file with a sentence a line, in place of WordNet's
 
     @property
     def end(self) -> int:
@@ -330,6 +313,9 @@ def make(
 ) -> Path:
     """Make the corpus, or what is missing of it.
 
+    Raises UserError if the teacher or a voice is unknown, WordNet is missing or the folder holds another corpus;
+    MissingExtra if the teacher's packages are not installed.
+
     Args:
         recipe: What to make.
         workers: Processes; default one for each core.
@@ -338,10 +324,6 @@ def make(
     Returns:
         Path of the manifest, its clips in the order of their numbers; ``train.jsonl`` beside it leaves out
         HELD_OUT_SPEAKERS.
-
-    Raises:
-        UserError: If the teacher or a voice is unknown, WordNet is missing or the folder holds another corpus.
-        MissingExtra: If the teacher's packages are not installed.
     """
     known = known_voices(recipe.teacher)
     if unknown := [name for name in recipe.voices if name not in known]:
