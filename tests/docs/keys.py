@@ -32,11 +32,24 @@ def table(section: str) -> str:
 
 
 def attributes(kind: type) -> dict[str, str]:
-    """What a class's docstring says of each of its attributes."""
+    """What is said of each field of a class: in its docstring, or in the comment above or behind the field."""
     _, _, listed = (inspect.getdoc(kind) or "").partition("Attributes:\n")
-    entries = re.split(r"\n(?=    \w+:)", listed.rstrip())
-    found = (entry.strip().partition(":") for entry in entries)
-    return {name: " ".join(text.split()) for name, _, text in found}
+    entries = re.split(r"\n(?=    \w+:)", listed.rstrip()) if listed else []
+    found = dict(entry.strip().partition(":")[::2] for entry in entries)
+    above: list[str] = []
+    for line in inspect.getsource(kind).splitlines():
+        if comment := re.match(r"    #: (.*)", line):
+            above.append(comment[1])
+        elif field := re.match(r"    (\w+): [^#]*(?:  # (.*))?$", line):
+            if above or field[2]:
+                found.setdefault(field[1], " ".join(above) or field[2])
+            above = []
+    return {name: _sentence(" ".join(text.split())) for name, text in found.items()}
+
+
+def _sentence(text: str) -> str:
+    """With a capital and a full stop, unless it begins with code."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def renewed(page: str) -> str:
