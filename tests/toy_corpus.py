@@ -15,12 +15,11 @@ import soundfile as sf
 import torch
 
 from chelys.audio.mel import MelRange
-from chelys.data.codes import encode
 from chelys.data.dataset import Clip, Codes, Features
-from chelys.data.features import extract
+from chelys.data.features import encode, extract
+from chelys.data.loader import is_held_out
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.data.pairs import PairConfig, Pairs
-from chelys.data.sampler import is_held_out
 from chelys.models.dvae import DVAE, DVAEConfig
 from chelys.text.lexicon import Lexicon
 from chelys.text.tokenizer import Tokenizer, make_tokenizer

@@ -149,8 +149,8 @@ def lay_out_at_22k(places: Places) -> None:
 
 def write_codes(places: Places, arm: str, features: Path) -> None:
     """Codes of the features by an arm of ``rates_dvae``."""
-    from chelys.data.codes import encode
     from chelys.data.dataset import Features
+    from chelys.data.features import encode
     from chelys.training.tasks.dvae import trained_dvae
 
     out = places.out / "rates_data" / f"codes_{arm}.npy"

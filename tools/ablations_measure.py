@@ -23,8 +23,8 @@ from torch import Tensor
 
 from chelys.config import from_mapping
 from chelys.data.dataset import Clip
+from chelys.data.loader import is_held_out
 from chelys.data.pairs import Pairs
-from chelys.data.sampler import is_held_out
 from chelys.models.diffusion_schedule import TRAIN_STEPS, q_sample
 from chelys.training.checkpoint import load_strictly, read_weights
 from chelys.training.task import Task

@@ -9,9 +9,9 @@ import pytest
 import torch
 from toy_corpus import DVAE_SIZES, MEL_RANGE, ToyCorpus, clip
 
-from chelys.data import codes as codes_module
-from chelys.data.codes import encode
+from chelys.data import features as codes_module
 from chelys.data.dataset import Codes, Features
+from chelys.data.features import encode
 from chelys.errors import ManifestError
 
 

@@ -13,8 +13,8 @@ import torch
 from toy_corpus import MEL_RANGE, SPEAKERS, ToyCorpus
 
 from chelys.data.dataset import Clip, ClipTable, Codes, Features
+from chelys.data.loader import is_held_out
 from chelys.data.pairs import PairConfig, Pairs, load_pairs, repeat_to
-from chelys.data.sampler import is_held_out
 from chelys.errors import ManifestError
 from chelys.text.tokenizer import SPELLED_LETTERS, Tokenizer
 

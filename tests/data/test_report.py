@@ -17,8 +17,16 @@ import soundfile as sf
 from typer.testing import CliRunner
 
 from chelys.cli.main import app
-from chelys.data.prepare.references import find_reference, read_references, spoken_words, word_errors
-from chelys.data.prepare.report import histogram, plain, summarize, write_report
+from chelys.data.prepare.report import (
+    find_reference,
+    histogram,
+    plain,
+    read_references,
+    spoken_words,
+    summarize,
+    word_errors,
+    write_report,
+)
 from chelys.errors import ManifestError
 
 EVIL = "<script>alert('x')</script>&\"|`*\n# [b](http://evil.example)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chelys.data.sampler import LengthBucketSampler, held_out, is_held_out
+from chelys.data.loader import LengthBucketSampler, held_out, is_held_out
 from chelys.errors import ManifestError
 
 LENGTHS = np.random.default_rng(0).integers(10, 200, 120)

@@ -16,8 +16,8 @@ import toy_voice
 
 from chelys.audio.rates import OUTPUT_RATE, SAMPLES_PER_CODE
 from chelys.data.dataset import Features
+from chelys.data.loader import is_held_out
 from chelys.data.manifest import Utterance, write_manifest
-from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError, ManifestError
 from chelys.training import finetune as adapt
 from chelys.training.finetune import ENCODERS

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, MelSpec
 from chelys.data.dataset import Clip
+from chelys.data.loader import is_held_out
 from chelys.data.manifest import Utterance, write_manifest
-from chelys.data.sampler import is_held_out
 from chelys.text.lexicon import Lexicon
 from chelys.text.tokenizer import make_tokenizer
 from chelys.tortoise.tokenizer import make_tortoise_tokenizer

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli import prepare, recipes
+from chelys.cli import prepare
 from chelys.cli.console import DeviceOption, WorkersOption, counting, echo, progress_bar, renamed
-from chelys.errors import OutputError
+from chelys.errors import OutputError, UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,9 +22,88 @@ app = typer.Typer(
 make_app = typer.Typer(no_args_is_help=True, help="Make a corpus.", epilog="Example: chelys data make synthetic --help")
 app.add_typer(make_app, name="make")
 app.command("prepare", help=prepare.HELP, epilog=prepare.EXAMPLE)(prepare.prepare)
-app.command("recipe", help=recipes.RECIPE_HELP, epilog=recipes.RECIPE_EXAMPLE)(recipes.recipe)
-_CheckCommand = renamed(shortest="min-seconds", longest="max-seconds")
-app.command("check", cls=_CheckCommand, help=recipes.CHECK_HELP, epilog=recipes.CHECK_EXAMPLE)(recipes.check)
+
+
+@app.command(
+    "recipe",
+    help=(
+        "Write the manifest of a corpus: ljspeech, libritts, hifitts, vctk, common-voice, a folder of clips (folder), "
+        "or sentences for a teacher to speak (synthetic). Audio stays where it is."
+    ),
+    epilog="Example: chelys data recipe ljspeech LJSpeech-1.1 lj/manifest.jsonl",
+)
+def recipe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Its folder; for synthetic, a file of sentences.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Manifest to write (*.jsonl), or a folder for it.")],
+    licence: Annotated[str | None, typer.Option("--licence", help="Of a folder of clips, to be noted.")] = None,
+) -> None:
+    """Write it, and print what was left out."""
+    from chelys.data.recipes.corpora import CORPORA, make_manifest
+
+    if name == "synthetic":
+        _speak(source, out)
+        return
+    if name not in CORPORA:
+        raise UserError(f"unknown recipe {name!r}: choose from {', '.join(CORPORA)}, synthetic")
+    with progress_bar() as update:
+        made = make_manifest(name, source, out, licence=licence, progress=counting(update, "clips"))
+    echo(made.line(source), error=True)
+    echo(str(made.manifest))
+
+
+def _speak(source: Path, out: Path) -> None:
+    """Let hibari speak each sentence of a file; 'chelys data make synthetic' has more options."""
+    from chelys.data.recipes.synthetic import SyntheticRecipe, make, read_sentences
+
+    clips = len(read_sentences(source))
+    with progress_bar() as update:
+        echo(str(make(SyntheticRecipe(out=out, clips=clips, text=source), progress=counting(update, "blocks"))))
+
+
+@app.command(
+    "check",
+    cls=renamed(shortest="min-seconds", longest="max-seconds"),
+    help=(
+        "Check a manifest and every clip in it. The bad ones are counted on standard output and listed in a file; "
+        "the exit status is 1 if there are any."
+    ),
+    epilog="Example: chelys data check lj/manifest.jsonl --fix lj/good.jsonl",
+)
+def check(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="JSONL manifest.")],
+    fix: Annotated[Path | None, typer.Option("--fix", help="Write a manifest without the bad clips.")] = None,
+    bad: Annotated[
+        Path | None, typer.Option("--list", help="Where to list the bad clips; default: MANIFEST's name, .bad.jsonl.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", help="A kind of fault to ignore, such as 'repeated text'.")
+    ] = None,
+    min_seconds: Annotated[float, typer.Option("--min-seconds", help="Seconds of the shortest clip.")] = 0.6,
+    max_seconds: Annotated[float, typer.Option("--max-seconds", help="Seconds of the longest clip.")] = 20.0,
+    rate: Annotated[int, typer.Option("--rate", help="Lowest sample rate, Hz.")] = 22_050,
+    workers: WorkersOption = None,
+) -> None:
+    """Check it."""
+    from chelys.data.check import KINDS, CheckLimits, check
+
+    limits = CheckLimits(min_seconds=min_seconds, max_seconds=max_seconds, rate=rate, allowed=frozenset(allow or ()))
+    with progress_bar() as update:
+        checked = check(manifest, limits, workers=workers, progress=counting(update, "files"))
+    listed = bad or manifest.with_suffix(".bad.jsonl")
+    checked.write_bad(listed)
+    for kind, count in checked.counts().items():
+        echo(f"{count:8d}  {kind:<15} {KINDS[kind]}")
+    good = len(checked.lines) - len(checked.bad)
+    echo(f"{good:8d}  of {len(checked.lines)} clips are good")
+    if checked.bad:
+        echo(f"the bad ones are listed in {listed}", error=True)
+    if fix is not None:
+        checked.write_good(fix)
+    if checked.bad:
+        raise typer.Exit(1)
+
+
 app.command("report", help=prepare.REPORT_HELP, epilog=prepare.REPORT_EXAMPLE)(prepare.report)
 
 
@@ -188,8 +267,8 @@ def codes(
     device: DeviceOption = "cpu",
 ) -> None:
     """Encode every clip."""
-    from chelys.data.codes import encode
     from chelys.data.dataset import Features
+    from chelys.data.features import encode
     from chelys.training.tasks.dvae import trained_dvae
     from chelys.weights.checks import place
 

@@ -32,9 +32,8 @@ from chelys.audio.io import resample
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, MelSpec
 from chelys.audio.stream import open_audio
-from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
-from chelys.data.bad_clips import BadClips
-from chelys.data.sampler import MIN_HELD_OUT, held_out
+from chelys.data.loader import MIN_HELD_OUT, held_out
+from chelys.data.manifest import BAD_CLIPS_FILE, BadClips
 from chelys.errors import AudioError, ManifestError
 
 log = logging.getLogger(__name__)

@@ -2,17 +2,21 @@
 
 ``{"id", "audio", "text", "speaker", "seconds", "start", "end"}``; ``audio`` is relative to the manifest,
 ``start`` and ``end`` (seconds) cut a piece out of a longer file and are left out where the clip is a file.
+
+Clips that cannot be used are counted, listed with the reason, and left out.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from chelys.deprecation import renamed_names
 from chelys.errors import ManifestError
 from chelys.files import write_json_lines
 
@@ -94,3 +98,70 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
         for utterance in utterances
     )
     write_json_lines(path, entries)
+
+
+# ---- clips that cannot be used --------------------------------------------------------------------------------------
+
+BAD_CLIPS_FILE = "bad_clips.jsonl"
+__getattr__ = renamed_names(__name__, {"FILE_NAME": f"{__name__}.BAD_CLIPS_FILE"})
+
+
+class BadClip(NamedTuple):
+    """A clip and what is wrong with it."""
+
+    id: str  # of the manifest
+    reason: str  # a few words that many clips can share: ``missing``, ``silent``, ``too short``
+    detail: str = ""  # what is particular to this one
+
+
+class BadClips:
+    """Clips left out, each with its first reason, in the order in which they were found."""
+
+    def __init__(self, clips: Iterable[BadClip] = ()) -> None:
+        self._clips: dict[str, BadClip] = {}
+        self.extend(clips)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __bool__(self) -> bool:
+        return True  # an empty list is a list
+
+    def __contains__(self, clip_id: str) -> bool:
+        return clip_id in self._clips
+
+    def add(self, clip_id: str, reason: str, detail: str = "") -> None:
+        """Add a clip, unless it is there."""
+        self._clips.setdefault(clip_id, BadClip(clip_id, reason, detail))
+
+    def extend(self, clips: Iterable[BadClip]) -> None:
+        """Add several."""
+        for clip in clips:
+            self.add(*clip)
+
+    def all(self) -> list[BadClip]:
+        """Every clip with its reason."""
+        return list(self._clips.values())
+
+    def summary(self) -> str:
+        """How many of each reason: ``3 silent, 1 missing``."""
+        counts = Counter(clip.reason for clip in self._clips.values())
+        return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+
+    def write(self, path: Path) -> None:
+        """Write the list, one clip a line, whole or not at all; no file where no clip is bad."""
+        if not self._clips:
+            path.unlink(missing_ok=True)
+            return
+        lines = (
+            {"id": c.id, "reason": c.reason} | ({"detail": c.detail} if c.detail else {}) for c in self._clips.values()
+        )
+        write_json_lines(path, lines)
+
+    @classmethod
+    def read(cls, path: Path) -> BadClips:
+        """Read a list; empty where there is none."""
+        if not path.is_file():
+            return cls()
+        with path.open(encoding="utf8") as lines:
+            return cls(BadClip(**json.loads(line)) for line in lines)

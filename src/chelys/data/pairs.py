@@ -17,7 +17,7 @@ from torch import Tensor
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import HOP
 from chelys.data.dataset import Clip, ClipDataset, ClipTable, Codes
-from chelys.data.sampler import LengthBucketSampler
+from chelys.data.loader import LengthBucketSampler
 from chelys.data.shards import open_codes, open_features
 from chelys.deprecation import renamed_arguments
 from chelys.errors import TextError

@@ -30,7 +30,6 @@ import torch
 
 from chelys.audio.io import decode, resample
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, SAMPLES_PER_CODE
-from chelys.data.bad_clips import BadClips
 from chelys.data.dataset import (
     MEL_SPECS,
     Clip,
@@ -43,6 +42,7 @@ from chelys.data.dataset import (
     fitted,
     mel_of,
 )
+from chelys.data.manifest import BadClips
 from chelys.data.prepare.engine import available_cores
 from chelys.errors import ManifestError, OutputError
 from chelys.files import output_file

@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, SAMPLES_PER_CODE, MelSpec
 from chelys.data.dataset import Clip
+from chelys.data.loader import is_held_out
 from chelys.data.manifest import Utterance, write_manifest
-from chelys.data.sampler import is_held_out
 from chelys.errors import ConfigError
 from chelys.text.lexicon import Lexicon
 from chelys.text.tokenizer import make_tokenizer

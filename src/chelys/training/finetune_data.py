@@ -20,14 +20,12 @@ import numpy as np
 
 from chelys.audio.io import MIN_CLIP_PEAK, MIN_CLIP_SECONDS, read, write
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.data.bad_clips import BadClips
-from chelys.data.codes import encode
 from chelys.data.dataset import Codes, Features
-from chelys.data.features import extract
-from chelys.data.manifest import Utterance, read_manifest, write_manifest
+from chelys.data.features import encode, extract
+from chelys.data.loader import is_held_out
+from chelys.data.manifest import BadClips, Utterance, read_manifest, write_manifest
 from chelys.data.pairs import PairConfig, Pairs
 from chelys.data.recipes.corpora import make_manifest
-from chelys.data.sampler import is_held_out
 from chelys.errors import AudioError, ConfigError, ManifestError
 from chelys.models.dvae import DVAE
 from chelys.training.config import EarlyStopping, LoopConfig

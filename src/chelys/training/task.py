@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chelys.data.bad_clips import BadClips
 from chelys.data.dataset import Clip
+from chelys.data.manifest import BadClips
 from chelys.data.pairs import Pairs
 from chelys.training.distributed import DistributedContext
 from chelys.training.logging import Picture

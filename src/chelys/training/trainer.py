@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from chelys.config import from_mapping, read_config_file, to_mapping
-from chelys.data.bad_clips import FILE_NAME as BAD_CLIPS_FILE
 from chelys.data.loader import StepLoader, default_workers
+from chelys.data.manifest import BAD_CLIPS_FILE
 from chelys.errors import ConfigError, OutputError, UserError
 from chelys.files import atomic_path, remove_partial_files, write_json
 from chelys.training.checkpoint import (

@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 from made_up import speech
 
-from chelys.data.prepare.deduplicate import DeduplicateSettings, Repeats, differing, fingerprint
+from chelys.data.prepare.measure import DeduplicateSettings, Repeats, differing, fingerprint
 from chelys.data.prepare.metadata import ClipMetadata
 from chelys.data.prepare.work import ClipRecord, Store
 

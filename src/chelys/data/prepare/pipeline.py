@@ -15,15 +15,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from chelys.data.prepare.deduplicate import DeduplicateSettings, Fingerprint, find_repeats
 from chelys.data.prepare.encode import Encode, EncodeSettings, encoder_digest
 from chelys.data.prepare.engine import Engine, Local, available_cores
 from chelys.data.prepare.measure import (
+    DeduplicateSettings,
+    Fingerprint,
     Measure,
     MeasureSettings,
     SimilarSettings,
     apply_rules,
     classifier_digest,
+    find_repeats,
     find_similar,
     read_rules,
 )

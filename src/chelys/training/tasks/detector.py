@@ -18,8 +18,8 @@ from torch import Tensor
 
 from chelys.audio.rates import HOP, OUTPUT_RATE
 from chelys.data.dataset import Clip, read_waveform
+from chelys.data.loader import held_out
 from chelys.data.manifest import read_manifest
-from chelys.data.sampler import held_out
 from chelys.errors import ConfigError, ManifestError
 from chelys.tortoise.detector import MOST_SAMPLES, SYNTHETIC, Detector, DetectorConfig
 from chelys.training.config import Run, published_sizes

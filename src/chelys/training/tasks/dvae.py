@@ -19,8 +19,8 @@ from torch import Tensor
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping
-from chelys.data.bad_clips import BadClips
 from chelys.data.dataset import Clip, ClipDataset
+from chelys.data.manifest import BadClips
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.dvae import DVAE, DVAEConfig
 from chelys.training.checkpoint import load_trained

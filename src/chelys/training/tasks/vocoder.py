@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.data.bad_clips import BadClips
 from chelys.data.dataset import Clip, ClipDataset
+from chelys.data.manifest import BadClips
 from chelys.data.pairs import speaker_weights
 from chelys.data.pitch import PitchCache
 from chelys.errors import ConfigError, ManifestError

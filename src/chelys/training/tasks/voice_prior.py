@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from chelys.audio.mel import MelRange
-from chelys.data.bad_clips import BadClips
 from chelys.data.dataset import Clip, ClipDataset
+from chelys.data.manifest import BadClips
 from chelys.data.pairs import repeat_to
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
