@@ -14,20 +14,33 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import chelys
 from chelys.data.pairs import PairConfig
+from chelys.inference.speech import Candidate, Chunk
 from chelys.training.config import LoopConfig
 
+#: Sections of a run's configuration.
 CLASSES: dict[str, type] = {"loop": LoopConfig, "pairs": PairConfig}
+#: Classes of the Python API.
+PUBLIC: dict[str, type] = {
+    kind.__name__: kind for kind in (chelys.SpeechOptions, chelys.Speech, Candidate, Chunk, chelys.Voice)
+}
 _SECTION = re.compile(r"<!-- keys: (?P<name>\w+) -->\n.*?<!-- /keys -->", re.S)
 
 
 def table(section: str) -> str:
-    """Markdown table of the keys of a section of a run's configuration."""
-    lines = ["| key | default | what it does |", "|---|---|---|"]
-    meanings = attributes(CLASSES[section])
-    for field in dataclasses.fields(CLASSES[section]):
+    """Markdown table of the keys of a section of a run's configuration, or of the fields of a public class."""
+    kind = (CLASSES | PUBLIC)[section]
+    prefix = f"{section}." if section in CLASSES else ""
+    fields = dataclasses.fields(kind)
+    required = all(field.default is dataclasses.MISSING for field in fields)
+    lines = ["| field | |", "|---|---|"] if required else ["| key | default | what it does |", "|---|---|---|"]
+    meanings = attributes(kind)
+    for field in fields:
         text = meanings[field.name].replace("``", "`").replace("|", "\\|")
-        lines.append(f"| `{section}.{field.name}` | `{_written(field.default)}` | {text} |")
+        given = field.default if field.default is not dataclasses.MISSING else None
+        default = [] if required else [f"`{_written(given)}`" if given is not None or field.default is None else ""]
+        lines.append(f"| {' | '.join([f'`{prefix}{field.name}`', *default, text])} |")
     return "\n".join(lines) + "\n"
 
 
