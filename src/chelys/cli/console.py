@@ -52,8 +52,7 @@ def load_model(model: str, device: str = "cpu", compat: Any = "repaired", dtype:
 def progress_bar(*, quiet: bool = False) -> Iterator[Callable[..., None] | None]:
     """A progress bar on standard error while the block runs, if that is a terminal and ``quiet`` is not set.
 
-    Yields:
-        ``update(stage, done, total)``, or None.
+    Yields ``update(stage, done, total)``, or None.
     """
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None

@@ -49,12 +49,8 @@ def train(
 def training_bar(stage: str, *, shown: bool) -> Iterator[Callable[[int, int, dict[str, float]], None] | None]:
     """A progress bar on standard error: steps done, time left, the losses of the moment.
 
-    Args:
-        stage: What is trained.
-        shown: Whether standard error is a terminal.
-
-    Yields:
-        The trainer's progress callback, called with (step, steps, metrics), or None.
+    ``stage``: what is trained; ``shown``: whether standard error is a terminal. Yields the trainer's progress callback,
+    called with (step, steps, metrics), or None.
     """
     if not shown:
         yield None

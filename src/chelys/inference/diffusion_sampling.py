@@ -106,16 +106,10 @@ def guided_prediction(
 ) -> tuple[Tensor, Tensor | None]:
     """Prediction of the network under classifier-free guidance (Ho & Salimans 2022).
 
-    Args:
-        network: In evaluation mode. It runs in its own precision.
-        x: Noisy mel ``(b, f, s)``.
-        timestep: Of the trained schedule.
-        conditioning: ``(b, d, p)``.
-        guidance: w in (1 + w) conditional - w unconditional; 0 is none.
-
-    Returns:
-        eps or x0, whichever the network predicts, ``(b, f, s)``; and the learned variance, which guidance leaves alone,
-        ``(b, f, s)``, or None.
+    ``network``: in evaluation mode. It runs in its own precision. ``x``: noisy mel ``(b, f, s)``. ``timestep``: of the
+    trained schedule. ``conditioning``: ``(b, d, p)``. ``guidance``: w in (1 + w) conditional - w unconditional; 0 is
+    none. Returns eps or x0, whichever the network predicts, ``(b, f, s)``; and the learned variance, which guidance
+    leaves alone, ``(b, f, s)``, or None.
     """
     b, bands, _ = x.shape
     dtype = network.uncond_embedding.dtype
@@ -138,14 +132,8 @@ def guided_x0(
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The network's estimate of the clean mel at a step, clamped to its bounds, and the learned variance.
 
-    Args:
-        network: In evaluation mode.
-        schedule: The visited steps.
-        index: Of this step among them.
-        x: Noisy mel ``(b, f, s)``.
-        conditioning: ``(b, d, p)``.
-        guidance: As in ``guided_prediction``.
-        bounds: Lowest and highest value of a clean mel.
+    ``x``: noisy mel ``(b, f, s)``; ``conditioning``: ``(b, d, p)``; ``guidance``: as in ``guided_prediction``;
+    ``bounds``: lowest and highest value of a clean mel.
     """
     estimate, variance = guided_prediction(network, x, schedule.timesteps[index], conditioning, guidance)
     x0 = predict_x0(schedule, index, x, estimate) if network.config.prediction == "epsilon" else estimate
@@ -165,13 +153,7 @@ def ddpm_step(
 ) -> Tensor:
     """Sample the next cleaner mel (Ho et al. 2020, algorithm 2). The last step takes the mean, without noise.
 
-    Args:
-        schedule: The visited steps.
-        index: Of this step.
-        x: Noisy mel.
-        x0: Estimate of the clean one, clamped.
-        variance: Learned variance, as in ``q_posterior``.
-        noise: Unit noise.
+    ``variance``: learned variance, as in ``q_posterior``; ``noise``: unit noise.
     """
     mean, log_variance = q_posterior(schedule, index, x, x0, variance)
     return mean + (0.5 * log_variance).exp() * noise if index else mean
@@ -182,13 +164,8 @@ def ddim_step(
 ) -> Tensor:
     """The next cleaner mel along the same noise, or in part along new noise (Song et al. 2020, equation 12).
 
-    Args:
-        schedule: The visited steps.
-        index: Of this step.
-        x: Noisy mel.
-        x0: Estimate of the clean one, clamped.
-        eta: 0 is the probability flow, 1 replaces as much noise as DDPM with the posterior's variance.
-        noise: Unit noise; None if eta is 0.
+    ``eta``: 0 is the probability flow, 1 replaces as much noise as DDPM with the posterior's variance. ``noise``: unit
+    noise; None if eta is 0.
     """
     alpha, prev = float(schedule.alphas_cumprod[index]), float(schedule.alphas_cumprod_prev[index])
     sigma = eta * ((1 - prev) / (1 - alpha)) ** 0.5 * (1 - alpha / prev) ** 0.5
@@ -204,12 +181,7 @@ def dpm_step(schedule: DiffusionSchedule, index: int, x: Tensor, x0: Tensor, x0_
     a continuous schedule that differs: at its first step it takes 0.081 of the power for signal where the network, at
     step 1000 of 4000, has learned 0.524, and halfway 0.530 instead of 0.846.
 
-    Args:
-        schedule: The visited steps.
-        index: Of this step.
-        x: Noisy mel.
-        x0: Estimate of the clean one, clamped.
-        x0_prev: The same of the previous, noisier step; None at the first step, which is of first order.
+    ``x0_prev``: the same of the previous, noisier step; None at the first step, which is of first order.
     """
     if index == 0:
         return x0

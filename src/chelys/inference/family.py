@@ -65,12 +65,7 @@ class Redactor(Protocol):
 
 
 class Family:
-    """chelys' own models.
-
-    Args:
-        model: Loaded; it is not changed.
-        compat: A way of speaking that the family knows; chelys' own models have only one.
-    """
+    """chelys' own models. ``compat``: a way of speaking that the family knows; chelys' own models have only one."""
 
     clip_rate: int = OUTPUT_RATE  # sample rate (Hz) at which clips for a voice are read
     code_rate: int = OUTPUT_RATE  # sample rate (Hz) of the mels that the codes stand for
@@ -122,13 +117,8 @@ class Family:
     def conditioning_latents(self, clips: Sequence[np.ndarray], rate: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
         """What the two decoders are conditioned on.
 
-        Args:
-            clips: Waveforms ``(n,)`` float32 of one speaker.
-            rate: Of the waveforms, Hz.
-            seed: Of whatever is drawn.
-
-        Returns:
-            ``(d,)`` for the autoregressive decoder and ``(2 d',)`` for the diffusion decoder.
+        ``clips``: waveforms ``(n,)`` float32 of one speaker; ``rate``: of the waveforms, Hz; ``seed``: of whatever is
+        drawn. Returns ``(d,)`` for the autoregressive decoder and ``(2 d',)`` for the diffusion decoder.
         """
         model = self.model
         waveforms = [at_rate(clip, rate, OUTPUT_RATE) for clip in clips]

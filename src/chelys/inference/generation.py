@@ -125,8 +125,7 @@ def generate_stream(
 
     Arguments and errors as for ``generate``, which gives the same candidate; errors come with the first code.
 
-    Yields:
-        The code, and the latent ``(d,)`` that it was sampled from, equal to that of ``Autoregressive.latents``.
+    Yields the code, and the latent ``(d,)`` that it was sampled from, equal to that of ``Autoregressive.latents``.
     """
     max_len = _max_len(prompt, options, decoder.config, rules)
     for step in _steps(decoder, [prompt], [max_len], options, [generator], rules):
@@ -272,13 +271,8 @@ def sample_codes(logits: Tensor, counts: Tensor, options: SpeechOptions, generat
 def filter_logits(logits: Tensor, counts: Tensor, options: SpeechOptions) -> Tensor:
     """Everything that decides the probabilities of the next code.
 
-    Args:
-        logits: ``(b, v)`` float32.
-        counts: How often each code was sampled so far, ``(b, v)``.
-        options: The temperature is above 0.
-
-    Returns:
-        ``(b, v)``; minus infinity where a code must not be sampled.
+    ``logits``: ``(b, v)`` float32; ``counts``: how often each code was sampled so far, ``(b, v)``; ``options``: the
+    temperature is above 0. Returns ``(b, v)``; minus infinity where a code must not be sampled.
     """
     logits = _reweight(logits, counts, options) / options.temperature
     if 0 < options.top_k < logits.shape[1]:

@@ -34,18 +34,10 @@ def score(
 ) -> list[float]:
     """Score of each candidate, higher is better.
 
-    Args:
-        clvp: In evaluation mode.
-        text_ids: ``(t,)``; they are encoded once.
-        candidates: Any number.
-        row: Makes rows of one length of codes ``(m,)``, which are scored together. None scores each candidate's codes
-            as they are and one by one, so that its score does not depend on the others.
-        scorers: Others beside CLVP, each with its weight.
-        clvp_weight: Of CLVP; at 0 it is not run.
-
-    Returns:
-        Scores in the order of the candidates; minus infinity for one without codes, or with a code that CLVP does not
-        know.
+    ``text_ids``: ``(t,)``; they are encoded once. ``row``: makes rows of one length of codes ``(m,)``, which are scored
+    together. None scores each candidate's codes as they are and one by one, so that its score does not depend on the
+    others. ``scorers``: others beside CLVP, each with its weight. ``clvp_weight``: of CLVP; at 0 it is not run. Returns
+    scores in the order of the candidates; minus infinity for one without codes, or with a code that CLVP does not know.
     """
     weighted = list(scorers)
     if clvp_weight > 0.0:
@@ -68,10 +60,8 @@ def score(
 def rank(candidates: Sequence[CodeCandidate], scores: Sequence[float], *, unstopped_last: bool = True) -> list[int]:
     """Indices of the candidates, best first; ties keep their order.
 
-    Args:
-        candidates: Only whether they stopped matters.
-        scores: One for each, higher is better.
-        unstopped_last: Put candidates that never stopped after all that did. Else the scores alone decide.
+    ``candidates``: only whether they stopped matters. ``scores``: one for each, higher is better. ``unstopped_last``:
+    put candidates that never stopped after all that did. Else the scores alone decide.
     """
     return sorted(
         range(len(candidates)),

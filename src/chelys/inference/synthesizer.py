@@ -44,13 +44,9 @@ STREAMED_CODES = 40
 class Synthesizer:
     """A loaded model with its voices. Holds no random state and changes none.
 
-    Args:
-        model: Loaded.
-        compat: A way of speaking that the model's family knows; ``reference`` is TorToise as it was, faults included.
-        aligner: What finds [bracketed] words in the audio; None loads the published one when it is first needed.
-
-    Attributes:
-        family: How models of this family speak.
+    ``family``: how models of this family speak. ``compat``: a way of speaking that the model's family knows;
+    ``reference`` is TorToise as it was, faults included. ``aligner``: what finds [bracketed] words in the audio; None
+    loads the published one when it is first needed.
     """
 
     def __init__(self, model: Model, *, compat: str = "repaired", aligner: Any = None) -> None:

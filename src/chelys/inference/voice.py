@@ -164,11 +164,8 @@ class Voice:
     def blend(self, other: Voice, share: float) -> Voice:
         """This voice, sampling its codes in part as another: words, pace and melody come from there, the sound stays.
 
-        Raises VoiceError if the share is not 0 to 1, or the voices are of different models.
-
-        Args:
-            other: A voice of the same model that it pronounces well.
-            share: 0 is this voice alone, 1 all of the other's.
+        ``other``: a voice of the same model that it pronounces well; ``share``: 0 is this voice alone, 1 all of the
+        other's. Raises VoiceError if the share is not 0 to 1, or the voices are of different models.
         """
         if not 0 <= share <= 1:
             raise VoiceError(f"speaker_blend is {share:g}: the share must be 0 to 1")

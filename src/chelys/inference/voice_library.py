@@ -30,11 +30,7 @@ _SUFFIX = ".safetensors"
 
 
 class VoiceLibrary:
-    """The voices of a model. Voice files are read once, and again only when they have changed.
-
-    Args:
-        family: How the model speaks.
-    """
+    """The voices of a model. Voice files are read once, and again only when they have changed."""
 
     def __init__(self, family: Family) -> None:
         self.family, self.model = family, family.model

@@ -110,12 +110,9 @@ class Block(nn.Module):
     ) -> Tensor:
         """Attend and transform.
 
-        Args:
-            x: ``(b, l, d)``.
-            rotary: Cosines and sines for the columns of x, or None.
-            mask: Which columns each query sees, ``(b, 1, l, l')`` bool; None is causal (or all, for a single query).
-            cache: Where earlier columns lie and new ones go.
-            layer: Which of the cache's layers is ours.
+        ``x``: ``(b, l, d)``. ``rotary``: cosines and sines for the columns of x, or None. ``mask``: which columns each
+        query sees, ``(b, 1, l, l')`` bool; None is causal (or all, for a single query). ``cache``: where earlier
+        columns lie and new ones go. ``layer``: which of the cache's layers is ours.
         """
         b, length, d = x.shape
         qkv = self.qkv(self.attention_norm(x)).view(b, length, 3, self.heads, d // self.heads)
@@ -257,13 +254,8 @@ class Autoregressive(nn.Module):
     def latents(self, conditioning: Tensor, text: Tensor, codes: Tensor) -> Tensor:
         """What the diffusion decoder is conditioned on: the hidden state that predicts each code.
 
-        Args:
-            conditioning: Conditioning latents ``(b, d)``.
-            text: Text ids ``(b, t)``, rows of one length.
-            codes: Codes ``(b, m)``, rows of one length.
-
-        Returns:
-            ``(b, m, d)``; latent j depends only on the codes before j.
+        ``conditioning``: conditioning latents ``(b, d)``; ``text``: text ids ``(b, t)``, rows of one length; ``codes``:
+        codes ``(b, m)``, rows of one length. Returns ``(b, m, d)``; latent j depends only on the codes before j.
         """
         lengths = [torch.full((len(x),), x.shape[1], device=x.device) for x in (text, codes)]
         hidden, columns = self._hidden(conditioning, text, lengths[0], codes, lengths[1])
@@ -278,14 +270,9 @@ class Autoregressive(nn.Module):
 
         Shorter rows are padded on the left, so that all rows end, and continue, in the same column.
 
-        Args:
-            conditioning: ``(b, d)``.
-            text: Ids ``(b, t)``, padded on the right.
-            text_lengths: ``(b,)``.
-            capacity: How many codes may follow.
-
-        Returns:
-            latents of the first codes ``(b, d)``, for ``code_head``, and the cache for ``read_code``.
+        ``conditioning``: ``(b, d)``; ``text``: ids ``(b, t)``, padded on the right; ``text_lengths``: ``(b,)``;
+        ``capacity``: how many codes may follow. Returns latents of the first codes ``(b, d)``, for ``code_head``, and
+        the cache for ``read_code``.
         """
         config, b = self.config, len(text)
         framed = self._frame_text(text, text_lengths)
@@ -312,13 +299,8 @@ class Autoregressive(nn.Module):
     def read_code(self, codes: Tensor, number: int, cache: KVCache) -> Tensor:
         """Read one more code a row.
 
-        Args:
-            codes: ``(b,)``.
-            number: Which code it is; the first sampled one is number 1.
-            cache: From ``read_prompt``; grows by a column.
-
-        Returns:
-            Latents of the next codes ``(b, d)``, for ``code_head``.
+        ``codes``: ``(b,)``. ``number``: which code it is; the first sampled one is number 1. ``cache``: from
+        ``read_prompt``; grows by a column. Returns latents of the next codes ``(b, d)``, for ``code_head``.
         """
         x = self.embed_codes(codes.unsqueeze(1), number)
         rotary = self._rotary(torch.tensor([number], device=x.device))

@@ -138,15 +138,10 @@ class CLVP(nn.Module):
     ) -> Tensor:
         """How well each candidate says its text.
 
-        Args:
-            text: (b, t) integer, or (1, t): one text for all candidates, which is then encoded once.
-            codes: (b, m) integer.
-            text_lengths: (b,), at least 1 each; without it nothing is padding.
-            code_lengths: the same for the codes.
-            text_latents: of the text, where `encode_text` made them before.
-
-        Returns:
-            (b,) scores, higher is better; comparable between candidates of one text.
+        ``text``: (b, t) integer, or (1, t): one text for all candidates, which is then encoded once. ``codes``: (b, m)
+        integer. ``text_lengths``: (b,), at least 1 each; without it nothing is padding. ``code_lengths``: the same for
+        the codes. ``text_latents``: of the text, where `encode_text` made them before. Returns (b,) scores, higher is
+        better; comparable between candidates of one text.
         """
         text_latents = self.encode_text(text, text_lengths) if text_latents is None else text_latents
         states = self.speech_encoder.states(codes, code_lengths)
@@ -158,13 +153,8 @@ class CLVP(nn.Module):
     def encode_text(self, text: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Text ids to points on the unit sphere.
 
-        Args:
-            text: (b, t) integer.
-            lengths: (b,), at least 1 each: ids from there on are neither attended nor averaged. Without it all are,
-                which is what the published system does.
-
-        Returns:
-            (b, d), each of length 1.
+        ``text``: (b, t) integer. ``lengths``: (b,), at least 1 each: ids from there on are neither attended nor
+        averaged. Without it all are, which is what the published system does. Returns (b, d), each of length 1.
         """
         return self.text_encoder(text, lengths)
 
@@ -185,14 +175,9 @@ class CLVP(nn.Module):
     ) -> Tensor:
         """Log-likelihood of the text under the CTC head; needs `CLVPConfig.frames_per_token`.
 
-        Args:
-            text: (b, t) integer, or (1, t): one text for all candidates.
-            codes: (b, m) integer.
-            text_lengths: (b,) or (1,).
-            code_lengths: (b,).
-
-        Returns:
-            (b,) logarithms, summed over the ids of the text; `NO_ALIGNMENT` for each id where the codes are too few.
+        ``text``: (b, t) integer, or (1, t): one text for all candidates. ``codes``: (b, m) integer. ``text_lengths``:
+        (b,) or (1,). ``code_lengths``: (b,). Returns (b,) logarithms, summed over the ids of the text; `NO_ALIGNMENT`
+        for each id where the codes are too few.
         """
         return self._log_likelihood(self.speech_encoder.states(codes, code_lengths), text, text_lengths, code_lengths)
 

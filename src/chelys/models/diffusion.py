@@ -169,13 +169,8 @@ class Diffusion(nn.Module):
     def conditioning(self, latents: Tensor, voice: Tensor, positions: int) -> Tensor:
         """What the steps share, from autoregressive latents.
 
-        Args:
-            latents: ``(b, m, latent_dim)``, of any floating-point precision: a decoder may run in half of it.
-            voice: ``(b, 2 d)``.
-            positions: Length p to stretch to.
-
-        Returns:
-            ``(b, d, p)``.
+        ``latents``: ``(b, m, latent_dim)``, of any floating-point precision: a decoder may run in half of it.
+        ``voice``: ``(b, 2 d)``. ``positions``: length p to stretch to. Returns ``(b, d, p)``.
         """
         assert latents.is_floating_point(), "codes are for conditioning_of_codes"
         x = self.latent_in(latents.to(self.latent_in.weight.dtype).transpose(1, 2))
@@ -199,13 +194,9 @@ class Diffusion(nn.Module):
     def forward(self, x: Tensor, time: Tensor, conditioning: Tensor | None) -> Tensor:
         """Estimate the noise or the clean mel.
 
-        Args:
-            x: Noisy mel ``(b, f, s)``.
-            time: Step of the trained schedule, ``(b,)``, 0 .. T - 1; need not be whole.
-            conditioning: ``(b, d, p)``; None for the unconditional pass.
-
-        Returns:
-            ``(b, f, s)``, or ``(b, 2 f, s)`` with the variance channels behind.
+        ``x``: noisy mel ``(b, f, s)``. ``time``: step of the trained schedule, ``(b,)``, 0 .. T - 1; need not be whole.
+        ``conditioning``: ``(b, d, p)``; None for the unconditional pass. Returns ``(b, f, s)``, or ``(b, 2 f, s)`` with
+        the variance channels behind.
         """
         patch = self.config.patch
         noisy = fold(x, patch)

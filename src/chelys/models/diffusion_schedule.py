@@ -37,10 +37,8 @@ def alphas_cumprod(steps: int = TRAIN_STEPS) -> Tensor:
 def even_timesteps(count: int, train_steps: int = TRAIN_STEPS) -> list[int]:
     """Rising timesteps, evenly spaced from the first to the last, as in the published sampler.
 
-    Args:
-        count: How many, 1 to ``train_steps``. A single one is the noisiest, because sampling starts from noise (the
-            published code takes the cleanest and fails).
-        train_steps: Steps of the trained schedule.
+    ``count``: how many, 1 to ``train_steps``. A single one is the noisiest, because sampling starts from noise
+    (the published code takes the cleanest and fails). ``train_steps``: steps of the trained schedule.
     """
     _check(count, train_steps)
     if count == 1:
@@ -56,10 +54,8 @@ def even_timesteps(count: int, train_steps: int = TRAIN_STEPS) -> list[int]:
 def packed_timesteps(count: int, power: float = 1.5, train_steps: int = TRAIN_STEPS) -> list[int]:
     """Rising timesteps, packed towards the clean end; the noisiest is always among them.
 
-    Args:
-        count: How many, 1 to ``train_steps``.
-        power: 1 spaces them evenly; a larger one packs them.
-        train_steps: Steps of the trained schedule.
+    ``count``: how many, 1 to ``train_steps``. ``power``: 1 spaces them evenly; a larger one packs them.
+    ``train_steps``: steps of the trained schedule.
     """
     _check(count, train_steps)
     timesteps: list[int] = []
@@ -89,12 +85,7 @@ class DiffusionSchedule:
     """
 
     def __init__(self, timesteps: Sequence[int], train_steps: int = TRAIN_STEPS) -> None:
-        """Tables of a schedule.
-
-        Args:
-            timesteps: To visit, rising.
-            train_steps: Steps of the trained schedule.
-        """
+        """Tables of a schedule. ``timesteps``: to visit, rising; ``train_steps``: steps of the trained schedule."""
         self.timesteps = tuple(timesteps)
         self.alphas_cumprod = alphas_cumprod(train_steps)[list(timesteps)]
         self.alphas_cumprod_prev = torch.cat((self.alphas_cumprod.new_ones(1), self.alphas_cumprod[:-1]))
@@ -140,13 +131,9 @@ def q_posterior(
 ) -> Gaussian:
     """The next cleaner mel given this one and the clean one, q(x_prev | x, x0) (Ho et al. 2020, section 3.2).
 
-    Args:
-        schedule: The visited steps.
-        index: Of this step.
-        x: Noisy mel.
-        x0: Clean mel, or the network's estimate of it.
-        variance: Learned variance, as the network predicts it: from -1, the variance of the posterior, to 1, beta, by
-            logarithm and not clipped (Nichol & Dhariwal 2021, section 3.1). None: the variance of the posterior.
+    ``x0``: clean mel, or the network's estimate of it. ``variance``: learned variance, as the network predicts it: from
+    -1, the variance of the posterior, to 1, beta, by logarithm and not clipped (Nichol & Dhariwal 2021, section 3.1).
+    None: the variance of the posterior.
     """
     mean = _at(schedule.posterior_coef_x0, index, x) * x0 + _at(schedule.posterior_coef_x, index, x) * x
     low, high = _at(schedule.posterior_log_variance, index, x), _at(schedule.betas.log(), index, x)
@@ -178,16 +165,9 @@ def discretized_nll(x0: Tensor, predicted: Gaussian) -> Tensor:
 def variational_bound(schedule: DiffusionSchedule, index: Tensor, x0: Tensor, x: Tensor, predicted: Gaussian) -> Tensor:
     """The term of the variational bound at one step of each row (Nichol & Dhariwal 2021, equations 4 to 7).
 
-    Args:
-        schedule: All trained steps.
-        index: ``(b,)``.
-        x0: Clean mel.
-        x: Noisy mel of the step.
-        predicted: The network's distribution of the next cleaner mel.
-
-    Returns:
-        Bits ``(b, f, s)``: the NLL of x0 at the cleanest step, at any other the KL divergence of the true posterior
-        from ``predicted``.
+    ``schedule``: all trained steps; ``index``: ``(b,)``; ``x0``: clean mel; ``x``: noisy mel of the step;
+    ``predicted``: the network's distribution of the next cleaner mel. Returns bits ``(b, f, s)``: the NLL of x0 at the
+    cleanest step, at any other the KL divergence of the true posterior from ``predicted``.
     """
     kl = normal_kl(q_posterior(schedule, index, x, x0), predicted)
     return torch.where((index == 0).view(-1, 1, 1), discretized_nll(x0, predicted), kl) / math.log(2.0)

@@ -143,13 +143,8 @@ class Codebook(nn.Module):
     def revive(self, x: Tensor, generator: torch.Generator, *, least: float) -> int:
         """Put code vectors that have fallen out of use onto random encoder vectors.
 
-        Args:
-            x: Encoder vectors ``(n, w)`` to draw from.
-            generator: Draws them.
-            least: A code used less than this share of an even use counts as dead.
-
-        Returns:
-            How many were dead.
+        ``x``: encoder vectors ``(n, w)`` to draw from; ``generator``: draws them; ``least``: a code used less than this
+        share of an even use counts as dead. Returns how many were dead.
         """
         even = self.counts.sum() / len(self.counts)
         dead = (self.counts < least * even).nonzero().flatten()
@@ -206,11 +201,7 @@ class DVAE(nn.Module):
         Padding a clip changes its last codes, because convolutions see the padding. So clips are encoded padded, and
         their ends once more without padding, in batches of one length.
 
-        Args:
-            mels: ``(f, s)`` each.
-
-        Returns:
-            Codes ``(m,)`` of each clip, m = s / 4 rounded up.
+        ``mels``: ``(f, s)`` each. Returns codes ``(m,)`` of each clip, m = s / 4 rounded up.
         """
         step = 2**self.config.strides
         margin = 2 * self.config.residual_blocks + 2  # codes that feel the end of a clip

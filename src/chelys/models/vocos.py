@@ -76,11 +76,8 @@ class ConvNeXtBlock(nn.Module):
 class HarmonicSource(nn.Module):
     """Reads the pitch of each frame, and how much of each band is voice; gives the phases of both.
 
-    Args:
-        dim: Width d of what it reads.
-        pitches: Pitches that are told apart, upwards of `LOWEST`.
-        n_fft: Samples of a frame's window.
-        hop: Samples from frame to frame.
+    ``dim``: width d of what it reads; ``pitches``: pitches that are told apart, upwards of `LOWEST`; ``n_fft``: samples
+    of a frame's window; ``hop``: samples from frame to frame.
     """
 
     def __init__(self, dim: int, pitches: int, n_fft: int, hop: int) -> None:
@@ -118,13 +115,9 @@ class HarmonicSource(nn.Module):
     def forward(self, x: Tensor, noise: Tensor, pitch: Tensor | None = None) -> Tensor:
         """Phases of the source.
 
-        Args:
-            x: Features ``(b, s, d)``.
-            noise: White noise ``(b, hop * s)``.
-            pitch: In Hz ``(b, s)``, 0 where there is no voice; read from the features where not given.
-
-        Returns:
-            ``(b, k, s)`` complex: one on the unit circle for voice or noise alone, a mean where they mix.
+        ``x``: features ``(b, s, d)``. ``noise``: white noise ``(b, hop * s)``. ``pitch``: in Hz ``(b, s)``, 0 where
+        there is no voice; read from the features where not given. Returns ``(b, k, s)`` complex: one on the unit circle
+        for voice or noise alone, a mean where they mix.
         """
         pitch = self.read(x) if pitch is None else pitch
         voice = F.interpolate(self.voice(x).float(), self.n_fft // 2 + 1, mode="linear").sigmoid()
@@ -196,12 +189,8 @@ class Vocos(nn.Module):
     def forward(self, mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Vocode.
 
-        Args:
-            mel: Log-mel ``(b, f, s)``, not normalised.
-            noise: White noise ``(b, noise_dim, s)``, which a harmonic source needs.
-
-        Returns:
-            Waveform ``(b, 256 s)``, around [-1, 1].
+        ``mel``: log-mel ``(b, f, s)``, not normalised; ``noise``: white noise ``(b, noise_dim, s)``, which a harmonic
+        source needs. Returns waveform ``(b, 256 s)``, around [-1, 1].
         """
         return self.speak(self.features(mel), noise)
 
@@ -225,9 +214,8 @@ class Vocos(nn.Module):
     def vocode(self, mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Speak a log-mel ``(b, f, s)``: waveform ``(b, 256 s)`` within [-1, 1].
 
-        Args:
-            mel: Not normalised.
-            generator: Of the source's noise, drawn on the generator's own device; none is needed without a source.
+        ``mel``: not normalised. ``generator``: of the source's noise, drawn on the generator's own device; none is
+        needed without a source.
         """
         noise = None
         if self.source is not None:
@@ -247,13 +235,9 @@ def _initialise(module: nn.Module) -> None:
 def pulses(pitch: Tensor, hop: int, edge: int = 0) -> Tensor:
     """A pulse train: all harmonics below the highest frequency, as loud as each other and in step.
 
-    Args:
-        pitch: ``(b, s)`` in Hz at each ``hop`` samples; 0 where there is no voice, which keeps the pitch it had.
-        hop: Samples from one to the next.
-        edge: Samples to make before and after.
-
-    Returns:
-        ``(b, 2 edge + hop * s)``, float32.
+    ``pitch``: ``(b, s)`` in Hz at each ``hop`` samples; 0 where there is no voice, which keeps the pitch it had.
+    ``hop``: samples from one to the next. ``edge``: samples to make before and after. Returns
+    ``(b, 2 edge + hop * s)``, float32.
     """
     held = hold(pitch)
     s = pitch.shape[1]

@@ -43,15 +43,8 @@ def write_checkpoint(
 ) -> Path | None:
     """Write the checkpoint of a step and drop all but the newest.
 
-    Args:
-        folder: Made if need be.
-        step: Steps done.
-        tensors: What to store.
-        limit: How many checkpoints stay.
-        metadata: Text to store beside them.
-
-    Returns:
-        Its path; None if it cannot be written, with a warning in the log.
+    ``folder``: made if need be; ``tensors``: what to store; ``limit``: how many checkpoints stay; ``metadata``: text to
+    store beside them. Returns its path; None if it cannot be written, with a warning in the log.
     """
     path = folder / f"{step:09d}.safetensors"
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -248,8 +248,7 @@ def _check_sizes(section: str, sizes: Any, pairs: Pairs) -> None:
 def published_sizes(published: Callable[[], Any]) -> BeforeValidator:
     """``network: {like: tortoise-v2, layer_drop: 0}``: the published sizes, but for what follows.
 
-    Args:
-        published: Gives them.
+    ``published``: gives them.
     """
 
     def expand(value: Any) -> Any:

@@ -93,11 +93,8 @@ class PeriodDiscriminator(nn.Module):
     ) -> None:
         """Make it.
 
-        Args:
-            period: Samples p.
-            widths: Channels after each convolution.
-            strides: Of each convolution; only as many as there are widths are used.
-            slope: Of the leaky ReLU.
+        ``period``: samples p. ``widths``: channels after each convolution. ``strides``: of each convolution; only as
+        many as there are widths are used. ``slope``: of the leaky ReLU.
         """
         super().__init__()
         self.period, self.slope = period, slope
@@ -121,9 +118,8 @@ class ScaleDiscriminator(nn.Module):
     def __init__(self, channels: int, halvings: int) -> None:
         """Make it.
 
-        Args:
-            channels: After the first convolution; eight times as many at the end.
-            halvings: How often the rate is halved first. At the full rate the kernels have spectral norm.
+        ``channels``: after the first convolution; eight times as many at the end. ``halvings``: how often the rate is
+        halved first. At the full rate the kernels have spectral norm.
         """
         super().__init__()
         self.halvings = halvings
@@ -153,9 +149,7 @@ class Discriminators(nn.Module):
     def __init__(self, kind: DiscriminatorKind = "compact", divisor: int = 1) -> None:
         """Make them.
 
-        Args:
-            kind: Which.
-            divisor: Divides the channels: a power of 2 up to 8, for networks smaller than published.
+        ``kind``: which. ``divisor``: divides the channels: a power of 2 up to 8, for networks smaller than published.
         """
         super().__init__()
         periods: Sequence[int]

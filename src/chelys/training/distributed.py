@@ -42,12 +42,9 @@ SHARDED = (*REPEATED, SpectrogramDiscriminator, PeriodDiscriminator)
 class DistributedContext:
     """One process alone, for which every collective is the identity; the base of several.
 
-    Attributes:
-        rank: Number of this process.
-        world_size: How many there are.
-        local_world_size: How many of them run on this machine.
-        device: Where this process computes.
-        sharded: Whether each process holds a shard of the network only.
+    ``rank``: number of this process; ``world_size``: how many there are; ``local_world_size``: how many of them run on
+    this machine; ``device``: where this process computes; ``sharded``: whether each process holds a shard of the
+    network only.
     """
 
     rank = 0
@@ -141,8 +138,7 @@ def checkpoint_activations(network: nn.Module) -> int:
 
     Source: Chen et al. 2016, Training deep nets with sublinear memory cost, arXiv 1604.06174.
 
-    Returns:
-        How many there are.
+    Returns how many there are.
     """
     found: list[str] = []
     for name, module in network.named_modules():

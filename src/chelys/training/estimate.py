@@ -68,15 +68,9 @@ def estimate(
 ) -> Estimate:  # fmt: skip
     """Estimate a run.
 
-    Raises ConfigError if a number makes no sense.
-
-    Args:
-        stage: Its stage.
-        run: Its settings; where its data are does not matter.
-        gpus: Processes.
-        flops_per_second: Of each in matrix products; by default an A100's.
-        utilisation: Share of that which training reaches.
-        clip_seconds: Length of the clips.
+    ``run``: its settings; where its data are does not matter. ``gpus``: processes. ``flops_per_second``: of each in
+    matrix products; by default an A100's. ``utilisation``: share of that which training reaches. ``clip_seconds``:
+    length of the clips. Raises ConfigError if a number makes no sense.
     """
     if gpus < 1:
         raise ConfigError(f"--gpus is {gpus}; it must be 1 or more")

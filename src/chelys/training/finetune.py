@@ -150,17 +150,10 @@ def prepare(
 ) -> Material:  # fmt: skip
     """Make the corpus of clips of the voice and the base's speech.
 
-    Raises ManifestError if the clips cannot be used.
-
-    Args:
-        model: To be adapted.
-        source: Folder of clips with transcripts, or a manifest.
-        work: Folder of all that is made on the way.
-        config: Shares and seed.
-        speak: Speaks with the model.
-        voices: Built-in ones.
-        level: Brings a waveform to one loudness.
-        base: Manifest of a corpus that the model is not to forget, in place of its own speech.
+    ``source``: folder of clips with transcripts, or a manifest; ``work``: folder of all that is made on the way;
+    ``config``: shares and seed; ``speak``: speaks with the model; ``voices``: built-in ones; ``level``: brings a
+    waveform to one loudness; ``base``: manifest of a corpus that the model is not to forget, in place of its own
+    speech. Raises ManifestError if the clips cannot be used.
     """
     folder = work / "corpus"
     (folder / "clips").mkdir(parents=True, exist_ok=True)
@@ -245,14 +238,8 @@ def _copy(network: N) -> N:
 def write_model(model: Model, decoder: Autoregressive, renderer: Diffusion, name: str, folder: Path) -> ModelConfig:
     """Write the adapted model, without voices: two new networks, all else as the base has it.
 
-    Raises OutputError if it cannot be written.
-
-    Args:
-        model: The base.
-        decoder: Adapted.
-        renderer: Adapted.
-        name: Of the model and of the voice that speaks when none is named.
-        folder: Must not exist.
+    ``name``: of the model and of the voice that speaks when none is named; ``folder``: must not exist. Raises
+    OutputError if it cannot be written.
     """
     config, hashes = model.config, dict[str, str]()
     try:

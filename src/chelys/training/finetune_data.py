@@ -178,11 +178,8 @@ class Material:
 def read_source(source: Path, folder: Path) -> list[Utterance]:
     """Clips of a folder (LJSpeech's layout, another table, or transcripts beside clips), or of a manifest.
 
-    Raises ManifestError if there is no such thing, or no clip with a transcript in it.
-
-    Args:
-        source: Folder or ``*.jsonl``.
-        folder: Where the manifest of a folder is written.
+    ``source``: folder or ``*.jsonl``; ``folder``: where the manifest of a folder is written. Raises ManifestError if
+    there is no such thing, or no clip with a transcript in it.
     """
     if source.is_file():
         utterances = list(read_manifest(source))
@@ -217,13 +214,8 @@ def copy_voice(
 ) -> tuple[list[Utterance], BadClips]:
     """Copy the voice's clips at one rate and loudness, without the silence at their ends.
 
-    Raises ManifestError if too few of them are of use.
-
-    Args:
-        utterances: Of the source.
-        folder: Where the copies go.
-        level: Brings them to one loudness.
-        config: How many to hold out.
+    ``folder``: where the copies go; ``level``: brings them to one loudness; ``config``: how many to hold out. Raises
+    ManifestError if too few of them are of use.
     """
     bad, waveforms = BadClips(), list[tuple[Utterance, np.ndarray]]()
     for utterance in utterances:

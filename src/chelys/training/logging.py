@@ -27,12 +27,7 @@ NO_LOSS = ("grad_norm", "loss_scale", "learning_rate", "seconds_per_step", "skip
 
 
 class RunLog:
-    """``log.jsonl``, a line of JSON for each log line, and ``tensorboard/``.
-
-    Args:
-        folder: Run folder.
-        tensorboard: Write curves too.
-    """
+    """``log.jsonl``, a line of JSON for each log line, and ``tensorboard/``. ``tensorboard``: write curves too."""
 
     def __init__(self, folder: Path, *, tensorboard: bool) -> None:
         self.path = folder / "log.jsonl"
@@ -162,14 +157,8 @@ def write_samples(folder: Path, step: int, samples: Mapping[str, tuple[Tensor, i
 def save_broken_batch(path: Path, tensors: Mapping[str, Tensor], clips: Sequence[str], **metadata: str) -> Path | None:
     """Store the batch of a step whose loss is not finite, to be looked at.
 
-    Args:
-        path: File to write.
-        tensors: Of the batch, by name.
-        clips: Ids of its clips.
-        metadata: Text to store beside them.
-
-    Returns:
-        Its path, or None where it cannot be written.
+    ``path``: file to write; ``tensors``: of the batch, by name; ``clips``: ids of its clips; ``metadata``: text to
+    store beside them. Returns its path, or None where it cannot be written.
     """
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:

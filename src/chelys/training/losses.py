@@ -32,11 +32,8 @@ STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 def cross_entropy(logits: Tensor, ids: Tensor, lengths: Tensor, stop: int) -> Tensor:
     """Mean over the ids of each row and its one stop; what lies beyond is no part of it.
 
-    Args:
-        logits: ``(b, t + 1, ids)``: column j predicts id j.
-        ids: ``(b, t)``.
-        lengths: ``(b,)``.
-        stop: Id that ends a row.
+    ``logits``: ``(b, t + 1, ids)``: column j predicts id j. ``ids``: ``(b, t)``. ``lengths``: ``(b,)``. ``stop``: id
+    that ends a row.
     """
     targets = F.pad(ids, (0, 1))
     at = torch.arange(targets.shape[1], device=ids.device)
@@ -52,10 +49,8 @@ def info_nce(scores: Tensor, *, row_negatives: Tensor | None = None, column_nega
 
     Source: Radford et al. 2021, CLIP, figure 3.
 
-    Args:
-        scores: ``(b, b)``, divided by the temperature.
-        row_negatives: Scores ``(b, n)`` of further negatives of each row alone.
-        column_negatives: The same of the columns.
+    ``scores``: ``(b, b)``, divided by the temperature; ``row_negatives``: scores ``(b, n)`` of further negatives of
+    each row alone; ``column_negatives``: the same of the columns.
     """
     target = torch.arange(len(scores), device=scores.device)
     rows = scores if row_negatives is None else torch.cat([scores, row_negatives], 1)

@@ -114,10 +114,8 @@ class Task(ABC):
     def after_step(self, step: int, batch: Any, generator: torch.Generator) -> dict[str, float]:
         """Updates without gradients (codebooks); returns metrics for the log.
 
-        Args:
-            step: Number of the step.
-            batch: The last micro-batch that this process computed.
-            generator: The same in all processes.
+        ``step``: number of the step; ``batch``: the last micro-batch that this process computed; ``generator``: the
+        same in all processes.
         """
         return {}
 
@@ -181,8 +179,7 @@ class RowGenerator(torch.Generator):
     it comes from a generator of its own, a function of the seed, the step, the row's number and how many draws came
     before. Functions of torch can draw from it too; what they draw depends on the split.
 
-    Attributes:
-        rows: Numbers of the rows within the step's batch.
+    ``rows``: numbers of the rows within the step's batch.
     """
 
     def __new__(cls, *_: Any) -> RowGenerator:

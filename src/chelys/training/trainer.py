@@ -63,10 +63,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class TrainableModule:
     """A network in training: AdamW, gradient clipping, mixed precision, and the loss scale of float16.
 
-    Attributes:
-        network: The module itself.
-        optimizer: AdamW; matrices decay, vectors do not.
-        scaler: Scales the loss in float16; does nothing otherwise.
+    ``network``: the module itself. ``optimizer``: AdamW; matrices decay, vectors do not. ``scaler``: scales the loss in
+    float16; does nothing otherwise.
     """
 
     def __init__(self, network: nn.Module, config: LoopConfig, context: DistributedContext) -> None:
@@ -112,8 +110,7 @@ class TrainableModule:
     def step(self) -> float:
         """Clip the gradients and take an optimizer step.
 
-        Returns:
-            Norm of the gradients before clipping; not finite where the step is skipped.
+        Returns norm of the gradients before clipping; not finite where the step is skipped.
         """
         if self.context.sharded:
             self._average_scalars()
@@ -376,11 +373,7 @@ class Trainer:
         return [{k: c[k] / max(1.0, t) for k, t in zip(c, totals, strict=True)} for c in counts]
 
     def _stop_broken(self, what: str) -> None:
-        """End the run at a step that cannot be used, and keep its batch.
-
-        Raises:
-            UserError: Always.
-        """
+        """End the run at a step that cannot be used, and keep its batch. Raises UserError always."""
         task, kept = self.task, None
         if self._main.context.is_first:
             tensors, path = tensors_of(task.data.batch(self.step)), self.folder / f"broken-{self.step:09d}.safetensors"
@@ -504,12 +497,9 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def read_run(stage: str, config: Path, overrides: list[str] | None = None) -> Run:
     """The run that a configuration file describes.
 
-    Raises ConfigError if the stage or a key is unknown, or a value is wrong.
-
-    Args:
-        stage: One of `chelys.training.tasks.RUNS`.
-        config: YAML with the keys of that stage's run.
-        overrides: ``key.inner=value`` each, read as YAML, laid over the file.
+    ``stage``: one of `chelys.training.tasks.RUNS`; ``config``: YAML with the keys of that stage's run; ``overrides``:
+    ``key.inner=value`` each, read as YAML, laid over the file. Raises ConfigError if the stage or a key is unknown, or
+    a value is wrong.
     """
     from chelys.training.tasks import RUNS
 
@@ -548,20 +538,10 @@ def execute(
 ) -> Path:
     """Train a task and leave its averaged weights in ``folder/NAME.safetensors``.
 
-    Raises OutputError if the run folder or the weights cannot be written.
-
-    Args:
-        name: Of the task.
-        build: Makes it; its network's weights come from torch's global generator.
-        loop: How to train.
-        folder: Run folder.
-        settings: Configuration of the run, for ``config.json``.
-        resume: Continue from the newest checkpoint.
-        progress: Called with (step, steps, metrics).
-        stopping: Ends the run early; the best weights are left in place of the last.
-
-    Returns:
-        Path of the weights.
+    ``build``: makes it; its network's weights come from torch's global generator. ``settings``: configuration of the
+    run, for ``config.json``. ``resume``: continue from the newest checkpoint. ``progress``: called with
+    (step, steps, metrics). ``stopping``: ends the run early; the best weights are left in place of the last. Returns
+    path of the weights. Raises OutputError if the run folder or the weights cannot be written.
     """
     context = make_context(loop)
     torch.manual_seed(loop.seed)  # fresh weights; later the trainer seeds every step

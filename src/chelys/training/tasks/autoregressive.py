@@ -172,12 +172,8 @@ class AutoregressiveTask(Task):
 def attention_weights(decoder: Autoregressive, run: Callable[[], Any]) -> list[Tensor]:
     """Attention weights of each layer, mean over heads, computed again for a picture.
 
-    Args:
-        decoder: Teacher-forced by ``run``.
-        run: Calls the decoder with one row.
-
-    Returns:
-        ``(l, l)`` each, queries by keys.
+    ``decoder``: teacher-forced by ``run``; ``run``: calls the decoder with one row. Returns ``(l, l)`` each, queries by
+    keys.
     """
     weights: list[Tensor] = []
 

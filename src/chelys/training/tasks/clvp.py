@@ -108,12 +108,9 @@ class CLVPData(PairedData):
     ) -> Corrupted:  # fmt: skip
         """Make texts and codes of some clips wrong.
 
-        Args:
-            clips: Of the whole batch: foreign words and codes come from any of the others.
-            rngs: Row to the generator that draws for it.
-            texts: Corrupted texts n of each row.
-            codes: Corrupted codes k of each row.
-            graphemes: Share of words given as letters; as in the texts of the batch, or it would set them apart.
+        ``clips``: of the whole batch: foreign words and codes come from any of the others. ``rngs``: row to the
+        generator that draws for it. ``texts``: corrupted texts n of each row. ``codes``: corrupted codes k of each row.
+        ``graphemes``: share of words given as letters; as in the texts of the batch, or it would set them apart.
         """
         tokenizer, codes_of = self.pairs.tokenizer, self.pairs.codes.of
         clean = cache(lambda row: tokenizer.clean(clips[row].text))

@@ -117,12 +117,8 @@ class TargetMels:
     def __init__(self, features: ClipDataset, mel_range: MelRange, targets: ClipDataset | None = None) -> None:
         """Look up targets.
 
-        Raises ConfigError if the two do not go together.
-
-        Args:
-            features: Of the clips.
-            mel_range: Of the targets.
-            targets: The same clips at 24 kHz, where the features are of the published codes' mel spec.
+        ``mel_range``: of the targets; ``targets``: the same clips at 24 kHz, where the features are of the published
+        codes' mel spec. Raises ConfigError if the two do not go together.
         """
         self.published = features.mel_spec == "codes"
         self.rate = features.spec.sample_rate
@@ -158,10 +154,7 @@ class TargetMels:
     def target(self, clip: Clip, first: int, codes: int) -> Tensor:
         """Target of a crop of a clip, ``(f, s)`` in network units.
 
-        Args:
-            clip: Of the features.
-            first: First code of the crop.
-            codes: How many.
+        ``clip``: of the features; ``first``: first code of the crop; ``codes``: how many.
         """
         frames = mel_frames(codes, self.rate)
         start = round(first * FRAMES_PER_CODE * OUTPUT_RATE / self.rate)  # at most half a frame off, 5 ms
