@@ -10,8 +10,13 @@ import torch
 from torch import Tensor
 
 from chelys.errors import ConfigError
-from chelys.training.discriminators import Discriminators
-from chelys.training.losses import discriminator_loss, feature_matching_loss, generator_loss, multi_resolution_stft_loss
+from chelys.training.losses import (
+    Discriminators,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    multi_resolution_stft_loss,
+)
 from chelys.training.task import Task
 from chelys.training.tasks.vocoder import AdversarialConfig
 

@@ -22,7 +22,7 @@ from chelys.models import autoregressive, diffusion
 from chelys.nn.attention import AttentionBlock
 from chelys.nn.encoder import EncoderBlock
 from chelys.training.config import LoopConfig
-from chelys.training.discriminators import PeriodDiscriminator, SpectrogramDiscriminator
+from chelys.training.losses import PeriodDiscriminator, SpectrogramDiscriminator
 
 T = TypeVar("T")
 #: Runs a piece of work inside the wrapper (DDP, FSDP) of the network that it uses.

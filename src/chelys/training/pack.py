@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,11 +13,7 @@ from chelys.audio.mel import MelRange
 from chelys.config import from_mapping
 from chelys.data.dataset import Features
 from chelys.errors import ConfigError
-from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
-from chelys.models.clvp import CLVP, CLVPConfig
-from chelys.models.diffusion import Diffusion, DiffusionConfig
-from chelys.models.dvae import DVAE, DVAEConfig
-from chelys.models.vocos import Vocos, VocosConfig
+from chelys.models.vocos import Vocos
 from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise.cvvp import CVVP, CVVPConfig
 from chelys.tortoise.detector import Detector, DetectorConfig
@@ -30,20 +25,9 @@ from chelys.training.checkpoint import load_trained
 from chelys.training.tasks import RUNS
 from chelys.weights.folder import ModelConfig, contradiction, make_config, save_model
 
-#: Stages without which nothing speaks, or nothing could be trained on.
-NEEDED = ("dvae", "autoregressive", "clvp", "diffusion", "vocoder")
-#: Stages whose networks a model may have besides.
-FURTHER = ("cvvp", "hifigan", "autoregressive_prior", "diffusion_prior", "detector")
-#: Sizes and network of most stages; the vocoder may be one of two, and priors are as wide as their listener's voices.
-NETWORKS: dict[str, tuple[type, Callable[..., nn.Module]]] = {
-    "dvae": (DVAEConfig, DVAE),
-    "autoregressive": (AutoregressiveConfig, Autoregressive),
-    "clvp": (CLVPConfig, CLVP),
-    "diffusion": (DiffusionConfig, Diffusion),
-    "cvvp": (CVVPConfig, CVVP),
-    "hifigan": (HiFiGANConfig, lambda sizes: HiFiGAN(sizes, weight_norm=True)),
-    "detector": (DetectorConfig, Detector),
-}
+#: Stages whose networks a model may have, and those without which nothing speaks, or nothing could be trained on.
+FURTHER = TortoiseConfig.EXTRAS
+NEEDED = tuple(stage for stage in RUNS if stage not in FURTHER)
 
 
 @dataclass(frozen=True)
@@ -84,28 +68,24 @@ def pack(config: PackConfig, out: Path) -> ModelConfig:
     Raises ConfigError if a run is missing, not finished, of a stage that a model folder has no place for, or does not
     go with the others.
     """
-    _check_stages(config)
+    for stage in NEEDED:
+        if stage not in config.runs:
+            raise ConfigError(f"runs lacks {stage}")
+    for stage in config.runs:
+        if stage not in RUNS:
+            raise ConfigError(f"runs.{stage}: no such stage; choose from {', '.join((*NEEDED, *FURTHER))}")
     tokenizer = Tokenizer.load(config.text, cleaner=config.cleaner)
     stages = [stage for stage in (*NEEDED, *FURTHER) if stage in config.runs]
-    settings = {stage: _settings(config, stage) for stage in stages}
-    for stage in stages:
-        _check_run(config, stage, settings[stage])
-    made = {stage: _network(config, stage, settings[stage]) for stage in stages}
-    model = make_config(
-        {
-            "name": config.name,
-            "mel_range": config.mel_range,
-            "family": config.family,
-            "mel_spec": config.mel_spec,
-            "cleaner": config.cleaner,
-            "text_stops": config.text_stops,
-            "silence_trimming": config.silence_trimming,
-            "default_voice": config.default_voice,
-            "speaker_blend": config.speaker_blend,
-            "license": config.license,
-            **{field: sizes for field, sizes, _ in made.values()},
-        }
-    )
+    runs = {stage: read_run_folder(stage, config.runs[stage]) for stage in stages}
+    for stage, run in runs.items():
+        _check_run(config, stage, run)
+    made = {stage: _network(config, stage, run) for stage, run in runs.items()}
+    same = (
+        "name", "mel_range", "family", "mel_spec", "cleaner", "text_stops", "silence_trimming", "default_voice",
+        "speaker_blend", "license",
+    )  # fmt: skip
+    sizes = {field: sizes for field, sizes, _ in made.values()}
+    model = make_config({key: getattr(config, key) for key in same} | sizes)
     if fault := contradiction(model):
         raise ConfigError(f"these runs do not go together: {fault}")
     networks = {stage: network for stage, (_, _, network) in made.items()}
@@ -116,78 +96,49 @@ def pack(config: PackConfig, out: Path) -> ModelConfig:
     return save_model(out, model, networks, tokenizer)
 
 
-def _check_stages(config: PackConfig) -> None:
-    """Refuse stages that nothing is known of, and what lacks one that is needed."""
-    for stage in NEEDED:
-        if stage not in config.runs:
-            raise ConfigError(f"runs lacks {stage}")
-    for stage in config.runs:
-        if stage not in RUNS:
-            raise ConfigError(f"runs.{stage}: no such stage; choose from {', '.join((*NEEDED, *FURTHER))}")
-
-
-def _settings(config: PackConfig, stage: str) -> dict[str, Any]:
-    """What a run was trained with."""
-    path = config.runs[stage] / "config.json"
+def read_run_folder(stage: str, folder: Path) -> Any:
+    """The settings that a run was trained with. Raises ConfigError if they are missing or damaged."""
+    path = folder / "config.json"
     if not path.is_file():
-        raise ConfigError(f"no run of {stage} in {config.runs[stage]}: train it first")
+        raise ConfigError(f"no run of {stage} in {folder}: train it first")
     try:
-        return dict(json.loads(path.read_text(encoding="utf8")))
+        values = dict(json.loads(path.read_text(encoding="utf8")))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is damaged ({error}): start the run again, it goes on where it stopped") from error
+    return from_mapping(RUNS[stage], values, where=str(path))
 
 
-def _check_run(config: PackConfig, stage: str, settings: dict[str, Any]) -> None:
+def _check_run(config: PackConfig, stage: str, run: Any) -> None:
     """Refuse what would load without a word, and speak nonsense: other mels, or codes where latents are given."""
-    conditioning_range = MelRange(-1.0, 1.0) if config.mel_spec == "published" else config.mel_range
-    wanted = {"autoregressive": conditioning_range, "diffusion": config.mel_range, "vocoder": config.mel_range}.get(
-        stage
-    )
-    if stage == "vocoder" and settings.get("univnet"):
-        wanted = None  # it reads mels as they are
-    if wanted and "mel_range" in settings:
-        trained = from_mapping(MelRange, settings["mel_range"], where=str(config.runs[stage]))
-        if trained != wanted:
-            raise ConfigError(
-                f"{config.runs[stage]} was trained with mel_range {trained.low:g} to {trained.high:g}, but the model's "
-                f"would be {wanted.low:g} to {wanted.high:g}: give the range of the runs"
-            )
-    if stage == "diffusion" and _either(settings.get("stage", {}), "conditioning", "content") == "codes":
+    wanted = config.mel_range
+    if stage == "autoregressive" and config.mel_spec == "published":
+        wanted = MelRange(-1.0, 1.0)
+    reads_range = stage in ("autoregressive", "diffusion") or (stage == "vocoder" and not run.univnet)
+    if reads_range and run.mel_range != wanted:
+        raise ConfigError(
+            f"{config.runs[stage]} was trained with mel_range {run.mel_range.low:g} to {run.mel_range.high:g}, but the "
+            f"model's would be {wanted.low:g} to {wanted.high:g}: give the range of the runs"
+        )
+    if stage == "diffusion" and run.stage.conditioning == "codes":
         raise ConfigError(
             f"{config.runs[stage]} renders codes; speech is rendered from latents: train the phase with "
             "stage.conditioning=latents, which starts from these weights"
         )
 
 
-def _network(config: PackConfig, stage: str, settings: dict[str, Any]) -> tuple[str, Any, nn.Module]:
+def _network(config: PackConfig, stage: str, run: Any) -> tuple[str, Any, nn.Module]:
     """Field of the model's configuration, sizes, and the network without its weights."""
-    where = str(config.runs[stage] / "config.json")
-    if stage == "vocoder" and settings.get("univnet"):
-        univnet = from_mapping(UnivNetConfig, settings["univnet"], where=where)
-        return "univnet", univnet, UnivNet(univnet, weight_norm=True)
+    if stage == "vocoder" and run.univnet:
+        return "univnet", run.univnet, UnivNet(run.univnet, weight_norm=True)
     if stage == "vocoder":
-        vocos = from_mapping(VocosConfig, settings.get("network", {}), where=where)
-        return "vocos", vocos, Vocos(vocos, config.mel_range)
-    if stage == "autoregressive_prior":
-        listener = from_mapping(
-            AutoregressiveConfig, _either(settings, "encoder_network", "listener_network") or {}, where=where
-        )
-        prior = VoicePriorConfig(listener.dim)
-        return stage, prior, VoicePrior(prior)
-    if stage == "diffusion_prior":
-        renderer = from_mapping(
-            DiffusionConfig, _either(settings, "encoder_network", "listener_network") or {}, where=where
-        )
-        prior = VoicePriorConfig(2 * renderer.dim)
-        return stage, prior, VoicePrior(prior)
-    sizes_type, network_type = NETWORKS[stage]
-    sizes: Any = from_mapping(sizes_type, settings.get("network", {}), where=where)
-    return stage, sizes, network_type(sizes)
-
-
-def _either(settings: dict[str, Any], key: str, old: str) -> Any:
-    """A setting of a run, whose file may be of an older release."""
-    return settings.get(key, settings.get(old))
+        return "vocos", run.network, Vocos(run.network, config.mel_range)
+    sizes: Any
+    if stage.endswith("_prior"):  # as wide as the conditioning latents of its encoder
+        sizes = VoicePriorConfig(run.encoder_network.dim * (2 if stage == "diffusion_prior" else 1))
+    else:
+        sizes = run.network
+    network = TortoiseConfig.NETWORKS[stage]
+    return stage, sizes, HiFiGAN(sizes, weight_norm=True) if network is HiFiGAN else network(sizes)
 
 
 def voice_clips(config: PackConfig, speaker: str) -> list[Path]:
