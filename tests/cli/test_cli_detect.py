@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from chelys.audio import io
-from chelys.cli import detect as verb
+from chelys.cli import tortoise as verb
 from chelys.errors import AudioError, ModelError, UserError
 from chelys.tortoise import detector as detection
 from chelys.tortoise.detector import Detector, DetectorConfig
@@ -63,7 +63,7 @@ def wave() -> np.ndarray:
 @pytest.fixture
 def run() -> Callable[..., Any]:
     app = typer.Typer()
-    app.command("detect", help=verb.HELP, epilog=verb.EXAMPLE)(verb.detect)
+    app.command("detect", help=verb.DETECT_HELP, epilog=verb.DETECT_EXAMPLE)(verb.detect)
 
     def invoke(*arguments: str | Path) -> Any:
         return CliRunner().invoke(app, [str(argument) for argument in arguments])

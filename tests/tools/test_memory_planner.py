@@ -16,7 +16,7 @@ from plan_run import app
 from rehearsal import audio_seconds, build_without_numbers, imagined_settings, rehearse
 from typer.testing import CliRunner
 
-from chelys.cli.train_plan import stage_of
+from chelys.cli.train import stage_of
 from chelys.config import from_mapping, read_config_file
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from chelys.cli.main import app
-from chelys.cli.train_plan import stage_of
+from chelys.cli.train import stage_of
 from chelys.config import from_mapping
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import ConfigError

@@ -18,7 +18,7 @@ from plan import A100, Machine, Plan, make_plan
 
 from chelys.cli.console import echo
 from chelys.cli.main import OneLineErrors
-from chelys.cli.train_plan import stage_of
+from chelys.cli.train import stage_of
 from chelys.errors import ConfigError
 
 GB = 10**9

@@ -16,8 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli import convert, data, detect, finetune, pack, speak, train, voices
-from chelys.cli.train_plan import train_app
+from chelys.cli import data, finetune, speak, tortoise, train, voices
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
 
@@ -86,11 +85,11 @@ def _forget_stdout() -> None:
 
 app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False, help="Text to speech in the manner of TorToise.")
 app.command("speak", help=speak.HELP, epilog=speak.EXAMPLE)(speak.speak)
-app.add_typer(train_app(train.train, train.HELP, train.EXAMPLE), name="train")
+app.add_typer(train.train_app(), name="train")
 app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLE)(finetune.finetune)
-app.command("detect", help=detect.HELP, epilog=detect.EXAMPLE)(detect.detect)
-app.command("convert", help=convert.HELP, epilog=convert.EXAMPLE)(convert.convert)
-app.command("pack", help=pack.HELP, epilog=pack.EXAMPLE)(pack.pack)
+app.command("detect", help=tortoise.DETECT_HELP, epilog=tortoise.DETECT_EXAMPLE)(tortoise.detect)
+app.command("convert", help=tortoise.CONVERT_HELP, epilog=tortoise.CONVERT_EXAMPLE)(tortoise.convert)
+app.command("pack", help=train.PACK_HELP, epilog=train.PACK_EXAMPLE)(train.pack)
 app.add_typer(voices.app, name="voices")
 app.add_typer(data.app, name="data")
 

@@ -15,12 +15,10 @@ from chelys.data.dataset import Features
 from chelys.errors import ConfigError
 from chelys.models.vocos import Vocos
 from chelys.text.tokenizer import Tokenizer
-from chelys.tortoise.cvvp import CVVP, CVVPConfig
-from chelys.tortoise.detector import Detector, DetectorConfig
-from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig
-from chelys.tortoise.model import SilenceTrimming
-from chelys.tortoise.univnet import UnivNet, UnivNetConfig
-from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
+from chelys.tortoise.hifigan import HiFiGAN
+from chelys.tortoise.model import SilenceTrimming, TortoiseConfig
+from chelys.tortoise.univnet import UnivNet
+from chelys.tortoise.voice_prior import VoicePriorConfig
 from chelys.training.checkpoint import load_trained
 from chelys.training.tasks import RUNS
 from chelys.weights.folder import ModelConfig, contradiction, make_config, save_model
