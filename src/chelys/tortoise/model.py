@@ -8,7 +8,7 @@ its last codes are those that recordings often ended with; then the latents are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -117,7 +117,7 @@ class TortoiseConfig(ModelConfig):
         "front_end": "mel_spec",
         "code_rules": "silence_trimming",
     }
-    NETWORKS: ClassVar[Mapping[str, type[nn.Module]]] = {
+    NETWORKS: ClassVar[Mapping[str, Callable[..., nn.Module]]] = {
         **ModelConfig.NETWORKS,
         "univnet": UnivNet,
         "cvvp": CVVP,

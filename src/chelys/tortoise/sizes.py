@@ -14,10 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
+from chelys.models import DVAEConfig
 from chelys.models.autoregressive import AutoregressiveConfig
 from chelys.models.clvp import CLVPConfig
 from chelys.models.diffusion import DiffusionConfig
-from chelys.models.dvae import DVAEConfig
 from chelys.tortoise.cvvp import CVVPConfig
 from chelys.tortoise.detector import DetectorConfig
 from chelys.tortoise.hifigan import HiFiGANConfig

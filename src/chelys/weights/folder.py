@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,10 +23,10 @@ from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping, to_mapping
 from chelys.errors import ConfigError, ModelError
+from chelys.models import DVAEConfig
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
-from chelys.models.dvae import DVAE, DVAEConfig
 from chelys.models.vocos import Vocos, VocosConfig
 from chelys.text.tokenizer import LEXICON_FILE, TOKENIZER_FILE, Tokenizer
 from chelys.weights.checks import require_memory
@@ -44,6 +44,12 @@ _EMPTY_KEYS: dict[str, Any] = {
     "cleaner": "chelys",
     "text_stops": 0,
 }
+
+
+def _dvae(config: DVAEConfig) -> nn.Module:
+    from chelys.models.dvae import DVAE  # late: speech does without
+
+    return DVAE(config)
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,12 @@ class ModelConfig:
 
     RENAMED: ClassVar[dict[str, str | None]] = {"borrowed": "speaker_blend"}
     #: Field to the network it describes.
-    NETWORKS: ClassVar[Mapping[str, type[nn.Module]]] = {
+    NETWORKS: ClassVar[Mapping[str, Callable[..., nn.Module]]] = {
         "autoregressive": Autoregressive,
         "clvp": CLVP,
         "diffusion": Diffusion,
         "vocos": Vocos,
-        "dvae": DVAE,
+        "dvae": _dvae,
     }
     #: Fields of which one names the vocoder.
     VOCODERS: ClassVar[tuple[str, ...]] = ("vocos",)
@@ -342,7 +348,7 @@ def build(config: ModelConfig, field: str) -> nn.Module:
     return skeleton(config.NETWORKS[field], getattr(config, field))
 
 
-def skeleton(network: type[nn.Module], sizes: Any, *, weight_norm: bool = False) -> nn.Module:
+def skeleton(network: Callable[..., nn.Module], sizes: Any, *, weight_norm: bool = False) -> nn.Module:
     """A network that says what tensors it has; it holds none that mean anything.
 
     Args:
