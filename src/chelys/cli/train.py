@@ -28,8 +28,7 @@ def train(
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="Which network, for example dvae.")],
     config: Annotated[Path, typer.Option("--config", help="YAML file of the run.")],
     overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Laid over the file, for example loop.steps=10."),
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Laid over the file, for example loop.steps=10.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the newest checkpoint.")] = True,
 ) -> None:

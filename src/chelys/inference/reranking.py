@@ -63,15 +63,7 @@ def rank(candidates: Sequence[CodeCandidate], scores: Sequence[float], *, unstop
     ``candidates``: only whether they stopped matters. ``scores``: one for each, higher is better. ``unstopped_last``:
     put candidates that never stopped after all that did. Else the scores alone decide.
     """
-    return sorted(
-        range(len(candidates)),
-        key=lambda i: (unstopped_last and not candidates[i].stopped, -scores[i], i),
-    )
+    return sorted(range(len(candidates)), key=lambda i: (unstopped_last and not candidates[i].stopped, -scores[i], i))
 
 
-__getattr__ = renamed_names(
-    __name__,
-    {
-        "ranked": "chelys.inference.reranking.rank",
-    },
-)
+__getattr__ = renamed_names(__name__, {"ranked": "chelys.inference.reranking.rank"})

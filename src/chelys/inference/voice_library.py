@@ -240,8 +240,5 @@ def find_user_voice(name: str) -> Path | None:
 
 __getattr__ = renamed_names(
     __name__,
-    {
-        "Voices": "chelys.inference.voice_library.VoiceLibrary",
-        "drawn_seed": "chelys.inference.voice_library.seed_of",
-    },
+    {"Voices": "chelys.inference.voice_library.VoiceLibrary", "drawn_seed": "chelys.inference.voice_library.seed_of"},
 )

@@ -167,11 +167,7 @@ class CLVP(nn.Module):
         return text_latents @ speech_latents.T * self.temperature.exp()
 
     def likelihood(
-        self,
-        text: Tensor,
-        codes: Tensor,
-        text_lengths: Tensor | None = None,
-        code_lengths: Tensor | None = None,
+        self, text: Tensor, codes: Tensor, text_lengths: Tensor | None = None, code_lengths: Tensor | None = None
     ) -> Tensor:
         """Log-likelihood of the text under the CTC head; needs `CLVPConfig.frames_per_token`.
 

@@ -113,10 +113,7 @@ class AutoregressiveTask(Task):
         if self.config.padding == "stop":
             codes, ids = float(rows * (batch.codes.shape[1] + 1)), float(rows * (batch.text.shape[1] + 1))
             return {"code_nll": codes, "text_nll": ids}
-        return {
-            "code_nll": float(batch.code_lengths.sum()) + rows,
-            "text_nll": float(batch.text_lengths.sum()) + rows,
-        }
+        return {"code_nll": float(batch.code_lengths.sum()) + rows, "text_nll": float(batch.text_lengths.sum()) + rows}
 
     def training_step(self, module: str, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
         config, sizes = self.config, self.decoder.config

@@ -162,10 +162,7 @@ class VoicePriorTask(Task):
         fake = self.context.all_gather(self.prior(batch.noise).float())
         real = self.context.all_gather(self._encode(batch.mel))
         config = self.config
-        losses = {
-            "mean": config.mean * mean_loss(fake, real),
-            "variance": config.variance * variance_loss(fake, real),
-        }
+        losses = {"mean": config.mean * mean_loss(fake, real), "variance": config.variance * variance_loss(fake, real)}
         return losses | ({"mmd": config.mmd * mmd(fake, real)} if config.mmd else {})
 
     @torch.no_grad()
