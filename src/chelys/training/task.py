@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chelys.data.dataset import Clip
+from chelys.data.dataset import Clip, ClipDataset
 from chelys.data.manifest import BadClips
 from chelys.data.pairs import Pairs
+from chelys.errors import ManifestError
 from chelys.training.distributed import DistributedContext
 from chelys.training.logging import Picture
 
@@ -45,6 +46,34 @@ class TaskData(ABC):
     def bad_clips(self) -> BadClips:
         """Clips that are left out."""
         return BadClips()
+
+
+class FeatureData(TaskData):
+    """Batches of ``config.rows`` rows from a feature folder; the clips to train on are ``train_clips``."""
+
+    features: ClipDataset
+    config: Any
+    train_clips: Sequence[Clip]
+
+    def rows(self, step: int) -> int:
+        return self.config.rows
+
+    def clip_ids(self, step: int) -> list[str]:
+        return [clip.id for clip, _ in self.places(step)]
+
+    @abstractmethod
+    def places(self, step: int) -> list[tuple[Clip, int]]:
+        """Clip of each row, and the first mel frame of it."""
+
+    def require_clips(self) -> None:
+        """Refuse features without a clip of ``config.frames`` frames to train on. Raises ManifestError."""
+        if not self.train_clips:
+            frames = self.config.frames
+            raise ManifestError(f"no clip to train on has stage.frames={frames} mel frames; use a larger corpus")
+
+    @property
+    def bad_clips(self) -> BadClips:
+        return self.features.bad_clips
 
 
 class PairedData(TaskData):

@@ -20,13 +20,12 @@ from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping
 from chelys.data.dataset import Clip, ClipDataset
-from chelys.data.manifest import BadClips
-from chelys.errors import ConfigError, ManifestError
+from chelys.errors import ConfigError
 from chelys.models.dvae import DVAE, DVAEConfig
 from chelys.training.checkpoint import load_trained
 from chelys.training.config import FeatureRun, published_sizes
 from chelys.training.logging import Picture
-from chelys.training.task import Task, TaskData
+from chelys.training.task import FeatureData, Task
 
 
 @dataclass(frozen=True)
@@ -67,37 +66,25 @@ def trained_dvae(run: Path) -> tuple[DVAE, MelRange]:
     return load_trained(DVAE(built.network), run / "dvae.safetensors"), built.mel_range
 
 
-class DVAEData(TaskData):
+class DVAEData(FeatureData):
     """Crops of mels ``(b, f, s)`` in network units, at random places of random clips."""
 
     def __init__(self, features: ClipDataset, mel_range: MelRange, config: DVAETaskConfig, seed: int) -> None:
         self.features, self.mel_range, self.config, self.seed = features, mel_range, config, seed
         self.train_clips, test_clips = features.split(features.at_least(config.frames))
         self.test_clips = test_clips[:64]
-        if not self.train_clips:
-            raise ManifestError(f"no clip to train on has stage.frames={config.frames} mel frames; use a larger corpus")
-
-    def rows(self, step: int) -> int:
-        return self.config.rows
+        self.require_clips()
 
     def load(self, step: int, rows: range) -> Tensor:
-        places = self._places(step)
+        places = self.places(step)
         crops = [self.features.mel(clip, start, self.config.frames) for clip, start in (places[row] for row in rows)]
         return self.mel_range.normalize(torch.stack(crops))
 
-    def clip_ids(self, step: int) -> list[str]:
-        return [clip.id for clip, _ in self._places(step)]
-
-    def _places(self, step: int) -> list[tuple[Clip, int]]:
-        """Clip and first frame of each crop."""
+    def places(self, step: int) -> list[tuple[Clip, int]]:
         rng = np.random.default_rng([self.seed, step])
         chosen = [self.train_clips[i] for i in rng.integers(len(self.train_clips), size=self.config.rows)]
         last = [(clip.frames - self.config.frames) // FRAMES_PER_CODE for clip in chosen]
         return [(c, int(rng.integers(code + 1)) * FRAMES_PER_CODE) for c, code in zip(chosen, last, strict=True)]
-
-    @property
-    def bad_clips(self) -> BadClips:
-        return self.features.bad_clips
 
 
 class DVAETask(Task):

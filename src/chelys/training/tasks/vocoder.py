@@ -25,10 +25,9 @@ from torch import Tensor, nn
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.data.dataset import Clip, ClipDataset
-from chelys.data.manifest import BadClips
 from chelys.data.pairs import Batch, Pairs, speaker_weights
 from chelys.data.pitch import PitchCache
-from chelys.errors import ConfigError, ManifestError
+from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.vocos import Vocos, VocosConfig
 from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig, frame_count, stretch_rows
@@ -45,7 +44,7 @@ from chelys.training.losses import (
     multi_resolution_mel_loss,
     multi_resolution_stft_loss,
 )
-from chelys.training.task import PairedData, Task, TaskData, mean_metrics
+from chelys.training.task import FeatureData, PairedData, Task, mean_metrics
 from chelys.training.tasks.autoregressive import AutoregressiveSizes
 
 
@@ -194,7 +193,7 @@ class VocoderBatch(NamedTuple):
     step: int  # the batch's
 
 
-class VocoderData(TaskData):
+class VocoderData(FeatureData):
     """Random crops of random clips."""
 
     def __init__(
@@ -206,8 +205,7 @@ class VocoderData(TaskData):
         self.pitch = PitchCache(features) if pitch else None
         self.train_clips, test_clips = features.split(features.with_audio(features.at_least(config.frames)))
         self.test_clips = test_clips[: config.test_clips]
-        if not self.train_clips:
-            raise ManifestError(f"no clip to train on has stage.frames={config.frames} mel frames; use a larger corpus")
+        self.require_clips()
         self._shares: np.ndarray | None = None  # of the clips; all the same
         if config.voices is not None:
             weights = speaker_weights(self.train_clips, config.voices)
@@ -215,23 +213,12 @@ class VocoderData(TaskData):
                 raise ConfigError("stage.voices leaves no clip to train on: give each voice 0 or more, and one above 0")
             self._shares = weights / weights.sum()
 
-    def rows(self, step: int) -> int:
-        return self.config.rows
-
     def load(self, step: int, rows: range) -> VocoderBatch:
-        places = self._places(step)
+        places = self.places(step)
         rngs = [np.random.default_rng([self.seed, step, row, 3]) for row in rows]
         return self._collate([places[row] for row in rows], self.config.frames, rngs, step)
 
-    def clip_ids(self, step: int) -> list[str]:
-        return [clip.id for clip, _ in self._places(step)]
-
-    @property
-    def bad_clips(self) -> BadClips:
-        return self.features.bad_clips
-
-    def _places(self, step: int) -> list[tuple[Clip, int]]:
-        """Clip and first frame of each crop."""
+    def places(self, step: int) -> list[tuple[Clip, int]]:
         rng = np.random.default_rng([self.seed, step])
         count, rows = len(self.train_clips), self.config.rows
         drawn = rng.integers(count, size=rows) if self._shares is None else rng.choice(count, rows, p=self._shares)

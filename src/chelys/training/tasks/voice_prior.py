@@ -19,7 +19,6 @@ from torch import Tensor
 
 from chelys.audio.mel import MelRange
 from chelys.data.dataset import Clip, ClipDataset
-from chelys.data.manifest import BadClips
 from chelys.data.pairs import repeat_to
 from chelys.errors import ConfigError, ManifestError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
@@ -28,7 +27,7 @@ from chelys.tortoise.voice_prior import VoicePrior, VoicePriorConfig
 from chelys.training.checkpoint import load_trained
 from chelys.training.config import FeatureRun
 from chelys.training.losses import mean_loss, mmd, variance_loss
-from chelys.training.task import Task, TaskData
+from chelys.training.task import FeatureData, Task
 from chelys.training.tasks.autoregressive import AutoregressiveSizes
 from chelys.training.tasks.diffusion import DiffusionSizes
 
@@ -52,38 +51,42 @@ class VoicePriorTaskConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoregressivePriorRun(FeatureRun):
-    """Run of the prior of the autoregressive decoder's conditioning latents."""
+class VoicePriorRun(FeatureRun):
+    """Run of the prior of one decoder's conditioning latents."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"listener": "encoder", "listener_network": "encoder_network"}
 
-    encoder: Path  # weights of the decoder whose conditioning encoder is used
-    encoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)  # its sizes
+    encoder: Path  # weights of the decoder whose encoder of clips is used; its sizes are ``encoder_network``
     stage: VoicePriorTaskConfig = field(default_factory=VoicePriorTaskConfig)
 
-    def build(self) -> Task:
-        encoder = load_trained(Autoregressive(self.encoder_network), self.encoder)
-        prior = VoicePrior(VoicePriorConfig(self.encoder_network.dim))
-        features = self.open_features(self.encoder_network.bands)
-        data = VoicePriorData(features, self.mel_range, prior.config.dim, self.stage, self.loop.seed)
-        return VoicePriorTask("autoregressive_prior", prior, encoder, data)
+    def task(self, name: str, encoder: Autoregressive | Diffusion, features: ClipDataset, width: int) -> Task:
+        """The task of a prior of so wide latents."""
+        encoder = load_trained(encoder, self.encoder)
+        prior = VoicePrior(VoicePriorConfig(width))
+        data = VoicePriorData(features, self.mel_range, width, self.stage, self.loop.seed)
+        return VoicePriorTask(name, prior, encoder, data)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionPriorRun(FeatureRun):
-    """The same for the diffusion decoder, whose conditioning latents are twice as wide as it is."""
+class AutoregressivePriorRun(VoicePriorRun):
+    """Run of the prior of the autoregressive decoder's conditioning latents."""
 
-    RENAMED: ClassVar[dict[str, str | None]] = {"listener": "encoder", "listener_network": "encoder_network"}
-
-    encoder: Path
-    encoder_network: DiffusionSizes = field(default_factory=DiffusionConfig)
-    stage: VoicePriorTaskConfig = field(default_factory=VoicePriorTaskConfig)
+    encoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)
 
     def build(self) -> Task:
-        encoder = load_trained(Diffusion(self.encoder_network), self.encoder)
-        prior = VoicePrior(VoicePriorConfig(2 * self.encoder_network.dim))
-        data = VoicePriorData(self.open_features(), self.mel_range, prior.config.dim, self.stage, self.loop.seed)
-        return VoicePriorTask("diffusion_prior", prior, encoder, data)
+        sizes = self.encoder_network
+        return self.task("autoregressive_prior", Autoregressive(sizes), self.open_features(sizes.bands), sizes.dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionPriorRun(VoicePriorRun):
+    """The same for the diffusion decoder, whose conditioning latents are twice as wide as it is."""
+
+    encoder_network: DiffusionSizes = field(default_factory=DiffusionConfig)
+
+    def build(self) -> Task:
+        sizes = self.encoder_network
+        return self.task("diffusion_prior", Diffusion(sizes), self.open_features(), 2 * sizes.dim)
 
 
 class VoicePriorBatch(NamedTuple):
@@ -93,7 +96,7 @@ class VoicePriorBatch(NamedTuple):
     noise: Tensor
 
 
-class VoicePriorData(TaskData):
+class VoicePriorData(FeatureData):
     """Random crops of random clips, and noise."""
 
     def __init__(
@@ -105,24 +108,14 @@ class VoicePriorData(TaskData):
         if not self.train_clips:
             raise ManifestError("no clip to train on: all are held out; use a larger corpus")
 
-    def rows(self, step: int) -> int:
-        return self.config.rows
-
     def load(self, step: int, rows: range) -> VoicePriorBatch:
-        clips = self._draw(step)
+        places = self.places(step)
         rngs = [np.random.default_rng([self.seed, step, row]) for row in rows]
-        return self._collate([clips[row] for row in rows], rngs)
+        return self._collate([places[row][0] for row in rows], rngs)
 
-    def clip_ids(self, step: int) -> list[str]:
-        return [clip.id for clip in self._draw(step)]
-
-    @property
-    def bad_clips(self) -> BadClips:
-        return self.features.bad_clips
-
-    def _draw(self, step: int) -> list[Clip]:
+    def places(self, step: int) -> list[tuple[Clip, int]]:
         rng = np.random.default_rng([self.seed, step])
-        return [self.train_clips[index] for index in rng.integers(len(self.train_clips), size=self.config.rows)]
+        return [(self.train_clips[index], 0) for index in rng.integers(len(self.train_clips), size=self.config.rows)]
 
     def _collate(self, clips: Sequence[Clip], rngs: list[np.random.Generator]) -> VoicePriorBatch:
         mels, noise = [], []
