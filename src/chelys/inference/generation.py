@@ -162,8 +162,6 @@ def generate_uncached(
 
 @dataclass(frozen=True)
 class _Step:
-    """One step of the loop."""
-
     active: list[int]  # prompts that are still being sampled
     codes: list[int]  # one for each; the stop among them, once for each candidate that ends
     latents: Tensor  # (len(active), d), what each code was sampled from

@@ -27,8 +27,6 @@ Rotary = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class AutoregressiveConfig:
-    """Sizes of the autoregressive decoder."""
-
     text_tokens: int = 128  # Text ids; one more, ``text_tokens`` itself, starts a text. Id 0 stops it.
     codes: int = 1024  # speech codes; the next id starts speech, the one after it stops it
     dim: int = 256  # width d
@@ -55,22 +53,18 @@ class AutoregressiveConfig:
 
     @property
     def start_text(self) -> int:
-        """Id before the first text id."""
         return self.text_tokens
 
     @property
     def stop_text(self) -> int:
-        """Id after the last text id."""
         return 0
 
     @property
     def start_code(self) -> int:
-        """Id before the first code."""
         return self.codes
 
     @property
     def stop_code(self) -> int:
-        """Id after the last code."""
         return self.codes + 1
 
 

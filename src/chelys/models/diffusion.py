@@ -30,8 +30,6 @@ from chelys.nn.norms import group_norm
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Sizes of the diffusion decoder."""
-
     RENAMED: ClassVar[dict[str, str | None]] = {"integrator_layers": "timestep_encoder_layers"}
 
     bands: int = 100  # mel bands f

@@ -35,8 +35,6 @@ _NEAR = 2
 
 @dataclass(frozen=True)
 class VocosConfig:
-    """Sizes of the Fourier-head vocoder."""
-
     bands: int = 100  # mel bands f
     dim: int = 256  # width d
     inner: int = 768  # width inside a block

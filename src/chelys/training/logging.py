@@ -48,7 +48,6 @@ class RunLog:
             self._writer = SummaryWriter(str(self._curves), purge_step=step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write the metrics of a step."""
         if not metrics:
             return
         line = json.dumps({"step": step, **{name: float(f"{value:.7g}") for name, value in metrics.items()}})
@@ -62,7 +61,6 @@ class RunLog:
             log.warning("%s: step %d was not logged: %s", self.path, step, error.strerror or error)
 
     def close(self) -> None:
-        """Close TensorBoard's file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

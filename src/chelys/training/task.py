@@ -118,12 +118,10 @@ class Task(ABC):
 
     @property
     def network(self) -> nn.Module:
-        """The network that the task is about."""
         return next(iter(self.modules.values()))
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
         return next(self.network.parameters()).device
 
     @abstractmethod

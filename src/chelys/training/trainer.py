@@ -102,7 +102,6 @@ class TrainableModule:
         return nullcontext() if last else self.context.no_sync(self.wrapped)
 
     def zero_grad(self, lr: float) -> None:
-        """Drop the gradients of the step before, and set the learning rate of this one."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
@@ -149,7 +148,6 @@ class TrainableModule:
         return found
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` gave."""
         state = dict(state)
         scale = state.pop("loss_scale", None)
         if scale is not None and self.scaler.is_enabled():

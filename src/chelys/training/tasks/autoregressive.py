@@ -54,8 +54,6 @@ class AutoregressiveTaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoregressiveRun(PairedRun):
-    """Run of the autoregressive decoder's stage."""
-
     network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)
     stage: AutoregressiveTaskConfig = field(default_factory=AutoregressiveTaskConfig)
 
@@ -83,8 +81,6 @@ class AutoregressiveData(PairedData):
 
 
 class AutoregressiveTask(Task):
-    """Pairs in, named losses out."""
-
     name = "autoregressive"
 
     def __init__(self, network: Autoregressive, pairs: Pairs, config: AutoregressiveTaskConfig) -> None:

@@ -60,8 +60,6 @@ class CLVPTaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CLVPRun(PairedRun):
-    """Run of CLVP's stage."""
-
     network: Annotated[CLVPConfig, published_sizes(CLVPConfig.tortoise_v2)] = field(default_factory=CLVPConfig)
     stage: CLVPTaskConfig = field(default_factory=CLVPTaskConfig)
 
@@ -90,8 +88,6 @@ class CLVPBatch(NamedTuple):
 
 
 class CLVPData(PairedData):
-    """Pairs with hard negatives."""
-
     def __init__(self, pairs: Pairs, config: CLVPTaskConfig) -> None:
         super().__init__(pairs)
         self.config = config
@@ -277,8 +273,6 @@ class CVVPTaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CVVPRun(PairedRun):
-    """Run of CVVP's stage."""
-
     network: Annotated[CVVPConfig, published_sizes(CVVPConfig.tortoise_v2)] = field(default_factory=CVVPConfig)
     stage: CVVPTaskConfig = field(default_factory=CVVPTaskConfig)
 

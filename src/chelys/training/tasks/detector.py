@@ -51,8 +51,6 @@ class DetectorTaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorRun(Run):
-    """Run of the detector's stage."""
-
     RENAMED: ClassVar[dict[str, str | None]] = {"made": "synthetic"}
 
     real: list[Path]  # manifests of recordings of people
@@ -115,8 +113,6 @@ class DetectorData(TaskData):
 
 
 class DetectorTask(Task):
-    """Waveforms in, one question answered."""
-
     name = "detector"
 
     def __init__(self, network: Detector, data: DetectorData) -> None:

@@ -83,8 +83,6 @@ class DiffusionTaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionRun(PairedRun):
-    """Run of the diffusion decoder's stage."""
-
     RENAMED: ClassVar[dict[str, str | None]] = {"rendered": "target_features"}
 
     #: features of the same clips at 24 kHz, where ``features`` are of the published codes' mel spec
@@ -247,8 +245,6 @@ class DiffusionData(PairedData):
 
 
 class DiffusionTask(Task):
-    """Crops in, named losses out."""
-
     name = "diffusion"
 
     def __init__(self, network: Diffusion, decoder: Autoregressive | None, data: DiffusionData) -> None:

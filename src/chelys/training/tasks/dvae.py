@@ -44,8 +44,6 @@ class DVAETaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DVAERun(FeatureRun):
-    """Run of the VQ-VAE's stage."""
-
     network: Annotated[DVAEConfig, published_sizes(DVAEConfig.tortoise_v2)] = field(default_factory=DVAEConfig)
     stage: DVAETaskConfig = field(default_factory=DVAETaskConfig)
 
@@ -88,8 +86,6 @@ class DVAEData(FeatureData):
 
 
 class DVAETask(Task):
-    """Crops of mels in, named losses out."""
-
     name = "dvae"
 
     def __init__(self, network: DVAE, data: DVAEData) -> None:

@@ -167,8 +167,6 @@ class VocoderTaskConfig(AdversarialConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class VocoderRun(FeatureRun):
-    """Run of the vocoder's stage."""
-
     network: VocosConfig = field(default_factory=VocosConfig)  # sizes of the Fourier head
     #: sizes of UnivNet, which is then trained in its place
     univnet: Annotated[UnivNetConfig, published_sizes(UnivNetConfig.c32)] | None = None
@@ -194,8 +192,6 @@ class VocoderBatch(NamedTuple):
 
 
 class VocoderData(FeatureData):
-    """Random crops of random clips."""
-
     def __init__(
         self, features: ClipDataset, config: VocoderTaskConfig, noise_dim: int, seed: int, *, pitch: bool
     ) -> None:
@@ -248,8 +244,6 @@ class VocoderData(FeatureData):
 
 
 class VocoderTask(AdversarialTask):
-    """Crops of mels in, waveforms out."""
-
     name = "vocoder"
 
     def __init__(self, network: Vocos | UnivNet, data: VocoderData) -> None:
@@ -371,8 +365,6 @@ class HiFiGANData(PairedData):
 
 
 class HiFiGANTask(AdversarialTask):
-    """Pairs in, waveforms out."""
-
     name = "hifigan"
 
     def __init__(self, network: HiFiGAN, decoder: Autoregressive, data: HiFiGANData) -> None:

@@ -97,8 +97,6 @@ class VoicePriorBatch(NamedTuple):
 
 
 class VoicePriorData(FeatureData):
-    """Random crops of random clips, and noise."""
-
     def __init__(
         self, features: ClipDataset, mel_range: MelRange, dim: int, config: VoicePriorTaskConfig, seed: int
     ) -> None:
@@ -127,7 +125,6 @@ class VoicePriorData(FeatureData):
         return VoicePriorBatch(self.mel_range.normalize(torch.stack(mels)), torch.from_numpy(np.stack(noise)))
 
     def held_out(self) -> VoicePriorBatch:
-        """Held-out clips, the same every time."""
         rngs = [np.random.default_rng([7, index]) for index in range(len(self.test_clips))]
         return self._collate(self.test_clips, rngs)
 
