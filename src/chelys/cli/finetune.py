@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chelys.cli.console import ModelOption, load_model, progress_bar, tell
+from chelys.cli.console import ModelOption, echo, load_model, progress_bar
 from chelys.cli.train import set_threads, training_bar
 from chelys.errors import ConfigError, OutputError, UserError, VoiceError
 
@@ -120,7 +120,7 @@ def _watching(stage: str, update: Callable[..., None] | None) -> Callable[[int, 
             update(step, steps, held_out | ({} if evaluated else metrics))
         elif evaluated:
             losses = ", ".join(f"{kind} {value:.4f}" for kind, value in held_out.items())
-            tell(f"{stage}: step {step} of {steps}: {losses}", error=True)
+            echo(f"{stage}: step {step} of {steps}: {losses}", error=True)
 
     return watch
 
@@ -245,13 +245,13 @@ def _report(outcomes: list[Outcome], material: Material, work: Path, out: Path, 
     rows = [_HEAD, *_rows(outcomes)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     for row in rows:
-        tell("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), error=True)
+        echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), error=True)
     if len(material.bad_clips):
         listed = work / "bad_clips.jsonl"
-        tell(f"{len(material.bad_clips)} clips were left out ({material.bad_clips.summary()}): {listed}", error=True)
-    tell(f"logs and checkpoints are in {work}, which may be removed", error=True)
-    tell(f"now: chelys speak 'Hello there.' --model {out} --voice {name}", error=True)
-    tell(str(out))
+        echo(f"{len(material.bad_clips)} clips were left out ({material.bad_clips.summary()}): {listed}", error=True)
+    echo(f"logs and checkpoints are in {work}, which may be removed", error=True)
+    echo(f"now: chelys speak 'Hello there.' --model {out} --voice {name}", error=True)
+    echo(str(out))
 
 
 def _card(name: str, synthesizer: Synthesizer, material: Material, outcomes: list[Outcome]) -> str:

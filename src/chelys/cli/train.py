@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli.console import echo, tell
+from chelys.cli.console import echo
 from chelys.errors import ConfigError
 
 HELP = "Train one network; a run that was stopped goes on from its last checkpoint."
@@ -44,7 +44,7 @@ def train(
     with training_bar(stage, shown=first and sys.stderr is not None and sys.stderr.isatty()) as progress:
         weights = train_run(stage, run, resume=resume, progress=progress)
     if first:
-        tell(str(weights))
+        echo(str(weights))
 
 
 @contextmanager
@@ -171,13 +171,13 @@ def plan(
         utilisation=utilisation, clip_seconds=clip_seconds,
     )  # fmt: skip
     if as_json:
-        tell(json.dumps(asdict(made) | {"memory": made.memory}, indent=2))
+        echo(json.dumps(asdict(made) | {"memory": made.memory}, indent=2))
         return
     rows = _rows(made)
     width = max(len(label) for label, _ in rows)
     for label, text in rows:
-        tell(f"{label.ljust(width)}  {text}")
-    tell(f"memory is without activations; hours are at {utilisation:.0%} of the GPUs' rate, loading not counted")
+        echo(f"{label.ljust(width)}  {text}")
+    echo(f"memory is without activations; hours are at {utilisation:.0%} of the GPUs' rate, loading not counted")
 
 
 def stage_of(config: Path, stages: tuple[str, ...]) -> str:

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,30 +60,27 @@ ENCODERS = ("conditioning_encoder", "contextual_embedder")
 # ---- tasks ----------------------------------------------------------------------------------------------------------
 
 
-class AdaptedAutoregressive(AutoregressiveTask):
-    """The autoregressive decoder's task, evaluated on the voice and on the base's speech apart."""
+class Adapted(Task):
+    """A decoder's task, evaluated on the voice's held-out clips, ``voice_...``, and on the base's, ``base_...``."""
+
+    pairs: Pairs
 
     def evaluate(self) -> dict[str, float]:
-        return evaluate_apart(self.pairs, super().evaluate)
+        everything, metrics = self.pairs.test, dict[str, float]()
+        try:
+            for kind in ("voice", "base"):
+                wanted = np.array([(c.speaker == VOICE) == (kind == "voice") for c in everything])
+                self.pairs.test = everything.take(wanted)
+                metrics |= {f"{kind}_{name}": value for name, value in super().evaluate().items()}  # type: ignore[safe-super]
+        finally:
+            self.pairs.test = everything
+        return metrics
 
 
-class AdaptedDiffusion(DiffusionTask):
-    """The diffusion decoder's task, evaluated on the voice and on the base's speech apart."""
-
-    def evaluate(self) -> dict[str, float]:
-        return evaluate_apart(self.pairs, super().evaluate)
+class AdaptedAutoregressive(Adapted, AutoregressiveTask): ...
 
 
-def evaluate_apart(pairs: Pairs, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """Metrics of the voice's held-out clips, ``voice_...``, and of the base's, ``base_...``."""
-    everything, metrics = pairs.test, dict[str, float]()
-    try:
-        for kind in ("voice", "base"):
-            pairs.test = everything.take(np.array([(c.speaker == VOICE) == (kind == "voice") for c in everything]))
-            metrics |= {f"{kind}_{name}": value for name, value in evaluate().items()}
-    finally:
-        pairs.test = everything
-    return metrics
+class AdaptedDiffusion(Adapted, DiffusionTask): ...
 
 
 def autoregressive_task(network: Autoregressive, pairs: Pairs, rank: int, seed: int) -> Task:
@@ -106,12 +104,8 @@ def make_trainable(network: nn.Module, rank: int, seed: int) -> None:
     """Put adapters beside a network's layers, or with rank 0 train the layers; its encoders of clips stay frozen."""
     if rank:
         wanted = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
-        add_adapters(
-            network,
-            rank,
-            torch.Generator().manual_seed(seed),
-            wanted=lambda name: f"{name}.weight" in wanted and name.partition(".")[0] not in ENCODERS,
-        )
+        chosen = {name for name in wanted if name.partition(".")[0] not in ENCODERS}
+        add_adapters(network, rank, torch.Generator().manual_seed(seed), wanted=lambda n: f"{n}.weight" in chosen)
         return
     for name in ENCODERS:
         if encoder := getattr(network, name, None):
@@ -174,17 +168,9 @@ def adapt(
     model: Model, material: Material, work: Path, config: FinetuneConfig,
     progress: Callable[[str], Progress | None] = lambda decoder: None,
 ) -> tuple[Autoregressive, Diffusion, list[Outcome]]:  # fmt: skip
-    """Adapt the autoregressive decoder, then the diffusion decoder to its latents.
+    """Adapt the autoregressive decoder, then the diffusion decoder to its latents; a run that was stopped continues.
 
-    Args:
-        model: The base.
-        material: From ``prepare``.
-        work: Run folders go here; a run that was stopped continues.
-        config: How.
-        progress: Gives the progress callback of a decoder.
-
-    Returns:
-        Both decoders in float32, adapters merged, and how it went.
+    ``progress`` gives the progress callback of a decoder. Returns both in float32, adapters merged, and how it went.
     """
     decoder = _copy(model.autoregressive)
     renderer = _copy(model.diffusion)
@@ -192,23 +178,19 @@ def adapt(
     if config.autoregressive.steps:
         pairs = pairs_of(material, model, config.autoregressive.budget, config)
         how = config.autoregressive
-        outcomes.append(
-            _run("autoregressive", decoder, how, work, config, pairs, progress,
-                 lambda: autoregressive_task(decoder, pairs, how.rank, config.seed))
-        )  # fmt: skip
+        first = partial(autoregressive_task, decoder, pairs, how.rank, config.seed)
+        outcomes.append(_run("autoregressive", decoder, how, work, config, progress, first))
     if config.diffusion.steps:
         pairs = pairs_of(material, model, config.diffusion.budget, config)
         targets = TargetMels(Features(material.features), model.config.mel_range)
         how = config.diffusion
-        outcomes.append(
-            _run("diffusion", renderer, how, work, config, pairs, progress,
-                 lambda: diffusion_task(renderer, decoder, pairs, targets, how.rank, config.seed))
-        )  # fmt: skip
+        second = partial(diffusion_task, renderer, decoder, pairs, targets, how.rank, config.seed)
+        outcomes.append(_run("diffusion", renderer, how, work, config, progress, second))
     return decoder, renderer, outcomes
 
 
 def _run(
-    name: str, network: torch.nn.Module, how: Adaptation, work: Path, config: FinetuneConfig, pairs: Pairs,
+    name: str, network: torch.nn.Module, how: Adaptation, work: Path, config: FinetuneConfig,
     progress: Callable[[str], Progress | None], task: Callable[[], Task],
 ) -> Outcome:  # fmt: skip
     """Train one decoder and put its best weights in place."""
