@@ -82,9 +82,6 @@ def echo(message: str, *, error: bool = False) -> None:
     print(message.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
-tell = echo  # for commands that still call it so
-
-
 def renamed(**options: str) -> type[TyperCommand]:
     """Command class under which old options work: ``renamed(borrowed="speaker-blend")``."""
     names = {f"--{old.replace('_', '-')}": f"--{new}" for old, new in options.items()}

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from chelys.training.task import Task
 
 
+def require(holds: bool, name: str, value: object, must: str) -> None:
+    """Refuse a setting that is not what it must be. Raises ConfigError."""
+    if not holds:
+        raise ConfigError(f"{name} is {value}; it must be {must}")
+
+
 @dataclass(frozen=True)
 class LoopConfig:
     """Steps, rates, precision, processes."""
@@ -78,20 +84,16 @@ class LoopConfig:
     def __post_init__(self) -> None:
         whole = ("steps", "grad_accum_steps", "log_every", "evaluate_every", "checkpoint_every", "save_total_limit")
         for name in (*whole, "prefetch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in ("learning_rate", "max_grad_norm", "gamma"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "above 0")
         for name in ("warmup", "weight_decay", "seed", "threads", "data_workers"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"betas is {list(self.betas)}; both must be 0 or more and below 1")
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"ema_decay is {self.ema_decay}; it must be 0 or more and below 1")
-        if not 0 <= self.min_lr_ratio <= 1:
-            raise ConfigError(f"min_lr_ratio is {self.min_lr_ratio}; it must be 0 to 1")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 or more and below 1")
+        require(0 <= self.min_lr_ratio <= 1, "min_lr_ratio", self.min_lr_ratio, "0 to 1")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"device is {self.device!r}; it must be auto, cpu, cuda or cuda:N")
         if bool(self.milestones) != (self.schedule == "milestones"):

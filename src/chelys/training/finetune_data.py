@@ -28,7 +28,7 @@ from chelys.data.pairs import PairConfig, Pairs
 from chelys.data.recipes.corpora import make_manifest
 from chelys.errors import AudioError, ConfigError, ManifestError
 from chelys.models.dvae import DVAE
-from chelys.training.config import EarlyStopping, LoopConfig
+from chelys.training.config import EarlyStopping, LoopConfig, require
 from chelys.weights.folder import Model
 
 log = logging.getLogger(__name__)
@@ -70,13 +70,10 @@ class Adaptation:
 
     def __post_init__(self) -> None:
         for name in ("steps", "rank"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("budget", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if not self.base_rise > 0:
-            raise ConfigError(f"base_rise is {self.base_rise}; it must be above 0")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        require(self.base_rise > 0, "base_rise", self.base_rise, "above 0")
 
     def stopping(self, metric: str) -> EarlyStopping:
         """Stop when the voice's metric no longer falls, or the base's rises."""
@@ -119,18 +116,13 @@ class FinetuneConfig:
     seed: int = 1  # of all that is random
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out <= 0.5:
-            raise ConfigError(f"held_out is {self.held_out}; it must be above 0 and 0.5 at most")
-        if not 0 <= self.replay < 1:
-            raise ConfigError(f"replay is {self.replay}; it must be 0 or more and below 1")
-        if not 0 <= self.blend <= 1:
-            raise ConfigError(f"speaker_blend is {self.speaker_blend}; it must be 0 to 1")
-        if not 0 <= self.emphasis <= 2:
-            raise ConfigError(f"emphasis is {self.emphasis}; it must be 0 to 2")
+        require(0 < self.held_out <= 0.5, "held_out", self.held_out, "above 0 and 0.5 at most")
+        require(0 <= self.replay < 1, "replay", self.replay, "0 or more and below 1")
+        require(0 <= self.blend <= 1, "speaker_blend", self.speaker_blend, "0 to 1")
+        require(0 <= self.emphasis <= 2, "emphasis", self.emphasis, "0 to 2")
         if not (self.autoregressive.steps or self.diffusion.steps):
             raise ConfigError("autoregressive.steps and diffusion.steps are both 0; let one decoder take some steps")
-        if self.sentences < 8:
-            raise ConfigError(f"sentences is {self.sentences}; it must be 8 or more, to measure what the base forgets")
+        require(self.sentences >= 8, "sentences", self.sentences, "8 or more, to measure what the base forgets")
         self.loop(self.diffusion)  # refuse a device that is none
 
     @property
