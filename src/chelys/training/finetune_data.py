@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -80,14 +80,6 @@ class Adaptation:
         return EarlyStopping(f"held_out/voice_{metric}", self.patience, {f"held_out/base_{metric}": self.base_rise})
 
 
-def _autoregressive() -> Adaptation:
-    return Adaptation(steps=0, rank=32, learning_rate=1e-3, budget=1200, base_rise=0.25)
-
-
-def _diffusion() -> Adaptation:
-    return Adaptation(steps=120, rank=0, learning_rate=3e-4, budget=600, base_rise=0.5)
-
-
 @dataclass(frozen=True)
 class FinetuneConfig:
     """How a model is adapted to a voice."""
@@ -96,9 +88,9 @@ class FinetuneConfig:
 
     #: How the autoregressive decoder is, which decides pronunciation and pace. It is left alone by default: on minutes
     #: of speech the small decoder overfits the reader's codes and loses the text.
-    autoregressive: Adaptation = field(default_factory=_autoregressive)
+    autoregressive: Adaptation = Adaptation(steps=0, rank=32, learning_rate=1e-3, budget=1200, base_rise=0.25)
     #: how the diffusion decoder is, on the adapted decoder's latents, which decides the sound
-    diffusion: Adaptation = field(default_factory=_diffusion)
+    diffusion: Adaptation = Adaptation(steps=120, rank=0, learning_rate=3e-4, budget=600, base_rise=0.5)
     held_out: float = 0.1  # share of the voice's clips that is kept for evaluation, four at least
     sentences: int = 64  # how many the base model speaks in its own voices; a quarter of them is kept for evaluation
     replay: float = 0.25  # share of the base's speech in the training data
@@ -135,22 +127,11 @@ class FinetuneConfig:
     def loop(self, adaptation: Adaptation) -> LoopConfig:
         """The training loop's settings for one decoder."""
         return LoopConfig(
-            steps=max(1, adaptation.steps),
-            learning_rate=adaptation.learning_rate,
-            warmup=adaptation.warmup,
-            min_lr_ratio=0.1,
-            ema_decay=adaptation.ema_decay,
-            precision=self.precision,
-            device=self.device,
-            log_every=5,
-            evaluate_every=adaptation.evaluate_every,
-            checkpoint_every=adaptation.evaluate_every,
-            save_total_limit=1,
-            pictures=False,
-            tensorboard=False,
-            seed=self.seed,
-            threads=self.threads,
-        )
+            steps=max(1, adaptation.steps), learning_rate=adaptation.learning_rate, warmup=adaptation.warmup,
+            min_lr_ratio=0.1, ema_decay=adaptation.ema_decay, precision=self.precision, device=self.device, log_every=5,
+            evaluate_every=adaptation.evaluate_every, checkpoint_every=adaptation.evaluate_every, save_total_limit=1,
+            pictures=False, tensorboard=False, seed=self.seed, threads=self.threads,
+        )  # fmt: skip
 
 
 # ---- the corpus -----------------------------------------------------------------------------------------------------

@@ -206,30 +206,18 @@ class StepBatches:
 
 @dataclass
 class Trainer:
-    """Takes a task through its steps.
-
-    Attributes:
-        task: What to train.
-        config: How.
-        folder: Run folder: ``log.jsonl``, ``checkpoints/``, ``pictures/``.
-        progress: Called at each log line, in the first process alone; with early stopping at each evaluation as well.
-        context: The processes that train together; by default those that the environment names.
-        stopping: Ends the run early and keeps the best weights; without it a run takes all its steps and keeps the
-            last weights.
-        evaluations: Of this run so far, with early stopping.
-        ema: Moving average of the network's state.
-        best: The average at the best evaluation so far, with early stopping.
-    """
+    """Takes a task through its steps."""
 
     task: Task
     config: LoopConfig
-    folder: Path
-    progress: Progress | None = None
-    context: DistributedContext | None = None
+    folder: Path  # run folder: ``log.jsonl``, ``checkpoints/``, ``pictures/``
+    progress: Progress | None = None  # at each log line, in the first process; if stopping early at evaluations as well
+    context: DistributedContext | None = None  # by default the processes that the environment names
+    #: ends the run early and keeps the best weights; without it a run takes all its steps and keeps the last weights
     stopping: EarlyStopping | None = None
     step: int = field(default=0, init=False)
-    evaluations: list[Evaluation] = field(default_factory=list, init=False)
-    best: dict[str, Tensor] = field(default_factory=dict, init=False)
+    evaluations: list[Evaluation] = field(default_factory=list, init=False)  # of this run so far, if stopping early
+    best: dict[str, Tensor] = field(default_factory=dict, init=False)  # the average at the best evaluation so far
 
     def __post_init__(self) -> None:
         task, config = self.task, self.config
@@ -244,6 +232,7 @@ class Trainer:
         for network in task.frozen.values():
             network.to(context.device)
         self.modules = {name: TrainableModule(m, config, context) for name, m in task.modules.items()}
+        # moving average of the network's state
         self.ema = {k: v.detach().clone() for k, v in task.network.state_dict().items()}
         self.log = RunLog(self.folder, tensorboard=config.tensorboard)
 
