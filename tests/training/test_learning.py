@@ -141,7 +141,7 @@ def test_vocoder_and_its_discriminators(build: Build, learn: Learn) -> None:
         assert torch.equal(weights, judges[0]) != joined, "they sit out before their step, and learn from then on"
 
 
-def test_the_error_of_one_batch_goes_to_zero(build: Build, learn: Learn) -> None:
+def test_the_loss_of_one_batch_goes_to_zero(build: Build, learn: Learn) -> None:
     """Without what keeps it up on purpose: a code book of few words, withheld content, discriminators."""
     stages = {
         "dvae": build("dvae", stage={"rows": 2, "frames": 32, "start_at": 10**6}, network={"hidden": 32}),
@@ -154,6 +154,6 @@ def test_the_error_of_one_batch_goes_to_zero(build: Build, learn: Learn) -> None
         for log in [learn(stage, steps=160, learning_rate=5e-3, max_grad_norm=5.0)]
         for loss in {"reconstruction", "mse", "mel"} & log[0].keys()
     }
-    assert left.keys() == {"dvae reconstruction", "diffusion error", "diffusion mel", "vocoder mel"}
-    assert left["dvae reconstruction"] < 0.1 and left["diffusion error"] < 0.01 and left["diffusion mel"] < 0.01, left
+    assert left.keys() == {"dvae reconstruction", "diffusion mse", "diffusion mel", "vocoder mel"}
+    assert left["dvae reconstruction"] < 0.1 and left["diffusion mse"] < 0.01 and left["diffusion mel"] < 0.01, left
     assert left["vocoder mel"] < 0.2, left
