@@ -90,11 +90,9 @@ class CheckResult:
 
     @property
     def bad(self) -> list[ManifestLine]:
-        """Lines with a fault."""
         return [line for line in self.lines if line.faults]
 
     def counts(self) -> dict[str, int]:
-        """How many lines have a fault of each kind."""
         found = Counter(kind for line in self.lines for kind in line.faults)
         return {kind: found[kind] for kind in KINDS if found[kind]}
 
@@ -133,15 +131,9 @@ def check(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckResult:
-    """Check a manifest and all clips in it.
+    """Check a manifest and all clips in it; ``progress`` gets (files done, files in all).
 
     Raises ManifestError if there is no manifest, or nothing in it.
-
-    Args:
-        path: The manifest.
-        limits: What is allowed.
-        workers: Processes that read audio; default: one for each core.
-        progress: Called with (files done, files in all).
     """
     limits = limits or CheckLimits()
     lines = list(_read(path))
@@ -192,18 +184,14 @@ def _analyse_audio(
     done, rest = 0, iter(of_file.items())
     with ProcessPoolExecutor(workers) as pool:
         while some := list(islice(rest, at_once)):
-            tasks = ((name, [_part_of(line) for line in its], limits.max_seconds) for name, its in some)
+            parts = ([FilePart(u.start, u.end) for line in its if (u := line.utterance)] for _, its in some)
+            tasks = ((name, clips, limits.max_seconds) for (name, _), clips in zip(some, parts, strict=True))
             for (_, its), found in zip(some, pool.map(_analyse_file, tasks, chunksize=4), strict=True):
                 for line, one in zip(its, found or (), strict=found is not None):
                     line.analysis = one
                 done += 1
                 if progress:
                     progress(done, len(of_file))
-
-
-def _part_of(line: ManifestLine) -> FilePart:
-    assert line.utterance is not None
-    return FilePart(line.utterance.start, line.utterance.end)
 
 
 def _analyse_file(task: tuple[str, list[FilePart], float]) -> list[ClipAnalysis] | None:
@@ -333,21 +321,18 @@ class ClipAnalysis:
 
 
 def analyse(path: Path, parts_of_file: list[FilePart], most: float) -> list[ClipAnalysis]:
-    """Measure the clips of a file, in one pass.
-
-    Args:
-        path: The file.
-        parts_of_file: Its clips.
-        most: Seconds of a clip after which reading stops.
-
-    Returns:
-        One for each part, in their order.
-    """
+    """Measure the clips of a file in one pass, in their order; of each at most ``most`` seconds and one are read."""
     gathered: list[list[np.ndarray]] = [[] for _ in parts_of_file]
     try:
         with open_audio(path) as stream:
             rate = stream.sample_rate
-            bounds = [_bounds(part, rate, most) for part in parts_of_file]
+            ends = [part.start + most + 1 for part in parts_of_file]
+            ends = [
+                end if part.end is None else min(end, part.end) for part, end in zip(parts_of_file, ends, strict=True)
+            ]
+            bounds = [
+                (round(part.start * rate), round(end * rate)) for part, end in zip(parts_of_file, ends, strict=True)
+            ]
             read, last = 0, max(end for _, end in bounds)
             for block in stream.blocks():
                 for (start, end), parts in zip(bounds, gathered, strict=True):
@@ -371,12 +356,6 @@ def analyse(path: Path, parts_of_file: list[FilePart], most: float) -> list[Clip
             fault = fault or f"the clip ends at {part.end:.2f} s, the file at {read / rate:.2f} s"
         found.append(_measure(samples, rate, fault))
     return found
-
-
-def _bounds(part: FilePart, rate: int, most: float) -> tuple[int, int]:
-    """First sample of interest and the one after the last."""
-    end = part.start + most + 1
-    return round(part.start * rate), round((end if part.end is None else min(end, part.end)) * rate)
 
 
 def _measure(samples: np.ndarray, rate: int, fault: str | None) -> ClipAnalysis:

@@ -45,29 +45,25 @@ class _Words(NamedTuple):
 
 
 def corrupt_text(text: str, other: str, rng: np.random.Generator, pronounce: Callable[[str], str] = str.lower) -> str:
-    """The text with an error in one place.
+    """The text with an error in one place, a function of the state of ``rng``.
 
-    One word is dropped, one to three are repeated, two neighbours swap, one becomes a word of another text, or the last
-    one to three are cut: equally likely, of those for which the text is long enough.
-
-    Args:
-        text: With numbers and signs written out, so that each word is a spoken one; at least one.
-        other: Source of the replacing word; may be empty.
-        rng: The result is a function of its state.
-        pronounce: Pronunciation of a word: what sounds the same ("two", "too") is no corruption.
+    One word is dropped, one to three are repeated, two neighbours swap, one becomes a word of another text (which may
+    be empty), or the last one to three are cut: equally likely, of those for which the text is long enough. Numbers and
+    signs must be written out, and there must be a word. What ``pronounce`` makes the same ("two", "too") is no
+    corruption.
     """
     right, strange = _split_words(text), _WORD.findall(other)
     sound = [pronounce(word) for word in right.words]
-    faults = [_repeat_words]
-    if len(right.words) > 1:
-        faults += [_drop_word, _swap_words, _truncate]
-    if strange:
-        faults.append(lambda text, rng: _replace_word(text, strange, rng))
+    kinds = [
+        "repeat",
+        *(["drop", "swap", "truncate"] if len(right.words) > 1 else []),
+        *(["replace"] if strange else []),
+    ]
     for _ in range(_TRIES):
-        wrong = faults[int(rng.integers(len(faults)))](right, rng)
+        wrong = _corrupt_words(kinds[int(rng.integers(len(kinds)))], right, strange, rng)
         if [pronounce(word) for word in wrong.words] != sound:
             return wrong.text()
-    return _repeat_words(right, rng).text()  # one word more is always another text
+    return _corrupt_words("repeat", right, strange, rng).text()  # one word more is always another text
 
 
 def _split_words(text: str) -> _Words:
@@ -79,13 +75,22 @@ def _split_words(text: str) -> _Words:
     return _Words([match.group() for match in found], gaps)
 
 
-def _drop_word(text: _Words, rng: np.random.Generator) -> _Words:
-    return _without(text, int(rng.integers(len(text.words))), 1)
-
-
-def _truncate(text: _Words, rng: np.random.Generator) -> _Words:
-    count = int(rng.integers(1, min(MOST_WORDS, len(text.words) - 1) + 1))
-    return _without(text, len(text.words) - count, count)
+def _corrupt_words(kind: str, text: _Words, strange: list[str], rng: np.random.Generator) -> _Words:
+    words, gaps = text
+    if kind == "drop":
+        return _without(text, int(rng.integers(len(words))), 1)
+    if kind == "truncate":
+        count = int(rng.integers(1, min(MOST_WORDS, len(words) - 1) + 1))
+        return _without(text, len(words) - count, count)
+    if kind == "swap":
+        at = int(rng.integers(len(words) - 1))
+        return _Words([*words[:at], words[at + 1], words[at], *words[at + 2 :]], gaps)
+    if kind == "replace":
+        at, word = int(rng.integers(len(words))), strange[int(rng.integers(len(strange)))]
+        return _Words([*words[:at], word, *words[at + 1 :]], gaps)
+    count = int(rng.integers(1, min(MOST_WORDS, len(words)) + 1))
+    first = int(rng.integers(len(words) - count + 1))
+    return _Words(words[: first + count] + words[first:], [*gaps[: first + count], " ", *gaps[first + 1 :]])
 
 
 def _without(text: _Words, first: int, count: int) -> _Words:
@@ -98,76 +103,45 @@ def _without(text: _Words, first: int, count: int) -> _Words:
     return _Words(text.words[:first] + text.words[past:], [*text.gaps[:first], gap, *text.gaps[past + 1 :]])
 
 
-def _repeat_words(text: _Words, rng: np.random.Generator) -> _Words:
-    count = int(rng.integers(1, min(MOST_WORDS, len(text.words)) + 1))
-    first = int(rng.integers(len(text.words) - count + 1))
-    past = first + count
-    return _Words(text.words[:past] + text.words[first:], [*text.gaps[:past], " ", *text.gaps[first + 1 :]])
-
-
-def _swap_words(text: _Words, rng: np.random.Generator) -> _Words:
-    at = int(rng.integers(len(text.words) - 1))
-    one, two = text.words[at : at + 2]
-    return _Words([*text.words[:at], two, one, *text.words[at + 2 :]], text.gaps)
-
-
-def _replace_word(text: _Words, strange: list[str], rng: np.random.Generator) -> _Words:
-    at, word = int(rng.integers(len(text.words))), strange[int(rng.integers(len(strange)))]
-    return _Words([*text.words[:at], word, *text.words[at + 1 :]], text.gaps)
-
-
 # ---- codes ----------------------------------------------------------------------------------------------------------
 
 
 def corrupt_codes(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
-    """Codes of a clip, wrong in one place.
+    """Codes of a clip ``(m,)``, m > 0, wrong in one place and mostly of another length; a function of the state of
+    ``rng``.
 
-    A stretch is removed, repeated, or replaced by one of another clip; or the end is cut, or continued by a stretch of
-    another clip. Each is as likely as any other, so that on average about as much is added as taken away.
-
-    Args:
-        codes: ``(m,)``, one at least. At most half of them are removed, repeated, replaced or cut.
-        other: Codes of another clip, ``(o,)``; may be empty.
-        rng: The result is a function of its state.
-
-    Returns:
-        Other codes than those given, mostly of another length.
+    A stretch is removed, repeated, or replaced by one of another clip ``(o,)``, which may be empty; or the end is cut,
+    or continued by a stretch of another clip. Each is as likely as any other, so that on average about as much is added
+    as taken away: at most half of the codes.
     """
-    faults = [_repeated]
-    if len(codes) > 1:
-        faults += [_removed, _shorten]
-    if len(other):
-        faults += [lambda codes, rng: _spliced(codes, other, rng), lambda codes, rng: _continued(codes, other, rng)]
+    kinds = [
+        "repeat",
+        *(["remove", "shorten"] if len(codes) > 1 else []),
+        *(["splice", "continue"] if len(other) else []),
+    ]
     for _ in range(_TRIES):
-        wrong = faults[int(rng.integers(len(faults)))](codes, rng)
+        wrong = _corrupt_codes(kinds[int(rng.integers(len(kinds)))], codes, other, rng)
         if not torch.equal(wrong, codes):
             return wrong
-    return _repeated(codes, rng)  # of another length, so never the same
+    return _corrupt_codes("repeat", codes, other, rng)  # of another length, so never the same
 
 
-def _removed(codes: Tensor, rng: np.random.Generator) -> Tensor:
-    start, end = _stretch(codes, STRETCH, len(codes) // 2, rng)
-    return torch.cat([codes[:start], codes[end:]])
-
-
-def _repeated(codes: Tensor, rng: np.random.Generator) -> Tensor:
-    start, end = _stretch(codes, STRETCH, max(1, len(codes) // 2), rng)
+def _corrupt_codes(kind: str, codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+    half = len(codes) // 2
+    if kind == "remove":
+        start, end = _stretch(codes, STRETCH, half, rng)
+        return torch.cat([codes[:start], codes[end:]])
+    if kind == "shorten":
+        return codes[: len(codes) - min(_sample_length(END, rng), half)]
+    if kind == "splice":
+        start, end = _stretch(other, STRETCH, max(1, half), rng)
+        at = int(rng.integers(len(codes) - (end - start) + 1))
+        return torch.cat([codes[:at], other[start:end], codes[at + end - start :]])
+    if kind == "continue":
+        start, end = _stretch(other, END, len(other), rng)
+        return torch.cat([codes, other[start:end]])
+    start, end = _stretch(codes, STRETCH, max(1, half), rng)
     return torch.cat([codes[:end], codes[start:]])
-
-
-def _spliced(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
-    start, end = _stretch(other, STRETCH, max(1, len(codes) // 2), rng)
-    at = int(rng.integers(len(codes) - (end - start) + 1))
-    return torch.cat([codes[:at], other[start:end], codes[at + end - start :]])
-
-
-def _shorten(codes: Tensor, rng: np.random.Generator) -> Tensor:
-    return codes[: len(codes) - min(_sample_length(END, rng), len(codes) // 2)]
-
-
-def _continued(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
-    start, end = _stretch(other, END, len(other), rng)
-    return torch.cat([codes, other[start:end]])
 
 
 def _stretch(codes: Tensor, limits: tuple[int, int], most: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -65,7 +65,6 @@ class Clip:
 
     @property
     def codes(self) -> int:
-        """Length in codes."""
         return self.frames // FRAMES_PER_CODE
 
 
@@ -124,7 +123,6 @@ class ClipTable(Sequence[Clip]):
 
     @classmethod
     def of(cls, clips: Iterable[Clip]) -> ClipTable:
-        """A table of clips."""
         clips = list(clips)
         return cls(
             {
@@ -167,22 +165,18 @@ class ClipTable(Sequence[Clip]):
         return ClipTable(self._texts, self._first, self._frames, self._start, self.rows[which])
 
     def ids(self) -> Iterator[str]:
-        """Id of each."""
         return (self._texts["id"][int(row)] for row in self.rows)
 
     @property
     def first(self) -> np.ndarray:
-        """First frame of each."""
         return self._first[self.rows]
 
     @property
     def frames(self) -> np.ndarray:
-        """Frames of each."""
         return self._frames[self.rows]
 
     @property
     def codes(self) -> np.ndarray:
-        """Codes of each."""
         return self._frames[self.rows] // FRAMES_PER_CODE
 
     def per_speaker(self) -> dict[str, np.ndarray]:
@@ -332,11 +326,9 @@ class Codes:
         self.all = np.load(self.path, mmap_mode="r")
 
     def largest(self) -> int:
-        """The largest code of all."""
         return max((int(self.all[i : i + 2**24].max()) for i in range(0, len(self.all), 2**24)), default=0)
 
     def of(self, clip: Clip) -> torch.Tensor:
-        """Codes ``(m,)`` of a clip, int64."""
         first = clip.first // FRAMES_PER_CODE
         codes = self.all[first : first + clip.codes].astype(np.int64)
         if len(codes) < clip.codes:

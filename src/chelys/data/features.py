@@ -41,17 +41,10 @@ def extract(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Make a feature folder.
+    """Make a feature folder of corpora, in this order; one that is complete is left as it is.
 
-    Raises ManifestError if a manifest cannot be read or no clip is usable.
-
-    Args:
-        manifests: Corpora, in this order.
-        out: Folder to write; one that is complete is left as it is.
-        mel_spec: Whose mels they are.
-        workers: Processes that read and, on a processor, compute; default the cores that there are.
-        device: Where mels are computed.
-        progress: Called with (clips done, clips in all).
+    A CPU computes mels in the workers (default one for each core), a GPU in this process. ``progress`` gets (clips
+    done, clips in all). Raises ManifestError if a manifest cannot be read or no clip is usable.
     """
     if (out / "statistics.json").exists():
         return
@@ -166,16 +159,10 @@ def encode(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the codes of all clips; a file that is there is left as it is.
+    """Write the codes of all clips, uint16, with a trained VQ-VAE and its mel range; a file that is there is left as it
+    is.
 
-    Args:
-        features: What to encode.
-        dvae: Trained.
-        mel_range: That it was trained with.
-        out: ``codes.npy``, uint16.
-        workers: Processes, on a processor; default the cores that there are.
-        device: Where to encode.
-        progress: Called with (clips done, clips in all).
+    On a CPU ``workers`` processes encode, by default one for each core. ``progress`` gets (clips done, clips in all).
     """
     if out.exists():
         return

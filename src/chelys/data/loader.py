@@ -31,12 +31,8 @@ def is_held_out(name: str) -> bool:
 def held_out(names: Iterable[str], *, least: int = MIN_HELD_OUT) -> np.ndarray:
     """Which clips of a corpus are held out for evaluation, True for each: max(least, 1 %) by the rank of a hash.
 
-    Those of `is_held_out`; where they are too few, the next ones by the same hash. So a corpus that grows keeps
-    nearly all of its held-out clips, and another order of the clips changes nothing.
-
-    Args:
-        names: Ids of all clips.
-        least: Clips to hold out at least; of a small corpus no more than a tenth.
+    Those of `is_held_out`; where they are too few, the next ones by the same hash, in a small corpus up to a tenth. So
+    a corpus that grows keeps nearly all of its held-out clips, and another order of the clips changes nothing.
     """
     hashes = np.array([zlib.crc32(name.encode(errors="surrogatepass")) for name in names], np.int64)
     count = len(hashes)
@@ -50,13 +46,8 @@ def held_out(names: Iterable[str], *, least: int = MIN_HELD_OUT) -> np.ndarray:
 class LengthBucketSampler:
     """Length-bucketed batches, found by the number of a step.
 
-    Raises ManifestError if there is no item, or none that ever comes.
-
-    Args:
-        lengths: Length of each item, in whatever the budget counts.
-        budget: Largest ``items x longest item`` of a batch.
-        seed: Of the order.
-        weights: How often an item comes in an epoch, on average; default once.
+    A batch has ``items x longest item`` up to ``budget``. ``weights`` say how often an item comes in an epoch, on
+    average; default once. Raises ManifestError if there is no item, or none that ever comes.
     """
 
     def __init__(
@@ -76,7 +67,6 @@ class LengthBucketSampler:
         self._batches: list[np.ndarray] = []
 
     def at(self, step: int) -> np.ndarray:
-        """Indices of the items of a step's batch."""
         if step < self._first:
             self._epoch, self._first, self._batches = -1, 0, []
         while step >= self._first + len(self._batches):
@@ -144,18 +134,10 @@ class _Failure:
 
 
 class StepLoader(Generic[T]):
-    """Iterates over the batches of steps ``start`` to ``stop - 1``.
+    """Iterates over the batches ``load(step)`` of steps ``start`` to ``stop - 1``.
 
-    Args:
-        load: Makes the batch of a step.
-        start: First step: 0, or where a run is resumed.
-        stop: Step to stop before.
-        workers: Processes that load; 0 loads in this one.
-        prefetch: Batches that each worker keeps ready.
-        pin_memory: Put batches into page-locked memory, from which copies to a GPU are asynchronous.
-
-    Raises:
-        UserError: From the iterator, what ``load`` raised in a worker; a ``DataWorkerError`` if a worker died.
+    ``workers`` processes load, each keeps ``prefetch`` batches ready; 0 loads in this one. Pinned memory makes copies
+    to a GPU asynchronous. The iterator raises what ``load`` raised in a worker; a ``DataWorkerError`` if a worker died.
     """
 
     def __init__(

@@ -42,12 +42,8 @@ _REQUIRED = {"id", "audio", "text", "speaker", "seconds"}
 def read_manifest(path: Path, *, root: Path | None = None) -> Iterator[Utterance]:
     """Utterances of a manifest, in order; keys that chelys does not know are passed over.
 
-    Raises ManifestError if the file is missing or a line is malformed; the line is named.
-
-    Args:
-        path: The JSONL file.
-        root: Folder that the audio paths are relative to; default the manifest's own (paths are then
-            made absolute), the given folder otherwise leaves them as they are.
+    Audio paths are made absolute, unless a ``root`` is given, to which they are relative. Raises ManifestError if the
+    file is missing or a line is malformed; the line is named.
     """
     if not path.is_file():
         raise ManifestError(f"no manifest at {path}")
@@ -135,12 +131,10 @@ class BadClips:
         self._clips.setdefault(clip_id, BadClip(clip_id, reason, detail))
 
     def extend(self, clips: Iterable[BadClip]) -> None:
-        """Add several."""
         for clip in clips:
             self.add(*clip)
 
     def all(self) -> list[BadClip]:
-        """Every clip with its reason."""
         return list(self._clips.values())
 
     def summary(self) -> str:
@@ -160,7 +154,6 @@ class BadClips:
 
     @classmethod
     def read(cls, path: Path) -> BadClips:
-        """Read a list; empty where there is none."""
         if not path.is_file():
             return cls()
         with path.open(encoding="utf8") as lines:

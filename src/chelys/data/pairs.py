@@ -121,7 +121,6 @@ class Pairs:
         return self.collate([clips[row] for row in numbers], rngs, graphemes=self.config.grapheme_probability)
 
     def clips(self, step: int) -> list[Clip]:
-        """The clips of a step's batch, row by row."""
         return [self.train[i] for i in self.sampler.at(step)]
 
     def collate(

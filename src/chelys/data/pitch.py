@@ -29,15 +29,9 @@ _UNVOICED = -1.0  # in the file, where 0 says that a frame was not looked at yet
 
 
 def track_pitch(waveform: np.ndarray) -> np.ndarray:
-    """Follow the pitch of a voice.
+    """Hz at each mel frame, float32 ``(n // 256,)``, of a waveform ``(n,)`` at 24 kHz; 0 where there is no voice.
 
     Raises MissingExtra if pyworld is not installed.
-
-    Args:
-        waveform: ``(n,)`` at 24 kHz.
-
-    Returns:
-        Hz at each mel frame, float32 ``(n // 256,)``; 0 where there is no voice.
     """
     try:
         import pyworld
@@ -87,10 +81,7 @@ class PitchCache:
         self._open()
 
     def of(self, clip: Clip, start: int = 0, frames: int | None = None) -> torch.Tensor:
-        """Hz at ``frames`` mel frames of a clip from ``start`` on, float32; 0 where there is no voice.
-
-        Raises MissingExtra if pyworld is not installed.
-        """
+        """Hz at ``frames`` mel frames of a clip from ``start`` on, float32; 0 where there is no voice."""
         whole = self._whole(clip)
         return torch.from_numpy(whole[start : None if frames is None else start + frames].copy())
 

@@ -75,14 +75,7 @@ class Shard(NamedTuple):
 
 
 class ShardIndex:
-    """The samples of a folder of shards, in the order of the shards' names.
-
-    Attributes:
-        folder: Of the shards.
-        shards: In order.
-        entries: A row of ENTRY for each sample.
-        texts: Column ``id``, ``text`` and ``speaker``.
-    """
+    """The samples of a folder of shards, in the order of the shards' names: each has a row of ENTRY and `_TEXTS`."""
 
     def __init__(self, folder: Path, shards: list[Shard], entries: np.ndarray, texts: dict[str, TextColumn]) -> None:
         self.folder, self.shards, self.entries, self.texts = folder, shards, entries, texts
@@ -96,7 +89,6 @@ class ShardIndex:
         return self.shards[int(np.searchsorted(self._firsts, sample, side="right")) - 1]
 
     def left_out(self) -> dict[str, int]:
-        """Fault -> how many samples cannot be used for it."""
         return dict(sum((Counter(shard.left_out) for shard in self.shards), Counter()))
 
 
@@ -113,13 +105,9 @@ def holds_shards(path: Path) -> bool:
 
 
 def open_shards(folder: Path, *, progress: Callable[[int, int], None] | None = None) -> ShardIndex:
-    """Index a folder of shards, or read the index that is there.
+    """Index a folder of tar files, or what ``chelys data prepare`` wrote, or read the index that is there.
 
-    Raises ManifestError if there is no shard, or no sample in any.
-
-    Args:
-        folder: That ``chelys data prepare`` wrote, or its ``shards``, or any folder of tar files.
-        progress: Called with (shards done, shards in all).
+    ``progress`` gets (shards done, shards in all). Raises ManifestError if there is no shard, or no sample in any.
     """
     if not any(folder.glob("*.tar")) and (folder / "shards").is_dir():
         folder = folder / "shards"
@@ -307,9 +295,7 @@ class Sample(NamedTuple):
 class ShardReader:
     """Reads samples where they lie, and remembers the latest ones; each process opens files of its own.
 
-    Args:
-        index: Of the shards.
-        wanted: ``flac``, ``codes.npy`` or both; the rest is not decoded.
+    Only the files ``wanted`` are decoded: ``flac``, ``codes.npy`` or both.
     """
 
     def __init__(self, index: ShardIndex, wanted: Iterable[str] = ("flac", "codes.npy")) -> None:
@@ -374,13 +360,9 @@ def _unpack(data: bytes) -> dict[str, bytes]:
 
 
 class ShardFeatures(ClipDataset):
-    """The clips in shards.
+    """The clips in shards; ``mel_spec`` is by default that of the clips' codes, shared if they have none.
 
     Raises ManifestError if there are no shards, or no clip of two codes or more.
-
-    Args:
-        folder: Of the shards, or one that ``chelys data prepare`` wrote.
-        mel_spec: Of the mels; None: that of the clips' codes, shared if they have none.
     """
 
     def __init__(self, folder: Path, mel_spec: MelSpecName | None = None) -> None:
@@ -439,14 +421,12 @@ class ShardCodes(Codes):
         self.__dict__.update(state)
 
     def largest(self) -> int:
-        """The largest code of all."""
         entries = self._reader.index.entries
         if (entries["codes"] == 0).any():
             self._codes(int(np.argmin(entries["codes"])))  # says which ones are missing
         return int(entries["largest"].max())
 
     def of(self, clip: Clip) -> torch.Tensor:
-        """Codes ``(m,)`` of a clip, int64."""
         codes = self._codes(clip.first)[: clip.codes]
         if len(codes) < clip.codes:
             raise ManifestError(f"{clip.audio} lacks codes of {clip.id}: prepare it anew with encode.model")

@@ -15,20 +15,15 @@ _FFT = 1024
 
 
 def measure(audio: np.ndarray, rate: int) -> dict[str, float | None]:
-    """All measurements.
+    """All measurements of a clip ``(n,)``, n > 0.
 
-    Args:
-        audio: ``(n,)``, n > 0.
-        rate: Hz.
-
-    Returns:
-        loudness_db: Level of the whole clip, dB below full scale.
-        peak: Largest sample, of full scale.
-        clipping: Share of the samples within 1 % of the largest; about 0.0001 for speech that never clipped.
-        bandwidth_hz: Highest frequency within 50 dB of the strongest; 3400 on a telephone.
-        snr_db: Level of the louder half of the frames above that of the quietest tenth.
-        reverberation_s: Time in which sound decays by 60 dB, from the steepest falls of its level; None without a fall.
-        music: 0 to 1, by how little the level moves and how few gaps there are; speech is full of gaps.
+    loudness_db      Level of the whole clip, dB below full scale.
+    peak             Largest sample, of full scale.
+    clipping         Share of the samples within 1 % of the largest; about 0.0001 for speech that never clipped.
+    bandwidth_hz     Highest frequency within 50 dB of the strongest; 3400 on a telephone.
+    snr_db           Level of the louder half of the frames above that of the quietest tenth.
+    reverberation_s  Time in which sound decays by 60 dB, from the steepest falls of its level; None without a fall.
+    music            0 to 1, by how little the level moves and how few gaps there are; speech is full of gaps.
     """
     frames = _frames(audio, round(_FRAME_SECONDS * rate), round(_HOP_SECONDS * rate))
     power = np.square(frames, dtype=np.float64).mean(1)

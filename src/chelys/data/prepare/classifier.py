@@ -114,14 +114,7 @@ class ClipClassifierNetwork(nn.Module):
 
     @torch.inference_mode()
     def probabilities(self, waveform: Tensor) -> Tensor:
-        """How likely each fault is.
-
-        Args:
-            waveform: ``(b, n)`` at 24 kHz, n above 512; of any level.
-
-        Returns:
-            ``(b, k)`` in [0, 1].
-        """
+        """How likely each fault is, ``(b, k)`` in [0, 1], in waveforms ``(b, n)`` at 24 kHz, n > 512, of any level."""
         return torch.sigmoid(self(level_mel(waveform)).float())
 
 
@@ -132,23 +125,16 @@ def level_mel(waveform: Tensor) -> Tensor:
 
 
 class ClipClassifier:
-    """The classifier with its weights.
-
-    Attributes:
-        network: In evaluation mode.
-    """
+    """The classifier with its weights, in evaluation mode."""
 
     def __init__(self, network: ClipClassifierNetwork) -> None:
         self.network = network.eval().requires_grad_(False)
 
     @classmethod
     def load(cls, folder: Path | None = None) -> ClipClassifier:
-        """Load a folder with ``config.json`` and ``classifier.safetensors``.
+        """Load a folder with ``config.json`` and ``classifier.safetensors``, by default the one inside the package.
 
         Raises ModelError if a file is missing or damaged, or the two do not fit.
-
-        Args:
-            folder: Default the one inside the package.
         """
         folder = folder or Path(str(resources.files("chelys") / "assets" / "classifier"))
         path = folder / CONFIG_FILE
@@ -165,23 +151,16 @@ class ClipClassifier:
         return cls(network)
 
     def __call__(self, audio: np.ndarray, rate: int) -> dict[str, float]:
-        """`classify` for a clip ``(n,)`` at any rate (Hz); the measure stage calls this."""
         audio = resample(audio, rate, OUTPUT_RATE)
         return self.classify(audio)
 
     def classify(self, waveform: np.ndarray) -> dict[str, float]:
-        """Probability of each class for a clip.
+        """Probability of each class, in the order of CLASSES, for a clip ``(n,)`` at 24 kHz, of any level.
 
         The clip is split into windows of at most four seconds. The value of a fault is its mean over the half of the
-        windows that have most of it, so that music under a part of a clip is not averaged away. Raises AudioError if
-        there are no samples, or some are not finite.
-
-        Args:
-            waveform: ``(n,)`` at 24 kHz, of any level.
-
-        Returns:
-            Class -> probability, in the order of CLASSES. Faults do not exclude one another; ``clean`` is 1 minus the
-            most likely of them.
+        windows that have most of it, so that music under a part of a clip is not averaged away. Faults do not exclude
+        one another; ``clean`` is 1 minus the most likely of them. Raises AudioError if there are no samples, or some
+        are not finite.
         """
         if waveform.ndim != 1 or not len(waveform) or not np.isfinite(waveform).all():
             raise AudioError(f"a clip must be one channel of finite samples, not an array of shape {waveform.shape}")

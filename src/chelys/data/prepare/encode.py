@@ -42,11 +42,9 @@ class Encode(ClipStage):
     device: str = "cpu"
 
     def check(self) -> None:
-        """See ``PrepareStage``."""
         _load(self.settings.encoder, self.settings.model, "cpu")
 
     def work(self, item: Item, store: Store) -> list[Row]:
-        """Encode a block."""
         encoder = _load(self.settings.encoder, self.settings.model, self.device)
         clips = list(read_block(item, store))
         if hasattr(encoder, "encode_clips"):
@@ -63,12 +61,9 @@ def _load(encoder: str, model: str | None, device: str) -> Any:
 
 
 class VQVAEEncoder:
-    """A VQ-VAE with its mel; codes are of whole code lengths, the rest at the end of a clip is left out.
+    """A VQ-VAE of a run or a model, with its mel; what remains at the end of a clip after whole codes is left out.
 
     Raises ModelError if the folder holds no VQ-VAE, or a damaged one.
-
-    Args:
-        folder: Of a run, or of a model.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -96,13 +91,11 @@ class VQVAEEncoder:
         self.device = "cpu"
 
     def to(self, device: str) -> VQVAEEncoder:
-        """Move the network."""
         self.network.to(device)
         self.device = device
         return self
 
     def __call__(self, audio: np.ndarray, rate: int) -> np.ndarray:
-        """See ``ClipEncoder``."""
         return self.encode_clips([audio], rate)[0]
 
     def encode_clips(self, clips: list[np.ndarray], rate: int) -> list[np.ndarray]:

@@ -93,11 +93,7 @@ class _Tally:
 
 
 class Local:
-    """Processes on this machine.
-
-    Args:
-        workers: How many; 0 works in this process.
-    """
+    """Processes on this machine; with 0 workers this process does the work."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -112,7 +108,6 @@ class Local:
     def run(
         self, stage: PrepareStage, items: Iterable[Item], store: Store, progress: Progress | None = None
     ) -> dict[str, str]:
-        """See ``Engine``."""
         tally = _Tally(progress)
         todo = missing(stage, items, store)
         if self.workers == 0:
@@ -194,12 +189,8 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
 class Ray:
     """A Ray cluster, with the same results as ``Local``; Ray itself repeats the work of a lost machine.
 
-    OUT and RAW must be where all machines see them under the same names.
-
-    Args:
-        address: Of the cluster, as ``ray.init`` takes it; None starts one on this machine, or uses the one that the
-            environment names.
-        workers: Items worked on at a time; None leaves that to Ray.
+    OUT and RAW must be where all machines see them under the same names. Without an address (as ``ray.init`` takes it)
+    one is started on this machine, or the one is used that the environment names.
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
@@ -230,7 +221,6 @@ class Ray:
     def run(
         self, stage: PrepareStage, items: Iterable[Item], store: Store, progress: Progress | None = None
     ) -> dict[str, str]:
-        """See ``Engine``."""
         import ray.data
 
         def work(row: dict[str, Any]) -> dict[str, Any]:

@@ -63,15 +63,12 @@ class Measure(ClipStage):
     version: int = 1
 
     def check(self) -> None:
-        """See ``PrepareStage``."""
         self._tools()
 
     def wants(self, record: ClipRecord) -> bool:
-        """Every clip."""
         return True
 
     def work(self, item: Item, store: Store) -> list[Row]:
-        """Measure a block."""
         classifier, embedder = self._tools()
         rows = []
         for audio, rate in read_block(item, store):
@@ -83,7 +80,6 @@ class Measure(ClipStage):
         return rows
 
     def merge(self, record: ClipRecord) -> None:
-        """See ``ClipStage``."""
         row = record.rows[self.name]
         record.clip.measured.update(row["measured"])
         row["embedding"] = np.asarray(row["embedding"], np.float32)  # a tenth of the list's size
@@ -177,13 +173,11 @@ class SimilarSettings:
 
 
 def find_similar(records: Iterable[ClipRecord], settings: SimilarSettings) -> dict[str, list[str]]:
-    """For each clip, others of the same speaker that sound like it: what conditions a model in training.
+    """For each clip, the ids of others of the same speaker that sound like it, most similar first: what conditions a
+    model.
 
     The paper's programs took the three most similar files of a folder. Here they are of the same speaker or, if the
     speaker is unknown, of the same recording.
-
-    Returns:
-        Id of each clip -> ids of similar clips, most similar first.
     """
     groups: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
     for record in records:
@@ -247,7 +241,6 @@ class Fingerprint(ClipStage):
     version: int = 1
 
     def work(self, item: Item, store: Store) -> list[Row]:
-        """Fingerprint a block."""
         return [{"fingerprint": fingerprint(audio, rate).tobytes().hex()} for audio, rate in read_block(item, store)]
 
 

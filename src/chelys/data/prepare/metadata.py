@@ -112,7 +112,6 @@ class Statistics:
         self.licences: Counter[str] = Counter()
 
     def recording(self, recording: RecordingMetadata) -> RecordingMetadata:
-        """Count a recording; returns it."""
         self.recordings += 1
         self.recorded_seconds += recording.seconds
         if recording.status != "read":
@@ -121,7 +120,6 @@ class Statistics:
         return recording
 
     def clip(self, clip: ClipMetadata) -> ClipMetadata:
-        """Count a clip; returns it."""
         self.clips += 1
         self.clip_seconds += clip.seconds
         self.reasons.update(clip.reasons)

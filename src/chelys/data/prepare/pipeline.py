@@ -97,17 +97,11 @@ def prepare(
     engine: Engine | None = None,
     progress: StageProgress | None = None,
 ) -> PrepareSummary:
-    """Prepare a folder of recordings, or continue.
+    """Prepare a folder of recordings, or continue; finished work is not done again.
 
-    Raises UserError if RAW is missing, OUT cannot be written, a setting is wrong or a package missing.
-
-    Args:
-        raw: Folder of recordings.
-        out: Folder to write; finished work in it is not done again.
-        settings: What to do.
-        only: Names of the stages to do now; default all. The metadata shows what there is afterwards.
-        engine: Default: a process for each core.
-        progress: Called as work gets done.
+    ``only`` names the stages to do now, by default all; the metadata shows what there is afterwards. The default engine
+    is a process for each core. Raises UserError if RAW is missing, OUT cannot be written, a setting is wrong or a
+    package missing.
     """
     settings = settings or PrepareSettings()
     chosen = list(only) or [stage for stage in STAGES if stage != "encode" or settings.encode.model]
@@ -165,7 +159,6 @@ class _PrepareRun:
         self._similar: dict[str, list[str]] | None = None
 
     def check(self) -> None:
-        """Check that the chosen stages can run."""
         for stage in (self.segment, *self.stages, self.pack):
             if stage.name in self.chosen:
                 stage.check()
@@ -173,8 +166,6 @@ class _PrepareRun:
     # ---- what is missing --------------------------------------------------------------------------------------------
 
     def work(self, found: list[SourceFile], engine: Engine, progress: StageProgress | None) -> None:
-        """Do all chosen stages."""
-
         def do(stage: PrepareStage, items: Iterable[Item]) -> None:
             update = None if progress is None else lambda done, total: progress(stage.name, done, total)
             failed = engine.run(stage, items, self.store, update)

@@ -90,11 +90,9 @@ class Scan(PrepareStage):
     settings: NoSettings = NoSettings()
 
     def item(self, raw: Path, found: SourceFile) -> Item:
-        """Of one file."""
         return Item({"source": found.source, "size": found.size, "modified": found.modified}, {"raw": str(raw)})
 
     def work(self, item: Item, store: Store) -> list[Row]:
-        """Read the file."""
         whole = hashlib.sha256()
         with Path(item.place["raw"], item.content["source"]).open("rb") as file:
             while chunk := file.read(1 << 20):
@@ -118,12 +116,7 @@ class AboutFolder(About):
 
 
 class Abouts:
-    """The ``about.yaml`` files of a folder of recordings.
-
-    Args:
-        raw: The folder.
-        default: Used where no file says anything.
-    """
+    """The ``about.yaml`` files of a folder of recordings; ``default`` is used where no file says anything."""
 
     def __init__(self, raw: Path, default: About) -> None:
         self.raw, self.default = raw, default

@@ -55,7 +55,6 @@ class Values:
         self._rng = np.random.default_rng(seed)
 
     def add(self, value: float) -> None:
-        """Add one."""
         self.count += 1
         self._sum += value
         if len(self._values) < _SAMPLE:
@@ -65,11 +64,9 @@ class Values:
 
     @property
     def mean(self) -> float:
-        """Of all of them."""
         return self._sum / max(1, self.count)
 
     def array(self) -> np.ndarray:
-        """The sample, ``(n,)``."""
         return np.array(self._values)
 
 
@@ -93,11 +90,9 @@ class CorpusSummary:
 
     @property
     def speakers(self) -> int:
-        """How many are named."""
         return len(self.hours_of_speaker.keys() - {UNKNOWN})
 
     def count(self, clip: ClipMetadata, seed: int) -> None:
-        """Add a clip."""
         self.statistics.clip(clip)
         hours = clip.seconds / 3600
         if clip.kept:
@@ -159,16 +154,10 @@ def _keep_smallest(heap: list[tuple[float, str, ClipMetadata]], value: float, cl
 
 
 def write_report(out: Path, *, references: Path | None = None, clips: int = 20, seed: int = 1) -> Report:
-    """Write page and card.
+    """Write page and card of what ``chelys data prepare`` wrote, with so many random ``clips`` in the page.
 
     Raises ManifestError if there is no metadata, or the references name none of its recordings; OutputError if the
     folder cannot be written to.
-
-    Args:
-        out: Folder that ``chelys data prepare`` wrote.
-        references: File of reference transcripts (see ``references``), to count wrong words by.
-        clips: How many random clips to put into the page.
-        seed: Of the random choice.
     """
     summary = summarize(out, references=references, clips=clips, seed=seed)
     report = Report(out / PAGE, out / CARD, summary)
@@ -265,14 +254,7 @@ def _label(name: str) -> str:
 
 
 def histogram(title: str, kept: np.ndarray, dropped: np.ndarray, unit: str = "") -> dict[str, Any]:
-    """Bars of two groups, dropped above kept, for the page; the outermost 0.5 % of each side is put at the edge.
-
-    Args:
-        title: Of the picture.
-        kept: Values, ``(n,)``.
-        dropped: Values of the other group.
-        unit: Of the values.
-    """
+    """Bars of two groups of values ``(n,)``, dropped above kept; the outermost 0.5 % of each side is at the edge."""
     values = np.concatenate([kept, dropped])
     low, high = (float(edge) for edge in np.percentile(values, [0.5, 99.5])) if len(values) else (0.0, 1.0)
     if high <= low:
@@ -340,11 +322,9 @@ class WordErrors:
 
     @property
     def rate(self) -> float:
-        """Word error rate."""
         return self.wrong / max(1, self.words)
 
     def plus(self, words: int, wrong: int) -> WordErrors:
-        """With one more recording."""
         return WordErrors(self.recordings + 1, self.words + words, self.wrong + wrong)
 
 
@@ -418,13 +398,8 @@ def compare(
 ) -> TranscriptErrors:
     """Compare transcripts with references.
 
+    ``kept`` and ``transcribed`` give for a recording the joined transcripts of its kept clips, and of all its clips.
     Raises ManifestError if no recording has a reference; MissingExtra if jiwer is not installed.
-
-    Args:
-        sources: All recordings.
-        kept: Recording -> transcripts of its kept clips, joined.
-        transcribed: Recording -> transcripts of all its clips.
-        references: Of ``read_references``.
     """
     of_kept = of_transcribed = of_all = WordErrors()
     compared = []

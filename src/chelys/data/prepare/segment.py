@@ -42,12 +42,9 @@ class VoiceActivity(Protocol):
 
 
 def make_detector(name: str) -> VoiceActivity:
-    """A detector for one recording.
+    """A detector for one recording: ``silero``, or ``energy`` for recordings without noise.
 
     Raises ConfigError if there is no such detector; MissingExtra if Silero VAD is not installed.
-
-    Args:
-        name: ``silero``, or ``energy`` for recordings without noise: louder than the recording's background.
     """
     if name == "silero":
         return Silero(_silero_session())
@@ -57,12 +54,9 @@ def make_detector(name: str) -> VoiceActivity:
 
 
 class Silero:
-    """Silero VAD, a recurrent network; its state is kept from call to call.
+    """Silero VAD, a recurrent network; its state goes on from call to call.
 
-    The package's own classes reset their state at each call, and import torch; so its network is run here.
-
-    Args:
-        session: The network, loaded by onnxruntime.
+    The package's own classes start anew with each call, and import torch; so its network is run here, by onnxruntime.
     """
 
     def __init__(self, session: Any) -> None:
@@ -72,7 +66,6 @@ class Silero:
         self.context = np.zeros(_CONTEXT, np.float32)
 
     def __call__(self, audio: np.ndarray) -> np.ndarray:
-        """See ``VoiceActivity``."""
         if not len(audio):
             return np.zeros(0, np.float32)
         padded = np.concatenate([self.context, audio])
@@ -110,7 +103,6 @@ class Energy:
         self.background = -70.0
 
     def __call__(self, audio: np.ndarray) -> np.ndarray:
-        """See ``VoiceActivity``."""
         power = np.square(audio.reshape(-1, FRAME), dtype=np.float64).mean(1)
         out = np.zeros(len(power), np.float32)
         for i, level in enumerate(10 * np.log10(power + 1e-10)):
@@ -276,11 +268,9 @@ class Segment(PrepareStage):
         return Item({"sha256": sha256, "suffix": Path(source).suffix.lower()}, {"raw": str(raw), "source": source})
 
     def check(self) -> None:
-        """See ``PrepareStage``."""
         make_detector(self.settings.detector)
 
     def work(self, item: Item, store: Store) -> list[Row]:
-        """Cut one recording."""
         path, name = Path(item.place["raw"], item.place["source"]), key(self, item)
         audio = f"audio/{name[:2]}/{name}.flac"
         try:

@@ -69,11 +69,9 @@ class Pack(PrepareStage):
         return 2 * count >= wanted and number % max(1, wanted // 2) == 0
 
     def shard(self, name: str, store: Store) -> Path:
-        """The tar of an item."""
         return store.rows_path(self.name, name).with_suffix(".tar")
 
     def work(self, item: Item, store: Store) -> list[Row]:
-        """Write one shard."""
         path = self.shard(key(self, item), store)
         members = item.content["members"]
         with store.growing(path) as partial, tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -116,12 +114,8 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def publish(stage: Pack, names: list[str], store: Store) -> None:
-    """Link the finished shards to ``shards/000000.tar`` and so on, and delete those that are not used any more.
-
-    Args:
-        stage: That made them.
-        names: Keys of all shards, in order.
-        store: The folder.
+    """Link the finished shards, by their keys, to ``shards/000000.tar`` and so on, and delete those that are not used
+    any more.
     """
     folder = store.out / "shards"
     folder.mkdir(exist_ok=True)

@@ -113,7 +113,6 @@ class Transcribe(_TranscriberStage):
     version: int = 1
 
     def work(self, item: Item, store: Store) -> list[Row]:
-        """Transcribe a block."""
         rows = []
         for found in load_transcriber(self.settings).transcribe(self._clips(item, store)):
             candidates = [{"text": c.text.strip(), "confidence": round(c.confidence, 4)} for c in found.candidates]
@@ -122,7 +121,6 @@ class Transcribe(_TranscriberStage):
         return rows
 
     def merge(self, record: ClipRecord) -> None:
-        """See ``ClipStage``."""
         row, clip = record.rows[self.name], record.clip
         clip.candidates = row["candidates"]
         clip.text = clip.candidates[0]["text"] if clip.candidates else ""
@@ -138,20 +136,16 @@ class Align(_TranscriberStage):
     version: int = 1
 
     def wants(self, record: ClipRecord) -> bool:
-        """See ``ClipStage``."""
         return bool(record.clip.text) and not record.clip.reasons
 
     def depends_on(self, record: ClipRecord) -> Any:
-        """The words."""
         return record.clip.text
 
     def work(self, item: Item, store: Store) -> list[Row]:
-        """Align a block."""
         found = load_transcriber(self.settings).align(self._clips(item, store), item.content["asked"])
         return [{"words": [[w.word, round(w.start, 2), round(w.end, 2)] for w in words]} for words in found]
 
     def merge(self, record: ClipRecord) -> None:
-        """See ``ClipStage``."""
         record.clip.words = record.rows[self.name]["words"]
 
 
@@ -191,7 +185,6 @@ class FasterWhisper:
             raise _unusable(settings, error) from error
 
     def transcribe(self, clips: list[np.ndarray]) -> list[Transcription]:
-        """See ``Transcriber``."""
         batches = (clips[first : first + _BATCH] for first in range(0, len(clips), _BATCH))
         return [found for batch in batches for found in self._transcribe(batch)]
 
@@ -218,7 +211,6 @@ class FasterWhisper:
         return found
 
     def align(self, clips: list[np.ndarray], texts: list[str]) -> list[list[Word]]:
-        """See ``Transcriber``."""
         out = []
         for clip, text in zip(clips, texts, strict=True):
             encoded = self._encode([clip])  # one at a time: the words of a batch must be of one language and length

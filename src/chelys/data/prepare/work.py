@@ -158,11 +158,9 @@ class Store:
             ) from error
 
     def rows_path(self, stage: str, key: str) -> Path:
-        """Of an item's result."""
         return self.out / "work" / stage / key[:2] / f"{key}.jsonl"
 
     def has(self, stage: str, key: str) -> bool:
-        """Whether an item is done."""
         return self.rows_path(stage, key).exists()
 
     def read(self, stage: str, key: str) -> list[Row] | None:
@@ -174,7 +172,6 @@ class Store:
         return [json.loads(line) for line in text.splitlines()]
 
     def write(self, stage: str, key: str, rows: list[Row]) -> None:
-        """Keep the rows of an item."""
         with self.growing(self.rows_path(stage, key)) as partial:
             partial.write_text("".join(map(json_line, rows)), encoding="utf8")
 

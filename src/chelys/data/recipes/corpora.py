@@ -73,7 +73,6 @@ class Faults:
         return dict(Counter(fault.kind for fault in self.listed).most_common())
 
     def write(self, path: Path) -> None:
-        """Write JSON lines; without faults there is no file."""
         if self.listed:
             write_json_lines(path, (fault._asdict() for fault in self.listed))
         else:
@@ -92,7 +91,6 @@ class ManifestSummary:
     faults: Path | None  # the list of them, JSONL; None without faults
 
     def line(self, source: Path) -> str:
-        """One line of text about it."""
         line = f"{self.clips} clips, {self.hours:.2f} h, {self.speakers} speakers from {source}"
         if not self.left_out:
             return line
@@ -108,16 +106,10 @@ def make_manifest(
     licence: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ManifestSummary:
-    """Write the manifest of a corpus.
+    """Write the manifest of a corpus, one of CORPORA, to ``*.jsonl`` or as ``manifest.jsonl`` into a folder.
 
-    Raises ManifestError if the corpus is unknown, the folder has another layout, or no clip is usable.
-
-    Args:
-        name: One of CORPORA.
-        source: Its folder.
-        out: Manifest to write, ``*.jsonl``, or a folder to write ``manifest.jsonl`` into.
-        licence: Where the corpus has none of its own.
-        progress: Called with (clips done, clips in all).
+    ``licence`` holds where the corpus has none of its own; ``progress`` gets (clips done, clips in all). Raises
+    ManifestError if the corpus is unknown, the folder has another layout, or no clip is usable.
     """
     if name not in CORPORA:
         raise ManifestError(f"unknown recipe {name!r}: choose from {', '.join(CORPORA)}")

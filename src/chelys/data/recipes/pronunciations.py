@@ -38,15 +38,10 @@ _ALWAYS_ACRONYMS = ("AM", "PM", "US", "UK", "IT", "TV", "ID", "OK")
 def make_lexicon(
     out: Path, wordnet: Path = WORDNET, *, min_count: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> Lexicon:
-    """Compile the lexicon and write it.
+    """Compile the lexicon and write it, ``lexicon.txt.gz``; ``progress`` gets (words and sentences done, all of them).
 
-    Raises UserError if WordNet is missing; MissingExtra if hibari-tts is not installed.
-
-    Args:
-        out: The file, ``lexicon.txt.gz``.
-        wordnet: Folder of WordNet's data files.
-        min_count: How often a word that misaki's dictionary lacks must occur in WordNet.
-        progress: Called with (words and sentences done, all of them).
+    A word that misaki's dictionary lacks must occur ``min_count`` times in WordNet. Raises UserError if WordNet is
+    missing; MissingExtra if hibari-tts is not installed.
     """
     try:
         from hibari import Hibari

@@ -101,7 +101,6 @@ class KokoroTeacher:
         self.speakers = kokoro_speakers()
 
     def load(self, path: Path) -> Any:
-        """The session that runs the graph."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -194,17 +193,10 @@ def check_installed(teacher: str) -> None:
 
 
 def wordnet_sentences(folder: Path = WORDNET, seed: int = 7) -> list[str]:
-    """Speakable English sentences, shuffled once: every usable example, and a gloss of five words or more after every
-    second.
+    """Speakable English sentences of WordNet, shuffled once: every usable example, and a gloss of five words or more
+    after every second.
 
-    Raises UserError if WordNet is not installed there.
-
-    Args:
-        folder: Of ``data.noun``, ``data.verb``, ``data.adj`` and ``data.adv``.
-        seed: Of the shuffle.
-
-    Returns:
-        Sentences of 12 to 100 characters, capitalised, with a closing mark.
+    They have 12 to 100 characters, a capital and a closing mark. Raises UserError if WordNet is not installed there.
     """
     if not all((folder / f"data.{part}").is_file() for part in _PARTS):
         raise UserError(f"no WordNet in {folder}: install it with 'apt-get install wordnet-base'")
@@ -311,19 +303,11 @@ class SyntheticRecipe:
 def make(
     recipe: SyntheticRecipe, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Path:
-    """Make the corpus, or what is missing of it.
+    """Make the corpus, or what is missing of it; gives its manifest, the clips in the order of their numbers.
 
-    Raises UserError if the teacher or a voice is unknown, WordNet is missing or the folder holds another corpus;
-    MissingExtra if the teacher's packages are not installed.
-
-    Args:
-        recipe: What to make.
-        workers: Processes; default one for each core.
-        progress: Called with (blocks done, blocks in all).
-
-    Returns:
-        Path of the manifest, its clips in the order of their numbers; ``train.jsonl`` beside it leaves out
-        HELD_OUT_SPEAKERS.
+    ``train.jsonl`` beside it leaves out HELD_OUT_SPEAKERS. ``progress`` gets (blocks done, blocks in all). Raises
+    UserError if the teacher or a voice is unknown, WordNet is missing or the folder holds another corpus; MissingExtra
+    if the teacher's packages are not installed.
     """
     known = known_voices(recipe.teacher)
     if unknown := [name for name in recipe.voices if name not in known]:
