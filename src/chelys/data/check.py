@@ -107,10 +107,7 @@ class CheckResult:
                 file.write((json.dumps({"line": line.number, **known, "faults": line.faults}) + "\n").encode())
 
     def write_good(self, path: Path) -> None:
-        """Write a manifest of the lines without a fault; it may lie in another folder.
-
-        Raises ManifestError if no line is left.
-        """
+        """Write a manifest of the lines without a fault, anywhere. Raises ManifestError if no line is left."""
         good = [line for line in self.lines if not line.faults]
         if not good:
             raise ManifestError(f"no clip of {self.path} is without a fault: nothing is left to write to {path}")
@@ -265,10 +262,7 @@ _ENOUGH = 20  # clips from which a pace can be estimated
 
 
 def _find_misfits(lines: Iterable[ManifestLine]) -> None:
-    """Texts too long or too short for the time, by the pace of the speaker, of the corpus, or of any speaker.
-
-    Swapped texts of clips of similar length cannot be found in this way.
-    """
+    """Texts too long or too short for the time, by the pace of the speaker, of the corpus, or of any speaker."""
     counted = []
     for line in lines:
         if (

@@ -107,8 +107,7 @@ def _without(text: _Words, first: int, count: int) -> _Words:
 
 
 def corrupt_codes(codes: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
-    """Codes of a clip ``(m,)``, m > 0, wrong in one place and mostly of another length; a function of the state of
-    ``rng``.
+    """Codes of a clip ``(m,)``, m > 0, wrong in one place and mostly of another length; a function of ``rng``.
 
     A stretch is removed, repeated, or replaced by one of another clip ``(o,)``, which may be empty; or the end is cut,
     or continued by a stretch of another clip. Each is as likely as any other, so that on average about as much is added

@@ -69,11 +69,7 @@ class Clip:
 
 
 class TextColumn:
-    """Strings in one block of bytes, found by number.
-
-    Millions of Python strings would be copied into each worker process, page by page, as their reference counts
-    change; these bytes are shared.
-    """
+    """Strings in one block of bytes, found by number: worker processes share it, and would copy millions of strings."""
 
     def __init__(self, data: np.ndarray, ends: np.ndarray, numbers: np.ndarray | None = None) -> None:
         self.data, self.ends, self.numbers = data, ends, numbers
@@ -104,10 +100,8 @@ class TextColumn:
 
 
 class ClipTable(Sequence[Clip]):
-    """Clips in columns, some 50 bytes and its text each; a part of a table shares them.
-
-    Attributes:
-        rows: Of the whole table that this one is a part of.
+    """Clips in columns, some 50 bytes and its text each; a part of a table shares them, and has its ``rows`` of the
+    whole.
     """
 
     def __init__(
@@ -220,10 +214,7 @@ class ClipDataset(ABC):
         """Samples of a clip at 24 kHz, ``(256 frames,)``, from mel frame ``first`` on; silence beyond its end."""
 
     def split(self, clips: ClipTable) -> tuple[ClipTable, ClipTable]:
-        """Clips to train on, and clips held out for evaluation.
-
-        Which ones are held out is decided over all clips of the dataset, so that all stages agree.
-        """
+        """Clips to train on, and clips held out; decided over all clips of the dataset, so that all stages agree."""
         kept = self._held_out[clips.rows]
         if len(clips) and not kept.any():
             log.warning("%s: no clip is held out, so there is no evaluation: use a larger corpus", self.folder)
@@ -286,10 +277,7 @@ class Features(ClipDataset):
 
 
 def read_waveform(clip: Clip, first: int, frames: int) -> torch.Tensor:
-    """`ClipDataset.waveform` of a clip whose recording is a file.
-
-    Raises ManifestError if the recording cannot be read.
-    """
+    """`ClipDataset.waveform` of a clip whose recording is a file. Raises ManifestError if it cannot be read."""
     wanted = frames * HOP
     try:
         with open_audio(clip.audio) as stream:

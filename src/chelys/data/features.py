@@ -159,8 +159,7 @@ def encode(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the codes of all clips, uint16, with a trained VQ-VAE and its mel range; a file that is there is left as it
-    is.
+    """Write the codes of all clips, uint16, with a trained VQ-VAE and its mel range; a file that exists is left alone.
 
     On a CPU ``workers`` processes encode, by default one for each core. ``progress`` gets (clips done, clips in all).
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -118,19 +119,15 @@ class StepDataset(Dataset[Any]):
         try:
             return self.load(step)
         except UserError as error:  # DataLoader would wrap it in a traceback
-            return _Failure(error)
+            return _Failure(type(error), str(error))
 
 
+@dataclass(frozen=True)
 class _Failure:
     """A user's error on its way out of a worker; some cannot be pickled as they are."""
 
-    def __init__(self, error: UserError) -> None:
-        self.kind, self.text = type(error), str(error)
-
-    def raise_(self) -> None:
-        error = self.kind.__new__(self.kind)
-        error.args = (self.text,)
-        raise error
+    kind: type[UserError]
+    text: str
 
 
 class StepLoader(Generic[T]):
@@ -175,16 +172,14 @@ class StepLoader(Generic[T]):
                     ) from error
                 raise
             if isinstance(batch, _Failure):
-                batch.raise_()
+                failure = batch.kind.__new__(batch.kind)
+                failure.args = (batch.text,)
+                raise failure
             yield batch
 
 
 def default_workers(device: torch.device, processes: int = 1) -> int:
-    """Data workers of each of the training processes on this machine.
-
-    On a GPU the cores are free for them. On a processor they would take cores from the step, which there takes far
-    longer than its batch: none.
-    """
+    """Data workers of each training process: none on a CPU, where they would take cores from the longer steps."""
     if device.type == "cpu":
         return 0
     return max(1, min(MAX_DEFAULT_WORKERS, available_cores() // max(1, processes) - 1))

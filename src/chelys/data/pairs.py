@@ -78,18 +78,16 @@ class Pairs:
         self.features, self.codes, self.tokenizer = features, codes, tokenizer
         self.mel_range, self.config, self.seed = mel_range, config, seed
         self.bad_clips = features.bad_clips
-        usable = np.fromiter((self._is_usable(clip) for clip in features.clips), bool, len(features.clips))
+        usable = np.ones(len(features.clips), bool)
+        for i, clip in enumerate(features.clips):
+            if fault := self._fault(clip):
+                self.bad_clips.add(clip.id, *fault)
+                usable[i] = False
         self.train, self.test = features.split(features.clips.take(usable))
         weights = speaker_weights(self.train, config.voices)
         self.sampler = LengthBucketSampler(self.train.codes, config.budget, seed, weights)
         #: Of each speaker: indices of their training clips, and the first frames of those.
         self.by_speaker = {name: (rows, self.train.take(rows).first) for name, rows in self.train.per_speaker().items()}
-
-    def _is_usable(self, clip: Clip) -> bool:
-        """Whether a clip can be trained on; if not, it is noted."""
-        if fault := self._fault(clip):
-            self.bad_clips.add(clip.id, *fault)
-        return fault is None
 
     def _fault(self, clip: Clip) -> tuple[str, str] | None:
         """What is wrong with a clip, in a few words and in particular."""
@@ -128,7 +126,8 @@ class Pairs:
     ) -> Batch:
         """Batch of the given clips; ``rng``, or one for each row, draws reference clips and spelled words."""
         rngs = rng if isinstance(rng, list) else [rng] * len(clips)
-        texts = [self._text(c, own, graphemes) for c, own in zip(clips, rngs, strict=True)]
+        encode = self.tokenizer.encode
+        texts = [encode(c.text, spelled=spelling(graphemes, own)) for c, own in zip(clips, rngs, strict=True)]
         codes = [self.codes.of(c) for c in clips]
         return Batch(
             text=_pad([torch.tensor(t) for t in texts]),
@@ -137,9 +136,6 @@ class Pairs:
             code_lengths=torch.tensor([len(c) for c in codes]),
             reference=torch.stack([self.reference(c, own) for c, own in zip(clips, rngs, strict=True)]),
         )
-
-    def _text(self, clip: Clip, rng: np.random.Generator, graphemes: float) -> list[int]:
-        return self.tokenizer.encode(clip.text, spelled=spelling(graphemes, rng))
 
     def reference(self, clip: Clip, rng: np.random.Generator) -> Tensor:
         """Mel ``(f, r)`` of other clips of the speaker, in network units.
@@ -160,7 +156,9 @@ class Pairs:
 
     def _others(self, clip: Clip, rng: np.random.Generator) -> Iterator[Clip]:
         """Other training clips of the speaker in a drawn order, each once; the clip itself where there are none."""
-        mine, own = self._of_speaker(clip)
+        mine, first = self.by_speaker.get(clip.speaker, (np.zeros(0, int), np.zeros(0, int)))
+        own = int(np.searchsorted(first, clip.first))  # its own place among them, behind all if it is not there
+        own = own if own < len(mine) and first[own] == clip.first else len(mine)
         count = len(mine) - (own < len(mine))
         if not count:
             yield clip
@@ -174,16 +172,7 @@ class Pairs:
 
     def other_clip(self, clip: Clip, rng: np.random.Generator) -> Clip:
         """Another training clip of the speaker; the clip itself where there is none."""
-        mine, own = self._of_speaker(clip)
-        count = len(mine) - (own < len(mine))
-        at = int(rng.integers(max(1, count)))
-        return self.train[int(mine[at + (at >= own)])] if count else clip
-
-    def _of_speaker(self, clip: Clip) -> tuple[np.ndarray, int]:
-        """Indices of the training clips of a clip's speaker, and its own place there: behind all if it is not there."""
-        mine, first = self.by_speaker.get(clip.speaker, (np.zeros(0, int), np.zeros(0, int)))
-        own = int(np.searchsorted(first, clip.first))
-        return mine, own if own < len(mine) and first[own] == clip.first else len(mine)
+        return next(self._others(clip, rng))
 
 
 def speaker_weights(clips: ClipTable, voices: dict[str, float] | None) -> np.ndarray:

@@ -93,8 +93,6 @@ class ShardIndex:
 
 
 class _Row(NamedTuple):
-    """A sample as it was scanned: its ENTRY, and its texts."""
-
     entry: tuple[int, int, float, int, int]
     texts: tuple[str, str, str]
 
@@ -286,17 +284,14 @@ class Sample(NamedTuple):
     """A clip of a shard."""
 
     id: str  # its name
-    about: dict[str, Any]  # the content of its JSON file: ``text``, ``speaker``, ``seconds``, ``similar`` ..
+    about: dict[str, Any]  # the content of its JSON file: ``text``, ``speaker``, ``seconds``, ``similar`` ...
     audio: np.ndarray | None  # mono in [-1, 1], float32, ``(n,)``; None where the shard holds none, or it is not wanted
     rate: int  # of the audio, Hz
     codes: np.ndarray | None  # ``(m,)``; None where the shard holds none, or they are not wanted
 
 
 class ShardReader:
-    """Reads samples where they lie, and remembers the latest ones; each process opens files of its own.
-
-    Only the files ``wanted`` are decoded: ``flac``, ``codes.npy`` or both.
-    """
+    """Reads samples where they lie, decodes ``wanted`` (``flac``, ``codes.npy``), and remembers the latest ones."""
 
     def __init__(self, index: ShardIndex, wanted: Iterable[str] = ("flac", "codes.npy")) -> None:
         self.index, self.wanted = index, frozenset(wanted)

@@ -87,11 +87,7 @@ def _music(levels: np.ndarray) -> float:
 
 
 def speaker_embedding(audio: np.ndarray, rate: int) -> np.ndarray:
-    """A rough embedding of a voice and its room: mean and spread of each mel band, ``(80,)`` of length 1.
-
-    Not a trained embedding (``measure.embedder`` can name one): good enough to find similar clips among those of one
-    speaker or one recording.
-    """
+    """A rough, untrained embedding of a voice and its room: mean and spread of each mel band, ``(80,)`` of length 1."""
     mel = np.log10(_power_spectrum(audio) @ _mel_bands(rate).T + _FLOOR)  # (f, 40)
     loud = mel[mel.mean(1) >= np.median(mel.mean(1))]
     vector = np.concatenate([loud.mean(0) - loud.mean(), loud.std(0)])

@@ -26,7 +26,6 @@ from chelys.data.prepare.work import (
     Store,
     find_object,
     read_block,
-    read_span,
 )
 from chelys.errors import ConfigError
 
@@ -125,10 +124,7 @@ Rules = Mapping[str, Bounds]
 
 
 def read_rules(path: Path | None = None) -> Rules:
-    """Rules of a YAML file; by default ``rules.yaml`` of this folder.
-
-    Raises ConfigError if the file is missing or malformed.
-    """
+    """Rules of a YAML file, by default the own ``rules.yaml``. Raises ConfigError if it is missing or malformed."""
     if path is None:
         with resources.as_file(resources.files("chelys.data.prepare") / "rules.yaml") as own:
             values = read_yaml(own)
@@ -173,7 +169,7 @@ class SimilarSettings:
 
 
 def find_similar(records: Iterable[ClipRecord], settings: SimilarSettings) -> dict[str, list[str]]:
-    """For each clip, the ids of others of the same speaker that sound like it, most similar first: what conditions a
+    """For each clip, the ids of others of the same speaker that sound like it, most similar first, to condition a
     model.
 
     The paper's programs took the three most similar files of a folder. Here they are of the same speaker or, if the
@@ -302,7 +298,8 @@ class Repeats:
         shared = Counter(i for word in _sketch(words) for i in self._by_word.get(word, ()))
         for i in sorted(i for i, count in shared.items() if count >= min(_SHARED, len(words))):
             name, audio, span = self._clips[i]
-            other = fingerprint(*read_span(self.store, audio, span))
+            (sound,) = read_block(Item({"audio": audio, "spans": [span]}), self.store)
+            other = fingerprint(*sound)
             short, long = sorted((len(words), len(other)))
             if long - short <= max(_SHIFTS, self.settings.longer * long):
                 if differing(words, other) < self.settings.differing_bits:

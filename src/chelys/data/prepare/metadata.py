@@ -69,10 +69,7 @@ class ClipMetadata:
 
 
 def read_clips(out: Path) -> Iterator[ClipMetadata]:
-    """Clips of a prepared folder, in order.
-
-    Raises ManifestError if the list is missing or a line of it is malformed.
-    """
+    """Clips of a prepared folder, in order. Raises ManifestError if the list is missing or malformed."""
     path = out / CLIPS
     if not path.is_file() and (out / _OLD_CLIPS).is_file():
         warn_renamed(str(out / _OLD_CLIPS), f"{CLIPS} (run 'chelys data prepare' again)")
@@ -81,10 +78,7 @@ def read_clips(out: Path) -> Iterator[ClipMetadata]:
 
 
 def read_recordings(out: Path) -> Iterator[RecordingMetadata]:
-    """Recordings of a prepared folder, in order.
-
-    Raises ManifestError if the list is missing or a line of it is malformed.
-    """
+    """Recordings of a prepared folder, in order. Raises ManifestError if the list is missing or malformed."""
     return _read(out / RECORDINGS, RecordingMetadata)
 
 
@@ -133,10 +127,7 @@ class Statistics:
     def as_row(self) -> dict[str, object]:
         """Plain values; a clip counts under each of its reasons."""
         return {
-            "recordings": self.recordings,
-            "unreadable": self.unreadable,
-            "clips": self.clips,
-            "kept": self.kept,
+            **{name: getattr(self, name) for name in ("recordings", "unreadable", "clips", "kept")},
             "recorded_hours": round(self.recorded_seconds / 3600, 4),
             "clip_hours": round(self.clip_seconds / 3600, 4),
             "kept_hours": round(self.kept_seconds / 3600, 4),

@@ -185,11 +185,8 @@ class _PrepareRun:
             do(self.pack, self.pack.items(self._kept(found)))
 
     def _segment_item(self, found: SourceFile) -> Item | None:
-        rows = self._rows(self.scan, self.scan.item(self.raw, found))
+        rows = self.store.read(self.scan.name, key(self.scan, self.scan.item(self.raw, found)))
         return self.segment.item(self.raw, found.source, rows[0]["sha256"]) if rows else None
-
-    def _rows(self, stage: PrepareStage, item: Item) -> list[Row] | None:
-        return self.store.read(stage.name, key(stage, item))
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
@@ -209,7 +206,7 @@ class _PrepareRun:
         if item is None:
             return unreadable(self.failed.get(key(self.scan, self.scan.item(self.raw, found)), "not read yet"))
         recording.sha256 = item.content["sha256"]
-        rows = self._rows(self.segment, item)
+        rows = self.store.read(self.segment.name, key(self.segment, item))
         if rows is None:
             return unreadable(self.failed.get(key(self.segment, item), "not cut yet"))
         head, pieces = rows[0], rows[1:]
@@ -302,14 +299,7 @@ def _manifest(out: Path) -> Iterator[dict[str, Any]]:
     for clip in read_clips(out):
         if clip.kept and clip.audio is not None:
             yield {
-                "id": clip.id,
-                "audio": clip.audio,
-                "text": clip.text or "",
-                "speaker": clip.speaker or clip.source,
-                "seconds": clip.seconds,
-                "start": clip.audio_start,
-                "end": clip.audio_end,
-                "similar": clip.similar,
-                "confidence": clip.confidence,
-                "licence": clip.licence,
-            }
+                "id": clip.id, "audio": clip.audio, "text": clip.text or "", "speaker": clip.speaker or clip.source,
+                "seconds": clip.seconds, "start": clip.audio_start, "end": clip.audio_end,
+                "similar": clip.similar, "confidence": clip.confidence, "licence": clip.licence,
+            }  # fmt: skip

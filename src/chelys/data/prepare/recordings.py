@@ -123,10 +123,7 @@ class Abouts:
         self._read: dict[Path, AboutFolder] = {}
 
     def of(self, source: str) -> About:
-        """What is known of a recording; for each key the nearest file decides.
-
-        Raises ConfigError if an ``about.yaml`` is malformed.
-        """
+        """What is known of a recording; the nearest file decides. Raises ConfigError if one is malformed."""
         known = [*self._nearest_first(self.raw / source), self.default]
         return About(
             next((one.licence for one in known if one.licence is not None), None),

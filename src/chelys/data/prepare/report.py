@@ -109,10 +109,7 @@ class CorpusSummary:
 
 
 def summarize(out: Path, *, references: Path | None = None, clips: int = 20, seed: int = 1) -> CorpusSummary:
-    """Read the metadata of a preparation; see ``write_report``.
-
-    Which clips are in the random sample depends on the seed and on their ids, not on their order.
-    """
+    """Read the metadata of a preparation; which clips are in the random sample depends on the seed and on their ids."""
     summary = CorpusSummary()
     given = None if references is None else read_references(references)
     sources = []
@@ -189,12 +186,8 @@ def _page(summary: CorpusSummary, out: Path) -> str:
         figures={
             "hours recorded": f"{counts.recorded_seconds / 3600:.2f}",
             "hours kept": f"{counts.kept_seconds / 3600:.2f}",
-            "recordings": counts.recordings,
-            "unreadable": counts.unreadable,
-            "clips": counts.clips,
-            "clips kept": counts.kept,
-            "named speakers": summary.speakers,
-            "words": summary.words,
+            "recordings": counts.recordings, "unreadable": counts.unreadable, "clips": counts.clips,
+            "clips kept": counts.kept, "named speakers": summary.speakers, "words": summary.words,
         },
         errors=errors and [
             (what, e.recordings, e.words, e.wrong, f"{e.rate:.3f}")
@@ -209,7 +202,8 @@ def _page(summary: CorpusSummary, out: Path) -> str:
         ],
         reasons=[(r, count, f"{hours.get(r, 0.0):.2f}") for r, count in counts.reasons.most_common()],
         histograms=[
-            histogram(_label(name), _array(summary.kept, name), _array(summary.dropped, name),
+            histogram(re.sub(r"_(db|hz|s)$", "", name).replace("_", " "),
+                      summary.kept.get(name, Values()).array(), summary.dropped.get(name, Values()).array(),
                       _UNITS.get(name, ""))
             for name in dict.fromkeys([*summary.kept, *summary.dropped])
         ],
@@ -243,14 +237,6 @@ def _ranked(hours: Mapping[str, float], most: int) -> tuple[list[tuple[str, str]
     rest = ranked[most:]
     shown = [(name, f"{value:.2f}") for name, value in ranked[:most]]
     return shown, (len(rest), sum(value for _, value in rest)) if rest else None
-
-
-def _array(group: Mapping[str, Values], name: str) -> np.ndarray:
-    return group[name].array() if name in group else np.zeros(0)
-
-
-def _label(name: str) -> str:
-    return re.sub(r"_(db|hz|s)$", "", name).replace("_", " ")
 
 
 def histogram(title: str, kept: np.ndarray, dropped: np.ndarray, unit: str = "") -> dict[str, Any]:

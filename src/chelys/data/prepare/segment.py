@@ -54,10 +54,7 @@ def make_detector(name: str) -> VoiceActivity:
 
 
 class Silero:
-    """Silero VAD, a recurrent network; its state goes on from call to call.
-
-    The package's own classes start anew with each call, and import torch; so its network is run here, by onnxruntime.
-    """
+    """Silero VAD, a recurrent network, run here because the package's own classes start anew with each call."""
 
     def __init__(self, session: Any) -> None:
         self.session = session

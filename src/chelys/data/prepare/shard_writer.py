@@ -9,6 +9,7 @@ the shards they fall into and leave the others as they are.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import io
 import json
@@ -80,7 +81,9 @@ class Pack(PrepareStage):
                 if self.settings.contents != "codes":
                     _add(tar, f"{name}.flac", _flac(member, store))
                 if "codes" in member:
-                    _add(tar, f"{name}.codes.npy", _npy(member["codes"]))
+                    npy = io.BytesIO()
+                    np.save(npy, np.asarray(member["codes"], np.uint16))
+                    _add(tar, f"{name}.codes.npy", npy.getvalue())
                 _add(tar, f"{name}.json", (json.dumps(member["clip"], ensure_ascii=True) + "\n").encode())
         seconds = sum(member["clip"]["seconds"] for member in members)
         return [{"clips": len(members), "seconds": round(seconds, 3), "bytes": path.stat().st_size}]
@@ -100,23 +103,14 @@ def _flac(member: Row, store: Store) -> bytes:
         return to_bytes(stream.read(first, last), stream.sample_rate, "flac")
 
 
-def _npy(codes: list[int]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.asarray(codes, np.uint16))
-    return buffer.getvalue()
-
-
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
-    info.size = len(data)
-    info.mode = 0o644
+    info.size, info.mode = len(data), 0o644
     tar.addfile(info, io.BytesIO(data))
 
 
 def publish(stage: Pack, names: list[str], store: Store) -> None:
-    """Link the finished shards, by their keys, to ``shards/000000.tar`` and so on, and delete those that are not used
-    any more.
-    """
+    """Link the finished shards, by their keys, to ``shards/000000.tar`` and so on, and delete the unused ones."""
     folder = store.out / "shards"
     folder.mkdir(exist_ok=True)
     remove_partial_files(folder)
@@ -133,7 +127,7 @@ def publish(stage: Pack, names: list[str], store: Store) -> None:
         try:
             os.link(made, partial)  # the same bytes under a second name
         except OSError:  # a file system without links
-            if shown.exists() and _digest(shown) == _digest(made):
+            if shown.exists() and filecmp.cmp(shown, made, shallow=False):
                 continue
             shutil.copyfile(made, partial)
         partial.replace(shown)
@@ -147,11 +141,3 @@ def publish(stage: Pack, names: list[str], store: Store) -> None:
             path.unlink()
             with suppress(FileNotFoundError):
                 path.with_suffix(".jsonl").unlink()
-
-
-def _digest(path: Path) -> bytes:
-    whole = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            whole.update(chunk)
-    return whole.digest()

@@ -167,9 +167,8 @@ class FasterWhisper:
 
     @staticmethod
     def check(settings: TranscribeSettings) -> None:
-        """Make sure that package and model are there; a published model is downloaded if missing.
-
-        Raises MissingExtra if the package is not installed; ConfigError if there is no such model.
+        """Download a published model if it is missing. Raises MissingExtra without the package, ConfigError without the
+        model.
         """
         if find_spec("faster_whisper") is None:
             raise MissingExtra("prepare", ImportError("faster-whisper", name="faster-whisper"))

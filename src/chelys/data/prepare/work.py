@@ -110,12 +110,6 @@ def read_block(item: Item, store: Store) -> Iterator[tuple[np.ndarray, int]]:
             yield stream.read(first, last), stream.sample_rate
 
 
-def read_span(store: Store, audio: str, span: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """Sound of one clip; see ``read_block``."""
-    (only,) = read_block(Item({"audio": audio, "spans": [span]}), store)
-    return only
-
-
 def digest(value: Any) -> str:
     """40 hexadecimal digits for plain JSON values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:40]
@@ -128,9 +122,9 @@ def key(stage: PrepareStage, item: Item) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """The folder OUT."""
+    """The folder OUT, an absolute path."""
 
-    out: Path  # absolute path
+    out: Path
 
     @property
     def partial(self) -> Path:
@@ -143,10 +137,7 @@ class Store:
         return self.out / "work" / "lock"
 
     def make(self) -> None:
-        """Make the folder and try to write to it, before hours of work rather than after.
-
-        Raises OutputError if that fails.
-        """
+        """Make the folder and try to write to it, before hours of work. Raises OutputError if that fails."""
         try:
             (self.out / "work").mkdir(parents=True, exist_ok=True)
             for folder in (self.out / "work", self.out):
@@ -208,10 +199,7 @@ _MOVED = {
 
 @lru_cache
 def find_object(name: str) -> Any:
-    """A part that the user may bring, named ``package.module:function`` in the settings.
-
-    Raises ConfigError if there is no such object.
-    """
+    """A part that the user may bring, ``package.module:function``. Raises ConfigError if there is no such object."""
     if name in _MOVED:
         warn_renamed(name, _MOVED[name])
         name = _MOVED[name]

@@ -205,10 +205,7 @@ def _path_from(root: Path, audio: Path) -> str:
 
 
 def decode_text(data: bytes) -> str:
-    """Text of a file: UTF-8, or what its byte order mark says.
-
-    Raises UnicodeDecodeError if it has another encoding: a guess could give wrong letters.
-    """
+    """Text in UTF-8, or as its byte order mark says; otherwise UnicodeDecodeError: guesses could give wrong letters."""
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if data.startswith(mark):
             return data.decode(encoding)
@@ -557,10 +554,7 @@ def _locate(source: Path, name: str) -> Path:
 
 
 class Corpus(NamedTuple):
-    """A corpus that can be read: a function that finds its clips, and its licence (None: it depends).
-
-    The function raises ManifestError if the folder has another layout.
-    """
+    """What finds the clips of a corpus (ManifestError if the folder has another layout), and its licence, if any."""
 
     find: Callable[[Path, Faults], Iterator[CorpusClip]]
     licence: str | None

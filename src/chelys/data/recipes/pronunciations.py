@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from string import ascii_uppercase
 
-from chelys.data.recipes.synthetic import WORDNET, wordnet_sentences
+from chelys.data.recipes.synthetic import WORDNET, wordnet_glosses, wordnet_sentences
 from chelys.errors import MissingExtra
 from chelys.text.lexicon import Lexicon
 
@@ -100,12 +100,9 @@ def _only_emphasis(word: str, surfaces: dict[str, Counter[str]], words: set[str]
 def _surfaces(wordnet: Path) -> dict[str, Counter[str]]:
     """Key of every word in WordNet's glosses -> how often it is written how."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
-    for part in ("noun", "verb", "adj", "adv"):
-        for line in (wordnet / f"data.{part}").read_text(encoding="latin1").splitlines():
-            _, bar, gloss = line.partition(" | ")
-            if bar and not line.startswith("  "):
-                for word in _WORD.findall(gloss):
-                    found[_key(word)][word] += 1
+    for gloss in wordnet_glosses(wordnet):
+        for word in _WORD.findall(gloss):
+            found[_key(word)][word] += 1
     return found
 
 

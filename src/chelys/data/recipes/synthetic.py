@@ -24,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile as sf
@@ -66,10 +66,8 @@ DISTINCT_SPEAKERS = 64
 HELD_OUT_SPEAKERS = frozenset({"s01", "s03", "s16", "s18", "s26"})
 
 
-class Teacher(Protocol):
-    """Speaks one clip: ``(voice, phonemes, rng) -> audio (n,)`` at 24 kHz."""
-
-    def __call__(self, voice: str, phonemes: str, rng: np.random.Generator) -> np.ndarray: ...
+#: Speaks one clip: ``(voice, phonemes, rng) -> audio (n,)`` at 24 kHz.
+Teacher = Callable[[str, str, np.random.Generator], np.ndarray]
 
 
 class HibariTeacher:
@@ -163,10 +161,7 @@ def known_voices(teacher: str) -> list[str]:
 
 
 def parse_voices(teacher: str, names: str) -> tuple[str, ...]:
-    """Voices of a teacher, written with commas and spans: ``heart,wren`` or ``s04,s64-s319``.
-
-    Raises UserError if one is unknown.
-    """
+    """Voices written with commas and spans: ``heart,wren`` or ``s04,s64-s319``. Raises UserError if one is unknown."""
     known, voices = known_voices(teacher), []
     for name in filter(None, map(str.strip, names.split(","))):
         first, dash, last = name.partition("-")
@@ -178,10 +173,7 @@ def parse_voices(teacher: str, names: str) -> tuple[str, ...]:
 
 
 def check_installed(teacher: str) -> None:
-    """Find out at once, and not in a worker, what a teacher needs.
-
-    Raises MissingExtra if its packages are not installed.
-    """
+    """Raise MissingExtra at once, and not in a worker, if a package that a teacher needs is not installed."""
     for module in TEACHERS[teacher].needs:
         try:
             import_module(module)
@@ -193,8 +185,8 @@ def check_installed(teacher: str) -> None:
 
 
 def wordnet_sentences(folder: Path = WORDNET, seed: int = 7) -> list[str]:
-    """Speakable English sentences of WordNet, shuffled once: every usable example, and a gloss of five words or more
-    after every second.
+    """Speakable sentences of WordNet, shuffled once: all usable examples, and a gloss of five words or more after every
+    second.
 
     They have 12 to 100 characters, a capital and a closing mark. Raises UserError if WordNet is not installed there.
     """
@@ -202,13 +194,9 @@ def wordnet_sentences(folder: Path = WORDNET, seed: int = 7) -> list[str]:
         raise UserError(f"no WordNet in {folder}: install it with 'apt-get install wordnet-base'")
     examples: set[str] = set()
     glosses: set[str] = set()
-    for part in _PARTS:
-        for line in (folder / f"data.{part}").read_text(encoding="latin1").splitlines():
-            _, bar, gloss = line.partition(" | ")
-            if not bar or line.startswith("  "):
-                continue
-            examples.update(re.findall(r'"([^"]+)"', gloss))
-            glosses.add(gloss.split('"')[0].split(";")[0].strip(" ;:"))
+    for gloss in wordnet_glosses(folder):
+        examples.update(re.findall(r'"([^"]+)"', gloss))
+        glosses.add(gloss.split('"')[0].split(";")[0].strip(" ;:"))
     rng = np.random.default_rng(seed)
     spoken = rng.permutation(sorted(filter(_usable, examples)))
     written = rng.permutation(sorted(g for g in glosses - examples if _usable(g) and g.count(" ") >= 4))
@@ -219,11 +207,17 @@ def wordnet_sentences(folder: Path = WORDNET, seed: int = 7) -> list[str]:
     return [_as_sentence(str(s)) for s in mixed]
 
 
-def read_sentences(path: Path) -> list[str]:
-    """Sentences of a text file, one a line, blank lines left out.
+def wordnet_glosses(folder: Path) -> Iterator[str]:
+    """Definition and examples of every entry."""
+    for part in _PARTS:
+        for line in (folder / f"data.{part}").read_text(encoding="latin1").splitlines():
+            _, bar, gloss = line.partition(" | ")
+            if bar and not line.startswith("  "):
+                yield gloss
 
-    Raises UserError if the file cannot be read or holds none.
-    """
+
+def read_sentences(path: Path) -> list[str]:
+    """Lines of a text file that are not blank. Raises UserError if it cannot be read or holds none."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -242,10 +236,7 @@ def _as_sentence(text: str) -> str:
 
 
 def clip_text(sentences: list[str], index: int, seed: int) -> str:
-    """Text of clip ``index``: mostly one sentence, sometimes two or three, sometimes a word or two.
-
-    Every sentence is used once before any is used again.
-    """
+    """Text of clip ``index``: mostly the next sentence, sometimes more of them at random, sometimes a word or two."""
     rng = np.random.default_rng([seed, index, 1])
     first = sentences[index % len(sentences)]
     kind = rng.random()
