@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import statistics
@@ -63,9 +64,8 @@ class CheckLimits:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_seconds < self.max_seconds:
-            raise UserError(
-                f"clips of {self.min_seconds:g} to {self.max_seconds:g} s: the shortest must be below the longest"
-            )
+            span = f"{self.min_seconds:g} to {self.max_seconds:g} s"
+            raise UserError(f"clips of {span}: the shortest must be below the longest")
         if unknown := sorted(self.allowed - set(KINDS)):
             raise UserError(f"unknown kind of fault {unknown[0]!r}: choose from {', '.join(KINDS)}")
 
@@ -233,9 +233,7 @@ def _judge(line: ManifestLine, limits: CheckLimits) -> None:
 
 def _find_repeats(lines: Iterable[ManifestLine]) -> None:
     """The first of several is no fault; a clip that is bad for another reason does not count as the first."""
-    ids: dict[str, int] = {}
-    sounds: dict[bytes, int] = {}
-    texts: dict[bytes, int] = {}
+    ids, sounds, texts = dict[str, int](), dict[bytes, int](), dict[bytes, int]()
     for line in lines:
         if line.utterance is None:
             continue
@@ -265,11 +263,8 @@ def _find_misfits(lines: Iterable[ManifestLine]) -> None:
     """Texts too long or too short for the time, by the pace of the speaker, of the corpus, or of any speaker."""
     counted = []
     for line in lines:
-        if (
-            line.utterance is not None
-            and line.analysis
-            and not {"corrupt", "silent", "too long", "unspeakable"} & set(line.faults)
-        ):
+        unfit = {"corrupt", "silent", "too long", "unspeakable"} & set(line.faults)
+        if line.utterance is not None and line.analysis and not unfit:
             letters = sum(map(str.isalpha, normalize(line.utterance.text).text))
             counted.append((line, line.utterance.speaker, letters, line.analysis.sounding))
     paces: dict[str, list[float]] = defaultdict(list)
@@ -320,13 +315,10 @@ def analyse(path: Path, parts_of_file: list[FilePart], most: float) -> list[Clip
     try:
         with open_audio(path) as stream:
             rate = stream.sample_rate
-            ends = [part.start + most + 1 for part in parts_of_file]
-            ends = [
-                end if part.end is None else min(end, part.end) for part, end in zip(parts_of_file, ends, strict=True)
-            ]
-            bounds = [
-                (round(part.start * rate), round(end * rate)) for part, end in zip(parts_of_file, ends, strict=True)
-            ]
+            bounds = []
+            for part in parts_of_file:
+                end = min(part.start + most + 1, math.inf if part.end is None else part.end)
+                bounds.append((round(part.start * rate), round(end * rate)))
             read, last = 0, max(end for _, end in bounds)
             for block in stream.blocks():
                 for (start, end), parts in zip(bounds, gathered, strict=True):

@@ -84,9 +84,8 @@ class TextColumn:
                 ends.append(len(data))
             if repeated:
                 numbers.append(seen.setdefault(text, len(seen)))
-        return cls(
-            np.frombuffer(bytes(data), np.uint8), np.array(ends), np.array(numbers, np.int32) if repeated else None
-        )
+        packed = np.frombuffer(bytes(data), np.uint8)
+        return cls(packed, np.array(ends), np.array(numbers, np.int32) if repeated else None)
 
     def __len__(self) -> int:
         return len(self.ends) - 1 if self.numbers is None else len(self.numbers)
@@ -118,17 +117,10 @@ class ClipTable(Sequence[Clip]):
     @classmethod
     def of(cls, clips: Iterable[Clip]) -> ClipTable:
         clips = list(clips)
-        return cls(
-            {
-                "id": TextColumn.of(clip.id for clip in clips),
-                "audio": TextColumn.of((clip.audio for clip in clips), repeated=True),
-                "text": TextColumn.of(clip.text for clip in clips),
-                "speaker": TextColumn.of((clip.speaker for clip in clips), repeated=True),
-            },
-            np.array([clip.first for clip in clips], np.int64),
-            np.array([clip.frames for clip in clips], np.int64),
-            np.array([clip.start for clip in clips], np.float64),
-        )
+        repeated = {"id": False, "audio": True, "text": False, "speaker": True}
+        texts = {key: TextColumn.of((getattr(c, key) for c in clips), repeated=r) for key, r in repeated.items()}
+        first, frames = (np.array([getattr(c, key) for c in clips], np.int64) for key in ("first", "frames"))
+        return cls(texts, first, frames, np.array([c.start for c in clips], np.float64))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -246,9 +238,8 @@ class Features(ClipDataset):
 
     def __init__(self, folder: Path) -> None:
         if not (folder / "statistics.json").is_file():  # the last file of a folder that is complete
-            raise ManifestError(
-                f"no features in {folder}: make them with 'chelys data features MANIFEST --out {folder}'"
-            )
+            how = f"'chelys data features MANIFEST --out {folder}'"
+            raise ManifestError(f"no features in {folder}: make them with {how}")
         self.folder = folder
         with (folder / "index.jsonl").open(encoding="utf8") as lines:
             self.clips = ClipTable.of(Clip(**json.loads(line)) for line in lines)

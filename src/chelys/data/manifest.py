@@ -74,16 +74,13 @@ def fault_of(entry: Any) -> str | None:
         value = entry[key]
         if key in _TEXTS and not isinstance(value, str):
             return f"{key} is {json.dumps(value)}; it must be a string"
-        if key not in _TEXTS and not (key == "end" and value is None) and not _is_duration(value):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+        if key not in _TEXTS and not (key == "end" and value is None) and not number:
             return f"{key} is {json.dumps(value)}; it must be a number of seconds, 0 or more"
     end = entry.get("end")
     if end is not None and end <= entry.get("start", 0.0):
         return f"end is {end}; it must come after start, {entry.get('start', 0.0)}"
     return None
-
-
-def _is_duration(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:

@@ -142,10 +142,8 @@ class _PrepareRun:
         self.scan, self.segment, self.pack = Scan(), Segment(settings.segment), Pack(settings.pack)
         self.stages: list[ClipStage] = [
             Measure(replace(settings.measure, digest=classifier_digest(settings.measure))),
-            Transcribe(settings.transcribe),
-            Align(settings.transcribe),
-            Fingerprint(),
-        ]
+            Transcribe(settings.transcribe), Align(settings.transcribe), Fingerprint(),
+        ]  # fmt: skip
         if model := settings.encode.model:
             self.stages.append(Encode(replace(settings.encode, digest=encoder_digest(model)), device=settings.device))
         elif "encode" in chosen:

@@ -125,10 +125,8 @@ class Abouts:
     def of(self, source: str) -> About:
         """What is known of a recording; the nearest file decides. Raises ConfigError if one is malformed."""
         known = [*self._nearest_first(self.raw / source), self.default]
-        return About(
-            next((one.licence for one in known if one.licence is not None), None),
-            next((one.speaker for one in known if one.speaker is not None), None),
-        )
+        licences, speakers = (one.licence for one in known), (one.speaker for one in known)
+        return About(*(next((x for x in found if x is not None), None) for found in (licences, speakers)))
 
     def _nearest_first(self, path: Path) -> Iterator[About]:
         folder = path.parent

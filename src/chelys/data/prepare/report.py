@@ -133,9 +133,8 @@ def summarize(out: Path, *, references: Path | None = None, clips: int = 20, see
             _keep_smallest(sample, number, clip, clips)
             if clip.confidence is not None:
                 _keep_smallest(doubtful, clip.confidence, clip, clips)
-    summary.sample, summary.doubtful = (
-        [clip for *_, clip in sorted(heap, key=lambda row: (-row[0], row[1]))] for heap in (sample, doubtful)
-    )
+    heaps = (sorted(heap, key=lambda row: (-row[0], row[1])) for heap in (sample, doubtful))
+    summary.sample, summary.doubtful = ([clip for *_, clip in heap] for heap in heaps)
     if given is not None:
         of_kept, of_all = ({source: " ".join(parts) for source, parts in found.items()} for found in (kept, texts))
         summary.errors = compare(sources, of_kept, of_all, given)
@@ -168,11 +167,9 @@ def _render(template: str, **values: Any) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("chelys.data.prepare", ""),
-        autoescape=template.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-    )
+        loader=jinja2.PackageLoader("chelys.data.prepare", ""), autoescape=template.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+    )  # fmt: skip
     environment.filters["plain"] = plain
     return environment.get_template(template).render(**values)
 
@@ -189,14 +186,10 @@ def _page(summary: CorpusSummary, out: Path) -> str:
             "recordings": counts.recordings, "unreadable": counts.unreadable, "clips": counts.clips,
             "clips kept": counts.kept, "named speakers": summary.speakers, "words": summary.words,
         },
-        errors=errors and [
-            (what, e.recordings, e.words, e.wrong, f"{e.rate:.3f}")
-            for what, e in (
-                ("kept clips", errors.kept),
-                ("all transcripts", errors.transcribed),
-                ("all recordings; without a transcript every word is wrong", errors.all),
-            )
-        ],
+        errors=errors and [(what, e.recordings, e.words, e.wrong, f"{e.rate:.3f}") for what, e in (
+            ("kept clips", errors.kept), ("all transcripts", errors.transcribed),
+            ("all recordings; without a transcript every word is wrong", errors.all),
+        )],
         worst=errors and [
             (one.source, one.reference[:500], one.hypothesis[:500], f"{one.wrong}/{one.words}") for one in errors.worst
         ],

@@ -193,19 +193,16 @@ class FasterWhisper:
         results = self.model.model.generate(
             encoded,
             [[*tokenizer.sot_sequence, tokenizer.no_timestamps] for tokenizer in tokenizers],
-            beam_size=self.settings.beam_size,
-            num_hypotheses=self.settings.candidates,
-            return_scores=True,
-            return_no_speech_prob=True,
-        )
+            beam_size=self.settings.beam_size, num_hypotheses=self.settings.candidates,
+            return_scores=True, return_no_speech_prob=True,
+        )  # fmt: skip
         found = []
         for result, tokenizer in zip(results, tokenizers, strict=True):
             candidates: dict[str, TranscriptCandidate] = {}
             for tokens, score in zip(result.sequences_ids, result.scores, strict=True):
                 text = tokenizer.decode(tokens).strip()  # hypotheses may differ in tokens that are not shown
-                candidates.setdefault(
-                    text, TranscriptCandidate(text, min(1.0, math.exp(score)))
-                )  # the score is a mean of tokens
+                confidence = min(1.0, math.exp(score))  # the score is a mean of tokens
+                candidates.setdefault(text, TranscriptCandidate(text, confidence))
             found.append(Transcription(list(candidates.values()), result.no_speech_prob))
         return found
 

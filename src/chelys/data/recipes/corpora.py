@@ -122,12 +122,9 @@ def make_manifest(
     utterances = []
     for done, (clip, seconds) in enumerate(_measure(found, source, faults), 1):
         if seconds is not None:
-            utterances.append(
-                CorpusUtterance(
-                    clip.id, _path_from(root, clip.audio), clip.text, clip.speaker, round(seconds, 4),
-                    split=clip.split, licence=clip.licence or licence or corpus.licence,
-                )
-            )  # fmt: skip
+            audio, own = _path_from(root, clip.audio), clip.licence or licence or corpus.licence
+            known = clip.id, audio, clip.text, clip.speaker, round(seconds, 4)
+            utterances.append(CorpusUtterance(*known, split=clip.split, licence=own))
         if progress:
             progress(done, len(found))
     if not utterances:
@@ -136,11 +133,9 @@ def make_manifest(
     write_manifest(manifest, utterances)
     listed = manifest.with_suffix(".left_out.jsonl")
     faults.write(listed)
-    hours = sum(u.seconds for u in utterances) / 3600
-    speakers = len({u.speaker for u in utterances})
-    return ManifestSummary(
-        manifest, len(utterances), hours, speakers, faults.counts(), listed if faults.listed else None
-    )
+    hours, speakers = sum(u.seconds for u in utterances) / 3600, len({u.speaker for u in utterances})
+    note = listed if faults.listed else None
+    return ManifestSummary(manifest, len(utterances), hours, speakers, faults.counts(), note)
 
 
 def _distinct(clips: Iterator[CorpusClip], faults: Faults) -> Iterator[CorpusClip]:

@@ -49,15 +49,9 @@ _SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z',\- ]*[A-Za-z][.?!]?")
 #: name -> (resampling factor f, share of the clips). f < 1 sounds larger, f > 1 smaller.
 SIZES: dict[str, tuple[float, float]] = {
     "heart": (1.0, 0.52),
-    "bronze": (0.76, 0.06),
-    "cedar": (0.81, 0.06),
-    "willow": (0.86, 0.06),
-    "hazel": (0.91, 0.06),
-    "laurel": (1.05, 0.06),
-    "clover": (1.10, 0.06),
-    "robin": (1.16, 0.06),
-    "wren": (1.22, 0.06),
-}
+    "bronze": (0.76, 0.06), "cedar": (0.81, 0.06), "willow": (0.86, 0.06), "hazel": (0.91, 0.06),
+    "laurel": (1.05, 0.06), "clover": (1.10, 0.06), "robin": (1.16, 0.06), "wren": (1.22, 0.06),
+}  # fmt: skip
 
 KOKORO_SPEAKERS = 320
 #: The first ones, each unlike all others, speak a corpus if no voices are asked for.
@@ -201,10 +195,8 @@ def wordnet_sentences(folder: Path = WORDNET, seed: int = 7) -> list[str]:
     spoken = rng.permutation(sorted(filter(_usable, examples)))
     written = rng.permutation(sorted(g for g in glosses - examples if _usable(g) and g.count(" ") >= 4))
     # Examples are how people speak; the glosses bring rarer words.
-    mixed = [
-        s for i, s in enumerate(spoken) for s in ((s, written[i // 2]) if i % 2 and i // 2 < len(written) else (s,))
-    ]
-    return [_as_sentence(str(s)) for s in mixed]
+    mixed = ((s, *written[i // 2 : i // 2 + i % 2]) for i, s in enumerate(spoken))
+    return [_as_sentence(str(s)) for some in mixed for s in some]
 
 
 def wordnet_glosses(folder: Path) -> Iterator[str]:
