@@ -38,7 +38,6 @@ def recipe(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Manifest to write (*.jsonl), or a folder for it.")],
     licence: Annotated[str | None, typer.Option("--licence", help="Of a folder of clips, to be noted.")] = None,
 ) -> None:
-    """Write it, and print what was left out."""
     from chelys.data.recipes.corpora import CORPORA, make_manifest
 
     if name == "synthetic":
@@ -84,7 +83,6 @@ def check(
     rate: Annotated[int, typer.Option("--rate", help="Lowest sample rate, Hz.")] = 22_050,
     workers: WorkersOption = None,
 ) -> None:
-    """Check it."""
     from chelys.data.check import KINDS, CheckLimits, check
 
     limits = CheckLimits(min_seconds=min_seconds, max_seconds=max_seconds, rate=rate, allowed=frozenset(allow or ()))
@@ -148,7 +146,6 @@ def make_synthetic(
         int, typer.Option("--first", min=0, help="Number of the first clip; other numbers, other sentences.")
     ] = 0,
 ) -> None:
-    """Make the corpus, or what is missing of it."""
     from chelys.data.recipes.synthetic import SyntheticRecipe, make, parse_voices
 
     recipe = SyntheticRecipe(
@@ -164,7 +161,6 @@ def make_synthetic(
     "lexicon", help="Compile the lexicon of pronunciations.", epilog="Example: chelys data lexicon --out lexicon.txt.gz"
 )
 def lexicon(out: Annotated[Path, typer.Option("--out", help="File to write.")]) -> None:
-    """Compile and write it."""
     from chelys.data.recipes.pronunciations import make_lexicon
 
     if out.is_dir():
@@ -190,7 +186,6 @@ def features(
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Extract them."""
     with _folder(out), progress_bar() as update:
         from chelys.data.features import extract
         from chelys.weights.checks import place
@@ -221,7 +216,6 @@ def tokenizer(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for tokenizer.json and the lexicon.")],
 ) -> None:
-    """Make it."""
     from chelys.text.lexicon import NANO_LEXICON, Lexicon
     from chelys.text.tokenizer import make_tokenizer
 
@@ -243,7 +237,6 @@ def bpe(
         Spelling, typer.Option("--cleaner", help="What makes words of a text; training must name it, too.")
     ] = Spelling.tortoise,
 ) -> None:
-    """Learn it."""
     from chelys.data.manifest import read_manifest
     from chelys.tortoise.tokenizer import train_tokenizer
 
@@ -266,7 +259,6 @@ def codes(
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Encode every clip."""
     from chelys.data.dataset import Features
     from chelys.data.features import encode
     from chelys.training.tasks.dvae import trained_dvae

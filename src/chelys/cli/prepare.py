@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from chelys.cli.console import WorkersOption, echo, progress_bar
 from chelys.errors import ConfigError
-
-if TYPE_CHECKING:
-    from chelys.data.prepare.engine import Engine
 
 HELP = "Cut, measure, filter, transcribe and pack recordings; an interrupted run continues where it stopped."
 EXAMPLE = "Example: chelys data prepare recordings corpus transcribe.model=small --only segment --only measure"
@@ -51,8 +46,8 @@ def prepare(
     workers: WorkersOption = None,
     address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster.")] = None,
 ) -> None:
-    """Run the pipeline."""
     from chelys.config import from_mapping
+    from chelys.data.prepare.engine import Local, Ray, available_cores
     from chelys.data.prepare.pipeline import PrepareSettings
     from chelys.data.prepare.pipeline import prepare as run
 
@@ -65,7 +60,9 @@ def prepare(
         values["device"] = device
         values.setdefault("transcribe", {})["device"] = device.partition(":")[0]
     settings = from_mapping(PrepareSettings, values, where=str(config or "settings"))
-    with progress_bar() as update, _engine(engine, workers, address) as chosen:
+    chosen: Local | Ray
+    chosen = Ray(address, workers) if engine is EngineName.ray else Local(workers or available_cores())
+    with progress_bar() as update, chosen:
         summary = run(raw, out, settings, only=only or (), engine=chosen, progress=update)
     echo(
         f"{summary.kept} of {summary.clips} clips kept, {summary.hours:.2f} h, of {summary.recordings} recordings"
@@ -92,18 +89,6 @@ def _read_settings(config: Path | None, overrides: list[str]) -> dict[str, Any]:
         return read_config_file(empty, overrides)
 
 
-@contextmanager
-def _engine(name: EngineName, workers: int | None, address: str | None) -> Iterator[Engine]:
-    from chelys.data.prepare.engine import Local, Ray, available_cores
-
-    if name is EngineName.ray:
-        with Ray(address, workers) as cluster:
-            yield cluster
-    else:
-        with Local(workers or available_cores()) as local:
-            yield local
-
-
 REPORT_HELP = "Show what became of recordings: one HTML page (report.html) and the data section of a model card."
 REPORT_EXAMPLE = "Example: chelys data report corpus --references transcripts.txt"
 
@@ -116,7 +101,6 @@ def report(
     clips: Annotated[int, typer.Option("--clips", min=0, help="How many random clips to put into the page.")] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same clips.")] = 1,
 ) -> None:
-    """Write both."""
     from chelys.data.prepare.report import write_report
 
     made = write_report(out, references=references, clips=clips, seed=seed)

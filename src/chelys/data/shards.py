@@ -321,7 +321,10 @@ class ShardReader:
         try:
             file = self._file(shard.name)
             file.seek(int(entry["offset"]))
-            files = _unpack(file.read(int(entry["size"])))
+            data, files = file.read(int(entry["size"])), {}
+            with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+                for member in (member for member in tar if member.isreg() and not member.issparse()):
+                    files[split_name(member.name)[1]] = data[member.offset_data : member.offset_data + member.size]
             about = read_json(files.get("json", b""))
             if about is None:
                 raise ManifestError(f"{where}: no sample lies there any more; the shard has changed")
@@ -342,16 +345,6 @@ class ShardReader:
             if len(self._files) > _OPEN_FILES:
                 self._files.popitem(last=False)[1].close()
         return self._files[name]
-
-
-def _unpack(data: bytes) -> dict[str, bytes]:
-    """Suffix -> content of the files of one sample."""
-    files = {}
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-        for member in tar:
-            if member.isreg() and not member.issparse():
-                files[split_name(member.name)[1]] = data[member.offset_data : member.offset_data + member.size]
-    return files
 
 
 class ShardFeatures(ClipDataset):
