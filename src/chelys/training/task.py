@@ -91,14 +91,34 @@ class PairedData(TaskData):
     def clip_ids(self, step: int) -> list[str]:
         return [clip.id for clip in self.pairs.clips(step)]
 
-    def chosen(self, step: int, rows: range, stream: int) -> tuple[list[Clip], list[np.random.Generator]]:
-        """The clips of some rows, and a generator for each; ``stream`` sets it apart from others of the row."""
-        clips = self.pairs.clips(step)
-        return [clips[r] for r in rows], [np.random.default_rng([self.pairs.seed, step, r, stream]) for r in rows]
-
     @property
     def bad_clips(self) -> BadClips:
         return self.pairs.bad_clips
+
+
+class CroppedData(PairedData):
+    """Crops of the clips of `Pairs`, all of a batch of one length."""
+
+    stream: int  # sets a row's random numbers apart from those of other tasks
+
+    @abstractmethod
+    def length(self, clips: Sequence[Clip]) -> int:
+        """Length of the crops of some clips."""
+
+    @abstractmethod
+    def crop(self, clips: Sequence[Clip], batch: Any, rngs: list[np.random.Generator], length: int, step: int) -> Any:
+        """A batch of crops, of a batch of whole clips; a generator for each row draws whatever is random."""
+
+    def load(self, step: int, rows: range) -> Any:
+        clips, seed = self.pairs.clips(step), self.pairs.seed
+        rngs = [np.random.default_rng([seed, step, row, self.stream]) for row in rows]
+        length = self.length(clips)  # of the whole batch, whichever rows of it are loaded
+        return self.crop([clips[row] for row in rows], super().load(step, rows), rngs, length, step)
+
+    def held_out(self, clips: Sequence[Clip], *seed: int) -> Any:
+        """A batch of held-out clips, the same for a seed."""
+        rng = np.random.default_rng([7, *seed])
+        return self.crop(clips, self.pairs.collate(clips, rng), [rng] * len(clips), self.length(clips), 0)
 
 
 class Task(ABC):

@@ -31,7 +31,7 @@ from chelys.tortoise.cvvp import CVVP, CVVPConfig
 from chelys.training.config import PairedRun, published_sizes
 from chelys.training.logging import Picture
 from chelys.training.losses import accuracy, info_nce
-from chelys.training.task import PairedData, Task, corrupt, rand
+from chelys.training.task import CroppedData, PairedData, Task, corrupt, rand
 
 #: Corrupted texts, and codes, that a held-out clip is compared with; the same for each run, so that runs compare.
 TEST_CORRUPTIONS = 4
@@ -288,8 +288,10 @@ class CVVPBatch(NamedTuple):
     speaker: Tensor
 
 
-class CVVPData(PairedData):
+class CVVPData(CroppedData):
     """Crops of codes, with a reference clip."""
+
+    stream = 6
 
     def __init__(self, pairs: Pairs, config: CVVPTaskConfig) -> None:
         super().__init__(pairs)
@@ -297,28 +299,17 @@ class CVVPData(PairedData):
         names = sorted({clip.speaker for clip in (*pairs.train, *pairs.test)})
         self._speakers = {name: number for number, name in enumerate(names)}
 
-    def load(self, step: int, rows: range) -> CVVPBatch:
-        length = self._length(self.pairs.clips(step))
-        clips, rngs = self.chosen(step, rows, 6)
-        return self._crop(clips, super().load(step, rows), rngs, length)
-
-    def _length(self, clips: Sequence[Clip]) -> int:
+    def length(self, clips: Sequence[Clip]) -> int:
         """Codes of a crop: CVVP averages over all positions, so that no row may be padded."""
         return min(self.config.crop, min(clip.codes for clip in clips))
 
-    def _crop(self, clips: Sequence[Clip], batch: Batch, rngs: list[np.random.Generator], length: int) -> CVVPBatch:
+    def crop(
+        self, clips: Sequence[Clip], batch: Batch, rngs: list[np.random.Generator], length: int, step: int
+    ) -> CVVPBatch:
         first = [int(rng.integers(clip.codes - length + 1)) for clip, rng in zip(clips, rngs, strict=True)]
         at = torch.tensor(first)[:, None] + torch.arange(length)
         speaker = torch.tensor([self._speakers[clip.speaker] for clip in clips])
         return CVVPBatch(batch.reference, batch.codes.gather(1, at), speaker)
-
-    def held_out(self) -> CVVPBatch | None:
-        """One batch of held-out clips, the same every time."""
-        clips = self.pairs.test[: self.config.test_clips]
-        if not clips:
-            return None
-        rng = np.random.default_rng(7)
-        return self._crop(clips, self.pairs.collate(clips, rng), [rng] * len(clips), self._length(clips))
 
 
 class CVVPTask(Task):
@@ -347,8 +338,8 @@ class CVVPTask(Task):
 
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracy of picking the right clip for held-out codes, out of all of them at once."""
-        batch = self.data.held_out()
-        if batch is None:
+        clips = self.data.pairs.test[: self.config.test_clips]
+        if not clips:
             return {}
-        scores = self._scores(self.to_device(batch))
+        scores = self._scores(self.to_device(self.data.held_out(clips)))
         return {"info_nce": float(info_nce(scores)), "accuracy": float(accuracy(scores))}

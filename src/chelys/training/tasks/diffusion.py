@@ -45,7 +45,7 @@ from chelys.models.diffusion_schedule import (
 from chelys.training.checkpoint import load_trained
 from chelys.training.config import PairedRun, published_sizes
 from chelys.training.logging import Picture
-from chelys.training.task import PairedData, Task
+from chelys.training.task import CroppedData, Task
 from chelys.training.tasks.autoregressive import AutoregressiveSizes
 
 #: Sizes of the decoder in a configuration file, by key or ``like: tortoise-v2``.
@@ -188,29 +188,22 @@ class DiffusionBatch(NamedTuple):
     uncond_mask: Tensor  # rows without conditioning, ``(b,)``
 
 
-class DiffusionData(PairedData):
+class DiffusionData(CroppedData):
     """Crops of the clips of pairs, with their noise and timesteps."""
+
+    stream = 2
 
     def __init__(self, pairs: Pairs, targets: TargetMels, config: DiffusionTaskConfig) -> None:
         super().__init__(pairs)
         self.targets, self.config = targets, config
 
-    def load(self, step: int, rows: range) -> DiffusionBatch:
-        length = self._length(self.pairs.clips(step))  # of the whole batch, whichever rows of it are loaded
-        clips, rngs = self.chosen(step, rows, 2)
-        return self.crop(clips, super().load(step, rows), rngs, length)
-
-    def _length(self, clips: Sequence[Clip]) -> int:
+    def length(self, clips: Sequence[Clip]) -> int:
         """Codes of a crop, no more than the shortest clip has: without padding, norms over time see speech alone."""
         return min(self.config.crop, min(self.targets.codes(clip) for clip in clips))
 
-    def held_out(self, clips: Sequence[Clip], seed: int) -> DiffusionBatch:
-        """A batch of held-out clips, the same for a seed."""
-        rng = np.random.default_rng([7, seed])
-        return self.crop(clips, self.pairs.collate(clips, rng), [rng] * len(clips), self._length(clips))
-
-    def crop(self, clips: Sequence[Clip], batch: Batch, rngs: list[np.random.Generator], length: int) -> DiffusionBatch:
-        """Crops of ``length`` codes; a generator for each row draws the place, the voice and the noise."""
+    def crop(
+        self, clips: Sequence[Clip], batch: Batch, rngs: list[np.random.Generator], length: int, step: int
+    ) -> DiffusionBatch:
         rows = [self._row(clip, rng, length) for clip, rng in zip(clips, rngs, strict=True)]
         first, mel, voice, timesteps, noise, chance = zip(*rows, strict=True)
         shared = self.config.voice_from == "speaker" and not self.targets.published

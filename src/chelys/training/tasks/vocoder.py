@@ -14,7 +14,7 @@ b rows, n samples, f bands, s mel frames.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -44,7 +44,7 @@ from chelys.training.losses import (
     multi_resolution_mel_loss,
     multi_resolution_stft_loss,
 )
-from chelys.training.task import FeatureData, PairedData, Task, mean_metrics
+from chelys.training.task import CroppedData, FeatureData, Task, mean_metrics
 from chelys.training.tasks.autoregressive import AutoregressiveSizes
 
 
@@ -326,8 +326,10 @@ class HiFiGANBatch(NamedTuple):
     step: int
 
 
-class HiFiGANData(PairedData):
+class HiFiGANData(CroppedData):
     """Pairs, and a random crop of each clip's waveform."""
+
+    stream = 5
 
     def __init__(self, pairs: Pairs, config: HiFiGANTaskConfig) -> None:
         super().__init__(pairs)
@@ -338,30 +340,20 @@ class HiFiGANData(PairedData):
                 "make features with 'chelys data features --mel-spec codes'"
             )
 
-    def load(self, step: int, rows: range) -> HiFiGANBatch:
-        frames = self._length(self.pairs.clips(step))
-        clips, rngs = self.chosen(step, rows, 5)
-        return self._crop(clips, super().load(step, rows), rngs, frames, step)
-
-    def _length(self, clips: list[Clip]) -> int:
+    def length(self, clips: Sequence[Clip]) -> int:
         return min(self.config.frames, min(frame_count(clip.codes) for clip in clips))
 
-    def _crop(
-        self, clips: list[Clip], batch: Batch, rngs: list[np.random.Generator], frames: int, step: int
+    def crop(
+        self, clips: Sequence[Clip], batch: Batch, rngs: list[np.random.Generator], length: int, step: int
     ) -> HiFiGANBatch:
-        first = [int(rng.integers(frame_count(clip.codes) - frames + 1)) for clip, rng in zip(clips, rngs, strict=True)]
+        first = [int(rng.integers(frame_count(clip.codes) - length + 1)) for clip, rng in zip(clips, rngs, strict=True)]
         waveforms = [
-            self.pairs.features.waveform(clip, start, frames) for clip, start in zip(clips, first, strict=True)
+            self.pairs.features.waveform(clip, start, length) for clip, start in zip(clips, first, strict=True)
         ]
         return HiFiGANBatch(
             batch.text, batch.text_lengths, batch.codes, batch.code_lengths, batch.reference,
             torch.tensor(first), torch.stack(waveforms), step,
         )  # fmt: skip
-
-    def held_out(self, index: int) -> HiFiGANBatch:
-        """A crop of a held-out clip, the same every time."""
-        clip, rng = self.pairs.test[index], np.random.default_rng([7, index])
-        return self._crop([clip], self.pairs.collate([clip], rng), [rng], self._length([clip]), 0)
 
 
 class HiFiGANTask(AdversarialTask):
@@ -390,7 +382,7 @@ class HiFiGANTask(AdversarialTask):
     def evaluate(self) -> dict[str, float]:
         """Spectral losses of crops of held-out clips."""
         metrics = []
-        for index in range(len(self.data.pairs.test[: self.config.test_clips])):
-            batch = self.to_device(self.data.held_out(index))
+        for index, clip in enumerate(self.data.pairs.test[: self.config.test_clips]):
+            batch = self.to_device(self.data.held_out([clip], index))
             metrics.append(self.spectral_metrics(self.generate(batch).waveform, batch.waveform))
         return mean_metrics(metrics)
