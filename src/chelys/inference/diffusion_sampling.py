@@ -40,20 +40,10 @@ def sampling_schedule(sampler: Sampler, steps: int, train_steps: int = TRAIN_STE
 
 @torch.inference_mode()
 def sample_mel(
-    network: Diffusion,
-    conditioning: Tensor,
-    start: Tensor,
-    steps: int,
-    guidance: float,
-    bounds: tuple[float, float],
-    *,
-    sampler: Sampler = "dpm++2m",
-    eta: float = 0.0,
-    guidance_ramp: bool = False,
-    noise: Callable[[], Tensor] | None = None,
-    train_steps: int = TRAIN_STEPS,
-    progress: Progress | None = None,
-) -> Tensor:
+    network: Diffusion, conditioning: Tensor, start: Tensor, steps: int, guidance: float, bounds: tuple[float, float],
+    *, sampler: Sampler = "dpm++2m", eta: float = 0.0, guidance_ramp: bool = False,
+    noise: Callable[[], Tensor] | None = None, train_steps: int = TRAIN_STEPS, progress: Progress | None = None,
+) -> Tensor:  # fmt: skip
     """Mel from noise.
 
     Raises ValueError if the number of steps is out of range, or noise is needed and not given.

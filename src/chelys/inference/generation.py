@@ -66,28 +66,14 @@ def default_max_new_tokens(text_ids: int) -> int:
 
 @torch.inference_mode()
 def generate(
-    decoder: Autoregressive,
-    prompts: list[Prompt],
-    options: SpeechOptions,
-    generators: list[torch.Generator],
-    *,
-    rules: DecodingRules = NO_RULES,
-    progress: Progress | None = None,
-) -> list[CodeCandidate]:
+    decoder: Autoregressive, prompts: list[Prompt], options: SpeechOptions, generators: list[torch.Generator], *,
+    rules: DecodingRules = NO_RULES, progress: Progress | None = None,
+) -> list[CodeCandidate]:  # fmt: skip
     """Sample one candidate for each prompt, ``options.batch`` of them at a time.
 
-    Raises TextError if a text is longer than the decoder can read.
-
-    Args:
-        decoder: In evaluation mode.
-        prompts: Of any lengths.
-        options: Temperature 0 is greedy.
-        generators: One for each prompt.
-        rules: Of the family of models.
-        progress: Called with ("sampling", steps done, most steps).
-
-    Returns:
-        A candidate for each prompt, in order; none is empty, if the rules constrain it.
+    ``prompts``: of any lengths; ``options``: temperature 0 is greedy; ``generators``: one for each prompt;
+    ``progress``: called with ("sampling", steps done, most steps). Returns a candidate for each prompt, in order; none
+    is empty, if the rules constrain it. Raises TextError if a text is longer than the decoder can read.
     """
     config = decoder.config
     max_lens = [_max_len(prompt, options, config, rules) for prompt in prompts]
@@ -114,13 +100,9 @@ def generate(
 
 @torch.inference_mode()
 def generate_stream(
-    decoder: Autoregressive,
-    prompt: Prompt,
-    options: SpeechOptions,
-    generator: torch.Generator,
-    *,
+    decoder: Autoregressive, prompt: Prompt, options: SpeechOptions, generator: torch.Generator, *,
     rules: DecodingRules = NO_RULES,
-) -> Iterator[tuple[int, Tensor]]:
+) -> Iterator[tuple[int, Tensor]]:  # fmt: skip
     """One candidate, code by code as it is sampled.
 
     Arguments and errors as for ``generate``, which gives the same candidate; errors come with the first code.
@@ -135,13 +117,9 @@ def generate_stream(
 
 @torch.inference_mode()
 def generate_uncached(
-    decoder: Autoregressive,
-    prompt: Prompt,
-    options: SpeechOptions,
-    generator: torch.Generator,
-    *,
+    decoder: Autoregressive, prompt: Prompt, options: SpeechOptions, generator: torch.Generator, *,
     rules: DecodingRules = NO_RULES,
-) -> CodeCandidate:
+) -> CodeCandidate:  # fmt: skip
     """The same without a cache or a batch: each code reads everything again."""
     config = decoder.config
     codes: list[int] = []
@@ -168,13 +146,9 @@ class _Step:
 
 
 def _steps(
-    decoder: Autoregressive,
-    prompts: list[Prompt],
-    max_lens: list[int],
-    options: SpeechOptions,
-    generators: list[torch.Generator],
-    rules: DecodingRules,
-) -> Iterator[_Step]:
+    decoder: Autoregressive, prompts: list[Prompt], max_lens: list[int], options: SpeechOptions,
+    generators: list[torch.Generator], rules: DecodingRules,
+) -> Iterator[_Step]:  # fmt: skip
     """One code after the other, for all prompts in one batch, with cached keys and values."""
     config = decoder.config
     device = prompts[0].conditioning.device

@@ -24,14 +24,10 @@ Scorer = Callable[[Tensor], Tensor]
 
 @torch.inference_mode()
 def score(
-    clvp: CLVP,
-    text_ids: Tensor,
-    candidates: Sequence[CodeCandidate],
-    *,
-    row: Callable[[Tensor], Tensor] | None = None,
-    scorers: Sequence[tuple[float, Scorer]] = (),
+    clvp: CLVP, text_ids: Tensor, candidates: Sequence[CodeCandidate], *,
+    row: Callable[[Tensor], Tensor] | None = None, scorers: Sequence[tuple[float, Scorer]] = (),
     clvp_weight: float = 1.0,
-) -> list[float]:
+) -> list[float]:  # fmt: skip
     """Score of each candidate, higher is better.
 
     ``text_ids``: ``(t,)``; they are encoded once. ``row``: makes rows of one length of codes ``(m,)``, which are scored

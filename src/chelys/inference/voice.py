@@ -99,15 +99,9 @@ class Voice:
     @classmethod
     @torch.inference_mode()
     def from_audio(
-        cls,
-        clips: Clips,
-        encoder: VoiceEncoder,
-        *,
-        sample_rate: int = OUTPUT_RATE,
-        name: str = "",
-        kept_seconds: float = KEPT_SECONDS,
-        seed: int = 0,
-    ) -> Voice:
+        cls, clips: Clips, encoder: VoiceEncoder, *, sample_rate: int = OUTPUT_RATE, name: str = "",
+        kept_seconds: float = KEPT_SECONDS, seed: int = 0,
+    ) -> Voice:  # fmt: skip
         """Make a voice from recordings of one speaker.
 
         Raises AudioError if a clip is missing, no audio, too short or silent; it is named; VoiceError if there are no
@@ -142,15 +136,9 @@ class Voice:
     @classmethod
     @torch.inference_mode()
     def from_waveforms(
-        cls,
-        waveforms: Sequence[np.ndarray],
-        rate: int,
-        encoder: VoiceEncoder,
-        *,
-        about: dict[str, Any],
-        kept_seconds: float = KEPT_SECONDS,
-        seed: int = 0,
-    ) -> Voice:
+        cls, waveforms: Sequence[np.ndarray], rate: int, encoder: VoiceEncoder, *, about: dict[str, Any],
+        kept_seconds: float = KEPT_SECONDS, seed: int = 0,
+    ) -> Voice:  # fmt: skip
         """The same from waveforms ``(n,)`` float32 at ``rate``, each at least half a second, which are not checked."""
         latents = encoder.conditioning_latents(waveforms, rate, seed=seed)
         autoregressive, diffusion = (latent.float().cpu() for latent in latents)

@@ -52,15 +52,9 @@ class VoiceLibrary:
         return sorted(self._files, key=lambda name: (name != default, name))
 
     def create(
-        self,
-        clips: Clips,
-        *,
-        sample_rate: int = OUTPUT_RATE,
-        name: str = "",
-        kept_seconds: float = KEPT_SECONDS,
-        speaker_blend: float | None = None,
-        seed: int = 0,
-    ) -> Voice:
+        self, clips: Clips, *, sample_rate: int = OUTPUT_RATE, name: str = "", kept_seconds: float = KEPT_SECONDS,
+        speaker_blend: float | None = None, seed: int = 0,
+    ) -> Voice:  # fmt: skip
         """Make a voice of recordings; see ``Synthesizer.voice``."""
         voice = Voice.from_audio(
             clips, self.family, sample_rate=sample_rate, name=name, kept_seconds=kept_seconds, seed=seed

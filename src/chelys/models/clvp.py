@@ -128,14 +128,9 @@ class CLVP(nn.Module):
             self.ctc_head = nn.Linear(config.speech_dim or config.dim, outputs)
 
     def score(
-        self,
-        text: Tensor,
-        codes: Tensor,
-        text_lengths: Tensor | None = None,
-        code_lengths: Tensor | None = None,
-        *,
+        self, text: Tensor, codes: Tensor, text_lengths: Tensor | None = None, code_lengths: Tensor | None = None, *,
         text_latents: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """How well each candidate says its text.
 
         ``text``: (b, t) integer, or (1, t): one text for all candidates, which is then encoded once. ``codes``: (b, m)

@@ -496,13 +496,9 @@ def read_run(stage: str, config: Path, overrides: list[str] | None = None) -> Ru
 
 
 def run_stage(
-    stage: str,
-    config: Path,
-    overrides: list[str] | None = None,
-    *,
-    resume: bool = True,
+    stage: str, config: Path, overrides: list[str] | None = None, *, resume: bool = True,
     progress: Progress | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Train a stage and leave its averaged weights in ``RUN/STAGE.safetensors``; see `read_run` and `execute`."""
     return train_run(stage, read_run(stage, config, overrides), resume=resume, progress=progress)
 
@@ -513,16 +509,9 @@ def train_run(stage: str, run: Run, *, resume: bool = True, progress: Progress |
 
 
 def execute(
-    name: str,
-    build: Callable[[], Task],
-    loop: LoopConfig,
-    folder: Path,
-    settings: dict[str, Any],
-    *,
-    resume: bool = True,
-    progress: Progress | None = None,
-    stopping: EarlyStopping | None = None,
-) -> Path:
+    name: str, build: Callable[[], Task], loop: LoopConfig, folder: Path, settings: dict[str, Any], *,
+    resume: bool = True, progress: Progress | None = None, stopping: EarlyStopping | None = None,
+) -> Path:  # fmt: skip
     """Train a task and leave its averaged weights in ``folder/NAME.safetensors``.
 
     ``build``: makes it; its network's weights come from torch's global generator. ``settings``: configuration of the
