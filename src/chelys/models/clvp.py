@@ -115,12 +115,9 @@ class CLVP(nn.Module):
         self.config = config
         self.text_encoder = TokenEncoder(config.text_tokens, config.dim, config.depth, config.heads, config)
         self.speech_encoder = TokenEncoder(
-            config.speech_tokens,
-            config.speech_dim or config.dim,
-            config.speech_depth or config.depth,
-            config.speech_heads or config.heads,
-            config,
-        )
+            config.speech_tokens, config.speech_dim or config.dim, config.speech_depth or config.depth,
+            config.speech_heads or config.heads, config,
+        )  # fmt: skip
         self.temperature = nn.Parameter(torch.tensor(1.0))  # logarithm of the scale of the cosines
         self.blank = config.text_tokens  # the CTC blank
         if config.frames_per_token:

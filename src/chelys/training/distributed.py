@@ -30,12 +30,8 @@ Wrapped = Callable[[Callable[[], Any]], Any]
 
 #: Modules that repeat: activation checkpointing computes them again, and FSDP shards a network along them.
 REPEATED = (
-    autoregressive.Block,
-    diffusion.DiffusionLayer,
-    diffusion.TimestepResidualBlock,
-    AttentionBlock,
-    EncoderBlock,
-)
+    autoregressive.Block, diffusion.DiffusionLayer, diffusion.TimestepResidualBlock, AttentionBlock, EncoderBlock,
+)  # fmt: skip
 SHARDED = (*REPEATED, SpectrogramDiscriminator, PeriodDiscriminator)
 
 
