@@ -17,13 +17,9 @@ T = TypeVar("T")
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], *, where: str = "configuration") -> T:
-    """Build a (nested) dataclass from plain values.
+    """Build a (nested) dataclass from plain values, as read from JSON or YAML.
 
-    Args:
-        cls: The dataclass; nested dataclasses are built from nested mappings. Old keys that it lists in ``RENAMED`` are
-            taken too, with a warning.
-        values: Plain values, as read from JSON or YAML.
-        where: Named in the error, for example the file.
+    Old keys that a class lists in ``RENAMED`` are taken too, with a warning. ``where`` is named in the error.
 
     Raises:
         ConfigError: If a key is unknown or missing or a value is of the wrong kind; one line, the first fault.

@@ -27,12 +27,9 @@ class ChelysDeprecationWarning(DeprecationWarning):
 
 
 def warn_renamed(old: str, new: str | None, *, stacklevel: int = 3) -> None:
-    """Warn that ``old`` is used.
+    """Warn that ``old`` is used, and name what to use instead; None if it has no effect any more.
 
-    Args:
-        old: As the user wrote it.
-        new: What to use instead; None if it has no effect any more.
-        stacklevel: 2 blames the caller of this function, 3 the caller of that one.
+    A stacklevel of 2 blames the caller of this function, 3 the caller of that one.
     """
     use = f"use {new}" if new else "it has no effect"
     warnings.warn(f"{old} is deprecated and goes with the next release: {use}", ChelysDeprecationWarning, stacklevel)
@@ -42,15 +39,11 @@ def warn_renamed(old: str, new: str | None, *, stacklevel: int = 3) -> None:
 
 
 def renamed_names(module: str, renamed: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a module whose public names have moved.
+    """The ``__getattr__`` of a module whose public names have moved: old name -> full new name.
 
     In the module::
 
         __getattr__ = renamed_names(__name__, {"Process": "chelys.inference.diffusion_sampling.DiffusionSchedule"})
-
-    Args:
-        module: Its ``__name__``.
-        renamed: Old name -> full new name.
     """
 
     def getattr_(name: str) -> Any:
@@ -67,8 +60,7 @@ def renamed_names(module: str, renamed: Mapping[str, str]) -> Callable[[str], An
 def renamed_modules(moved: Mapping[str, str]) -> None:
     """Make old module names importable: ``import old.name`` gives the module ``new.name``, which loads only then.
 
-    Args:
-        moved: Full old name -> full new name. A module that exists under its old name is never replaced.
+    A module that exists under its old name is never replaced.
     """
     if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(_MovedModules())
@@ -140,7 +132,7 @@ def rename_keys(values: Mapping[str, Any], renamed: Mapping[str, str | None], *,
 
 
 def rename_config_keys(hint: Any, value: Any, *, where: str) -> Any:
-    """Give the keys of a configuration their new names, those of nested dataclasses too.
+    """Give the keys of a configuration, plain values, their new names, those of nested dataclasses too.
 
     A dataclass lists its old keys in a class variable::
 
@@ -148,7 +140,7 @@ def rename_config_keys(hint: Any, value: Any, *, where: str) -> Any:
 
     Args:
         hint: The dataclass, or any type that holds dataclasses: ``X | None``, ``list[X]``, ``dict[str, X]``.
-        value: Plain values, as read from a file.
+        value: As read from a file.
         where: Named in warnings and errors.
     """
     if is_dataclass(hint) and isinstance(hint, type):
@@ -188,11 +180,9 @@ def current_tensor_name(name: str) -> str:
 
 
 def rename_options(arguments: Sequence[str], renamed: Mapping[str, str | None]) -> list[str]:
-    """Give the options of a command line their new names.
+    """Give the options of a command line their new names; nothing after ``--`` is touched.
 
-    Args:
-        arguments: Of one command, as the shell gave them; nothing after ``--`` is touched.
-        renamed: ``--old`` -> ``--new``; None drops an option that took no value.
+    ``--old`` becomes ``--new``; None drops an option that took no value.
     """
     result = list(arguments)
     end = result.index("--") if "--" in result else len(result)

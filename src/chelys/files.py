@@ -73,9 +73,7 @@ def atomic_file(
 def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """A temporary folder next to ``path`` that takes its name when the block ends.
 
-    Args:
-        path: The target; new or empty, in a folder that exists.
-        sync: Wait until all files are on the disk.
+    The target is new or empty, in a folder that exists; ``sync`` waits until all files are on the disk.
 
     Raises:
         OSError: If ``path`` holds something, or cannot be written; nothing is left behind.
@@ -147,12 +145,7 @@ def remove_partial_files(folder: str | Path) -> None:
 
 @contextmanager
 def output_errors(path: str | Path, advice: str = "") -> Iterator[None]:
-    """Turn any ``OSError`` of the block into the one-line ``OutputError`` for ``path``.
-
-    Args:
-        path: Named in the error.
-        advice: What to do about it.
-    """
+    """Turn any ``OSError`` of the block into the one-line ``OutputError`` for ``path``, with advice."""
     try:
         yield
     except OSError as error:
@@ -171,12 +164,10 @@ def output_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def file_lock(path: str | Path, busy: str) -> Iterator[None]:
     """Hold a lock between processes until the block ends, or the process does, however it ends.
 
-    Args:
-        path: The lock file; it stays behind, empty.
-        busy: Message of the error if another process holds the lock.
+    The lock file stays behind, empty.
 
     Raises:
-        OutputError: If another process holds it, or the lock file cannot be made.
+        OutputError: If another process holds it (with the message ``busy``), or the lock file cannot be made.
     """
     from filelock import FileLock, Timeout
 
@@ -195,11 +186,7 @@ def file_lock(path: str | Path, busy: str) -> Iterator[None]:
 
 
 def read_bytes(path: str | Path, limit: int) -> bytes:
-    """Read a whole file that may come from anywhere.
-
-    Args:
-        path: The file.
-        limit: Most bytes that it may have; no more than that is ever held.
+    """Read a whole file that may come from anywhere; no more bytes than the limit are ever held.
 
     Raises:
         OSError: If it cannot be read or is larger (``EFBIG``).
@@ -212,12 +199,7 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
 
 
 def read_text(path: str | Path, limit: int) -> str:
-    """The same for a text file.
-
-    Raises:
-        OSError: If it cannot be read or is larger.
-        UnicodeDecodeError: If it is not UTF-8.
-    """
+    """The same for a text file; a UnicodeDecodeError if it is not UTF-8."""
     return read_bytes(path, limit).decode("utf8")
 
 

@@ -41,7 +41,7 @@ MAX_SECONDS = 3 * 3600.0
 def decode(
     source: Source, *, start: float = 0.0, end: float | None = None, max_seconds: float = MAX_SECONDS
 ) -> tuple[np.ndarray, int]:
-    """A recording, or a part of it, at its own sample rate.
+    """A recording, or a part of it, at its own sample rate: mono float32 ``(n,)``, and the rate, Hz.
 
     Args:
         source: A file, or the bytes of one.
@@ -49,13 +49,8 @@ def decode(
         end: Where it ends, seconds; None is the end of the file.
         max_seconds: A longer part is refused, as soon as it is seen to be longer.
 
-    Returns:
-        Mono, float32, ``(n,)``; the sample rate, Hz.
-
     Raises:
-        AudioError: As ``open_audio``, or if the part is damaged or too long.
-        MissingExtra: As ``open_audio``.
-        OSError: As ``open_audio``.
+        AudioError, MissingExtra, OSError: As ``open_audio``, or if the part is damaged or too long.
     """
     with open_audio(source) as stream:
         return _read_part(stream, start, end, max_seconds), stream.sample_rate
@@ -73,28 +68,12 @@ def _read_part(stream: AudioStream, start: float, end: float | None, max_seconds
 
 
 def read(
-    path: str | Path,
-    rate: int,
-    *,
-    start: float = 0.0,
-    end: float | None = None,
-    max_seconds: float = MAX_SECONDS,
-    first_channel: bool = False,
-    resampler: Callable[[np.ndarray, int, int], np.ndarray] | None = None,
-) -> np.ndarray:
-    """A user's recording at the wanted sample rate.
+    path: str | Path, rate: int, *, start: float = 0.0, end: float | None = None, max_seconds: float = MAX_SECONDS,
+    first_channel: bool = False, resampler: Callable[[np.ndarray, int, int], np.ndarray] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """A user's recording, or a part of it as in ``decode``, at a wanted sample rate, Hz: mono float32 ``(n,)``, n > 0.
 
-    Args:
-        path: A file.
-        rate: Wanted sample rate, Hz.
-        start: See ``decode``.
-        end: See ``decode``.
-        max_seconds: See ``decode``.
-        first_channel: Take the first channel alone in place of a mix of all.
-        resampler: In place of ``resample``.
-
-    Returns:
-        Mono, float32, ``(n,)``, n > 0.
+    ``first_channel`` takes the first channel alone in place of a mix of all; ``resampler`` is in place of ``resample``.
 
     Raises:
         AudioError: If there is no such file, it is not audio, damaged or too long, or it holds no samples; one line.
@@ -124,9 +103,7 @@ def duration(path: Path) -> float:
     """Length of a recording in seconds: by its header where that can be believed, by its samples otherwise.
 
     Raises:
-        AudioError: As ``open_audio``, or if it is damaged.
-        MissingExtra: As ``open_audio``.
-        OSError: As ``open_audio``.
+        AudioError, MissingExtra, OSError: As ``open_audio``, or if it is damaged.
     """
     with open_audio(path) as stream:
         seconds = stream.frames / stream.sample_rate
@@ -197,15 +174,7 @@ def clip_paths(paths: Sequence[str | Path]) -> list[Path]:
 def read_clips(
     paths: Sequence[str | Path], rate: int, *, reader: Callable[[Path, int], np.ndarray] = read
 ) -> list[np.ndarray]:
-    """Clips to make a voice from.
-
-    Args:
-        paths: Files, or folders of them.
-        rate: Wanted sample rate, Hz.
-        reader: Reads one file at a rate.
-
-    Returns:
-        One float32 array ``(n,)`` for each clip.
+    """Clips to make a voice from, of files and folders of them: a float32 array ``(n,)`` at a rate, Hz, for each.
 
     Raises:
         VoiceError: If there are no clips.
@@ -220,11 +189,7 @@ def read_clips(
 
 
 def check_clip(audio: np.ndarray, rate: int, name: str | Path) -> None:
-    """Refuse a clip that no voice can be made of.
-
-    Raises:
-        AudioError: If it is shorter than 0.5 s or silent.
-    """
+    """Refuse a clip that no voice can be made of: an AudioError if it is shorter than 0.5 s or silent."""
     seconds = len(audio) / rate
     if seconds < MIN_CLIP_SECONDS:
         raise AudioError(f"{name} lasts {seconds:.2f} s: a voice needs clips of at least {MIN_CLIP_SECONDS} s")
@@ -236,24 +201,16 @@ def check_clip(audio: np.ndarray, rate: int, name: str | Path) -> None:
 
 #: Suffix without its dot -> libsndfile's container and coding.
 FORMATS: dict[str, tuple[str, str]] = {
-    "wav": ("WAV", "PCM_16"),
-    "flac": ("FLAC", "PCM_16"),
-    "ogg": ("OGG", "VORBIS"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-}
+    "wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III"),
+}  # fmt: skip
 _UNKNOWN_SIZE = 0xFFFFFFFF
 _WRITE_BLOCK = 1 << 14  # samples: libvorbis overflows the stack when it is handed minutes at once
 
 
 def check_output(path: str | Path, formats: Sequence[str] = tuple(FORMATS)) -> str:
-    """Find out before any work is done whether a file can be written.
+    """Find out before any work is done whether a file can be written, in one of some formats.
 
-    Args:
-        path: Where to.
-        formats: Those allowed.
-
-    Returns:
-        The format that the suffix names: a key of ``FORMATS``.
+    Gives the format that the suffix names, a key of ``FORMATS``.
 
     Raises:
         OutputError: If the suffix is unknown or the place cannot be written to; nothing is left behind.
@@ -290,12 +247,9 @@ def _mode(path: Path) -> int | None:
 
 
 def write(path: str | Path, audio: np.ndarray, rate: int) -> None:
-    """Write a file whole or not at all.
+    """Write audio ``(n,)``, float32 in [-1, 1] (what lies outside is clipped), whole or not at all.
 
-    Args:
-        path: Its suffix picks the format: wav and flac (16 bits), ogg (Vorbis) or mp3.
-        audio: Mono in [-1, 1], float32, ``(n,)``; what lies outside is clipped.
-        rate: Sample rate, Hz.
+    The suffix picks the format: wav and flac (16 bits), ogg (Vorbis) or mp3; the rate is in Hz.
 
     Raises:
         OutputError: If the suffix is unknown or the file cannot be written.
@@ -306,12 +260,7 @@ def write(path: str | Path, audio: np.ndarray, rate: int) -> None:
 
 
 def to_bytes(audio: np.ndarray, rate: int, format: str) -> bytes:
-    """A sound file in memory.
-
-    Args:
-        audio: Mono in [-1, 1], ``(n,)``; what lies outside is clipped.
-        rate: Sample rate, Hz.
-        format: ``wav``, ``flac``, ``ogg`` or ``mp3``.
+    """A sound file in memory; arguments as for ``write``, with the format's name.
 
     Raises:
         OutputError: If the format is unknown or has no such sample rate.

@@ -30,27 +30,16 @@ def mel_frames(codes: int, code_rate: int = OUTPUT_RATE) -> int:
 
 @dataclass(frozen=True)
 class MelSpec:
-    """A mel front end.
+    """A mel front end."""
 
-    Attributes:
-        sample_rate: Hz.
-        bands: Mel bands.
-        f_max: Upper edge of the highest band, Hz.
-        n_fft: Window and transform length, samples.
-        hop: Samples per frame.
-        power: 1 takes magnitudes, 2 powers.
-        htk: Mel scale of HTK in place of Slaney's.
-        floor: Magnitudes (or powers) below it count as this before the logarithm.
-    """
-
-    sample_rate: int
-    bands: int
-    f_max: float
-    n_fft: int = 1024
-    hop: int = HOP
-    power: int = 1
-    htk: bool = False
-    floor: float = 1e-5
+    sample_rate: int  # hz
+    bands: int  # mel bands
+    f_max: float  # upper edge of the highest band, Hz
+    n_fft: int = 1024  # window and transform length, samples
+    hop: int = HOP  # samples per frame
+    power: int = 1  # 1 takes magnitudes, 2 powers
+    htk: bool = False  # mel scale of HTK in place of Slaney's
+    floor: float = 1e-5  # magnitudes (or powers) below it count as this before the logarithm
 
     @property
     def frames_per_second(self) -> float:

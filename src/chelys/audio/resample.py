@@ -22,15 +22,9 @@ _MOST_WEIGHTS = 1 << 24  # of a filter; rates without a common measure, such as 
 
 
 def sinc_resample(waveform: Tensor, source_rate: int, rate: int) -> Tensor:
-    """A waveform at another rate.
+    """A waveform ``(b, n)``, float32, at another rate, Hz: ``(b, ceil(n * rate / source_rate))``.
 
-    Args:
-        waveform: ``(b, n)`` float32 at ``source_rate``.
-        source_rate: Hz.
-        rate: Wanted, Hz; the two must be resamplable, see ``can_resample``.
-
-    Returns:
-        ``(b, ceil(n * rate / source_rate))``.
+    The two rates must be resamplable, see ``can_resample``.
     """
     if source_rate == rate:
         return waveform

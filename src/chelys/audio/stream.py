@@ -54,25 +54,19 @@ Source = str | Path | bytes
 
 
 class AudioStream:
-    """An open recording; see ``open_audio``.
-
-    Attributes:
-        sample_rate: Hz.
-        frames: Samples of each channel that its header promises; 0 where it promises nothing believable.
-        damage: What is wrong with it, as far as it was read; None if nothing is.
-        truncated: Whether the damage is only that it ends before it should.
-    """
+    """An open recording; see ``open_audio``."""
 
     def __init__(self, source: Source, *, first_channel: bool = False) -> None:
         self._source, self._first_channel = source, first_channel
-        self.damage: str | None = None
-        self.truncated = False
+        self.damage: str | None = None  # what is wrong with it, as far as it was read
+        self.truncated = False  # whether the damage is only that it ends before it should
         self._channel: int | None = None  # to take alone, because the mean of all cancels
         self._open()
 
     def _open(self) -> None:
         self._decoder = _decoder(self._source)
-        self.sample_rate, self.frames = self._decoder.sample_rate, self._decoder.frames
+        self.sample_rate = self._decoder.sample_rate  # Hz
+        self.frames = self._decoder.frames  # of each channel, as its header promises; 0 if that is not believable
         self._at = 0  # samples handed out
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -156,11 +150,7 @@ class AudioStream:
 
 @contextmanager
 def open_audio(source: Source, *, first_channel: bool = False) -> Iterator[AudioStream]:
-    """Open a recording of any length; memory does not grow with it.
-
-    Args:
-        source: A file, or the bytes of one.
-        first_channel: Take the first channel alone in place of a mix of all.
+    """Open a recording, a file or the bytes of one, of any length; memory does not grow with it.
 
     Raises:
         AudioError: If it is not audio, or so damaged that nothing can be read; the message does not name the file.

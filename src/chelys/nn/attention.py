@@ -35,13 +35,12 @@ def rotary_tables(positions: Tensor, rotary_dim: int, base: float = WAVELENGTH_B
     """Cosines and sines for the given positions.
 
     Args:
-        positions: (t,) shared by the batch, or (b, t) one row each; integers, counted from 0.
-        rotary_dim: how many entries of a head are turned, even.
-        base: the longest wavelength is nearly 2 pi times this many positions.
+        positions: ``(t,)`` shared by the batch, or ``(b, t)`` one row each; integers, counted from 0.
+        rotary_dim: How many entries of a head are turned, even.
+        base: The longest wavelength is nearly 2 pi times this many positions.
 
     Returns:
-        Cosines and sines in float32, each (t, r / 2), or (b, 1, t, r / 2) for positions (b, t): both broadcast over
-        heads.
+        Each ``(t, r / 2)`` float32, or ``(b, 1, t, r / 2)`` for positions ``(b, t)``: both broadcast over heads.
     """
     angles = positions[..., None].float() * rotary_frequencies(rotary_dim, base, positions.device)  # (..., t, r / 2)
     if positions.dim() == 2:
@@ -50,15 +49,9 @@ def rotary_tables(positions: Tensor, rotary_dim: int, base: float = WAVELENGTH_B
 
 
 def apply_rotary(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn the first r entries of each head by the angles of the tables; the others pass unchanged.
+    """Turn the first r entries of each head by the angles of the `rotary_tables`; the others pass unchanged.
 
-    Args:
-        x: (b, h, t, c) queries, keys or values.
-        cosines: (t, r / 2) or (b, 1, t, r / 2), from `rotary_tables`.
-        sines: the same shape.
-
-    Returns:
-        (b, h, t, c) in the precision of `x`.
+    ``(b, h, t, c)`` queries, keys or values, in their own precision.
     """
     cosines, sines = cosines.to(x.dtype), sines.to(x.dtype)
     if torch.is_grad_enabled() and x.requires_grad:
@@ -97,29 +90,17 @@ MOST_WRITTEN_OUT = 1024**2
 
 
 def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    *,
-    causal: bool = False,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Attention over all keys.
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = False, dropout: float = 0.0
+) -> Tensor:  # fmt: skip
+    """Attention of queries ``(b, h, q, c)`` over all keys and values ``(b, h, k, c)``: ``(b, h, q, c)``.
 
     Where a processor trains in half precision the formula is written out: torch's fused kernel is there two to four
     times slower over sequences as short as speech makes them, mostly in its backward pass. All else has the kernel.
 
     Args:
-        query: ``(b, h, q, c)``.
-        key: ``(b, h, k, c)``.
-        value: ``(b, h, k, c)``.
         mask: What each query sees, bool, or what is added to the scaled logits; broadcasts to ``(b, h, q, k)``.
         causal: No query sees the keys after it; then there is no mask.
         dropout: Share of the weights that is dropped.
-
-    Returns:
-        ``(b, h, q, c)``.
     """
     if has_torch_function_variadic(query, key, value):  # counters of operations count this call as one
         return handle_torch_function(
@@ -193,15 +174,7 @@ class AttentionBlock(nn.Module):
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend.
-
-        Args:
-            x: ``(b, c, t)``.
-            mask: True where there is sound, ``(b, t)``; None where all rows are full.
-
-        Returns:
-            ``(b, c, t)``.
-        """
+        """``(b, c, t) -> (b, c, t)``; the mask ``(b, t)`` is true where there is sound, None where rows are full."""
         b, c, t = x.shape
         qkv = self.qkv(self.norm(x)).view(b, self.heads, 3, c // self.heads, t).transpose(-1, -2)
         query, key, value = qkv.unbind(2)  # each (b, h, t, c/h)

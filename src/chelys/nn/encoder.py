@@ -63,15 +63,9 @@ class EncoderBlock(nn.Module):
     """Attention and feed-forward, each on the normalised stream and added to it."""
 
     def __init__(
-        self,
-        dim: int,
-        heads: int,
-        *,
-        head_dim: int = 64,
-        ff_mult: int = 2,
-        rotate_values: bool = False,
+        self, dim: int, heads: int, *, head_dim: int = 64, ff_mult: int = 2, rotate_values: bool = False,
         dropout: float = 0.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Make the block.
 
         Args:
@@ -89,15 +83,9 @@ class EncoderBlock(nn.Module):
         self.feed_forward = FeedForward(dim, ff_mult, dropout)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
-        """Attend and transform.
+        """``(b, s, d) -> (b, s, d)``, with the `nn.attention.rotary_tables` of the positions.
 
-        Args:
-            x: ``(b, s, d)``.
-            rotary: Cosines and sines of the positions, from `nn.attention.rotary_tables`.
-            mask: ``(b, 1, 1, s)``, true where there is something to see; None where that is everywhere.
-
-        Returns:
-            ``(b, s, d)``.
+        The mask ``(b, 1, 1, s)`` is true where there is something to see; None where that is everywhere.
         """
         x = x + self.attention(self.attention_norm(x), rotary, mask)
         return x + self.feed_forward(self.feed_forward_norm(x))

@@ -18,22 +18,14 @@ Adaptable = nn.Linear | nn.Conv1d
 
 
 class LowRank(nn.Module):
-    """A layer with an adapter beside it.
+    """A layer with an adapter beside it: ``base`` is the layer itself, frozen.
 
-    Attributes:
-        base: The layer itself, frozen.
-        down: To ``rank`` channels, with the layer's own kernel where it is a convolution.
-        up: From there to the layer's outputs.
+    ``down`` leads to ``rank`` channels, with the layer's own kernel where it is a convolution; ``up`` from there to the
+    layer's outputs.
     """
 
     def __init__(self, base: Adaptable, rank: int, generator: torch.Generator) -> None:
-        """Put an adapter beside a layer.
-
-        Args:
-            base: What is adapted.
-            rank: Channels between the two narrow maps.
-            generator: Draws ``down``.
-        """
+        """Put an adapter beside a layer; the generator draws ``down``."""
         super().__init__()
         self.base = base.requires_grad_(False)
         if isinstance(base, nn.Conv1d):
@@ -75,16 +67,13 @@ class LowRank(nn.Module):
 def add_adapters(
     network: nn.Module, rank: int, generator: torch.Generator, *, wanted: Callable[[str], bool] = lambda name: True
 ) -> list[str]:
-    """Freeze a network and put an adapter beside each of its linear maps and convolutions.
+    """Freeze a network and put an adapter beside each of its linear maps and convolutions; names the adapted layers.
 
     Args:
         network: Changed in place.
         rank: Of the adapters; layers that are no wider than that get one all the same.
         generator: Draws them.
         wanted: Whether the layer of a name is to be adapted.
-
-    Returns:
-        Names of the adapted layers.
     """
     network.requires_grad_(False)
     found = [(name, layer) for name, layer in _layers(network) if wanted(name)]

@@ -5,7 +5,6 @@ Letters: b batch, c channels, t time, d width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -100,15 +99,24 @@ def group_norm(channels: int) -> GroupNorm:
     return GroupNorm(group_count(channels), channels)
 
 
-def fold_weight_norm(modules: Iterable[nn.Module]) -> None:
-    """Make plain kernels of directions and lengths (Salimans and Kingma 2016): the same output, fewer steps."""
-    for module in modules:
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight")
+class WeightNormed(nn.Module):
+    """A network whose kernels can be held as direction and length (weight norm; Salimans and Kingma 2016).
 
+    Training wants that, and the published vocoders are stored so; synthesis does not need it.
+    """
 
-def unfold_weight_norm(modules: Iterable[nn.Module]) -> None:
-    """Hold each kernel as direction and length, where it is not already: the same output, easier to train."""
-    for module in modules:
-        if not parametrize.is_parametrized(module, "weight"):
-            weight_norm(module, dim=0)  # for the transposed ones, too, although their axis 0 is the input
+    def normed(self) -> list[nn.Module]:
+        """The convolutions that are held so."""
+        return [module for module in self.modules() if isinstance(module, nn.Conv1d | nn.ConvTranspose1d)]
+
+    def fold(self) -> None:
+        """Make plain kernels of directions and lengths: the same waveform, fewer steps."""
+        for module in self.normed():
+            if parametrize.is_parametrized(module, "weight"):
+                parametrize.remove_parametrizations(module, "weight")
+
+    def unfold(self) -> None:
+        """Hold each kernel as direction and length, where it is not already: the same waveform, easier to train."""
+        for module in self.normed():
+            if not parametrize.is_parametrized(module, "weight"):
+                weight_norm(module, dim=0)  # for the transposed ones, too, although their axis 0 is the input

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from chelys.errors import ModelError
+from chelys.files import write_bytes
 
 FILE_NAME = "lexicon.txt.gz"
 #: That of nano, inside the package.
@@ -27,11 +28,9 @@ _VOWELS = frozenset("AIOQWYaiuæɑɒɔəɛɜɪʊʌᵻ")
 
 
 class Lexicon(Mapping[str, str]):
-    """Word -> phonemes.
+    """Word -> phonemes; words are lower-case, or upper-case for acronyms and letters.
 
-    Args:
-        entries: Words (lower-case, or upper-case for acronyms and letters) and their phonemes.
-        comment: Where the entries come from and under which licence; travels with the file.
+    The comment says where the entries come from and under which licence; it travels with the file.
     """
 
     def __init__(self, entries: Mapping[str, str], comment: str = "") -> None:
@@ -53,11 +52,7 @@ class Lexicon(Mapping[str, str]):
         return "".join(sorted(set().union(*self._entries.values())))
 
     def lookup(self, word: str) -> str | None:
-        """Phonemes of a word or of a regular inflection of a known word; None if neither is known.
-
-        Args:
-            word: One word as the normaliser writes it, apostrophes inside.
-        """
+        """Phonemes of a word, as the normaliser writes it, or of a regular inflection of a known word; else None."""
         found = self._entries.get(word)
         return found if found is not None else self._inflected(word)
 
@@ -80,8 +75,6 @@ class Lexicon(Mapping[str, str]):
 
     def save(self, path: Path) -> None:
         """Write the file; the same entries give the same bytes."""
-        from chelys.files import write_bytes
-
         lines = [f"# {line}".rstrip() for line in self.comment.splitlines()]
         lines += [f"{word}\t{phonemes}" for word, phonemes in sorted(self._entries.items())]
         write_bytes(path, gzip.compress(("\n".join(lines) + "\n").encode("utf8"), 9, mtime=0))

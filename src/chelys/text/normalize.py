@@ -31,49 +31,15 @@ _KEPT = frozenset("£€¥°")
 _FOLDED = {
     **dict.fromkeys("‘’‚‛′´ʼʹʻ`", "'"),
     **dict.fromkeys("“”„‟″«»‹›", '"'),
-    **dict.fromkeys("‐‑\u00ad", "-"),
+    **dict.fromkeys("‐‑", "-"),
     **dict.fromkeys("–—―‒⸺⸻", " - "),
-    "−": "-",
-    "…": "...",
-    "•": ",",
-    "·": " ",
-    "™": "",
-    "®": "",
-    "©": " copyright ",
-    "×": " times ",
-    "÷": " divided by ",
-    "±": " plus or minus ",
-    "≈": " about ",
-    "≠": " is not equal to ",
-    "≤": " at most ",
-    "≥": " at least ",
-    "²": " squared ",
-    "³": " cubed ",
-    "§": " section ",
-    "№": " number ",
-    "¢": " cents ",
-    "µ": "micro",
-    "⁄": "/",
-    "ß": "ss",
-    "æ": "ae",
-    "Æ": "Ae",
-    "œ": "oe",
-    "Œ": "Oe",
-    "ø": "o",
-    "Ø": "O",
-    "ł": "l",
-    "Ł": "L",
-    "đ": "d",
-    "Đ": "D",
-    "ð": "th",
-    "Ð": "Th",
-    "þ": "th",
-    "Þ": "Th",
-    "ı": "i",
-    "¿": "",
-    "¡": "",
-}
-_FOLDED["\u00ad"] = ""  # the soft hyphen only says where a line may break
+    "−": "-", "…": "...", "•": ",", "·": " ", "™": "", "®": "", "©": " copyright ", "×": " times ", "÷": " divided by ",
+    "±": " plus or minus ", "≈": " about ", "≠": " is not equal to ", "≤": " at most ", "≥": " at least ",
+    "²": " squared ", "³": " cubed ", "§": " section ", "№": " number ", "¢": " cents ", "µ": "micro", "⁄": "/",
+    "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D",
+    "ð": "th", "Ð": "Th", "þ": "th", "Þ": "Th", "ı": "i", "¿": "", "¡": "",
+    "\u00ad": "",  # the soft hyphen only says where a line may break
+}  # fmt: skip
 
 #: Control, format and unassigned characters and combining marks vanish without a word.
 _SILENT_CATEGORIES = ("C", "M")
@@ -82,11 +48,7 @@ _SILENT_CATEGORIES = ("C", "M")
 def to_ascii(text: str) -> tuple[str, str]:
     """Fold every character by itself, so that the work is linear in the text.
 
-    Args:
-        text: Anything.
-
-    Returns:
-        The folded text, and the distinct visible characters that have no reading, in order of appearance.
+    Gives the folded text, and the distinct visible characters that have no reading, in order of appearance.
     """
     if text.isascii():
         return text, ""
@@ -122,20 +84,9 @@ def _fold(character: str) -> str | None:
 
 #: Signs that have a name.
 SYMBOLS = {
-    "&": "and",
-    "@": "at",
-    "#": "hash",
-    "+": "plus",
-    "=": "equals",
-    "%": "percent",
-    "/": "slash",
-    "\\": "backslash",
-    "$": "dollars",
-    "£": "pounds",
-    "€": "euros",
-    "¥": "yen",
-    "°": "degrees",
-}
+    "&": "and", "@": "at", "#": "hash", "+": "plus", "=": "equals", "%": "percent", "/": "slash", "\\": "backslash",
+    "$": "dollars", "£": "pounds", "€": "euros", "¥": "yen", "°": "degrees",
+}  # fmt: skip
 _SPEAKABLE = re.compile(rf"[A-Za-z0-9{re.escape(''.join(SYMBOLS))}]")
 #: Strongest first: of several marks in a row this one is kept.
 _STRENGTH = "?!.;:,"
@@ -150,22 +101,14 @@ _TOO_LONG = re.compile(rf"[^\W\d_]{{{LONGEST_WORD + 1},}}")
 
 @dataclass(frozen=True)
 class Normalized:
-    """A normalised text.
+    """A normalised text."""
 
-    Attributes:
-        text: Lower-case words, acronyms in capitals, and punctuation, single-spaced.
-        dropped: The distinct characters that could not be spoken, in order of appearance.
-    """
-
-    text: str
-    dropped: str
+    text: str  # lower-case words, acronyms in capitals, and punctuation, single-spaced
+    dropped: str  # the distinct characters that could not be spoken, in order of appearance
 
 
 def normalize(text: str) -> Normalized:
-    """Write a text as it is spoken.
-
-    Args:
-        text: English, as people write it.
+    """Write an English text as it is spoken.
 
     Raises:
         TextError: If the text is empty or blank, or nothing in it can be spoken.
@@ -186,9 +129,6 @@ def normalize(text: str) -> Normalized:
 
 def check_speakable(text: str) -> None:
     """Refuse a text that cannot be spoken, before any work is done.
-
-    Args:
-        text: As the user gave it.
 
     Raises:
         TextError: If the text is empty or blank, has nothing that can be spoken, or holds a word that is too long.

@@ -39,41 +39,19 @@ CURRENCIES = {
 _SCALES = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion"}
 
 _UNITS = {
-    "km/h": ("kilometer per hour", "kilometers per hour"),
-    "kph": ("kilometer per hour", "kilometers per hour"),
-    "mph": ("mile per hour", "miles per hour"),
-    "km": ("kilometer", "kilometers"),
-    "cm": ("centimeter", "centimeters"),
-    "mm": ("millimeter", "millimeters"),
-    "m": ("meter", "meters"),
-    "ft": ("foot", "feet"),
-    "mi": ("mile", "miles"),
-    "kg": ("kilogram", "kilograms"),
-    "mg": ("milligram", "milligrams"),
-    "g": ("gram", "grams"),
-    "lbs": ("pound", "pounds"),
-    "lb": ("pound", "pounds"),
-    "oz": ("ounce", "ounces"),
-    "ml": ("milliliter", "milliliters"),
-    "kHz": ("kilohertz", "kilohertz"),
-    "MHz": ("megahertz", "megahertz"),
-    "GHz": ("gigahertz", "gigahertz"),
-    "Hz": ("hertz", "hertz"),
-    "KB": ("kilobyte", "kilobytes"),
-    "kB": ("kilobyte", "kilobytes"),
-    "MB": ("megabyte", "megabytes"),
-    "GB": ("gigabyte", "gigabytes"),
-    "TB": ("terabyte", "terabytes"),
-    "ms": ("millisecond", "milliseconds"),
-    "sec": ("second", "seconds"),
-    "min": ("minute", "minutes"),
-    "hrs": ("hour", "hours"),
-    "hr": ("hour", "hours"),
-    "°C": ("degree Celsius", "degrees Celsius"),
-    "°F": ("degree Fahrenheit", "degrees Fahrenheit"),
-    "°": ("degree", "degrees"),
-    "%": ("percent", "percent"),
-}
+    "km/h": ("kilometer per hour", "kilometers per hour"), "kph": ("kilometer per hour", "kilometers per hour"),
+    "mph": ("mile per hour", "miles per hour"), "km": ("kilometer", "kilometers"), "cm": ("centimeter", "centimeters"),
+    "mm": ("millimeter", "millimeters"), "m": ("meter", "meters"), "ft": ("foot", "feet"), "mi": ("mile", "miles"),
+    "kg": ("kilogram", "kilograms"), "mg": ("milligram", "milligrams"), "g": ("gram", "grams"),
+    "lbs": ("pound", "pounds"), "lb": ("pound", "pounds"), "oz": ("ounce", "ounces"),
+    "ml": ("milliliter", "milliliters"), "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
+    "GHz": ("gigahertz", "gigahertz"), "Hz": ("hertz", "hertz"), "KB": ("kilobyte", "kilobytes"),
+    "kB": ("kilobyte", "kilobytes"), "MB": ("megabyte", "megabytes"), "GB": ("gigabyte", "gigabytes"),
+    "TB": ("terabyte", "terabytes"), "ms": ("millisecond", "milliseconds"), "sec": ("second", "seconds"),
+    "min": ("minute", "minutes"), "hrs": ("hour", "hours"), "hr": ("hour", "hours"),
+    "°C": ("degree Celsius", "degrees Celsius"), "°F": ("degree Fahrenheit", "degrees Fahrenheit"),
+    "°": ("degree", "degrees"), "%": ("percent", "percent"),
+}  # fmt: skip
 _FRACTIONS = dict(enumerate("half third quarter fifth sixth seventh eighth ninth tenth".split(), 2))
 
 _AMOUNT = r"(?<![\d.,])(?:\d{1,3}(?:,\d{3}){1,5}|\d{1,12})(?:\.\d{1,20})?(?!\d)"
@@ -83,11 +61,7 @@ _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=Tru
 
 
 def speak_numbers(text: str) -> str:
-    """Replace every figure of the text by words.
-
-    Args:
-        text: Single-spaced text in ASCII, ``£ € ¥ °`` besides.
-    """
+    """Replace every figure of a single-spaced text, in ASCII and ``£ € ¥ °`` besides, by words."""
     for pattern, spoken in _RULES:
         text = pattern.sub(spoken, text)
     return text
@@ -228,6 +202,10 @@ def _decade(match: re.Match[str]) -> str:
     return f"{cardinal(int(century))} {plural}" if century else plural
 
 
+def _ordinal(match: re.Match[str]) -> str:
+    return ordinal(int(match[1].replace(",", "")))
+
+
 def _measure(match: re.Match[str]) -> str:
     figure, unit = match.groups()
     return f"{_figure(figure)} {_UNITS[unit][0 if figure == '1' else 1]} "
@@ -255,10 +233,7 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (re.compile(rf"\b({_MONTH}) (\d{{1,2}})(?!\d|[.,:/]\d)"), lambda m: f"{m[1]} {ordinal(int(m[2]))}"),
     (re.compile(r"(?<![\d/.,])(?:(\d{1,4}) )?(\d{1,4})/(\d{1,4})(?![\d/])"), _fraction),
     (re.compile(r"(?<![\d.,])'?(\d\d)?(\d0)'?s\b"), _decade),
-    (
-        re.compile(r"(?<![\d,])(\d{1,3}(?:,\d{3}){1,3}|\d{1,9})(?:st|nd|rd|th)\b"),
-        lambda m: ordinal(int(m[1].replace(",", ""))),
-    ),
+    (re.compile(r"(?<![\d,])(\d{1,3}(?:,\d{3}){1,3}|\d{1,9})(?:st|nd|rd|th)\b"), _ordinal),
     (re.compile(rf"({_AMOUNT}) ?({_UNIT})(?![A-Za-z])"), _measure),
     (re.compile(r"(?<![\d.])\d{1,4}(?:\.\d{1,4}){2,4}(?![\d])"), _version),
     (re.compile(_AMOUNT), lambda m: f" {_figure(m.group(), maybe_year=True)} "),

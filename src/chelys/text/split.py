@@ -39,30 +39,22 @@ _NEXT_WORD = re.compile(r"[A-Za-z]{2,40}|[AI](?!\.)")
 
 @dataclass(frozen=True)
 class Sentence:
-    """A piece of text to speak at once.
+    """A piece of text to speak at once."""
 
-    Attributes:
-        text: As it was written, single-spaced.
-        pause_s: Silence to put after it (seconds).
-    """
-
-    text: str
-    pause_s: float
+    text: str  # as it was written, single-spaced
+    pause_s: float  # silence to put after it (seconds)
 
 
 @renamed_arguments(longest="max_chars")
 def split(text: str, *, max_chars: int = 180) -> list[Sentence]:
-    """Cut text into sentences, and long sentences into clauses.
+    """Cut text into sentences, and long sentences into clauses; no piece is empty.
 
     Pieces that hold nothing to say (a row of stars, an emoji) stay with their neighbour, so that every piece
-    can be spoken and no character is lost.
+    can be spoken and no character is lost. A text that holds nothing to say has no pieces.
 
     Args:
         text: As people write it, before `normalize`. Empty lines part paragraphs.
         max_chars: Most letters in a piece, where a digit counts as five.
-
-    Returns:
-        Pieces in order, none empty; no pieces if the text holds nothing to say.
     """
     pieces: list[Sentence] = []
     waiting = ""  # unspeakable text at the very beginning

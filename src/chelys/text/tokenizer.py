@@ -23,6 +23,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from chelys import registry
 from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, ModelError
+from chelys.files import write_text
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
 from chelys.text.normalize import check_speakable, normalize
@@ -38,20 +39,14 @@ PUNCTUATION = '.,?!;:-()"'
 SPELLED_LETTERS = "".join(chr(0xFF41 + i) for i in range(26))
 SPELLED_APOSTROPHE = "\uff07"
 _TO_SPELLED = {ord("a") + i: letter for i, letter in enumerate(SPELLED_LETTERS)} | {ord("'"): SPELLED_APOSTROPHE}
-_FROM_SPELLED = {ord(letter): chr(ord("a") + i) for i, letter in enumerate(SPELLED_LETTERS)} | {
-    ord(SPELLED_APOSTROPHE): "'"
-}
+_FROM_SPELLED = {ord(spelled): chr(plain) for plain, spelled in _TO_SPELLED.items()}
 
 _REMEMBERED_WORDS = 20_000
 
 #: Pattern and replacement, applied in this order to the symbols.
 _FOLDED_MARKS = (
-    ('"', ""),
-    (" ?[;:()] ?| - ", ", "),
-    (" (?=[.,?!])", ""),
-    (",+(?=[.,?!])|(?<=[.,?!]),+", ""),
-    ("^[, ]+|[, ]+$", ""),
-)
+    ('"', ""), (" ?[;:()] ?| - ", ", "), (" (?=[.,?!])", ""), (",+(?=[.,?!])|(?<=[.,?!]),+", ""), ("^[, ]+|[, ]+$", ""),
+)  # fmt: skip
 
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*'?")
 #: Unknown words of this kind are read by the names of their letters: "USA", "mp", "XKCDs".
@@ -60,26 +55,15 @@ _ACRONYM = re.compile(r"(?!\w*([a-z])\1)([A-Z]{2,4}|[B-DF-HJ-NP-TV-XZ]{2,6}|[b-d
 
 @dataclass(frozen=True)
 class Encoding:
-    """What became of a text.
+    """What became of a text."""
 
-    Attributes:
-        ids: Token ids; no stop is added.
-        dropped: Distinct characters that could not be spoken.
-        symbols: What the ids stand for: phonemes, or the normalised text where there is no lexicon.
-    """
-
-    ids: list[int]
-    dropped: str
-    symbols: str
+    ids: list[int]  # token ids; no stop is added
+    dropped: str  # distinct characters that could not be spoken
+    symbols: str  # what the ids stand for: phonemes, or the normalised text where there is no lexicon
 
 
 class Tokenizer:
-    """Reads text as a model does.
-
-    Args:
-        core: Symbols <-> ids.
-        lexicon: Words <-> phonemes; None where the core reads spelling.
-    """
+    """Reads text as a model does: symbols <-> ids by its core, words <-> phonemes by its lexicon, if it has one."""
 
     #: Whether `check` takes a fraction of the time that `encode` does.
     quick_check = True
@@ -92,11 +76,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path, *, cleaner: str = "chelys") -> Tokenizer:
-        """Read ``tokenizer.json`` and, where there is one, ``lexicon.txt.gz``.
+        """Read ``tokenizer.json`` and, where there is one, ``lexicon.txt.gz`` of a model folder.
 
-        Args:
-            folder: A model folder.
-            cleaner: What is done to raw text first; the model's configuration knows it.
+        The cleaner, which the model's configuration knows, is what is done to raw text first.
 
         Raises:
             ModelError: If a file is missing or damaged; it is named.
@@ -119,8 +101,6 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the files that `load` reads."""
-        from chelys.files import write_text
-
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / TOKENIZER_FILE, self.core.to_str(pretty=True) + "\n")
         if self.lexicon is not None:
@@ -137,14 +117,11 @@ class Tokenizer:
         return int(self.core.token_to_id(STOP) or 0)
 
     def encode(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> list[int]:
-        """Ids of raw text.
+        """Ids ``(t,)`` of raw text, without a stop.
 
         Args:
             text: Anything that can be spoken.
             spelled: Asked for every word; True spells it though the lexicon knows it. Training draws a share.
-
-        Returns:
-            Ids (t,), without a stop.
 
         Raises:
             TextError: If nothing of the text can be spoken.
@@ -158,19 +135,15 @@ class Tokenizer:
         return Encoding(self._ids(symbols), normalized.dropped, symbols)
 
     def check(self, text: str) -> None:
-        """Refuse a text that cannot be spoken, before any work is done.
+        """Refuse a text of which nothing can be spoken, or with a word that is too long, before any work is done.
 
         Raises:
-            TextError: If nothing of it can be spoken, or a word is too long.
+            TextError: If so.
         """
         check_speakable(text)
 
     def clean(self, text: str) -> str:
-        """What is said for a raw text, in letters.
-
-        Raises:
-            TextError: If nothing of the text can be spoken.
-        """
+        """What is said for a raw text, in letters; a TextError if nothing of it can be spoken."""
         return normalize(text).text
 
     def encode_normalized(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> list[int]:

@@ -37,20 +37,19 @@ from chelys.inference.voice import Voice
 from chelys.tortoise.speaking import PUBLISHED_PRESETS
 from chelys.tortoise.tokenizer import TortoiseTokenizer
 from chelys.tortoise.voices import Latents, get_voices, load_audio, load_voice, load_voices
+from chelys.weights.checks import best_device
 
-#: The file that every folder of published weights has.
-_MARK = "autoregressive.pth"
-#: Where in it; the older of the two published repositories keeps its files in a folder of their own.
-_INSIDE = ("", ".models")
+__all__ = ["TextToSpeech", "get_voices", "load_audio", "load_voice", "load_voices", "pick_best_batch_size_for_gpu"]
+
+PRESETS = ("ultra_fast", "fast", "standard", "high_quality")
+#: What every folder of published weights has; the older repository keeps its files in a folder of their own.
+_MARKS = ("autoregressive.pth", ".models/autoregressive.pth")
+_SEEDS = 2**32
 _logger = logging.getLogger(__name__)
 
 
 def resolve_model(models_dir: str | Path | None) -> str:
-    """What to hand to ``chelys.load``.
-
-    Args:
-        models_dir: A folder of published ``.pth`` files, which is converted once; a model folder; the name of a model;
-            None is the original's own folder if it holds the weights, else ``tortoise-v2``.
+    """What to hand to ``chelys.load`` for the ``models_dir`` of ``TextToSpeech``; published files are converted once.
 
     Raises:
         ModelError: If a published file cannot be converted.
@@ -63,7 +62,7 @@ def resolve_model(models_dir: str | Path | None) -> str:
 
 def _is_published(folder: Path) -> bool:
     try:
-        return any((folder.expanduser() / inside / _MARK).is_file() for inside in _INSIDE)
+        return any((folder.expanduser() / mark).is_file() for mark in _MARKS)
     except (OSError, RuntimeError, ValueError):  # longer than a name can be; an unknown home; a null character
         return False
 
@@ -81,13 +80,6 @@ def _converted(folder: Path) -> str:
         _logger.info("converting the weights in %s into %s, once", folder, made)
         convert(find_checkpoints(folder), made, origin=str(folder), spare=True)
     return str(made)
-
-
-__all__ = ["TextToSpeech", "get_voices", "load_audio", "load_voice", "load_voices", "pick_best_batch_size_for_gpu"]
-
-PRESETS = ("ultra_fast", "fast", "standard", "high_quality")
-_SEEDS = 2**32
-_logger = logging.getLogger(__name__)
 
 
 def pick_best_batch_size_for_gpu() -> int:
@@ -117,19 +109,13 @@ class TextToSpeech:
     """
 
     def __init__(
-        self,
-        autoregressive_batch_size: int | None = None,
-        models_dir: str | Path | None = None,
-        enable_redaction: bool = True,
-        kv_cache: bool = False,
-        use_deepspeed: bool = False,
-        half: bool = False,
-        device: str | torch.device | None = None,
-        tokenizer_vocab_file: str | Path | None = None,
+        self, autoregressive_batch_size: int | None = None, models_dir: str | Path | None = None,
+        enable_redaction: bool = True, kv_cache: bool = False, use_deepspeed: bool = False, half: bool = False,
+        device: str | torch.device | None = None, tokenizer_vocab_file: str | Path | None = None,
         tokenizer_basic: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         _tell_ignored(use_deepspeed=use_deepspeed)
-        chosen = torch.device(_best_device() if device is None else device)
+        chosen = torch.device(best_device() if device is None else device)
         dtype = "float16" if half and chosen.type == "cuda" else None
         self.synthesizer = chelys.load(resolve_model(models_dir), device=str(chosen), dtype=dtype)
         self.device = chosen
@@ -138,19 +124,10 @@ class TextToSpeech:
         if tokenizer_vocab_file is not None or tokenizer_basic:
             self._change_tokenizer(tokenizer_vocab_file, tokenizer_basic)
 
-    # ---- voices -----------------------------------------------------------------------------------------------------
-
     def get_conditioning_latents(
         self, voice_samples: Sequence[Tensor] | Tensor, return_mels: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """The two vectors of a voice.
-
-        Args:
-            voice_samples: Clips ``(1, n)`` at 22.05 kHz.
-            return_mels: Not to be had.
-
-        Returns:
-            ``(1, d)`` and ``(1, 2 d')``, float32.
+        """The two vectors ``(1, d)`` and ``(1, 2 d')`` of clips ``(1, n)`` at 22.05 kHz, float32.
 
         Raises:
             AudioError: If a clip is silent or shorter than half a second.
@@ -164,46 +141,23 @@ class TextToSpeech:
         """The two vectors of a random voice; as in ``get_conditioning_latents``."""
         return _latents(self.synthesizer.resolve_voice("random" if seed is None else f"random:{seed % _SEEDS}"))
 
-    # ---- speech -----------------------------------------------------------------------------------------------------
-
     def tts_with_preset(self, text: str, preset: str = "fast", **kwargs: Any) -> Any:
-        """``tts`` with the published settings of a preset, which keywords override.
-
-        Raises:
-            UserError: If there is no such preset, or as ``tts``.
-        """
+        """``tts`` with the published settings of a preset, which keywords override."""
         if preset not in PRESETS:
             raise UserError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
         options = PUBLISHED_PRESETS[preset]
-        settings = {
-            "num_autoregressive_samples": options.candidates,
-            "diffusion_iterations": options.steps,
-            "cond_free": options.guidance > 0,
-        }
-        return self.tts(text, **{**settings, **kwargs})
+        settings = {"num_autoregressive_samples": options.candidates, "diffusion_iterations": options.steps}
+        return self.tts(text, **{**settings, "cond_free": options.guidance > 0, **kwargs})
 
     def tts(
-        self,
-        text: str,
-        voice_samples: Sequence[Tensor] | Tensor | None = None,
-        conditioning_latents: Latents | Voice | None = None,
-        k: int = 1,
-        verbose: bool = True,
-        use_deterministic_seed: int | None = None,
-        return_deterministic_state: bool = False,
-        num_autoregressive_samples: int = 512,
-        temperature: float = 0.8,
-        length_penalty: float = 1,
-        repetition_penalty: float = 2.0,
-        top_p: float = 0.8,
-        max_mel_tokens: int = 500,
-        cvvp_amount: float = 0.0,
-        diffusion_iterations: int = 100,
-        cond_free: bool = True,
-        cond_free_k: float = 2,
-        diffusion_temperature: float = 1.0,
-        **hf_generate_kwargs: Any,
-    ) -> Any:
+        self, text: str, voice_samples: Sequence[Tensor] | Tensor | None = None,
+        conditioning_latents: Latents | Voice | None = None, k: int = 1, verbose: bool = True,
+        use_deterministic_seed: int | None = None, return_deterministic_state: bool = False,
+        num_autoregressive_samples: int = 512, temperature: float = 0.8, length_penalty: float = 1,
+        repetition_penalty: float = 2.0, top_p: float = 0.8, max_mel_tokens: int = 500, cvvp_amount: float = 0.0,
+        diffusion_iterations: int = 100, cond_free: bool = True, cond_free_k: float = 2,
+        diffusion_temperature: float = 1.0, **hf_generate_kwargs: Any,
+    ) -> Any:  # fmt: skip
         """Speak.
 
         Args:
@@ -255,23 +209,15 @@ class TextToSpeech:
         return given
 
     def tts_stream(
-        self,
-        text: str,
-        voice_samples: Sequence[Tensor] | Tensor | None = None,
-        conditioning_latents: Latents | Voice | None = None,
-        use_deterministic_seed: int | None = None,
-        temperature: float = 0.8,
-        repetition_penalty: float = 2.0,
-        top_p: float = 0.8,
-        max_mel_tokens: int = 500,
+        self, text: str, voice_samples: Sequence[Tensor] | Tensor | None = None,
+        conditioning_latents: Latents | Voice | None = None, use_deterministic_seed: int | None = None,
+        temperature: float = 0.8, repetition_penalty: float = 2.0, top_p: float = 0.8, max_mel_tokens: int = 500,
         **kwargs: Any,
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Tensor]:  # fmt: skip
         """Speak piece by piece, as the original's ``api_fast`` did: one candidate, by HiFi-GAN where there is one.
 
-        Args and errors as for ``tts``. Sizes of pieces and overlaps are ignored: pieces join without a seam.
-
-        Yields:
-            Waves ``(n,)`` at 24 kHz.
+        As ``tts``; gives waveforms ``(n,)`` at 24 kHz. Sizes of pieces and overlaps are ignored: pieces join without a
+        seam.
         """
         decoder = {"decoder": "hifigan"} if self.synthesizer.model.has("hifigan") else {}
         options = self._options(
@@ -282,8 +228,6 @@ class TextToSpeech:
         voice = self._voice(voice_samples, conditioning_latents, seed)
         chunks = self.synthesizer.stream(text, voice=voice, seed=seed % _SEEDS, options=options)
         return (torch.from_numpy(chunk.audio) for chunk in chunks)
-
-    # ---- inside -----------------------------------------------------------------------------------------------------
 
     def _options(self, extra: dict[str, Any], **changes: Any) -> SpeechOptions:
         """Options of the original as ours; the sampler of the diffusion and its ramp are the model's own."""
@@ -311,9 +255,8 @@ class TextToSpeech:
         """A voice of clips. It blends with no other, as the original's do: a pair of latents could not carry that."""
         clips = list(samples) if isinstance(samples, (list, tuple)) else [samples]
         waveforms = [torch.as_tensor(clip).detach().float().cpu().flatten() for clip in clips]
-        return self.synthesizer.voice(
-            waveforms, sample_rate=PUBLISHED_CODE_RATE, name="voice_samples", speaker_blend=0.0
-        )
+        rate = PUBLISHED_CODE_RATE
+        return self.synthesizer.voice(waveforms, sample_rate=rate, name="voice_samples", speaker_blend=0.0)
 
     def _change_tokenizer(self, file: str | Path | None, basic: bool) -> None:
         model = self.synthesizer.model
@@ -339,15 +282,8 @@ def _latents(voice: Voice) -> tuple[Tensor, Tensor]:
     return voice.autoregressive[None], voice.diffusion[None]
 
 
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def _tell_ignored(**given: bool) -> None:
-    names = [name for name, ignored in given.items() if ignored]
-    if names:
+    if names := [name for name, ignored in given.items() if ignored]:
         _logger.warning("ignored, because it has no meaning in chelys: %s", ", ".join(names))
 
 

@@ -26,24 +26,15 @@ _ZIP, _PICKLE, _POINTER = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 
 #: A tensor that each published network has and no other one.
 _TELLING = {
-    "autoregressive": "mel_pos_embedding.emb.weight",
-    "clvp": "to_text_latent.weight",
-    "cvvp": "to_conditioning_latent.weight",
-    "diffusion": "unconditioned_embedding",
-    "univnet": "res_stack.0.kernel_predictor.kernel_conv.bias",
-    "hifigan": "cond_layer.weight",
-    "autoregressive_prior": "layers.5.bias",
-    "detector": "enc.init.0.weight",
-    "dvae": "codebook.embed",
-}
+    "autoregressive": "mel_pos_embedding.emb.weight", "clvp": "to_text_latent.weight",
+    "cvvp": "to_conditioning_latent.weight", "diffusion": "unconditioned_embedding",
+    "univnet": "res_stack.0.kernel_predictor.kernel_conv.bias", "hifigan": "cond_layer.weight",
+    "autoregressive_prior": "layers.5.bias", "detector": "enc.init.0.weight", "dvae": "codebook.embed",
+}  # fmt: skip
 
 
 def read_checkpoint(path: Path, network: str) -> dict[str, Tensor]:
-    """The tensors of a published file, mapped.
-
-    Args:
-        path: The file.
-        network: Whose weights it should hold: a key of TABLES.
+    """The tensors of a published file, mapped, of a network that is a key of TABLES.
 
     Raises:
         ModelError: If it is no checkpoint, is truncated, holds anything but plain tensors, or is another network's.

@@ -30,21 +30,8 @@ _CHANGED = {
     **dict(zip("₰₱₲₳₴₵₶₷₸₹₺₻₼₽₾₿", "Pf P G A UAH C| L Sm T Rs L M m R l BTC".split(), strict=True)),
     **dict(zip("⁇⁎⁒⁓−∕∖∗∣∶∼≤≥≦≧", "?? * % ~ - / \\ * | : ~ <= >= <= >=".split(), strict=True)),
     **dict(zip("しちっつシチッツ・ー゠", "shi chi tsu tsu shi chi tsu tsu * - =".split(), strict=True)),
-    "\u204a": "&",
-    "\u2057": "''''",
-    "\u205f": " ",
-    "⅟": " 1/",
-    "№": "No. ",
-    "℗": "(p)",
-    "℠": "(sm)",
-    "™": "(tm)",
-    "\u2126": "ohm",
-    "℮": "e",
-    "Є": "Ie",
-    "Ъ": "'",
-    "ъ": "'",
-    "\u2e3a": "----",
-    "\u2e3b": "------",
+    "\u204a": "&", "\u2057": "''''", "\u205f": " ", "⅟": " 1/", "№": "No. ", "℗": "(p)", "℠": "(sm)", "™": "(tm)",
+    "\u2126": "ohm", "℮": "e", "Є": "Ie", "Ъ": "'", "ъ": "'", "\u2e3a": "----", "\u2e3b": "------",
 }  # fmt: skip
 
 #: Blocks of letters and figures in another dress, which text-unidecode does not know: first and last character.
@@ -58,12 +45,7 @@ _DRESSED = (
 
 
 def transliterate(text: str, *, keep: str = "") -> str:
-    """Spell every character in ASCII; one that has no reading vanishes.
-
-    Args:
-        text: Anything, lone surrogates too.
-        keep: Characters that stay as they are.
-    """
+    """Spell every character in ASCII, but for those to keep; one that has no reading vanishes."""
     if text.isascii():
         return text
     return "".join(c if c.isascii() or c in keep else reading(c) for c in text)
@@ -86,31 +68,22 @@ LONGEST_NUMBER = 36
 
 #: Sign of a currency -> one, many, one of its parts, many of its parts; no parts where few would know their name.
 SIGNS = CURRENCIES | {
-    "¢": ("cent", "cents", "", ""),
-    "₹": ("rupee", "rupees", "paisa", "paise"),
-    "₽": ("ruble", "rubles", "kopeck", "kopecks"),
-    "₩": ("won", "won", "", ""),
-    "₺": ("lira", "lira", "", ""),
-    "₴": ("hryvnia", "hryvnias", "", ""),
-    "₪": ("shekel", "shekels", "", ""),
-    "₦": ("naira", "naira", "", ""),
-    "₱": ("peso", "pesos", "", ""),
-    "₫": ("dong", "dong", "", ""),
-    "฿": ("baht", "baht", "", ""),
+    "¢": ("cent", "cents", "", ""), "₹": ("rupee", "rupees", "paisa", "paise"),
+    "₽": ("ruble", "rubles", "kopeck", "kopecks"), "₩": ("won", "won", "", ""), "₺": ("lira", "lira", "", ""),
+    "₴": ("hryvnia", "hryvnias", "", ""), "₪": ("shekel", "shekels", "", ""), "₦": ("naira", "naira", "", ""),
+    "₱": ("peso", "pesos", "", ""), "₫": ("dong", "dong", "", ""), "฿": ("baht", "baht", "", ""),
     "₿": ("bitcoin", "bitcoins", "", ""),
-}
+}  # fmt: skip
 _SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion"}
 
 _Rules = tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]
 
 
 def speak_figures(text: str, *, reference: bool = False) -> str:
-    """Replace figures by words.
+    """Replace figures by words in lower-case ASCII (and the `SIGNS` besides where ``reference`` is false).
 
-    Args:
-        text: Lower-case ASCII, and the `SIGNS` besides where ``reference`` is false.
-        reference: As the original reads them: dollars alone have a name, $1.5 is one dollar and five cents, and 0.05
-            is "zero point five". (It has a rule for pounds too, but transliteration takes the sign away first.)
+    With ``reference`` as the original reads them: dollars alone have a name, $1.5 is one dollar and five cents, and
+    0.05 is "zero point five". (It has a rule for pounds too, but transliteration takes the sign away first.)
     """
     for pattern, spoken in _PUBLISHED if reference else _REPAIRED:
         text = pattern.sub(spoken, text)
@@ -236,25 +209,10 @@ _REPAIRED: _Rules = (
 
 #: Applied one after the other, in this order.
 ABBREVIATIONS = {
-    "mrs": "misess",
-    "mr": "mister",
-    "dr": "doctor",
-    "st": "saint",
-    "co": "company",
-    "jr": "junior",
-    "maj": "major",
-    "gen": "general",
-    "drs": "doctors",
-    "rev": "reverend",
-    "lt": "lieutenant",
-    "hon": "honorable",
-    "sgt": "sergeant",
-    "capt": "captain",
-    "esq": "esquire",
-    "ltd": "limited",
-    "col": "colonel",
-    "ft": "fort",
-}
+    "mrs": "misess", "mr": "mister", "dr": "doctor", "st": "saint", "co": "company", "jr": "junior", "maj": "major",
+    "gen": "general", "drs": "doctors", "rev": "reverend", "lt": "lieutenant", "hon": "honorable", "sgt": "sergeant",
+    "capt": "captain", "esq": "esquire", "ltd": "limited", "col": "colonel", "ft": "fort",
+}  # fmt: skip
 #: Their full stop may end a sentence as well.
 _MAY_END = frozenset(("co", "jr", "esq", "ltd"))
 
@@ -273,15 +231,12 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str, *, reference: bool = False) -> str:
-    """Write a text as the published networks were trained to read it.
+    """Write a text as the published networks were trained to read it: lower-case ASCII, perhaps empty.
 
     Args:
         text: English; other scripts are transliterated.
         reference: Exactly as the original does, which says "psfive" for £5, "misterbrown" for "Mr.Brown" and "saint"
             for every "St.", swallows the full stop of a sentence that ends in "Co.", and leaves ``%`` unspoken.
-
-    Returns:
-        Lower-case ASCII, perhaps empty.
     """
     if reference:
         text = speak_figures(transliterate(text).lower(), reference=True)

@@ -28,13 +28,7 @@ from chelys.tortoise.sizes import PUBLISHED, infer_config
 from chelys.tortoise.state_dicts import TABLES, from_tortoise, to_tortoise
 from chelys.tortoise.tokenizer import make_tortoise_tokenizer
 from chelys.weights.checks import as_dtype, require_disk
-from chelys.weights.folder import (
-    CONFIG_FILE,
-    ModelConfig,
-    contradiction,
-    read_config,
-    write_config,
-)
+from chelys.weights.folder import CONFIG_FILE, ModelConfig, contradiction, read_config, write_config
 from chelys.weights.tensor_file import OUR_LENGTH, read_head, read_tensors, sha256, write_tensors
 
 _JOURNAL, _LOCK = ".conversion.json", ".conversion.lock"
@@ -42,25 +36,25 @@ _JOURNAL, _LOCK = ".conversion.json", ".conversion.lock"
 
 @dataclass
 class Journal:
-    """What is finished.
+    """What is finished."""
 
-    Attributes:
-        folder: What is being written.
-        settings: Of the conversion; what was finished with others is of no use.
-        sources: Name of each finished file to the SHA-256 of what it was made from.
-        files: Name of each finished file to its own.
-    """
-
-    folder: Path
+    folder: Path  # what is being written
+    #: Of the conversion; what was finished with others is of no use
     settings: dict[str, str] = field(default_factory=dict)
+    #: Name of each finished file to the SHA-256 of what it was made from
     sources: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)  # name of each finished file to its own
 
     def note(self, name: str, source: str, file: str) -> None:
         """A file is finished."""
         self.sources[name], self.files[name] = source, file
         values = {key: value for key, value in asdict(self).items() if key != "folder"}
         write_text(self.folder / _JOURNAL, json.dumps(values))
+
+    def has(self, name: str, source: str) -> bool:
+        """Whether a file was finished from such a source, and still is what it was."""
+        file = self.folder / name
+        return self.sources.get(name) == source and file.is_file() and sha256(file) == self.files[name]
 
     def begin(self, settings: dict[str, str]) -> None:
         """Go on with what was finished with the same settings; drop the rest."""
@@ -72,14 +66,11 @@ class Journal:
 
 @contextmanager
 def claimed(folder: Path, last: str) -> Iterator[Journal]:
-    """Hold a folder alone while it is written; one in which nothing was finished is left as it was.
+    """Hold a folder alone while it is written, and give its journal; one in which nothing was finished stays as it was.
 
     Args:
         folder: New, empty, or left by a conversion that was stopped.
         last: The file whose presence says that all is finished.
-
-    Yields:
-        Its journal.
 
     Raises:
         OutputError: If the folder holds something else, cannot be written, or another process writes it.
@@ -132,11 +123,7 @@ def file_of(network: str) -> str:
 
 
 def find_checkpoints(source: Path, without: Collection[str] = ()) -> dict[str, Path]:
-    """The published files in a folder: network to file.
-
-    Args:
-        source: The folder; the files may lie in it or in ``.models`` inside it.
-        without: Optional networks to leave out.
+    """The published files in a folder or in its ``.models``: network to file, but for optional ones to leave out.
 
     Raises:
         ModelError: If the folder lacks a file that is required, or a name of ``without`` is no optional network.
@@ -175,16 +162,10 @@ class _Part:
 
 
 def convert(
-    files: Mapping[str, Path],
-    target: Path,
-    *,
-    dtype: str = "float32",
-    weight_norm: WeightNorm = "keep",
-    origin: str = "",
-    spare: bool = False,
-    progress: Progress | None = None,
-) -> ModelConfig:
-    """Write a model folder from published files.
+    files: Mapping[str, Path], target: Path, *, dtype: str = "float32", weight_norm: WeightNorm = "keep",
+    origin: str = "", spare: bool = False, progress: Progress | None = None,
+) -> ModelConfig:  # fmt: skip
+    """Write a model folder from published files, and give its configuration.
 
     Args:
         files: Network to file, from `find_checkpoints`.
@@ -194,10 +175,7 @@ def convert(
             that speaks folds them in any case.
         origin: Noted in ``config.json``: where the files were fetched from.
         spare: Leave out an optional network whose file does not fit, with a warning, where all else is refused.
-        progress: Called with the progress of the work.
-
-    Returns:
-        The configuration that was written.
+        progress: Called as the work goes on.
 
     Raises:
         ModelError: If a file is no checkpoint, or not the one that its name says; nothing is written then.
@@ -301,8 +279,7 @@ def _write(part: _Part, target: Path, dtype: torch.dtype, journal: Journal, mete
     file = target / file_of(part.network)
     meter.stage = f"reading {part.path.name}"
     source = sha256(part.path, meter.add)
-    same = journal.sources.get(file.name) == source and file.is_file() and sha256(file) == journal.files[file.name]
-    if same:
+    if journal.has(file.name, source):
         log.info("%s is there already", file)
         meter.add(part.written)
         return
@@ -330,20 +307,14 @@ class Meter:
             self.progress(self.stage, self.done // 1_000_000, max(1, self.total // 1_000_000))
 
 
-log = logging.getLogger(__name__)
-
-
 def export(source: Path, target: Path, *, dtype: str = "float32", progress: Progress | None = None) -> list[Path]:
-    """Write the published files of a model folder, each network under its published names.
+    """Write the published files of a model folder, each network under its published names, and name them.
 
     Args:
         source: The model folder; of TorToise v2's kind.
         target: Folder for the files; new, empty, or left by an export that was stopped.
         dtype: Of the tensors.
-        progress: Called with the progress of the work.
-
-    Returns:
-        The files.
+        progress: Called as the work goes on.
 
     Raises:
         ModelError: If the model has a part that the published layout has no names for; nothing is written then.
@@ -368,11 +339,7 @@ def export(source: Path, target: Path, *, dtype: str = "float32", progress: Prog
             path, file = source / file_of(network), target / TABLES[network].file
             meter.stage = f"reading {path.name}"
             digest = sha256(path, meter.add)
-            if (
-                journal.sources.get(file.name) != digest
-                or not file.is_file()
-                or sha256(file) != journal.files[file.name]
-            ):
+            if not journal.has(file.name, digest):
                 meter.stage = f"writing {file.name}"
                 state = to_tortoise(network, dict(read_tensors(path, heads[network], kind)))
                 _check(path, state, names[network])
@@ -410,9 +377,6 @@ def _check(path: Path, state: dict[str, Tensor], names: dict[str, tuple[int, ...
 
 def _save(state: dict[str, Tensor], file: Path, entry: str) -> None:
     """Plain tensors, each with a storage of its own: one that is a stretch of a map would bring the whole map along."""
-    plain = {
-        name: tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
-        for name, tensor in state.items()
-    }
+    plain = {name: t if t.untyped_storage().nbytes() == t.nbytes else t.clone() for name, t in state.items()}
     with atomic_file(file) as opened:
         torch.save({entry: plain} if entry else plain, opened)

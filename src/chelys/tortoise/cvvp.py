@@ -1,4 +1,4 @@
-"""CVVP: do codes sound like the speaker of a clip? It ranks takes beside CLVP, by voice instead of by words.
+"""CVVP: do codes sound like the speaker of a clip? It ranks candidates beside CLVP, by voice instead of by words.
 
 Two encoders read the mel of a reference clip and speech codes; both end on the unit sphere, and the score is the
 cosine of the two, scaled, as in CLVP. Before the mean over time each encoder looks over its whole sequence once more
@@ -75,14 +75,11 @@ class CVVPEncoder(nn.Module):
         self.rotary_dim = config.rotary_dim
         self.blocks = nn.ModuleList(
             EncoderBlock(
-                config.dim,
-                config.heads,
-                head_dim=config.head_dim,
-                ff_mult=config.ff_mult,
+                config.dim, config.heads, head_dim=config.head_dim, ff_mult=config.ff_mult,
                 rotate_values=config.rotate_values,
             )
             for _ in range(depth)
-        )
+        )  # fmt: skip
         self.norm = nn.LayerNorm(config.dim)
         self.combiner = Combiner(config.dim, config.heads)
         self.projection = nn.Linear(config.dim, config.dim, bias=False)
@@ -110,15 +107,12 @@ class CVVP(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(1.0))  # logarithm of the scale of the cosines
 
     def score(self, mel: Tensor, codes: Tensor) -> Tensor:
-        """How much each take sounds like its clip.
+        """How much each candidate sounds like its clip, ``(b,)``; higher is better.
 
         Args:
-            mel: (b, f, s), or (1, f, s): one clip for all takes, which is then read once. Normalised as the
+            mel: ``(b, f, s)``, or ``(1, f, s)``: one clip for all, which is then read once. Normalised as the
                 autoregressive decoder's conditioning is.
-            codes: (b, m) integer, rows of one length: all of it is read.
-
-        Returns:
-            (b,) scores, higher is better. Several clips of a speaker: the mean over `similarity`.
+            codes: ``(b, m)`` integer, rows of one length: all of it is read.
         """
         return (self.encode_clip(mel) * self.encode_speech(codes)).sum(dim=-1) * self.temperature.exp()
 
@@ -131,5 +125,5 @@ class CVVP(nn.Module):
         return self.speech_encoder(self.embedding(codes))
 
     def similarity(self, clip_latents: Tensor, speech_latents: Tensor) -> Tensor:
-        """Scores of every clip with every take: (a, d) and (b, d) -> (a, b)."""
+        """Scores of every clip with every candidate: ``(a, d)`` and ``(b, d)`` to ``(a, b)``."""
         return clip_latents @ speech_latents.T * self.temperature.exp()

@@ -111,14 +111,9 @@ class Detector(nn.Module):
 
     @torch.inference_mode()
     def probability(self, waveform: Tensor) -> Tensor:
-        """How likely the system made it.
+        """How likely the system made a waveform ``(b, n)``, n at least 1, in [-1, 1] at 24 kHz: ``(b,)`` in [0, 1].
 
-        Args:
-            waveform: ``(b, n)``, n at least 1, in [-1, 1] at 24 kHz. It may exceed `MOST_SAMPLES`, but memory
-                grows with n.
-
-        Returns:
-            ``(b,)`` in [0, 1].
+        It may exceed `MOST_SAMPLES`, but memory grows with n.
         """
         return self(waveform).float().softmax(dim=-1)[:, SYNTHETIC]
 
@@ -154,16 +149,11 @@ def load_detector(folder: Path, *, device: str = "cpu") -> Detector:
 
 
 def detect(detector: Detector, waveform: np.ndarray, *, reference: bool = False) -> list[Window]:
-    """Listen to a recording.
+    """Listen to a recording ``(n,)``, float32 at 24 kHz, with a detector in evaluation mode.
 
-    Args:
-        detector: In evaluation mode.
-        waveform: ``(n,)`` float32 at 24 kHz.
-        reference: Listen to the first 9.2 seconds alone, as TorToise did.
-
-    Returns:
-        Windows of equal length that cover the recording, overlapping where it is no multiple of theirs. The mean of
-        their probabilities is the answer for the whole.
+    The windows are of equal length and cover the recording, overlapping where it is no multiple of theirs. The mean of
+    their probabilities is the answer for the whole. With ``reference`` there is one, the first 9.2 seconds, as in
+    TorToise.
 
     Raises:
         AudioError: If it is shorter than half a second.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from chelys.audio.rates import FRAMES_PER_CODE, OUTPUT_RATE, PUBLISHED_CODE_RATE
 from chelys.errors import ConfigError
-from chelys.nn.norms import fold_weight_norm, unfold_weight_norm
+from chelys.nn.norms import WeightNormed
 
 RATE_RATIO = OUTPUT_RATE / PUBLISHED_CODE_RATE  # frames of the output for one of the codes' front end
 END_TAPS = 7  # of the first and the last convolution
@@ -58,9 +58,9 @@ class HiFiGANConfig:
         if any(taps % 2 == 0 for taps in self.block_kernels):
             raise ConfigError(f"hifigan: block_kernels are {self.block_kernels}; they must be odd")
         if self.channels % 2 ** len(self.strides):
+            halved = 2 ** len(self.strides)
             raise ConfigError(
-                f"hifigan: channels is {self.channels}; it must be a multiple of {2 ** len(self.strides)},"
-                " for each stride halves it"
+                f"hifigan: channels is {self.channels}; it must be a multiple of {halved}, for each stride halves it"
             )
 
     @property
@@ -106,16 +106,11 @@ class DilatedResidualBlock(nn.Module):
         return x
 
 
-class HiFiGAN(nn.Module):
+class HiFiGAN(WeightNormed):
     """The decoder: ``decode`` the whole, or ``decode_window`` of it."""
 
     def __init__(self, config: HiFiGANConfig, *, weight_norm: bool = False) -> None:
-        """Make the network.
-
-        Args:
-            config: Its size.
-            weight_norm: Hold each kernel as direction and length, as the published file does; `fold` ends that.
-        """
+        """Make the network; ``weight_norm`` holds each kernel as the published file does, `fold` ends that."""
         super().__init__()
         self.config = config
         self.activation, self.last_activation = nn.LeakyReLU(config.slope), nn.LeakyReLU(config.last_slope)
@@ -134,15 +129,7 @@ class HiFiGAN(nn.Module):
             self.unfold()
 
     def forward(self, frames: Tensor, voice: Tensor) -> Tensor:
-        """Make the waveform of stretched latents.
-
-        Args:
-            frames: ``(b, d, s)``, from `stretch`.
-            voice: ``(b, voice_dim)``.
-
-        Returns:
-            ``(b, n)`` samples in [-1, 1].
-        """
+        """Stretched latents ``(b, d, s)`` and voices ``(b, voice_dim)`` to samples ``(b, n)`` in [-1, 1]."""
         kinds = len(self.config.block_kernels)
         x = self.input(frames) + self.voice(voice.unsqueeze(-1))
         for stage, upsample in enumerate(self.upsamples):
@@ -156,29 +143,23 @@ class HiFiGAN(nn.Module):
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, voice: Tensor) -> Tensor:
-        """Make the waveform of all codes.
+        """The waveform ``(b, n)`` of all codes, in [-1, 1] at 24 kHz; n is `wave_length` of m.
 
         Args:
             latents: ``(b, m, d)``, m at least 1.
             voice: ``(b, voice_dim)``, or ``(1, voice_dim)`` for all.
-
-        Returns:
-            ``(b, n)`` samples in [-1, 1] at 24 kHz, `wave_length` of m.
         """
         return self.decode_window(latents, voice, 0, self.frames(latents.shape[1]))
 
     @torch.inference_mode()
     def decode_window(self, latents: Tensor, voice: Tensor, first: int, count: int) -> Tensor:
-        """Make a stretch of the waveform, the same that `decode` makes there, at the cost of its own length.
+        """A stretch ``(b, 256 count)`` of the waveform, as `decode` makes it there, at the cost of its own length.
 
         Args:
             latents: ``(b, m, d)`` of all codes, or of those so far: see `settled_frames`.
             voice: ``(b, voice_dim)``, or ``(1, voice_dim)`` for all.
             first: Mel frame at which it begins.
             count: Mel frames, at least 1; ``first + count`` is at most `frames` of m.
-
-        Returns:
-            ``(b, 256 count)`` samples in [-1, 1].
         """
         total, reach, hop = self.frames(latents.shape[1]), self.config.reach, self.config.hop
         assert 0 <= first < first + count <= total, f"frames {first} to {first + count} of {total}"
@@ -202,18 +183,9 @@ class HiFiGAN(nn.Module):
         fixed = math.ceil((last_known + 0.5) * RATE_RATIO - 0.5)
         return max(0, fixed - self.config.reach)
 
-    def fold(self) -> None:
-        """Make plain kernels of directions and lengths: the same waveform, fewer steps."""
-        fold_weight_norm(self._normed())
-
-    def unfold(self) -> None:
-        """Hold each kernel as direction and length, as the published file does: the same waveform."""
-        unfold_weight_norm(self._normed())
-
-    def _normed(self) -> list[nn.Module]:
+    def normed(self) -> list[nn.Module]:
         """The convolutions that the published file holds under weight norm: all but the voice's."""
-        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv1d | nn.ConvTranspose1d)]
-        return [module for module in convolutions if module is not self.voice]
+        return [module for module in super().normed() if module is not self.voice]
 
 
 def frame_count(codes: int) -> int:
@@ -222,17 +194,10 @@ def frame_count(codes: int) -> int:
 
 
 def stretch(latents: Tensor, first: int, end: int) -> Tensor:
-    """Latents at the mel frames of the output: linearly to four frames a code, then linearly to the output's rate.
+    """Latents ``(b, d, m)`` at the mel frames ``first`` to ``end`` of the output: ``(b, d, end - first)``.
 
-    The positions are computed as the original has them, in single precision.
-
-    Args:
-        latents: ``(b, d, m)``.
-        first: Mel frame to begin with.
-        end: The one after the last.
-
-    Returns:
-        ``(b, d, end - first)``.
+    Linearly to four frames a code, then linearly to the output's rate; the positions are computed as the original has
+    them, in single precision.
     """
     codes = latents.shape[-1]
     frames = codes * FRAMES_PER_CODE
@@ -244,16 +209,13 @@ def stretch(latents: Tensor, first: int, end: int) -> Tensor:
 
 
 def stretch_rows(latents: Tensor, lengths: Tensor, first: Tensor, count: int) -> Tensor:
-    """As `stretch`, a stretch of its own of each row; for training.
+    """As `stretch`, a stretch of its own of each row, ``(b, d, count)``; for training.
 
     Args:
         latents: ``(b, d, m)``; what lies beyond a row's length is not looked at.
         lengths: Codes of each row, ``(b,)``.
         first: Mel frame to begin with, ``(b,)``.
         count: Mel frames.
-
-    Returns:
-        ``(b, d, count)``.
     """
     frames = lengths[:, None] * FRAMES_PER_CODE
     longer = (frames.double() * RATE_RATIO).long() > frames

@@ -27,14 +27,10 @@ DIFFUSION_CLIP_SAMPLES = 400 * HOP
 
 
 def code_mel(waveform: Tensor, norms: Tensor | None = None) -> Tensor:
-    """Log-mel of 80 bands, each divided by a number of its own.
+    """Log-mel of 80 bands of a waveform ``(b, n)`` in [-1, 1] at 22.05 kHz, n > 512: ``(b, 80, 1 + n // 256)``.
 
-    Args:
-        waveform: ``(b, n)`` in [-1, 1] at 22.05 kHz, n > 512.
-        norms: Those numbers, ``(f,)``; None takes the published ones.
-
-    Returns:
-        ``(b, 80, 1 + n // 256)``; loud is low, and silence 1.2 to 7.2.
+    Each band is divided by a number of its own ``(f,)``, by default the published ones; loud is low, and silence 1.2 to
+    7.2.
     """
     divisors = torch.tensor(MEL_NORMS) if norms is None else norms
     return log_mel(waveform, MEL_22K) / divisors.to(waveform)[:, None]

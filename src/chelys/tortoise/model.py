@@ -30,34 +30,23 @@ from chelys.weights.folder import ModelConfig, skeleton
 
 @dataclass(frozen=True)
 class SilenceTrimming:
-    """Rules of the published codes; the defaults are the published numbers.
-
-    Attributes:
-        silence: The code of silence.
-        max_silence: Codes of silence in a row that are rendered; what follows them is cut off.
-        tail: What every row ends with, wherever the speech ended.
-        length: Codes of a row, which is also the most that a take may have.
-        sampled_before: Codes that the repetition penalty counts as said before anything is. The original stood
-            for voice and text by as many ones and by the start code, which is how the published figures came about.
-    """
+    """Rules of the published codes; the defaults are the published numbers."""
 
     RENAMED: ClassVar[dict[str, str | None]] = {"calm": "max_silence", "penalised_from_start": "sampled_before"}
 
-    silence: int = 83
-    max_silence: int = 8
-    tail: tuple[int, ...] = (45, 45, 248)
-    length: int = 500
+    silence: int = 83  # the code of silence
+    max_silence: int = 8  # codes of silence in a row that are rendered; what follows them is cut off
+    tail: tuple[int, ...] = (45, 45, 248)  # what every row ends with, wherever the speech ended
+    length: int = 500  # codes of a row, which is also the most that a candidate may have
+    #: Codes that the repetition penalty counts as said before anything is. The original stood for voice and text by as
+    #: many ones and by the start code, which is how the published figures came about
     sampled_before: tuple[int, ...] = (1, 8192)
 
     def padded(self, codes: Tensor) -> Tensor:
-        """The row that CLVP, CVVP and the latent pass read.
+        """The row ``(length,)`` that CLVP, CVVP and the latent pass read.
 
-        Args:
-            codes: A take ``(m,)``, without start and stop, of at most ``length`` codes. One that fills the row never
-                stopped, and stays as it is.
-
-        Returns:
-            ``(length,)``; the tail overwrites the last codes of speech that reaches so far.
+        Codes ``(m,)`` are a candidate's, without start and stop, at most ``length``. One that fills the row never
+        stopped, and stays as it is. The tail overwrites the last codes of speech that reaches so far.
         """
         assert len(codes) <= self.length, f"{len(codes)} codes do not fit into a row of {self.length}"
         if len(codes) == self.length:
@@ -77,55 +66,38 @@ class SilenceTrimming:
         return len(codes)
 
     def trimmed(self, codes: Tensor) -> Tensor:
-        """What of a take ``(m,)`` is rendered: its row up to that silence; latents look back only."""
+        """What of a candidate ``(m,)`` is rendered: its row up to that silence; latents look back only."""
         row = self.padded(codes)
         return row[: self.end(row)]
 
 
 @dataclass(frozen=True)
 class TortoiseConfig(ModelConfig):
-    """``config.json`` of a model of TorToise's kind.
+    """``config.json`` of a model of TorToise's kind."""
 
-    Attributes:
-        univnet: Sizes of UnivNet, if that is the vocoder.
-        cvvp: Sizes of CVVP; this and the four below are of networks that a model may lack.
-        hifigan: Of the decoder that streams.
-        autoregressive_prior: Of what draws random voices for the autoregressive decoder.
-        diffusion_prior: The same for the diffusion decoder.
-        detector: Of what tells whether the model made a waveform.
-        mel_spec: Mels of the voices: ``shared``, one at 24 kHz with 100 bands for all networks; or ``published``,
-            22.05 kHz and 80 bands, each divided by its norm, for the autoregressive decoder and CVVP, and 24 kHz and
-            100 bands, clipped and not normalised, for the diffusion decoder.
-        cleaner: What makes words of a text: chelys' own, or one of the published two.
-        text_stops: Stop ids behind a text before any network reads it; the decoder adds its own besides.
-        silence_trimming: What is done to codes before they are read again; None leaves them.
-    """
-
-    univnet: UnivNetConfig | None = None
-    cvvp: CVVPConfig | None = None
-    hifigan: HiFiGANConfig | None = None
-    autoregressive_prior: VoicePriorConfig | None = None
-    diffusion_prior: VoicePriorConfig | None = None
-    detector: DetectorConfig | None = None
+    univnet: UnivNetConfig | None = None  # sizes of UnivNet, if that is the vocoder
+    cvvp: CVVPConfig | None = None  # sizes of CVVP; this and the four below are of networks that a model may lack
+    hifigan: HiFiGANConfig | None = None  # of the decoder that streams
+    autoregressive_prior: VoicePriorConfig | None = None  # of what draws random voices for the autoregressive decoder
+    diffusion_prior: VoicePriorConfig | None = None  # the same for the diffusion decoder
+    detector: DetectorConfig | None = None  # of what tells whether the model made a waveform
+    #: Mels of the voices: ``shared``, one at 24 kHz with 100 bands for all networks; or ``published``, 22.05 kHz and 80
+    #: bands, each divided by its norm, for the autoregressive decoder and CVVP, and 24 kHz and 100 bands, clipped and
+    #: not normalised, for the diffusion decoder
     mel_spec: Literal["shared", "published"] = "shared"
+    #: What makes words of a text: chelys' own, or one of the published two
     cleaner: Literal["chelys", "tortoise", "basic"] = "chelys"
-    text_stops: int = 0
+    text_stops: int = 0  # stop ids behind a text before any network reads it; the decoder adds its own besides
+    #: What is done to codes before they are read again; None leaves them
     silence_trimming: SilenceTrimming | None = None
 
     RENAMED: ClassVar[dict[str, str | None]] = {
-        **ModelConfig.RENAMED,
-        "front_end": "mel_spec",
-        "code_rules": "silence_trimming",
-    }
+        **ModelConfig.RENAMED, "front_end": "mel_spec", "code_rules": "silence_trimming",
+    }  # fmt: skip
     NETWORKS: ClassVar[Mapping[str, Callable[..., nn.Module]]] = {
-        **ModelConfig.NETWORKS,
-        "univnet": UnivNet,
-        "cvvp": CVVP,
-        "hifigan": HiFiGAN,
-        "autoregressive_prior": VoicePrior,
-        "diffusion_prior": VoicePrior,
-        "detector": Detector,
-    }
+        **ModelConfig.NETWORKS, "univnet": UnivNet, "cvvp": CVVP, "hifigan": HiFiGAN,
+        "autoregressive_prior": VoicePrior, "diffusion_prior": VoicePrior, "detector": Detector,
+    }  # fmt: skip
     VOCODERS: ClassVar[tuple[str, ...]] = ("vocos", "univnet")
     EXTRAS: ClassVar[tuple[str, ...]] = ("cvvp", "hifigan", "autoregressive_prior", "diffusion_prior", "detector")
     SPEAKER: ClassVar[str] = registry.SPEAKERS["tortoise-v2"]
@@ -154,21 +126,11 @@ class TortoiseConfig(ModelConfig):
 
 
 def published_config(**changes: Any) -> TortoiseConfig:
-    """TorToise v2 as it was published, every optional network included.
-
-    Args:
-        changes: Fields that differ.
-    """
-    values: dict[str, Any] = {
-        "name": "tortoise-v2",
-        "mel_range": PUBLISHED_MEL_RANGE,
-        **PUBLISHED,
-        "family": "tortoise-v2",
-        "mel_spec": "published",
-        "cleaner": "tortoise",
-        "text_stops": 1,
-        "silence_trimming": SilenceTrimming(),
-    }
+    """TorToise v2 as it was published, every optional network included, but for the fields that differ."""
+    values: dict[str, Any] = dict(
+        name="tortoise-v2", mel_range=PUBLISHED_MEL_RANGE, **PUBLISHED, family="tortoise-v2", mel_spec="published",
+        cleaner="tortoise", text_stops=1, silence_trimming=SilenceTrimming(),
+    )  # fmt: skip
     return TortoiseConfig(**values | changes)
 
 

@@ -34,14 +34,10 @@ class Aligner(Protocol):
     """Spells speech."""
 
     def frames(self, waveform: np.ndarray) -> Sequence[str]:
-        """The likeliest character of each frame.
+        """The likeliest character of each frame of a waveform ``(n,)``, float32 at 24 kHz; frames share it evenly.
 
-        Args:
-            waveform: ``(n,)`` float32 at 24 kHz.
-
-        Returns:
-            For frames that share the waveform evenly: a lower-case character, a space between words, or an empty string
-            where none begins (the blank of Graves et al. 2006). A character may last several frames.
+        A lower-case character, a space between words, or an empty string where none begins (the blank of Graves et al.
+        2006). A character may last several frames.
         """
         ...
 
@@ -133,12 +129,7 @@ _SHORTEST = 400  # samples: what its convolutions see at once
 
 
 class Wav2Vec2Aligner:
-    """An aligner on a CTC network of the transformers library.
-
-    Args:
-        network: ``Wav2Vec2ForCTC``, wherever it lies.
-        symbols: Its ``Wav2Vec2CTCTokenizer``.
-    """
+    """An aligner on a ``Wav2Vec2ForCTC``, wherever it lies, and its ``Wav2Vec2CTCTokenizer``."""
 
     def __init__(self, network: Any, symbols: Any) -> None:
         self.network = network.eval()
@@ -152,12 +143,7 @@ class Wav2Vec2Aligner:
     def load(
         cls, device: str | torch.device = "cpu", *, network: str = NETWORK, symbols: str = SYMBOLS
     ) -> Wav2Vec2Aligner:
-        """Get the published aligner from the hub, or from the hub's cache.
-
-        Args:
-            device: Where the aligner runs; nothing is put elsewhere.
-            network: Hub id or folder of the network.
-            symbols: Hub id or folder of its tokenizer.
+        """Get the published aligner (hub ids or folders) from the hub, or from the hub's cache.
 
         Raises:
             MissingExtra: If the extra ``align`` is not installed.
@@ -225,11 +211,7 @@ def parse(text: str) -> list[Piece]:
 
 
 def has_prompt(text: str) -> bool:
-    """Whether there is anything to cut out.
-
-    Raises:
-        TextError: As ``parse``.
-    """
+    """Whether there is anything to cut out; it raises as ``parse``."""
     return any(not piece.kept for piece in parse(text))
 
 
@@ -239,28 +221,19 @@ def spoken(text: str) -> str:
 
 
 def join_prompts(sentences: Sequence[Sentence]) -> list[Sentence]:
-    """Undo the cuts of a long text that part a prompt from what it is to colour.
-
-    Args:
-        sentences: Of a text that ``parse`` lets pass.
-
-    Returns:
-        Sentences with whole brackets, and in each something to keep.
-    """
+    """Undo the cuts of a long text that part a prompt from what it colours: each sentence has something to keep."""
     joined: list[Sentence] = []
     waiting: Sentence | None = None
     for sentence in sentences:
-        waiting = _joined(waiting, sentence)
+        waiting = sentence if waiting is None else Sentence(f"{waiting.text} {sentence.text}", sentence.pause_s)
         if _stands_alone(waiting.text):
             joined.append(waiting)
             waiting = None
     if waiting is not None:  # a prompt at the very end
-        joined.append(_joined(joined.pop() if joined else None, waiting))
+        if joined:
+            waiting = Sentence(f"{joined.pop().text} {waiting.text}", waiting.pause_s)
+        joined.append(waiting)
     return joined
-
-
-def _joined(before: Sentence | None, sentence: Sentence) -> Sentence:
-    return sentence if before is None else Sentence(f"{before.text} {sentence.text}", sentence.pause_s)
 
 
 def _stands_alone(text: str) -> bool:
@@ -273,11 +246,7 @@ def _stands_alone(text: str) -> bool:
 class Redaction:
     """Prompts of one model; see ``chelys.inference.family.Redactor``.
 
-    Args:
-        tokenizer: Of the model.
-        aligner: What finds characters in the audio; None gets the published one when a text first needs it.
-        device: Where that works.
-        reference: Cut as TorToise did.
+    Without an aligner, the published one is loaded when a text first needs it. ``reference`` cuts as TorToise did.
     """
 
     def __init__(
@@ -303,17 +272,14 @@ class Redaction:
 def redact(
     waveform: np.ndarray, text: str, aligner: Aligner, *, clean: Callable[[str], str], reference: bool = False
 ) -> np.ndarray:
-    """Cut what stands in brackets out of the audio.
+    """Cut what stands in brackets out of the audio, and join what is kept.
 
     Args:
         waveform: ``(n,)`` float32 at 24 kHz, the whole text spoken.
-        text: With its brackets.
+        text: With its brackets; one that has none keeps all.
         aligner: What finds the characters.
         clean: What the model's tokenizer makes of a text before it is cut into ids, so that "5" is sought as "five".
         reference: Seek the raw text, and end each kept stretch where its last character begins, as TorToise did.
-
-    Returns:
-        The kept stretches, joined; the waveform itself if the text has no brackets.
 
     Raises:
         TextError: As ``parse``.
@@ -337,18 +303,10 @@ def redact(
 
 
 def kept_ranges(waveform: np.ndarray, frames: Sequence[str], pieces: Sequence[Piece]) -> list[tuple[int, int]]:
-    """Which samples to keep.
+    """Start and stop of each stretch of a waveform ``(n,)`` at 24 kHz to keep, samples; pieces are of the cleaned text.
 
     A cut lies in the quietest moment between the end of the last letter on one side and the start of the first letter
     on the other; the beginning and the end of the audio go with the first and the last piece.
-
-    Args:
-        waveform: ``(n,)`` at 24 kHz.
-        frames: What an aligner heard in it.
-        pieces: Of the cleaned text.
-
-    Returns:
-        Start and stop of each kept stretch, samples.
     """
     text = "".join(piece.text for piece in pieces)
     starts, ends = spans(frames, text, len(waveform))

@@ -91,17 +91,12 @@ def cut(text: str, *, desired: int, max_chars: int, reference: bool = False) -> 
 
 
 class _Published:
-    """Reads character by character, forwards and back, with the original's view of things.
-
-    Attributes:
-        end: Characters that are read.
-        quoted: Whether a quotation is open.
-    """
+    """Reads character by character, forwards and back, with the original's view of things."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.end = 0
-        self.quoted = False
+        self.end = 0  # characters that are read
+        self.quoted = False  # whether a quotation is open
         self.visible = len(text) - 1  # looking ahead never sees the last character
 
     @property

@@ -40,82 +40,59 @@ class NameTable:
     counted: tuple[tuple[str, str], ...] = ()  # a letter, and our names (a pattern) of one tensor in each such layer
 
 
+def _within(theirs: str, ours: str, names: str) -> Pairs:
+    """Pairs, written ``their_name=our_name``, of what lies behind two prefixes."""
+    return tuple((theirs + their, ours + our) for their, our in (pair.split("=") for pair in names.split()))
+
+
 def _encoder(theirs: str, ours: str, *, wrap: str = "") -> Pairs:
     """A stack of `nn.encoder.EncoderBlock`; the published layers alternate between attention and feed-forward."""
-    layers = f"{theirs}.transformer.attn_layers.layers"
-    even, odd = layers + ".{2i}", layers + ".{2i+1}"
-    block = ours + ".blocks.{i}"
+    layers, block = f"{theirs}.transformer.attn_layers.layers", f"{ours}.blocks.{{i}}."
+    even, odd = layers + ".{2i}.", layers + ".{2i+1}."
     return (
         (f"{theirs}.transformer.norm", f"{ours}.norm"),
-        (f"{even}.0.0.g", f"{block}.attention_norm.weight"),
-        (f"{even}.1{wrap}.to_q", f"{block}.attention.query"),
-        (f"{even}.1{wrap}.to_k", f"{block}.attention.key"),
-        (f"{even}.1{wrap}.to_v", f"{block}.attention.value"),
-        (f"{even}.1{wrap}.to_out", f"{block}.attention.output"),
-        (f"{odd}.0.0.g", f"{block}.feed_forward_norm.weight"),
-        (f"{odd}.1{wrap}.net.0.proj", f"{block}.feed_forward.input"),
-        (f"{odd}.1{wrap}.net.3", f"{block}.feed_forward.output"),
+        *_within(even, block, "0.0.g=attention_norm.weight"),
+        *_within(f"{even}1{wrap}.to_", f"{block}attention.", "q=query k=key v=value out=output"),
+        *_within(odd, block, "0.0.g=feed_forward_norm.weight"),
+        *_within(f"{odd}1{wrap}.net.", f"{block}feed_forward.", "0.proj=input 3=output"),
     )
 
 
 def _angles(*encoders: str) -> Callable[[], dict[str, Tensor]]:
     """The rotary frequencies that the files hold for each encoder."""
-    return lambda: {
-        f"{encoder}.transformer.attn_layers.rotary_pos_emb.inv_freq": rotary_frequencies(32) for encoder in encoders
-    }
+    name = ".transformer.attn_layers.rotary_pos_emb.inv_freq"
+    return lambda: {encoder + name: rotary_frequencies(32) for encoder in encoders}
 
 
 def _attention(theirs: str, ours: str, *, relative: bool = False) -> Pairs:
     """One block of `nn.attention.AttentionBlock`."""
-    pairs = (
-        (f"{theirs}.norm", f"{ours}.norm"),
-        (f"{theirs}.qkv", f"{ours}.qkv"),
-        (f"{theirs}.proj_out", f"{ours}.out"),
-    )
-    bias = ((f"{theirs}.relative_pos_embeddings.relative_attention_bias", f"{ours}.position.weight"),)
-    return pairs + bias if relative else pairs
+    bias = " relative_pos_embeddings.relative_attention_bias=position.weight"
+    return _within(f"{theirs}.", f"{ours}.", "norm=norm qkv=qkv proj_out=out" + bias * relative)
 
 
 def _combiner(theirs: str, ours: str) -> Pairs:
     """What follows the blocks of one encoder of CVVP."""
-    return (
-        (f"{theirs}.pre_combiner.0", f"{ours}.combiner.input"),
-        *_attention(f"{theirs}.pre_combiner.1", f"{ours}.combiner.attention"),
-        (f"{theirs}.pre_combiner.2", f"{ours}.combiner.output"),
-    )
+    theirs, ours = f"{theirs}.pre_combiner.", f"{ours}.combiner."
+    return *_within(theirs, ours, "0=input 2=output"), *_attention(f"{theirs}1", f"{ours}attention")
 
 
 def _residual(theirs: str, ours: str) -> Pairs:
     """One residual block of the diffusion decoder."""
-    return (
-        (f"{theirs}.in_layers.0", f"{ours}.norm1"),
-        (f"{theirs}.in_layers.2", f"{ours}.conv1"),
-        (f"{theirs}.emb_layers.1", f"{ours}.time"),
-        (f"{theirs}.out_layers.0", f"{ours}.norm2"),
-        (f"{theirs}.out_layers.3", f"{ours}.conv2"),
-    )
+    names = "in_layers.0=norm1 in_layers.2=conv1 emb_layers.1=time out_layers.0=norm2 out_layers.3=conv2"
+    return _within(f"{theirs}.", f"{ours}.", names)
 
 
 TABLES: dict[str, NameTable] = {
     "autoregressive": NameTable(
         file="autoregressive.pth",
         pairs=(
-            ("conditioning_encoder.init", "conditioning_encoder.init"),
+            *_within("conditioning_encoder.", "conditioning_encoder.", "init=init"),
             *_attention("conditioning_encoder.attn.{i}", "conditioning_encoder.blocks.{i}"),
-            ("text_embedding", "text_embedding"),
-            ("text_pos_embedding.emb", "text_position"),
-            ("mel_embedding", "code_embedding"),
-            ("mel_pos_embedding.emb", "code_position"),
-            ("gpt.h.{i}.ln_1", "blocks.{i}.attention_norm"),
-            ("gpt.h.{i}.attn.c_attn", "blocks.{i}.qkv"),
-            ("gpt.h.{i}.attn.c_proj", "blocks.{i}.out"),
-            ("gpt.h.{i}.ln_2", "blocks.{i}.mlp_norm"),
-            ("gpt.h.{i}.mlp.c_fc", "blocks.{i}.up"),
-            ("gpt.h.{i}.mlp.c_proj", "blocks.{i}.down"),
-            ("gpt.ln_f", "block_norm"),
-            ("final_norm", "final_norm"),
-            ("text_head", "text_head"),
-            ("mel_head", "code_head"),
+            *_within("text_", "text_", "embedding=embedding pos_embedding.emb=position head=head"),
+            *_within("mel_", "code_", "embedding=embedding pos_embedding.emb=position head=head"),
+            *_within("gpt.h.{i}.", "blocks.{i}.", "ln_1=attention_norm attn.c_attn=qkv attn.c_proj=out"),
+            *_within("gpt.h.{i}.", "blocks.{i}.", "ln_2=mlp_norm mlp.c_fc=up mlp.c_proj=down"),
+            *_within("", "", "gpt.ln_f=block_norm final_norm=final_norm"),
         ),
         transposed=(r"blocks\.\d+\.(qkv|out|up|down)\.weight",),
         ignored=(r"gpt\.h\.\d+\.attn\.(bias|masked_bias)",),  # the causal mask
@@ -123,56 +100,42 @@ TABLES: dict[str, NameTable] = {
     "clvp": NameTable(
         file="clvp2.pth",
         pairs=(
-            ("temperature", "temperature"),
-            ("text_emb", "text_encoder.embedding"),
-            ("speech_emb", "speech_encoder.embedding"),
+            *_within("", "", "temperature=temperature"),
+            *_within("", "", "text_emb=text_encoder.embedding speech_emb=speech_encoder.embedding"),
             *_encoder("text_transformer", "text_encoder", wrap=".wrap"),
             *_encoder("speech_transformer", "speech_encoder", wrap=".wrap"),
-            ("to_text_latent", "text_encoder.projection"),
-            ("to_speech_latent", "speech_encoder.projection"),
+            *_within("to_", "", "text_latent=text_encoder.projection speech_latent=speech_encoder.projection"),
         ),
         constants=_angles("text_transformer", "speech_transformer"),
     ),
     "cvvp": NameTable(
         file="cvvp.pth",
         pairs=(
-            ("temperature", "temperature"),
-            ("cond_emb.0", "conv1"),
-            ("cond_emb.1", "conv2"),
-            ("speech_emb.emb", "embedding"),
+            *_within("", "", "temperature=temperature cond_emb.0=conv1 cond_emb.1=conv2 speech_emb.emb=embedding"),
             *_encoder("conditioning_transformer", "clip_encoder"),
             *_encoder("speech_transformer", "speech_encoder"),
             *_combiner("conditioning_transformer", "clip_encoder"),
             *_combiner("speech_transformer", "speech_encoder"),
-            ("to_conditioning_latent", "clip_encoder.projection"),
-            ("to_speech_latent", "speech_encoder.projection"),
+            *_within("to_", "", "conditioning_latent=clip_encoder.projection speech_latent=speech_encoder.projection"),
         ),
         constants=_angles("conditioning_transformer", "speech_transformer"),
     ),
     "diffusion": NameTable(
         file="diffusion_decoder.pth",
         pairs=(
-            ("contextual_embedder.0", "contextual_embedder.conv1"),
-            ("contextual_embedder.1", "contextual_embedder.conv2"),
+            *_within("contextual_embedder.", "contextual_embedder.", "0=conv1 1=conv2"),
             *_attention("contextual_embedder.{i+2}", "contextual_embedder.blocks.{i}", relative=True),
-            ("latent_conditioner.0", "latent_in"),
+            *_within("", "", "latent_conditioner.0=latent_in code_embedding=code_embedding"),
             *_attention("latent_conditioner.{i+1}", "latent_blocks.{i}", relative=True),
-            ("code_embedding", "code_embedding"),
             *_attention("code_converter.{i}", "code_blocks.{i}", relative=True),
-            ("code_norm", "conditioning_norm"),
-            ("unconditioned_embedding", "uncond_embedding"),
-            ("time_embed.0", "time1"),
-            ("time_embed.2", "time2"),
+            *_within("", "", "code_norm=conditioning_norm unconditioned_embedding=uncond_embedding"),
+            *_within("", "", "time_embed.0=time1 time_embed.2=time2 inp_block=mel_in integrating_conv=join"),
             *_residual("conditioning_timestep_integrator.{i}.resblk", "timestep_encoder.{i}.residual"),
             *_attention("conditioning_timestep_integrator.{i}.attn", "timestep_encoder.{i}.attention", relative=True),
-            ("inp_block", "mel_in"),
-            ("integrating_conv", "join"),
             *_residual("layers.{i}.resblk", "layers.{i}.residual"),
             *_attention("layers.{i}.attn", "layers.{i}.attention", relative=True),
             *_residual("layers.{i+n}", "final.{i}"),  # the published list goes on where ours begins again
-            ("out.0", "out_norm"),
-            ("out.2", "out"),
-            ("mel_head", "mel_head"),
+            *_within("", "", "out.0=out_norm out.2=out mel_head=mel_head"),
         ),
         counted=(("n", r"layers\.\d+\.residual\.conv1\.weight"),),
     ),
@@ -180,27 +143,20 @@ TABLES: dict[str, NameTable] = {
         file="vocoder.pth",
         entry="model_g",
         pairs=(
-            ("conv_pre", "input"),
-            ("conv_post.1", "output"),
-            ("res_stack.{i}.convt_pre.1", "stages.{i}.upsample"),
-            ("res_stack.{i}.conv_blocks.{j}.1", "stages.{i}.convolutions.{j}"),
-            ("res_stack.{i}.kernel_predictor.input_conv.0", "stages.{i}.predictor.input"),
-            ("res_stack.{i}.kernel_predictor.residual_convs.{j}.1", "stages.{i}.predictor.blocks.{j}.0"),
-            ("res_stack.{i}.kernel_predictor.residual_convs.{j}.3", "stages.{i}.predictor.blocks.{j}.2"),
-            ("res_stack.{i}.kernel_predictor.kernel_conv", "stages.{i}.predictor.kernels"),
-            ("res_stack.{i}.kernel_predictor.bias_conv", "stages.{i}.predictor.biases"),
+            *_within("conv_", "", "pre=input post.1=output"),
+            *_within("res_stack.{i}.", "stages.{i}.", "convt_pre.1=upsample conv_blocks.{j}.1=convolutions.{j}"),
+            *_within("res_stack.{i}.kernel_predictor.", "stages.{i}.predictor.", """
+                input_conv.0=input residual_convs.{j}.1=blocks.{j}.0 residual_convs.{j}.3=blocks.{j}.2
+                kernel_conv=kernels bias_conv=biases
+            """),
         ),
         weight_norm=True,
     ),
     "hifigan": NameTable(
         file="hifidecoder.pth",
         pairs=(
-            ("conv_pre", "input"),
-            ("cond_layer", "voice"),
-            ("ups.{i}", "upsamples.{i}"),
-            ("resblocks.{i}.convs1.{j}", "blocks.{i}.dilated.{j}"),
-            ("resblocks.{i}.convs2.{j}", "blocks.{i}.plain.{j}"),
-            ("conv_post", "output"),
+            *_within("", "", "conv_pre=input cond_layer=voice ups.{i}=upsamples.{i} conv_post=output"),
+            *_within("resblocks.{i}.", "blocks.{i}.", "convs1.{j}=dilated.{j} convs2.{j}=plain.{j}"),
         ),
         weight_norm=True,
         whole=(r"voice\.weight",),
@@ -210,14 +166,9 @@ TABLES: dict[str, NameTable] = {
     "detector": NameTable(
         file="classifier.pth",
         pairs=(
-            ("enc.init.0", "input"),
-            ("enc.res.{i}.in_layers.0", "layers.{i}.norm1"),
-            ("enc.res.{i}.in_layers.2", "layers.{i}.conv1"),
-            ("enc.res.{i}.out_layers.0", "layers.{i}.norm2"),
-            ("enc.res.{i}.out_layers.3", "layers.{i}.conv2"),
-            ("enc.res.{i}.op", "layers.{i}.conv"),
-            ("enc.final.0", "norm"),
-            ("enc.final.2", "narrow"),
+            *_within("enc.", "", "init.0=input final.0=norm final.2=narrow"),
+            *_within("enc.res.{i}.", "layers.{i}.", "in_layers.0=norm1 in_layers.2=conv1 op=conv"),
+            *_within("enc.res.{i}.out_layers.", "layers.{i}.", "0=norm2 3=conv2"),
             *_attention("enc.attn.{i}", "attention.{i}"),
             ("head", "head"),
         ),
@@ -225,25 +176,16 @@ TABLES: dict[str, NameTable] = {
     "dvae": NameTable(
         file="dvae.pth",
         pairs=(
-            ("encoder.{i}.0", "encoder.down.{i}"),
-            ("encoder.{i+n}.net.0", "encoder.blocks.{i}.conv1"),
-            ("encoder.{i+n}.net.2", "encoder.blocks.{i}.conv2"),
-            ("encoder.{i+n}.net.4", "encoder.blocks.{i}.conv3"),
-            ("encoder.{n+m}", "encoder.out"),
-            ("decoder.0", "decoder.inp"),
-            ("decoder.{i+1}.net.0", "decoder.blocks.{i}.conv1"),
-            ("decoder.{i+1}.net.2", "decoder.blocks.{i}.conv2"),
-            ("decoder.{i+1}.net.4", "decoder.blocks.{i}.conv3"),
-            ("decoder.{i+m+1}.0.conv", "decoder.up.{i}"),
-            ("decoder.{n+m+1}", "decoder.out"),
-            ("codebook.embed", "codebook.vectors"),
-            ("codebook.embed_avg", "codebook.sums"),
-            ("codebook.cluster_size", "codebook.counts"),
+            *_within("encoder.", "encoder.", "{i}.0=down.{i} {n+m}=out"),
+            *_within("encoder.{i+n}.net.", "encoder.blocks.{i}.", "0=conv1 2=conv2 4=conv3"),
+            *_within("decoder.", "decoder.", "0=inp {i+m+1}.0.conv=up.{i} {n+m+1}=out"),
+            *_within("decoder.{i+1}.net.", "decoder.blocks.{i}.", "0=conv1 2=conv2 4=conv3"),
+            *_within("codebook.", "codebook.", "embed=vectors embed_avg=sums cluster_size=counts"),
         ),
         transposed=(r"codebook\.(vectors|sums)",),
         counted=(("n", r"encoder\.down\.\d+\.weight"), ("m", r"encoder\.blocks\.\d+\.conv1\.weight")),
     ),
-}
+}  # fmt: skip
 
 
 LARGEST_COUNT = 40  # of {i} and {j}; the deepest published network has 30 layers
@@ -256,16 +198,12 @@ def from_tortoise(network: str, published: Mapping[str, Tensor], model: nn.Modul
     """Published weights under our names, ready for ``model.load_state_dict``.
 
     Args:
-        network: a key of `TABLES`.
-        published: the state dict of the file.
-        model: our network of the same size, which says what is wanted; it is not changed. Whether it carries weight
-            norm decides the form of the kernels.
-
-    Returns:
-        A state dict with exactly the names and shapes of the model's.
+        network: A key of `TABLES`.
+        published: The state dict of the file.
+        model: Our network of the same size, unchanged. Whether it carries weight norm decides the form of the kernels.
 
     Raises:
-        ModelError: a name is unexpected, one is missing, or a shape is not that of the model.
+        ModelError: If a name is unexpected or missing, or a shape is not that of the model.
     """
     table = TABLES[network]
     constants = table.constants()
@@ -297,15 +235,10 @@ def from_tortoise(network: str, published: Mapping[str, Tensor], model: nn.Modul
 
 
 def to_tortoise(network: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights under the published names: the inverse of `from_tortoise`.
-
-    Args:
-        network: a key of `TABLES`.
-        weights: a state dict of ours, with weight norm or folded; kernels come out split where the published file
-            splits them.
+    """Our weights, with weight norm or folded, under the published names: the inverse of `from_tortoise`.
 
     Raises:
-        ModelError: a name has no published counterpart; the published sizes have none such.
+        ModelError: If a name has no published counterpart; the published sizes have none such.
     """
     table = TABLES[network]
     names = _names(table, _layers(table, weights), theirs_first=False)

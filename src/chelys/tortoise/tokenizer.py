@@ -38,16 +38,12 @@ MARKS = "!'(),-./:;?"
 
 
 class TortoiseTokenizer(Tokenizer):
-    """Reads text as a published model does.
+    """Reads text as a published model does: cleaned by ``tortoise``, or ``basic``, which lower-cases alone.
 
-    Args:
-        core: Pieces of spelling <-> ids.
-        lexicon: None: the published models know no phonemes.
-        cleaner: ``tortoise``, or ``basic``, which lower-cases alone.
-        reference: Clean exactly as the original, with its faults, and refuse no text.
+    With ``reference`` it cleans exactly as the original, with its faults, and refuses no text.
 
     Raises:
-        ConfigError: If there is no such cleaner, or a lexicon.
+        ConfigError: If there is no such cleaner, or a lexicon: the published models know no phonemes.
     """
 
     quick_check = False
@@ -105,11 +101,9 @@ def train_tokenizer(texts: Iterable[str], size: int = PUBLISHED_SIZE, *, cleaner
 
     Args:
         texts: Raw ones, as a manifest has them; those that cannot be spoken are passed over.
-        size: Ids in all: stop, unknown and space, marks and letters, then the commonest pairs, pair by pair.
+        size: Ids in all: stop, unknown and space, marks and letters, then the commonest pairs, pair by pair. There are
+            fewer where the texts have no more pairs.
         cleaner: What makes words of a text; who loads the tokenizer must name it again.
-
-    Returns:
-        The tokenizer; it has fewer ids than asked for where the texts have no more pairs.
 
     Raises:
         ConfigError: If the size is too small for the letters, or no text can be spoken.

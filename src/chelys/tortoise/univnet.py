@@ -22,12 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.errors import ConfigError
-from chelys.nn.norms import fold_weight_norm, unfold_weight_norm
+from chelys.nn.norms import WeightNormed
 
 PADDING_FRAMES = 10  # the last frames of a mel come out wrong, so some more are appended and cut off again
 SILENCE = -11.5129  # logarithm of 1e-5, rounded as the published system rounds it
-
-Convolution = nn.Conv1d | nn.ConvTranspose1d
 
 
 @dataclass(frozen=True)
@@ -71,17 +69,10 @@ class KernelPredictor(nn.Module):
         hidden, taps = config.predictor_channels, config.predictor_kernel_size
         self.activation = nn.LeakyReLU(config.slope)
         self.input = nn.Conv1d(config.mel_bands, hidden, 5, padding=2)
-        self.blocks = nn.ModuleList(
-            [
-                nn.Sequential(
-                    nn.Conv1d(hidden, hidden, taps, padding=taps // 2),
-                    self.activation,
-                    nn.Conv1d(hidden, hidden, taps, padding=taps // 2),
-                    self.activation,
-                )
-                for _ in range(config.predictor_blocks)
-            ]
-        )
+        self.blocks = nn.ModuleList()
+        for _ in range(config.predictor_blocks):
+            first, second = (nn.Conv1d(hidden, hidden, taps, padding=taps // 2) for _ in range(2))
+            self.blocks.append(nn.Sequential(first, self.activation, second, self.activation))
         outputs = self.layers * 2 * self.channels
         self.kernels = nn.Conv1d(hidden, outputs * self.channels * self.taps, taps, padding=taps // 2)
         self.biases = nn.Conv1d(hidden, outputs, taps, padding=taps // 2)
@@ -108,10 +99,8 @@ class Stage(nn.Module):
         )
         self.predictor = KernelPredictor(config)
         self.convolutions = nn.ModuleList(
-            [
-                nn.Conv1d(channels, channels, taps, dilation=dilation, padding=dilation * (taps // 2))
-                for dilation in config.dilations
-            ]
+            nn.Conv1d(channels, channels, taps, dilation=dilation, padding=dilation * (taps // 2))
+            for dilation in config.dilations
         )
 
     def forward(self, x: Tensor, mel: Tensor) -> Tensor:
@@ -126,16 +115,11 @@ class Stage(nn.Module):
         return x
 
 
-class UnivNet(nn.Module):
+class UnivNet(WeightNormed):
     """The vocoder."""
 
     def __init__(self, config: UnivNetConfig, *, weight_norm: bool = False) -> None:
-        """Make the network.
-
-        Args:
-            config: its size.
-            weight_norm: hold each kernel as direction and length, for training; `fold` ends that.
-        """
+        """Make the network; ``weight_norm`` holds kernels as direction and length, for training; `fold` ends that."""
         super().__init__()
         self.config = config
         self.activation = nn.LeakyReLU(config.slope)
@@ -146,14 +130,9 @@ class UnivNet(nn.Module):
             self.unfold()
 
     def forward(self, mel: Tensor, noise: Tensor) -> Tensor:
-        """Make the waveform.
+        """Log-mels ``(b, bands, s)`` and normal noise ``(b, noise_dim, s)`` to samples ``(b, hop s)`` in [-1, 1].
 
-        Args:
-            mel: (b, bands, s) natural logarithm of magnitudes; s is at least 4, for the reflection at the ends.
-            noise: (b, noise_dim, s), standard normal.
-
-        Returns:
-            (b, hop s) samples in [-1, 1].
+        s is at least 4, for the reflection at the ends.
         """
         x = self.input(noise)
         for stage in self.stages:
@@ -162,16 +141,13 @@ class UnivNet(nn.Module):
 
     @torch.inference_mode()
     def vocode(self, mel: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None) -> Tensor:
-        """Make the waveform of a whole utterance, its end included.
+        """The waveform ``(b, hop s)`` of a whole utterance, its end included; samples in [-1, 1].
 
         Args:
-            mel: (b, bands, s) natural logarithm of magnitudes.
-            generator: of the noise, which is drawn on the generator's own device and then moved, so that a seed means
+            mel: ``(b, bands, s)`` natural logarithm of magnitudes.
+            generator: Of the noise, which is drawn on the generator's own device and then moved, so that a seed means
                 the same waveform everywhere.
-            noise: (b, noise_dim, s + PADDING_FRAMES) instead of a generator.
-
-        Returns:
-            (b, hop s) samples in [-1, 1].
+            noise: ``(b, noise_dim, s + PADDING_FRAMES)`` instead of a generator.
         """
         padded = F.pad(mel, (0, PADDING_FRAMES), value=SILENCE)
         if noise is None:
@@ -181,28 +157,17 @@ class UnivNet(nn.Module):
         waveform = self(padded, noise.to(mel))
         return waveform[:, : -PADDING_FRAMES * self.config.hop]
 
-    def fold(self) -> None:
-        """Make plain kernels of directions and lengths: the same waveform, fewer steps."""
-        fold_weight_norm(self._convolutions())
-
-    def unfold(self) -> None:
-        """Hold each kernel as direction and length: the same waveform, easier to train."""
-        unfold_weight_norm(self._convolutions())
-
-    def _convolutions(self) -> list[Convolution]:
-        return [module for module in self.modules() if isinstance(module, Convolution)]
-
 
 def location_variable_convolution(x: Tensor, kernels: Tensor, biases: Tensor) -> Tensor:
-    """Convolve every frame's stretch of the signal with that frame's own kernel.
+    """Convolve every frame's stretch of the signal with that frame's own kernel; zeros lie beyond the ends.
 
     Args:
-        x: (b, i, n) with n a multiple of s: each frame owns n / s samples.
-        kernels: (b, i, o, k, s), k odd.
-        biases: (b, o, s).
+        x: ``(b, i, n)`` with n a multiple of s: each frame owns n / s samples.
+        kernels: ``(b, i, o, k, s)``, k odd.
+        biases: ``(b, o, s)``.
 
     Returns:
-        (b, o, n): at each sample, the kernel of its frame over its neighbours, zeros beyond the ends.
+        ``(b, o, n)``.
     """
     taps, frames = kernels.shape[-2:]
     hop = x.shape[-1] // frames

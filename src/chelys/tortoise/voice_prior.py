@@ -26,19 +26,13 @@ GAIN = math.sqrt(2)  # a leaky ReLU halves the power, nearly; this restores it
 
 @dataclass(frozen=True)
 class VoicePriorConfig:
-    """Size of a voice prior.
+    """Size of a voice prior."""
 
-    Attributes:
-        dim: Width d of the voice; 1024 for the autoregressive decoder, 2048 for the diffusion decoder.
-        hidden_layers: Scaled layers before the last one, which is plain.
-        rate: Weights and biases of the scaled layers are held this much too large, so that they learn as slowly.
-        slope: Of the leaky ReLU.
-    """
-
-    dim: int
-    hidden_layers: int = 5
+    dim: int  # width d of the voice; 1024 for the autoregressive decoder, 2048 for the diffusion decoder
+    hidden_layers: int = 5  # scaled layers before the last one, which is plain
+    #: Weights and biases of the scaled layers are held this much too large, so that they learn as slowly
     rate: float = 0.1
-    slope: float = 0.2
+    slope: float = 0.2  # of the leaky ReLU
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -81,14 +75,9 @@ class VoicePrior(nn.Module):
 
     @torch.inference_mode()
     def draw(self, generator: torch.Generator) -> Tensor:
-        """Draw a voice.
+        """Draw a voice ``(d,)``.
 
-        Args:
-            generator: Of the noise, which is drawn on the generator's own device and then moved, so that a seed means
-                the same voice everywhere.
-
-        Returns:
-            ``(d,)``.
+        The noise is drawn on the generator's own device and then moved, so that a seed means the same voice everywhere.
         """
         noise = torch.randn(1, self.config.dim, generator=generator, device=generator.device)
         return self(noise.to(next(self.parameters()))).squeeze(0)

@@ -52,14 +52,10 @@ def latents_file(path: Path) -> Path | None:
 
 
 def read_latents(path: Path, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The two conditioning latents in a ``.pth`` of the original.
+    """The two conditioning latents ``(d,)`` and ``(2 d',)``, float32, in a ``.pth`` of the original.
 
-    Args:
-        path: A tuple of two tensors, ``(1, d)`` and ``(1, 2 d')``, written by ``torch.save``.
-        sizes: Wanted, d and 2 d'.
-
-    Returns:
-        ``(d,)`` and ``(2 d',)``, float32.
+    The file is a tuple of two tensors, ``(1, d)`` and ``(1, 2 d')``, written by ``torch.save``; ``sizes`` are those
+    wanted, d and 2 d'.
 
     Raises:
         VoiceError: If there is no such file, it is damaged, would run code, holds something else, or does not fit.
@@ -96,12 +92,8 @@ def _is_row(held: Any) -> bool:
 def read_voice(path: str | Path, config: ModelConfig) -> Voice:
     """A voice of the original that is a pair of latents, for a model whose weights are the original's.
 
-    Args:
-        path: A ``.pth`` with a tuple of two tensors, or a voice folder with nothing else in it.
-        config: Of the model.
-
-    Raises:
-        VoiceError: If there is no such file, it holds something else, or its latents are not of the model's sizes.
+    The path is a ``.pth`` with a tuple of two tensors, or a voice folder with nothing else in it. Raises as
+    ``read_latents``.
     """
     path = Path(path)
     file = latents_file(path) or path
@@ -119,15 +111,10 @@ def voice_at(path: Path, config: ModelConfig) -> Voice | None:
 
 @torch.inference_mode()
 def published_latents(
-    clips: Sequence[np.ndarray],
-    rate: int,
-    autoregressive: Autoregressive,
-    diffusion: Diffusion,
-    *,
-    reference: bool = False,
-    seed: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Conditioning latents of waveforms, by the two mels of the published system.
+    clips: Sequence[np.ndarray], rate: int, autoregressive: Autoregressive, diffusion: Diffusion, *,
+    reference: bool = False, seed: int = 0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Conditioning latents ``(d,)`` and ``(2 d',)`` of waveforms, by the two mels of the published system.
 
     Args:
         clips: Waveforms ``(n,)`` float32 at ``rate``.
@@ -136,9 +123,6 @@ def published_latents(
         diffusion: Decoder whose contextual embedder listens.
         reference: Take of each clip what the original took.
         seed: Of its random choice.
-
-    Returns:
-        ``(d,)`` and ``(2 d',)``.
     """
     parameter = next(autoregressive.parameters())
     code_mels = published_code_mels(clips, rate, reference=reference, seed=seed).to(parameter)
@@ -184,17 +168,9 @@ def covering(waveform: Tensor, length: int) -> list[Tensor]:
 
 @torch.inference_mode()
 def clip_mels(voice: Voice, *, reference: bool = False, seed: int = 0) -> Tensor:
-    """What CVVP compares candidates with: the clips that a voice carries, through the published 80-band front end.
+    """What CVVP compares candidates with: the clips that a voice carries, as `published_code_mels` ``(c, 80, 517)``.
 
     These are the first twelve seconds of what the voice was made of, at 16 bits.
-
-    Args:
-        voice: With clips.
-        reference: Take of each clip what the original took.
-        seed: Of its random choice.
-
-    Returns:
-        ``(c, 80, 517)``, one for each six seconds or less of a clip.
 
     Raises:
         VoiceError: If the voice carries no clips.
@@ -220,19 +196,14 @@ _logger = logging.getLogger(__name__)
 
 
 def load_audio(audiopath: str | Path, sampling_rate: int) -> Tensor:
-    """A recording ``(1, n)`` at a rate, clipped to [-1, 1].
-
-    Raises:
-        AudioError: If it is missing, no audio, or damaged.
-    """
+    """A recording ``(1, n)`` at a rate, clipped to [-1, 1]; errors as ``chelys.audio.io.read``."""
     return torch.from_numpy(read(audiopath, sampling_rate)).clamp(-1, 1)[None]
 
 
 def get_voices(extra_voice_dirs: Sequence[str | Path] = ()) -> dict[str, list[str]]:
     """Files of each voice by its name: folders of clips, the user's voices, and those that come with chelys.
 
-    Args:
-        extra_voice_dirs: Folders that hold a folder for each voice; a later one goes before all others.
+    A folder in one of ``extra_voice_dirs`` is a voice; one of a later folder goes before all others.
     """
     built_in = Path(str(resources.files("chelys") / "assets" / "nano" / "voices"))
     voices = {path.stem: [str(path)] for path in sorted(built_in.glob("*.safetensors"))}
@@ -251,8 +222,7 @@ def load_voice(voice: str, extra_voice_dirs: Sequence[str | Path] = ()) -> tuple
     Nothing is written anywhere. A ``.pth`` of waveforms, such as the original leaves in its folders, is read as clips.
 
     Raises:
-        VoiceError: If there is no such voice, or its file cannot be used.
-        AudioError: If a clip cannot be read.
+        VoiceError, AudioError: If there is no such voice, or its file or a clip cannot be used.
     """
     if voice == "random":
         return None, None

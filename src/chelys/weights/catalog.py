@@ -14,9 +14,8 @@ BUILT_IN = "nano"
 def find_model(name: str | Path) -> Path:
     """Folder of a model; one of the hub's is fetched if it is not there.
 
-    Args:
-        name: ``nano``, which lies inside the package; ``tortoise-v2``; a path of a model folder; or a model of the
-            hub, ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
+    The name is ``nano``, which lies inside the package; ``tortoise-v2``; a path of a model folder; or a model of the
+    hub, ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
 
     Raises:
         ModelError: If there is no such model, or it cannot be fetched.

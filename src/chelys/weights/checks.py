@@ -16,11 +16,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def as_dtype(name: str) -> torch.dtype:
-    """A dtype by name.
-
-    Raises:
-        UserError: If it is none of DTYPES.
-    """
+    """A dtype by its name; a UserError if it is none of DTYPES."""
     if name not in DTYPES:
         raise UserError(f"unknown dtype {name!r}: choose from {', '.join(DTYPES)}")
     return DTYPES[name]
@@ -34,11 +30,9 @@ def best_device() -> str:
 
 
 def place(device: str, dtype: str | None) -> tuple[str, torch.dtype]:
-    """Check a device and a dtype by name.
+    """Check a device and a dtype by name, of DTYPES; None is float32.
 
-    Args:
-        device: As torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; or ``auto`` for the best there is.
-        dtype: One of DTYPES; None is float32.
+    The device is as torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; or ``auto`` for the best there is.
 
     Raises:
         UserError: If either is unknown, or the device is not on this machine.
@@ -70,13 +64,7 @@ def weights_size(files: Iterable[Path], dtype: torch.dtype) -> int:
 
 
 def require_memory(folder: Path, files: Iterable[Path], device: str | torch.device, dtype: torch.dtype) -> None:
-    """Refuse a model that the memory has no room for, as far as that is known on this machine.
-
-    Args:
-        folder: The model, to be named.
-        files: Those of its files that will be loaded.
-        device: Where they go.
-        dtype: What is computed with.
+    """Refuse the files of a model that the memory has no room for, as far as that is known on this machine.
 
     Raises:
         ModelError: With the figures.
@@ -147,15 +135,10 @@ def _free_of_process() -> int | None:
 
 
 def require_disk(folder: Path, needed: int, what: str) -> None:
-    """Refuse to begin what the disk has no room for.
-
-    Args:
-        folder: Where it goes; need not exist yet.
-        needed: Bytes.
-        what: The beginning of the message: what takes the room.
+    """Refuse to begin what the disk has no room for: ``needed`` bytes in a folder, which need not exist yet.
 
     Raises:
-        OutputError: With the figures.
+        OutputError: With the figures; it begins with ``what`` takes the room.
     """
     there = folder.absolute()
     while not there.exists():

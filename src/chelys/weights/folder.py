@@ -23,6 +23,7 @@ from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping, to_mapping
 from chelys.errors import ConfigError, ModelError
+from chelys.files import write_json
 from chelys.models import DVAEConfig
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
@@ -54,51 +55,31 @@ def _dvae(config: DVAEConfig) -> nn.Module:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``config.json``: what the networks are. Other families of models derive from this class.
+    """``config.json``: what the networks are. Other families of models derive from this class."""
 
-    Attributes:
-        name: Of the model.
-        mel_range: Log-mels that become -1 and 1 inside the networks.
-        autoregressive: Sizes of the autoregressive decoder.
-        clvp: Sizes of CLVP.
-        diffusion: Sizes of the diffusion decoder.
-        vocos: Sizes of the Fourier-head vocoder, if that is the vocoder.
-        dvae: Sizes of the VQ-VAE; only training needs it, and a folder may lack it.
-        family: Whose presets the model is spoken with; a family in ``registry.FAMILIES`` has a class of its own.
-        default_voice: Built-in voice that speaks when none is named.
-        speaker_blend: Its share in what a voice that is made of clips is sampled with, 0 to 1.
-        license: Of the weights (SPDX).
-        hashes: File name to SHA-256.
-        origin: Where the weights were fetched from, if they were.
-        source_hashes: Name of each file that the weights were converted from, to its SHA-256.
-        format: Version of this layout.
-    """
-
-    name: str
-    mel_range: MelRange
-    autoregressive: AutoregressiveConfig
-    clvp: CLVPConfig
-    diffusion: DiffusionConfig
-    vocos: VocosConfig | None = None
-    dvae: DVAEConfig | None = None
+    name: str  # of the model
+    mel_range: MelRange  # log-mels that become -1 and 1 inside the networks
+    autoregressive: AutoregressiveConfig  # sizes of the autoregressive decoder
+    clvp: CLVPConfig  # sizes of CLVP
+    diffusion: DiffusionConfig  # sizes of the diffusion decoder
+    vocos: VocosConfig | None = None  # sizes of the Fourier-head vocoder, if that is the vocoder
+    dvae: DVAEConfig | None = None  # sizes of the VQ-VAE; only training needs it, and a folder may lack it
+    #: Whose presets the model is spoken with; a family in ``registry.FAMILIES`` has a class of its own
     family: str = "nano"
-    default_voice: str = ""
-    speaker_blend: float = 0.0
-    license: str = "Apache-2.0"
-    hashes: dict[str, str] = field(default_factory=dict)
-    origin: str = ""
+    default_voice: str = ""  # built-in voice that speaks when none is named
+    speaker_blend: float = 0.0  # its share in what a voice that is made of clips is sampled with, 0 to 1
+    license: str = "Apache-2.0"  # of the weights (SPDX)
+    hashes: dict[str, str] = field(default_factory=dict)  # file name to SHA-256
+    origin: str = ""  # where the weights were fetched from, if they were
+    #: Name of each file that the weights were converted from, to its SHA-256
     source_hashes: dict[str, str] = field(default_factory=dict)
-    format: int = FORMAT
+    format: int = FORMAT  # version of this layout
 
     RENAMED: ClassVar[dict[str, str | None]] = {"borrowed": "speaker_blend"}
     #: Field to the network it describes.
     NETWORKS: ClassVar[Mapping[str, Callable[..., nn.Module]]] = {
-        "autoregressive": Autoregressive,
-        "clvp": CLVP,
-        "diffusion": Diffusion,
-        "vocos": Vocos,
-        "dvae": _dvae,
-    }
+        "autoregressive": Autoregressive, "clvp": CLVP, "diffusion": Diffusion, "vocos": Vocos, "dvae": _dvae,
+    }  # fmt: skip
     #: Fields of which one names the vocoder.
     VOCODERS: ClassVar[tuple[str, ...]] = ("vocos",)
     #: Networks that a model may lack, see `Model.extra`.
@@ -187,10 +168,7 @@ class Model:
         return getattr(self.config, name, None) is not None and (self.folder / f"{name}.safetensors").is_file()
 
     def extra(self, name: str) -> Any:
-        """A network that most speech does without; it is loaded when it is first asked for.
-
-        Args:
-            name: One of ``config.EXTRAS``.
+        """A network of ``config.EXTRAS`` that most speech does without; it is loaded when it is first asked for.
 
         Raises:
             ModelError: If the model lacks it, or its file is damaged.
@@ -203,14 +181,10 @@ class Model:
 
 
 def save_model(
-    folder: Path,
-    config: ModelConfig,
-    networks: Mapping[str, nn.Module],
-    tokenizer: Tokenizer,
-    *,
+    folder: Path, config: ModelConfig, networks: Mapping[str, nn.Module], tokenizer: Tokenizer, *,
     dtype: torch.dtype = torch.float16,
-) -> ModelConfig:
-    """Write a model folder; voices and the card are added by the caller.
+) -> ModelConfig:  # fmt: skip
+    """Write a model folder, and give the config with the hashes; voices and the card are added by the caller.
 
     Args:
         folder: Where; made if missing.
@@ -218,9 +192,6 @@ def save_model(
         networks: Name (also of the file) to network.
         tokenizer: With its lexicon, if it has one.
         dtype: Of the floating-point tensors on disk.
-
-    Returns:
-        The config with the hashes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     hashes = {}
@@ -232,21 +203,15 @@ def save_model(
 
 
 def write_config(folder: Path, config: ModelConfig, hashes: Mapping[str, str]) -> ModelConfig:
-    """Write ``config.json``, after everything else: without it nothing loads.
+    """Write ``config.json``, after everything else: without it nothing loads. Gives the config with the hashes.
 
     Args:
         folder: Where networks and tokenizer lie.
         config: Without hashes.
         hashes: Of the networks; those of the tokenizer are added.
-
-    Returns:
-        The config with the hashes.
     """
     text = {name: sha256(folder / name) for name in (TOKENIZER_FILE, LEXICON_FILE) if (folder / name).is_file()}
-    values = to_mapping(config) | {"hashes": {**hashes, **text}}
-    from chelys.files import write_json
-
-    write_json(folder / CONFIG_FILE, values)
+    write_json(folder / CONFIG_FILE, to_mapping(config) | {"hashes": {**hashes, **text}})
     return read_config(folder)
 
 
@@ -290,12 +255,7 @@ def _divides(divisor: int, number: int) -> bool:
 
 
 def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Model:
-    """Load a model folder for speaking.
-
-    Args:
-        folder: The model.
-        device: Where the networks go.
-        dtype: What they compute with.
+    """Load a model folder for speaking, onto a device, to compute in a dtype.
 
     Raises:
         ModelError: If a file is missing, truncated, or does not fit ``config.json``, or the memory has no room for
@@ -317,10 +277,8 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
     names = ("autoregressive", "clvp", "diffusion", "vocoder")
     files = {name: folder / f"{name}.safetensors" for name in names}
     require_memory(folder, files.values(), device, dtype)
-    loaded = {
-        name: _load(config, config.vocoders[0] if name == "vocoder" else name, file, device, dtype)
-        for name, file in files.items()
-    }
+    described = {"vocoder": config.vocoders[0]}
+    loaded = {name: _load(config, described.get(name, name), file, device, dtype) for name, file in files.items()}
     return Model(config, folder, tokenizer, device=device, dtype=dtype, **loaded)  # type: ignore[arg-type]
 
 
@@ -336,12 +294,7 @@ def _load(config: ModelConfig, field: str, file: Path, device: str | torch.devic
 
 
 def build(config: ModelConfig, field: str) -> nn.Module:
-    """The network that a field of the configuration describes, without its weights.
-
-    Args:
-        config: The model.
-        field: A key of ``config.NETWORKS``.
-    """
+    """The network that a field of the configuration, a key of ``config.NETWORKS``, describes; without its weights."""
     if field == "vocos":
         with torch.random.fork_rng(devices=[]):  # it starts from random weights, being too full of buffers for meta
             return Vocos(config.vocos, config.mel_range)  # type: ignore[arg-type]
@@ -349,12 +302,9 @@ def build(config: ModelConfig, field: str) -> nn.Module:
 
 
 def skeleton(network: Callable[..., nn.Module], sizes: Any, *, weight_norm: bool = False) -> nn.Module:
-    """A network that says what tensors it has; it holds none that mean anything.
+    """A network, any but Vocos, that says what tensors it has; it holds none that mean anything.
 
-    Args:
-        network: Any but Vocos.
-        sizes: Its configuration.
-        weight_norm: Let it hold its kernels as direction and length; small networks alone can.
+    With ``weight_norm`` it holds its kernels as direction and length; small networks alone can.
     """
     if weight_norm:  # which computes, and would import the compiler on the meta device
         with torch.random.fork_rng(devices=[]):

@@ -58,13 +58,10 @@ def is_hub_name(name: str) -> bool:
 
 
 def fetch_model(name: str) -> Path:
-    """A model folder of the hub.
-
-    Args:
-        name: OWNER/NAME or OWNER/NAME@REVISION.
+    """A model folder of the hub, OWNER/NAME or OWNER/NAME@REVISION.
 
     Raises:
-        ModelError: If it is no name of the hub, the hub has no such model, or it cannot be fetched.
+        ModelError: If the hub has no such model, or it cannot be fetched.
     """
     match = _NAME.fullmatch(name)
     assert match, name
@@ -95,11 +92,7 @@ def fetch_model(name: str) -> Path:
 
 
 def ask(repository: str, revision: str | None) -> Listing:
-    """What a repository has.
-
-    Raises:
-        Unavailable: If that cannot be found out.
-    """
+    """What a repository has; Unavailable if that cannot be found out."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -111,11 +104,8 @@ def ask(repository: str, revision: str | None) -> Listing:
         raise Unavailable(f"the hub answers {first_line(error)}") from error
     except Exception as error:  # what the HTTP library of the day raises
         raise Unavailable("the hub cannot be reached", everywhere=True) from error
-    files = {
-        file.rfilename: (file.size or 0, file.lfs.sha256 if file.lfs is not None else "")
-        for file in info.siblings or ()
-    }
-    return Listing(info.sha or "", files)
+    there = info.siblings or ()
+    return Listing(info.sha or "", {f.rfilename: (f.size or 0, f.lfs.sha256 if f.lfs else "") for f in there})
 
 
 def of_commit(commit: str, download: Callable[[str | None], Path], revision: str | None) -> Path:

@@ -15,20 +15,13 @@ from torch import Tensor, nn
 
 from chelys.deprecation import current_tensor_name
 from chelys.errors import ModelError
+from chelys.files import atomic_path
 
 #: How the format calls a dtype.
 KINDS = {
-    "I64": torch.int64,
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "I32": torch.int32,
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+}  # fmt: skip
 #: What torch calls the two parts of a kernel under weight norm.
 OUR_DIRECTION, OUR_LENGTH = "parametrizations.weight.original1", "parametrizations.weight.original0"
 _BLOCK = 1 << 22
@@ -36,10 +29,7 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file says of one tensor.
-
-    ``stored`` is its name in the file, which an older version may have written under another name.
-    """
+    """What a file says of one tensor; an older version may have ``stored`` it under another name."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -50,18 +40,11 @@ class Entry:
         return math.prod(self.shape) * (dtype if self.dtype.is_floating_point else self.dtype).itemsize
 
 
-# ---- writing ----------------------------------------------------------------------------------------------------
-
-
 def write_tensors(
-    path: Path,
-    tensors: Mapping[str, Tensor],
-    *,
-    network: str,
-    dtype: torch.dtype,
+    path: Path, tensors: Mapping[str, Tensor], *, network: str, dtype: torch.dtype,
     progress: Callable[[int], None] | None = None,
-) -> str:
-    """Write the tensors of a network.
+) -> str:  # fmt: skip
+    """Write the tensors of a network, and give the file's SHA-256.
 
     Args:
         path: The file.
@@ -69,9 +52,6 @@ def write_tensors(
         network: Noted in the file.
         dtype: Of the floating-point tensors in the file.
         progress: Called with the bytes of each tensor.
-
-    Returns:
-        The file's SHA-256.
 
     Raises:
         ModelError: If a value is not finite, or not in that dtype; the tensor is named.
@@ -81,8 +61,6 @@ def write_tensors(
         state[name] = _converted(name, tensor, dtype if tensor.is_floating_point() else tensor.dtype)
         if progress is not None:
             progress(state[name].nbytes)
-    from chelys.files import atomic_path
-
     with atomic_path(path) as partial:
         save_file(state, partial, metadata={"network": network})
         digest = sha256(partial)
@@ -98,9 +76,6 @@ def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
             raise ModelError(f"tensor {name} has values too large for {kind}: choose bfloat16 or float32")
         raise ModelError(f"tensor {name} has values that are no finite numbers")
     return written
-
-
-# ---- reading ----------------------------------------------------------------------------------------------------
 
 
 def read_head(path: Path) -> dict[str, Entry]:
@@ -128,10 +103,7 @@ def read_head(path: Path) -> dict[str, Entry]:
 def read_tensors(path: Path, head: Mapping[str, Entry], dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
     """Tensors of a file, one at a time: mapped where they are used as they lie in it, else converted.
 
-    Args:
-        path: The file.
-        head: From `read_head`; the tensors wanted.
-        dtype: Of the floating-point ones; None leaves them.
+    ``head``, from `read_head`, names those wanted; ``dtype`` is of the floating-point ones, and None leaves them.
     """
     with safe_open(path, "pt") as file:
         for name, entry in head.items():
@@ -142,17 +114,11 @@ def read_tensors(path: Path, head: Mapping[str, Entry], dtype: torch.dtype | Non
 def load_network(
     path: Path, network: nn.Module, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> None:
-    """Fill a network, which may be on the meta device, from its file.
+    """Fill a network, which may be on the meta device, from its file; it is left where it is.
 
     Tensors that lie in the file as they are wanted are mapped, not copied: their pages come into memory as they are
     used, and the system can drop and read them again. All others are converted one at a time. Kernels under weight
-    norm are folded, if the network has them so.
-
-    Args:
-        path: The file.
-        network: What to fill; it is left where it is, and so are the tensors that are no part of its state.
-        device: Where the tensors go.
-        dtype: Of the floating-point tensors.
+    norm are folded, unless the network has them so.
 
     Raises:
         ModelError: If the file is missing, truncated, or its tensors are not those of the network.
