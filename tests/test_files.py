@@ -96,21 +96,6 @@ def test_json_lines(tmp_path: Path) -> None:
     assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf8").splitlines()] == values
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "model"
-    with pytest.raises(ValueError), files.atomic_folder(target) as partial:
-        (partial / "half").write_text("")
-        raise ValueError
-    assert names(tmp_path) == []
-    target.mkdir()
-    with files.atomic_folder(target) as partial:
-        (partial / "inner").mkdir()
-        (partial / "inner" / "a").write_text("1")
-    assert names(tmp_path) == ["model"] and (target / "inner" / "a").read_text() == "1"
-    with pytest.raises(FileExistsError), files.atomic_folder(target):
-        pass
-
-
 def test_what_a_killed_process_left_can_be_removed(tmp_path: Path) -> None:
     code = "import sys, os; from chelys import files\nwith files.atomic_file(sys.argv[1]):\n os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=False)

@@ -25,17 +25,13 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], *, where: str = "confi
         ConfigError: If a key is unknown or missing or a value is of the wrong kind; one line, the first fault.
     """
     values = rename_config_keys(cls, dict(values), where=where)
+    _forbid_extra(cls)
     try:
-        return _adapter(cls).validate_python(values)
+        return TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top)"
         raise ConfigError(f"{where}: {key}: {first['msg'].lower()}") from error
-
-
-def _adapter(cls: type[T]) -> TypeAdapter[T]:
-    _forbid_extra(cls)
-    return TypeAdapter(cls)
 
 
 def _forbid_extra(cls: Any) -> None:

@@ -69,35 +69,6 @@ def atomic_file(
             yield file
 
 
-@contextmanager
-def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
-    """A temporary folder next to ``path`` that takes its name when the block ends.
-
-    The target is new or empty, in a folder that exists; ``sync`` waits until all files are on the disk.
-
-    Raises:
-        OSError: If ``path`` holds something, or cannot be written; nothing is left behind.
-    """
-    target = Path(os.path.realpath(path))
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(errno.EEXIST, "it exists and is not empty", str(path))
-    partial = _partial(target)
-    partial.mkdir()
-    try:
-        yield partial
-        if sync:
-            for folder, _, names in os.walk(partial):
-                for name in (*names, "."):
-                    _sync(Path(folder) / name)
-        if target.is_dir():
-            target.rmdir()  # Windows does not rename onto a folder, not even an empty one
-        os.rename(partial, target)
-        if sync:
-            _sync(target.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def write_bytes(path: str | Path, data: bytes, *, sync: bool = True, keep_identical: bool = False) -> None:
     """Write a file, whole or not at all."""
     with atomic_file(path, sync=sync, keep_identical=keep_identical) as file:

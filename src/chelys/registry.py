@@ -79,7 +79,7 @@ MOVED_MODULES = {
     "chelys.models.voice_prior": "chelys.tortoise.voice_prior",
     "chelys.text.split_tortoise": "chelys.tortoise.splitter",
     "chelys.text.train_tokenizer": "chelys.tortoise.tokenizer",
-    "chelys.weights.checkpoint": "chelys.tortoise.checkpoint",
+    "chelys.weights.checkpoint": "chelys.tortoise.state_dicts",
     "chelys.weights.convert": "chelys.tortoise.convert",
     "chelys.weights.export": "chelys.tortoise.convert",
     "chelys.weights.name_tables": "chelys.tortoise.state_dicts",

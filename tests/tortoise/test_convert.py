@@ -24,7 +24,7 @@ import torch
 import chelys
 from chelys.errors import ModelError, OutputError
 from chelys.tortoise import convert
-from chelys.tortoise.checkpoint import read_checkpoint
+from chelys.tortoise.state_dicts import read_checkpoint
 from chelys.tortoise.convert import OPTIONAL, REQUIRED, export, file_of, find_checkpoints
 from chelys.tortoise.model import TortoiseConfig
 from chelys.tortoise.state_dicts import TABLES

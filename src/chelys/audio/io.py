@@ -152,11 +152,7 @@ def _check_file(path: Path) -> None:
 
 
 def clip_paths(paths: Sequence[str | Path]) -> list[Path]:
-    """The clips that files and folders stand for; of a folder the recordings in it, sorted by name.
-
-    Raises:
-        VoiceError: If there are none.
-    """
+    """The clips that files and folders (sorted by name) stand for; a VoiceError if there are none."""
     found: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():

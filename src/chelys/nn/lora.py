@@ -67,13 +67,9 @@ class LowRank(nn.Module):
 def add_adapters(
     network: nn.Module, rank: int, generator: torch.Generator, *, wanted: Callable[[str], bool] = lambda name: True
 ) -> list[str]:
-    """Freeze a network and put an adapter beside each of its linear maps and convolutions; names the adapted layers.
+    """Freeze a network and put an adapter beside each of its wanted linear maps and convolutions; names these.
 
-    Args:
-        network: Changed in place.
-        rank: Of the adapters; layers that are no wider than that get one all the same.
-        generator: Draws them.
-        wanted: Whether the layer of a name is to be adapted.
+    The network is changed in place. Layers that are no wider than ``rank`` get an adapter of that rank all the same.
     """
     network.requires_grad_(False)
     found = [(name, layer) for name, layer in _layers(network) if wanted(name)]

@@ -188,10 +188,6 @@ def _initial(match: re.Match[str]) -> str:
     return (_LETTER_A if letter == "A" else letter) + stop
 
 
-def _fixed(table: dict[str, str]) -> Callable[[re.Match[str]], str]:
-    return lambda match: table[match.group()]
-
-
 def _words(words: dict[str, str]) -> str:
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
@@ -199,7 +195,7 @@ def _words(words: dict[str, str]) -> str:
 _Rule = tuple[re.Pattern[str], "str | Callable[[re.Match[str]], str]"]
 
 _BEFORE_NUMBERS: tuple[_Rule, ...] = (
-    (re.compile(rf"(?<![A-Za-z.])(?:{_words(DOTTED)})"), _fixed(DOTTED)),
+    (re.compile(rf"(?<![A-Za-z.])(?:{_words(DOTTED)})"), lambda m: DOTTED[m.group()]),
     (re.compile(rf"\b({_words(BEFORE_FIGURE)})\.? (?=\d)"), lambda m: f"{BEFORE_FIGURE[m[1]]} "),
     (SAINT_OR_STREET, saint_or_street),
     (re.compile(rf"\b({_words(ABBREVIATIONS)})\.(?=(?: ?([^ ]))?)"), _abbreviation),

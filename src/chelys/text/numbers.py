@@ -31,11 +31,9 @@ _MONTH = "|".join(_MONTHS)
 
 #: Sign of a currency -> one, many, one of its parts, many of its parts.
 CURRENCIES = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-    "€": ("euro", "euros", "cent", "cents"),
-    "¥": ("yen", "yen", "sen", "sen"),
-}
+    "$": ("dollar", "dollars", "cent", "cents"), "£": ("pound", "pounds", "penny", "pence"),
+    "€": ("euro", "euros", "cent", "cents"), "¥": ("yen", "yen", "sen", "sen"),
+}  # fmt: skip
 _SCALES = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion"}
 
 _UNITS = {
@@ -70,9 +68,7 @@ def speak_numbers(text: str) -> str:
 def spell_number(number: int, *, and_: bool = False) -> str:
     """``12345`` -> ``twelve thousand, three hundred forty-five``; pure, so that threads cannot disturb each other.
 
-    Args:
-        number: Below 10^36.
-        and_: British: ``three hundred and forty-five``, ``one thousand and one``.
+    Below 10^36; ``and_`` is British: ``three hundred and forty-five``, ``one thousand and one``.
     """
     if not 0 <= number < 1000 ** len(_THOUSANDS):
         raise ValueError(f"{number} has no name here")

@@ -35,13 +35,10 @@ _CHANGED = {
 }  # fmt: skip
 
 #: Blocks of letters and figures in another dress, which text-unidecode does not know: first and last character.
-_DRESSED = (
-    ("\u1d2c", "\u1d6a"),  # raised and lowered letters
-    ("\u2071", "\u209c"),
-    ("\u2100", "\u218f"),  # letter-like signs and Roman figures
-    ("\u2460", "\u24ff"),  # in circles
-    ("\U0001d400", "\U0001d7ff"),  # bold, italic, script, double-struck
-)
+_DRESSED = (  # raised and lowered letters; letter-like signs and Roman figures; in circles; bold, italic, script
+    ("\u1d2c", "\u1d6a"), ("\u2071", "\u209c"), ("\u2100", "\u218f"), ("\u2460", "\u24ff"),
+    ("\U0001d400", "\U0001d7ff"),
+)  # fmt: skip
 
 
 def transliterate(text: str, *, keep: str = "") -> str:
@@ -105,12 +102,8 @@ def _cardinal(figure: str) -> str:
 
 def _ordinal(match: re.Match[str]) -> str:
     """``101st`` -> ``one hundred and first``."""
-    return digits(match[1]) if len(match[1]) > LONGEST_NUMBER else _place(match[1])
-
-
-@lru_cache(maxsize=4096)
-def _place(figure: str) -> str:
-    return spell_ordinal(spell_number(int(figure), and_=True))
+    figure = match[1]
+    return digits(figure) if len(figure) > LONGEST_NUMBER else spell_ordinal(spell_number(int(figure), and_=True))
 
 
 @lru_cache(maxsize=4096)
@@ -244,7 +237,9 @@ def clean(text: str, *, reference: bool = False) -> str:
             text = pattern.sub(spoken, text)
         return _SPACES.sub(" ", text).replace('"', "")
     text = _SPACES.sub(" ", transliterate(text.translate(_MENDED), keep="".join(SIGNS) + "°")).strip()
-    text = speak_figures(_speak_abbreviations(text).lower())
+    # Capitals tell where a sentence begins.
+    text = SAINT_OR_STREET.sub(saint_or_street, _TOUCHING.sub(r"\1. ", text))  # "Mr.Brown"
+    text = speak_figures(_ABBREVIATION.sub(_spoken, text).lower())
     text = _NAMED_SIGN.sub(lambda match: apart(match, _NAMED[match.group()]), text)
     return _SPACES.sub(" ", text.replace('"', "")).strip()
 
@@ -252,12 +247,6 @@ def clean(text: str, *, reference: bool = False) -> str:
 def basic(text: str) -> str:
     """Lower case and single spaces, nothing else; half a surrogate pair becomes the sign for a broken character."""
     return _SPACES.sub(" ", _SURROGATES.sub("\ufffd", text).lower())
-
-
-def _speak_abbreviations(text: str) -> str:
-    """Single-spaced text, before capitals are gone: they tell where a sentence begins."""
-    text = _TOUCHING.sub(r"\1. ", text)  # "Mr.Brown"
-    return _ABBREVIATION.sub(_spoken, SAINT_OR_STREET.sub(saint_or_street, text))
 
 
 def _spoken(match: re.Match[str]) -> str:

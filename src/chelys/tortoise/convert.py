@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from chelys.errors import ModelError, OutputError
 from chelys.files import atomic_file, file_lock, remove_partial_files, write_text
-from chelys.tortoise.checkpoint import read_checkpoint
 from chelys.tortoise.model import SilenceTrimming, TortoiseConfig, published_config, published_skeleton
 from chelys.tortoise.sizes import PUBLISHED, infer_config
-from chelys.tortoise.state_dicts import TABLES, from_tortoise, to_tortoise
+from chelys.tortoise.state_dicts import TABLES, from_tortoise, read_checkpoint, to_tortoise
 from chelys.tortoise.tokenizer import make_tortoise_tokenizer
 from chelys.weights.checks import as_dtype, require_disk
 from chelys.weights.folder import CONFIG_FILE, ModelConfig, contradiction, read_config, write_config

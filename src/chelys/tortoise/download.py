@@ -45,10 +45,7 @@ FETCHED = (*REQUIRED, *(network for network in OPTIONAL if network != "dvae"))
 
 
 def tortoise_folder(progress: Progress | None = None) -> Path:
-    """Folder of TorToise v2, fetched and converted on first use.
-
-    Args:
-        progress: Called with the progress; without it there is a bar on the terminal, if there is one.
+    """Folder of TorToise v2, fetched and converted on first use; without ``progress`` a bar shows on the terminal.
 
     Raises:
         ModelError: If it is not there and cannot be fetched: what was tried, and what to do.

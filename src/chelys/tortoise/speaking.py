@@ -127,12 +127,7 @@ class TortoiseFamily(Family):
             require_clips(voice)
 
     def scorers(self, voice: Voice, options: SpeechOptions) -> list[tuple[float, Scorer]]:
-        """CVVP, which hears whether a candidate sounds like the clips, where the options give it a weight.
-
-        Raises:
-            VoiceError: If the voice carries no clips.
-            ModelError: If the model lacks CVVP.
-        """
+        """CVVP, which hears whether a candidate sounds like the clips, where the options give it a weight."""
         if not options.cvvp:
             return []
         weight = self.model.autoregressive.code_head.weight

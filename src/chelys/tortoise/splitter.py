@@ -17,19 +17,16 @@ _NOTHING = re.compile(r"[\s.,;:!?]*")
 
 
 def split_tortoise(text: str, *, desired: int = 200, max_chars: int = 300, reference: bool = False) -> list[Sentence]:
-    """Cut text at every ``|`` or, where there is none, by the published rule.
+    """Cut text at every ``|`` or, where there is none, by the published rule; no piece is empty.
 
     Args:
-        text: As people write it.
+        text: As people write it; it has no pieces if it holds nothing to say.
         desired: Characters after which the next end of a sentence ends a piece, 1 or more.
         max_chars: Most characters in a piece, 1 or more.
         reference: Exactly as the original, with no silence between the pieces. Otherwise its faults are mended: it does
             not see the last character; it loses count of quotation marks when it walks back, and where one is missing
             it cuts at no sentence any more; it cuts words and 3.14 in two; a piece between two ``|`` may be of any
             length.
-
-    Returns:
-        Pieces in order, none empty; no pieces if the text holds nothing to say.
 
     Raises:
         UserError: If a length is below 1.

@@ -234,7 +234,8 @@ def load_voice(voice: str, extra_voice_dirs: Sequence[str | Path] = ()) -> tuple
         waveforms = Voice.load(paths[0]).waveforms
         if not waveforms:
             raise VoiceError(f"voice {voice!r} carries no clips: make it anew from recordings")
-        return [_at_published_rate(waveform) for waveform in waveforms], None
+        resampled = [resample(waveform, OUTPUT_RATE, PUBLISHED_CODE_RATE) for waveform in waveforms]
+        return [torch.from_numpy(np.asarray(clip, np.float32)).clamp(-1, 1)[None] for clip in resampled], None
     if len(paths) == 1 and paths[0].suffix == ".pth":
         return _read_pth(paths[0])
     clips = [load_audio(path, PUBLISHED_CODE_RATE) for path in paths if path.suffix != ".pth"]
@@ -267,11 +268,6 @@ def load_voices(
         return clips, None
     autoregressive, diffusion = (torch.stack(vectors).mean(0) for vectors in zip(*latents, strict=True))
     return None, (autoregressive, diffusion)
-
-
-def _at_published_rate(waveform: np.ndarray) -> Tensor:
-    resampled = resample(waveform, OUTPUT_RATE, PUBLISHED_CODE_RATE)
-    return torch.from_numpy(np.asarray(resampled, np.float32)).clamp(-1, 1)[None]
 
 
 def _read_pth(path: Path) -> tuple[Clips | None, Latents | None]:
