@@ -44,3 +44,9 @@ class MissingExtra(UserError):
 
     def __init__(self, extra: str, error: ImportError) -> None:
         super().__init__(f"{error.name or error} is not installed: pip install 'chelys[{extra}]'")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in short; its kind if it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]

@@ -41,13 +41,10 @@ MAX_SECONDS = 3 * 3600.0
 def decode(
     source: Source, *, start: float = 0.0, end: float | None = None, max_seconds: float = MAX_SECONDS
 ) -> tuple[np.ndarray, int]:
-    """A recording, or a part of it, at its own sample rate: mono float32 ``(n,)``, and the rate, Hz.
+    """A recording, a file or the bytes of one, at its own sample rate: mono float32 ``(n,)``, and the rate, Hz.
 
-    Args:
-        source: A file, or the bytes of one.
-        start: Where the part begins, seconds.
-        end: Where it ends, seconds; None is the end of the file.
-        max_seconds: A longer part is refused, as soon as it is seen to be longer.
+    ``start`` and ``end`` (None: of the file) of a part are in seconds. A part longer than ``max_seconds`` is refused,
+    as soon as it is seen to be longer.
 
     Raises:
         AudioError, MissingExtra, OSError: As ``open_audio``, or if the part is damaged or too long.

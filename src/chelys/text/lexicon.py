@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from chelys.errors import ModelError
+from chelys.errors import ModelError, first_line
 from chelys.files import write_bytes
 
 FILE_NAME = "lexicon.txt.gz"
@@ -91,8 +91,9 @@ class Lexicon(Mapping[str, str]):
         except FileNotFoundError:
             raise ModelError(f"no lexicon at {path}: fetch or convert the model folder again") from None
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"{path} is not a gzip text lexicon ({reason}): fetch the model folder again") from None
+            raise ModelError(
+                f"{path} is not a gzip text lexicon ({first_line(error)}): fetch the model folder again"
+            ) from None
         comment = [line[1:].strip() for line in lines if line.startswith("#")]
         entries: dict[str, str] = {}
         for number, line in enumerate(lines, 1):

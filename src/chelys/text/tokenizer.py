@@ -22,7 +22,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from chelys import registry
 from chelys.deprecation import renamed_names
-from chelys.errors import ConfigError, ModelError
+from chelys.errors import ConfigError, ModelError, first_line
 from chelys.files import write_text
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
@@ -90,8 +90,9 @@ class Tokenizer:
         try:
             core = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf8"))
         except Exception as error:  # the Rust side raises bare Exception
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"{path} is not a tokenizer ({reason}): fetch or convert the model folder again") from None
+            raise ModelError(
+                f"{path} is not a tokenizer ({first_line(error)}): fetch or convert the model folder again"
+            ) from None
         for token in (STOP, UNKNOWN):
             if core.token_to_id(token) is None:
                 raise ModelError(f"{path} has no {token} token: fetch or convert the model folder again")
@@ -205,9 +206,7 @@ def tokenizer_with(cleaner: str, core: tokenizers.Tokenizer, lexicon: Lexicon | 
         return Tokenizer(core, lexicon)
     if cleaner not in registry.CLEANERS:
         raise ConfigError(f"cleaner is {cleaner!r}; choose from {', '.join(('chelys', *registry.CLEANERS))}")
-    if lexicon is not None:
-        raise ConfigError(f"cleaner is {cleaner!r}, but the model has a lexicon: only 'chelys' goes with one")
-    made: Tokenizer = registry.find(registry.CLEANERS[cleaner])(core, cleaner=cleaner)
+    made: Tokenizer = registry.find(registry.CLEANERS[cleaner])(core, lexicon, cleaner=cleaner)
     return made
 
 

@@ -253,7 +253,7 @@ class TextToSpeech:
 
     def _voice_of(self, samples: Sequence[Tensor] | Tensor) -> Voice:
         """A voice of clips. It blends with no other, as the original's do: a pair of latents could not carry that."""
-        clips = list(samples) if isinstance(samples, (list, tuple)) else [samples]
+        clips = samples if isinstance(samples, (list, tuple)) else [samples]
         waveforms = [torch.as_tensor(clip).detach().float().cpu().flatten() for clip in clips]
         rate = PUBLISHED_CODE_RATE
         return self.synthesizer.voice(waveforms, sample_rate=rate, name="voice_samples", speaker_blend=0.0)

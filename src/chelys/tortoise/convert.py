@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,9 +156,13 @@ class _Part:
     model: nn.Module  # names and shapes
     written: int  # bytes it will take
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Under our names."""
-        return from_tortoise(self.network, self.state, self.model)
+    def write(self, file: Path, dtype: torch.dtype, progress: Callable[[int], None]) -> str:
+        """Under our names; gives the file's SHA-256."""
+        try:
+            tensors = from_tortoise(self.network, self.state, self.model)
+            return write_tensors(file, tensors, network=file.stem, dtype=dtype, progress=progress)
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from error
 
 
 def convert(
@@ -201,7 +206,9 @@ def convert(
         require_disk(target, sum(todo), "the model takes")
         meter = Meter(progress, sum(part.path.stat().st_size + part.written for part in parts))
         for part in parts:
-            _write(part, target, kind, journal, meter)
+            write = partial(part.write, dtype=kind, progress=meter.add)
+            if not _made(journal, meter, part.path, target / file_of(part.network), write):
+                meter.add(part.written)
             part.state = {}  # its pages need stay in memory no longer
         make_tortoise_tokenizer().save(target)
         sources = {part.path.name: journal.sources[file_of(part.network)] for part in parts}
@@ -273,22 +280,17 @@ def _config(parts: list[_Part], origin: str) -> TortoiseConfig:
     return config
 
 
-def _write(part: _Part, target: Path, dtype: torch.dtype, journal: Journal, meter: Meter) -> None:
-    """Write a network and note it, unless that was done before."""
-    file = target / file_of(part.network)
-    meter.stage = f"reading {part.path.name}"
-    source = sha256(part.path, meter.add)
-    if journal.has(file.name, source):
+def _made(journal: Journal, meter: Meter, source: Path, file: Path, write: Callable[[Path], str]) -> bool:
+    """Write a file and note it, unless that was done before; says whether it was written now."""
+    meter.stage = f"reading {source.name}"
+    digest = sha256(source, meter.add)
+    if journal.has(file.name, digest):
         log.info("%s is there already", file)
-        meter.add(part.written)
-        return
+        return False
     meter.stage = f"writing {file.name}"
-    try:
-        digest = write_tensors(file, part.tensors(), network=file.stem, dtype=dtype, progress=meter.add)
-    except ModelError as error:
-        raise ModelError(f"{part.path}: {error}") from error
-    journal.note(file.name, source, digest)
+    journal.note(file.name, digest, write(file))
     log.info("wrote %s", file)
+    return True
 
 
 @dataclass
@@ -335,16 +337,15 @@ def export(source: Path, target: Path, *, dtype: str = "float32", progress: Prog
         require_disk(target, sum(sizes[network] for network in todo), "the checkpoints take")
         meter = Meter(progress, sum((source / file_of(n)).stat().st_size + sizes[n] for n in networks))
         for network in networks:
-            path, file = source / file_of(network), target / TABLES[network].file
-            meter.stage = f"reading {path.name}"
-            digest = sha256(path, meter.add)
-            if not journal.has(file.name, digest):
-                meter.stage = f"writing {file.name}"
+            path = source / file_of(network)
+
+            def write(file: Path, network: str = network, path: Path = path) -> str:
                 state = to_tortoise(network, dict(read_tensors(path, heads[network], kind)))
                 _check(path, state, names[network])
                 _save(state, file, TABLES[network].entry)
-                journal.note(file.name, digest, sha256(file))
-                log.info("wrote %s", file)
+                return sha256(file)
+
+            _made(journal, meter, path, target / TABLES[network].file, write)
             meter.add(sizes[network])
     return [target / TABLES[network].file for network in networks]
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from chelys.errors import ModelError
+from chelys.errors import ModelError, first_line
 from chelys.tortoise.convert import OPTIONAL, REQUIRED, Progress, convert
 from chelys.tortoise.state_dicts import TABLES
 from chelys.weights.checks import gigabytes, require_disk
 from chelys.weights.folder import CONFIG_FILE
-from chelys.weights.hub import Listing, Unavailable, ask, first_line, models_folder, of_commit, quiet
+from chelys.weights.hub import Listing, Unavailable, ask, models_folder, of_commit, quiet
 from chelys.weights.tensor_file import sha256
 
 log = logging.getLogger(__name__)

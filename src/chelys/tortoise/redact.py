@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from chelys.audio.io import resample
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.errors import MissingExtra, ModelError, TextError
+from chelys.errors import MissingExtra, ModelError, TextError, first_line
 from chelys.text.normalize import is_speakable
 from chelys.text.split import Sentence
 from chelys.text.tokenizer import Tokenizer
@@ -158,10 +158,9 @@ class Wav2Vec2Aligner:
                 Wav2Vec2ForCTC.from_pretrained(network).to(device), Wav2Vec2CTCTokenizer.from_pretrained(symbols)
             )
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(
-                f"cannot get {network}, which finds the [brackets] in the audio ({reason}): connect to the network "
-                "once, or speak without brackets"
+                f"cannot get {network}, which finds the [brackets] in the audio ({first_line(error)}): connect to the "
+                "network once, or speak without brackets"
             ) from error
 
     @torch.inference_mode()

@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from chelys.errors import ModelError
+from chelys.errors import ModelError, first_line
 from chelys.nn.attention import rotary_frequencies
 from chelys.weights.tensor_file import OUR_DIRECTION, OUR_LENGTH, fold
 
@@ -415,8 +415,7 @@ def _load(path: Path) -> object:
         reason = f"it would run {program}" if program else "it is damaged or holds more than tensors"
         raise ModelError(f"{path} is refused, {reason}: give a file of plain tensors") from error
     except Exception as error:  # the reader raises whatever a broken file makes it stumble over
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"{path} is damaged or no checkpoint ({reason}): fetch it again") from error
+        raise ModelError(f"{path} is damaged or no checkpoint ({first_line(error)}): fetch it again") from error
 
 
 def _first_program(path: Path) -> str:

@@ -62,14 +62,7 @@ def read_latents(path: Path, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """
     if not path.is_file():
         raise VoiceError(f"no voice file at {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that torch has doubts about; the answer below is enough
-            held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a dozen kinds; whichever it was, nothing of the file has been executed
-        raise VoiceError(
-            f"{path} is damaged, no file of torch.save, or holds more than tensors, which is not opened: {_REMEDY}"
-        ) from error
+    held = _load_pth(path)
     if isinstance(held, list) and held and all(isinstance(waveform, Tensor) for waveform in held):
         raise VoiceError(f"{path} holds waveforms, not the vectors of a voice: give the clips that they are copies of")
     if not (isinstance(held, tuple) and len(held) == 2 and all(map(_is_row, held))):
@@ -81,6 +74,17 @@ def read_latents(path: Path, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
             "it was made for another model, make the voice anew from clips"
         )
     return held[0][0].float(), held[1][0].float()
+
+
+def _load_pth(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that torch has doubts about; the answer below is enough
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a dozen kinds; whichever it was, nothing of the file has been executed
+        raise VoiceError(
+            f"{path} is damaged, no file of torch.save, or holds more than tensors, which is not opened: {_REMEDY}"
+        ) from error
 
 
 def _is_row(held: Any) -> bool:
@@ -272,10 +276,7 @@ def load_voices(
 
 def _read_pth(path: Path) -> tuple[Clips | None, Latents | None]:
     """Two latents, which are a tuple, or waveforms, which are a list; nothing of the file is executed."""
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a dozen kinds
-        raise VoiceError(f"{path} is damaged, or holds more than tensors: give clips of the speaker") from error
+    held = _load_pth(path)
     rows = isinstance(held, (list, tuple)) and all(isinstance(row, Tensor) and row.ndim == 2 for row in held)
     if not rows or not held or (isinstance(held, tuple) and len(held) != 2):
         raise VoiceError(f"{path} holds neither the two vectors of a voice nor its clips: give clips of the speaker")

@@ -22,7 +22,7 @@ from chelys import registry
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping, to_mapping
-from chelys.errors import ConfigError, ModelError
+from chelys.errors import ConfigError, ModelError, first_line
 from chelys.files import write_json
 from chelys.models import DVAEConfig
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
@@ -287,8 +287,8 @@ def _load(config: ModelConfig, field: str, file: Path, device: str | torch.devic
     try:
         network = build(config, field)
     except (RuntimeError, ValueError, AssertionError, ZeroDivisionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{file.parent / CONFIG_FILE} describes no network that can be built ({reason})") from error
+        where = file.parent / CONFIG_FILE
+        raise ModelError(f"{where} describes no network that can be built ({first_line(error)})") from error
     load_network(file, network, device=device, dtype=dtype)
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
 

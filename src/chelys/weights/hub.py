@@ -16,7 +16,7 @@ from pathlib import Path
 
 import platformdirs
 
-from chelys.errors import ModelError
+from chelys.errors import ModelError, first_line
 from chelys.weights.folder import CONFIG_FILE
 
 log = logging.getLogger(__name__)
@@ -112,12 +112,6 @@ def of_commit(commit: str, download: Callable[[str | None], Path], revision: str
     """Download a revision by its name, so that the cache finds it offline; by its commit if the name moved on since."""
     path = download(revision)
     return path if not commit or commit in path.parts else download(commit)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in short."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]
 
 
 @contextmanager

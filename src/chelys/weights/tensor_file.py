@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from chelys.deprecation import current_tensor_name
-from chelys.errors import ModelError
+from chelys.errors import ModelError, first_line
 from chelys.files import atomic_path
 
 #: How the format calls a dtype.
@@ -96,8 +96,7 @@ def read_head(path: Path) -> dict[str, Entry]:
     except KeyError as error:
         raise ModelError(f"{path} is damaged (a tensor is of the unknown kind {error}); get the model again") from error
     except (SafetensorError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} is damaged ({reason}); get the model again") from error
+        raise ModelError(f"{path} is damaged ({first_line(error)}); get the model again") from error
 
 
 def read_tensors(path: Path, head: Mapping[str, Entry], dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
@@ -142,8 +141,7 @@ def load_network(
             parts = dict(read_tensors(path, {name: head[name] for name in pair}, torch.float32))
             state[kernel] = fold(parts[pair[0]], parts[pair[1]]).to(device, dtype)
     except (SafetensorError, OSError, RuntimeError) as error:  # it changed under our hands; memory ran out after all
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} cannot be loaded ({reason})") from error
+        raise ModelError(f"{path} cannot be loaded ({first_line(error)})") from error
     network.load_state_dict(state, assign=True)
 
 
