@@ -292,16 +292,11 @@ def write_stdout(audio: np.ndarray, rate: int) -> None:
 
 
 class WavStream:
-    """A 16-bit mono WAV that is written while it is being spoken.
+    """A 16-bit mono WAV that is written while it is being spoken, to a path or an open binary file, which is left open.
 
-    The standard library's ``wave`` cannot write it: on a pipe it fails when it goes back to correct the header.
-
-    Onto a pipe its header says that the length is unknown (sizes 0xFFFFFFFF, which players take as "until the end");
-    in a file the sizes are corrected at the end. A path gets the file only when the ``with`` block ends well.
-
-    Args:
-        target: Path of a ``.wav`` file, or an open binary file, which is left open.
-        rate: Sample rate, Hz.
+    The standard library's ``wave`` cannot write it: on a pipe it fails when it goes back to correct the header. Onto a
+    pipe this header says that the length is unknown (sizes 0xFFFFFFFF, which players take as "until the end"); in a
+    file the sizes are corrected at the end. A path gets the file only when the ``with`` block ends well.
 
     Raises:
         OutputError: From ``with`` and ``write``, if a path cannot be written.

@@ -44,14 +44,9 @@ def mel_filters(spec: MelSpec) -> Tensor:
 
 
 def log_mel(waveform: Tensor, spec: MelSpec) -> Tensor:
-    """Natural-log mel spectrogram with centred frames and reflected edges.
+    """Natural-log mel spectrogram, centred frames and reflected edges: ``(b, f, 1 + n // hop)``, at least log(floor).
 
-    Args:
-        waveform: ``(b, n)`` in [-1, 1] at ``spec.sample_rate``; n must exceed n_fft / 2.
-        spec: The front end.
-
-    Returns:
-        ``(b, f, 1 + n // hop)``, at least ``log(spec.floor)``.
+    The waveform is ``(b, n)`` in [-1, 1] at ``spec.sample_rate``; n must exceed n_fft / 2.
     """
     window = torch.hann_window(spec.n_fft, device=waveform.device)
     padded = F.pad(waveform.unsqueeze(1), (spec.n_fft // 2, spec.n_fft // 2), mode="reflect").squeeze(1)

@@ -32,15 +32,10 @@ def rotary_frequencies(
 
 
 def rotary_tables(positions: Tensor, rotary_dim: int, base: float = WAVELENGTH_BASE) -> tuple[Tensor, Tensor]:
-    """Cosines and sines for the given positions.
+    """Cosines and sines for positions, integers from 0, ``(t,)`` shared by the batch, or ``(b, t)`` one row each.
 
-    Args:
-        positions: ``(t,)`` shared by the batch, or ``(b, t)`` one row each; integers, counted from 0.
-        rotary_dim: How many entries of a head are turned, even.
-        base: The longest wavelength is nearly 2 pi times this many positions.
-
-    Returns:
-        Each ``(t, r / 2)`` float32, or ``(b, 1, t, r / 2)`` for positions ``(b, t)``: both broadcast over heads.
+    Each is ``(t, r / 2)`` float32, or ``(b, 1, t, r / 2)``: both broadcast over heads. The longest wavelength is nearly
+    2 pi times ``base`` positions.
     """
     angles = positions[..., None].float() * rotary_frequencies(rotary_dim, base, positions.device)  # (..., t, r / 2)
     if positions.dim() == 2:

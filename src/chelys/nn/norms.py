@@ -1,6 +1,6 @@
 """Normalisations that more than one network uses, of activations and of weights.
 
-Letters: b batch, c channels, t time, d width.
+b batch, c channels, t time, d width.
 """
 
 from __future__ import annotations

@@ -47,14 +47,11 @@ class Sentence:
 
 @renamed_arguments(longest="max_chars")
 def split(text: str, *, max_chars: int = 180) -> list[Sentence]:
-    """Cut text into sentences, and long sentences into clauses; no piece is empty.
+    """Cut text, as people write it, into sentences, and long sentences into clauses; no piece is empty.
 
-    Pieces that hold nothing to say (a row of stars, an emoji) stay with their neighbour, so that every piece
-    can be spoken and no character is lost. A text that holds nothing to say has no pieces.
-
-    Args:
-        text: As people write it, before `normalize`. Empty lines part paragraphs.
-        max_chars: Most letters in a piece, where a digit counts as five.
+    Pieces that hold nothing to say (a row of stars, an emoji) stay with their neighbour, so that every piece can be
+    spoken and no character is lost. A text that holds nothing to say has no pieces. Empty lines part paragraphs.
+    ``max_chars`` is the most letters in a piece, where a digit counts as five.
     """
     pieces: list[Sentence] = []
     waiting = ""  # unspeakable text at the very beginning

@@ -120,9 +120,7 @@ class Tokenizer:
     def encode(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> list[int]:
         """Ids ``(t,)`` of raw text, without a stop.
 
-        Args:
-            text: Anything that can be spoken.
-            spelled: Asked for every word; True spells it though the lexicon knows it. Training draws a share.
+        ``spelled`` is asked for every word; True spells it though the lexicon knows it. Training draws a share.
 
         Raises:
             TextError: If nothing of the text can be spoken.
@@ -136,11 +134,7 @@ class Tokenizer:
         return Encoding(self._ids(symbols), normalized.dropped, symbols)
 
     def check(self, text: str) -> None:
-        """Refuse a text of which nothing can be spoken, or with a word that is too long, before any work is done.
-
-        Raises:
-            TextError: If so.
-        """
+        """Refuse a text, before any work is done, by a TextError if nothing can be spoken or a word is too long."""
         check_speakable(text)
 
     def clean(self, text: str) -> str:

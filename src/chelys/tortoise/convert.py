@@ -68,9 +68,7 @@ class Journal:
 def claimed(folder: Path, last: str) -> Iterator[Journal]:
     """Hold a folder alone while it is written, and give its journal; one in which nothing was finished stays as it was.
 
-    Args:
-        folder: New, empty, or left by a conversion that was stopped.
-        last: The file whose presence says that all is finished.
+    The folder is new, empty, or left by a conversion that was stopped; the file ``last`` says that all is finished.
 
     Raises:
         OutputError: If the folder holds something else, cannot be written, or another process writes it.
@@ -309,13 +307,9 @@ class Meter:
 
 
 def export(source: Path, target: Path, *, dtype: str = "float32", progress: Progress | None = None) -> list[Path]:
-    """Write the published files of a model folder, each network under its published names, and name them.
+    """Write the published files of a model folder of TorToise v2's kind, each network under its names; names the files.
 
-    Args:
-        source: The model folder; of TorToise v2's kind.
-        target: Folder for the files; new, empty, or left by an export that was stopped.
-        dtype: Of the tensors.
-        progress: Called as the work goes on.
+    The target is new, empty, or left by an export that was stopped.
 
     Raises:
         ModelError: If the model has a part that the published layout has no names for; nothing is written then.

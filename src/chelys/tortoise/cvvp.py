@@ -1,14 +1,10 @@
 """CVVP: do codes sound like the speaker of a clip? It ranks candidates beside CLVP, by voice instead of by words.
 
-Two encoders read the mel of a reference clip and speech codes; both end on the unit sphere, and the score is the
-cosine of the two, scaled, as in CLVP. Before the mean over time each encoder looks over its whole sequence once more
-(the combiner).
+Two encoders read the mel of a reference clip and speech codes; both end on the unit sphere, and the score is the cosine
+of the two, scaled, as in CLVP (trained as Radford et al. 2021, CLIP). Before the mean over time each looks over its
+whole sequence once more (the combiner). The published system gives it no weight by default; a model may lack it.
 
-The published system gives it no weight by default; it is an optional network of a model.
-
-Letters: b batch, f bands, s mel frames, m codes, t positions of an encoder, d width.
-
-Source: TorToise v2; the training is that of Radford et al. 2021, CLIP.
+b batch, f bands, s mel frames, m codes, t positions of an encoder, d width.
 """
 
 from __future__ import annotations
@@ -107,12 +103,10 @@ class CVVP(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(1.0))  # logarithm of the scale of the cosines
 
     def score(self, mel: Tensor, codes: Tensor) -> Tensor:
-        """How much each candidate sounds like its clip, ``(b,)``; higher is better.
+        """How much each candidate sounds like its clip, ``(b,)``, higher is better.
 
-        Args:
-            mel: ``(b, f, s)``, or ``(1, f, s)``: one clip for all, which is then read once. Normalised as the
-                autoregressive decoder's conditioning is.
-            codes: ``(b, m)`` integer, rows of one length: all of it is read.
+        The codes ``(b, m)`` are in rows of one length, and all is read. The mel ``(b, f, s)``, or ``(1, f, s)`` of one
+        clip for all, is normalised as the autoregressive decoder's.
         """
         return (self.encode_clip(mel) * self.encode_speech(codes)).sum(dim=-1) * self.temperature.exp()
 

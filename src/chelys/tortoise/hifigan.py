@@ -2,15 +2,15 @@
 
 In place of diffusion decoder and vocoder: the latents are stretched to mel frames, four to a code and from the rate of
 the codes to that of the output, and go up to the sample rate in a few strides. After each stride several residual
-blocks, each with another width of kernel, read the signal, and their mean is passed on. The voice is added once, at the
+blocks, each with another width of kernel, read the signal, and their mean goes on. The voice is added once, at the
 start.
 
-Choices: the network is convolutions only, so a frame of the output depends on no more than `HiFiGAN.reach` frames to
-either side. `decode_window` computes any stretch of the output from those alone, and `settled_frames` says how much of
-the output further codes cannot change: speech can be given out in pieces that are the very samples of the whole, at
-a cost that does not grow with what was already spoken. The original decodes everything again for each piece.
+The network is convolutions only, so a frame of the output depends on no more than `HiFiGAN.reach` frames to either
+side. `decode_window` computes any stretch of the output from those alone, and `settled_frames` says how much of it
+further codes cannot change: pieces of speech are the very samples of the whole, at a cost that does not grow with what
+was already spoken. The original decodes everything again for each piece.
 
-Letters: b batch, m codes, d width of latents, s mel frames, n samples (256 s), c channels.
+b batch, m codes, d width of latents, s mel frames, n samples (256 s), c channels.
 
 Source: Kong et al. 2020, HiFi-GAN; the streaming variant of TorToise v2.
 """
@@ -143,11 +143,9 @@ class HiFiGAN(WeightNormed):
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, voice: Tensor) -> Tensor:
-        """The waveform ``(b, n)`` of all codes, in [-1, 1] at 24 kHz; n is `wave_length` of m.
+        """The waveform ``(b, n)`` of all codes, in [-1, 1] at 24 kHz; n is `wave_length` of m, at least 1.
 
-        Args:
-            latents: ``(b, m, d)``, m at least 1.
-            voice: ``(b, voice_dim)``, or ``(1, voice_dim)`` for all.
+        Latents are ``(b, m, d)``, voices ``(b, voice_dim)``, or ``(1, voice_dim)`` for all.
         """
         return self.decode_window(latents, voice, 0, self.frames(latents.shape[1]))
 
@@ -155,11 +153,8 @@ class HiFiGAN(WeightNormed):
     def decode_window(self, latents: Tensor, voice: Tensor, first: int, count: int) -> Tensor:
         """A stretch ``(b, 256 count)`` of the waveform, as `decode` makes it there, at the cost of its own length.
 
-        Args:
-            latents: ``(b, m, d)`` of all codes, or of those so far: see `settled_frames`.
-            voice: ``(b, voice_dim)``, or ``(1, voice_dim)`` for all.
-            first: Mel frame at which it begins.
-            count: Mel frames, at least 1; ``first + count`` is at most `frames` of m.
+        The latents may be of the codes so far, see `settled_frames`. The stretch begins at mel frame ``first`` and has
+        ``count``, at least 1; ``first + count`` is at most `frames` of m.
         """
         total, reach, hop = self.frames(latents.shape[1]), self.config.reach, self.config.hop
         assert 0 <= first < first + count <= total, f"frames {first} to {first + count} of {total}"
@@ -211,11 +206,8 @@ def stretch(latents: Tensor, first: int, end: int) -> Tensor:
 def stretch_rows(latents: Tensor, lengths: Tensor, first: Tensor, count: int) -> Tensor:
     """As `stretch`, a stretch of its own of each row, ``(b, d, count)``; for training.
 
-    Args:
-        latents: ``(b, d, m)``; what lies beyond a row's length is not looked at.
-        lengths: Codes of each row, ``(b,)``.
-        first: Mel frame to begin with, ``(b,)``.
-        count: Mel frames.
+    The lengths ``(b,)`` are codes of each row; what lies beyond is not looked at. ``first (b,)`` is the mel frame to
+    begin with.
     """
     frames = lengths[:, None] * FRAMES_PER_CODE
     longer = (frames.double() * RATE_RATIO).long() > frames

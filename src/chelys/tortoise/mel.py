@@ -42,13 +42,10 @@ def diffusion_mel(waveform: Tensor) -> Tensor:
 
 
 def read_published(path: str | Path, rate: int) -> np.ndarray:
-    """A recording as the published system reads it, ``(n,)`` float32 in [-1, 1].
+    """A recording as the published system reads it, ``(n,)`` float32 in [-1, 1]; errors as ``chelys.audio.io.read``.
 
     Of a WAV it takes the first channel alone and resamples it with torchaudio's filter. Other files, which it does not
     read at all, are read as chelys reads them.
-
-    Raises:
-        AudioError: See ``chelys.audio.io.read``.
     """
     wav = Path(path).suffix.lower() == ".wav"
     audio = audio_io.read(path, rate, first_channel=wav, resampler=_resampled if wav else None)

@@ -271,17 +271,11 @@ class Redaction:
 def redact(
     waveform: np.ndarray, text: str, aligner: Aligner, *, clean: Callable[[str], str], reference: bool = False
 ) -> np.ndarray:
-    """Cut what stands in brackets out of the audio, and join what is kept.
+    """Cut what stands in brackets out of the audio, ``(n,)`` float32 at 24 kHz, and join what is kept.
 
-    Args:
-        waveform: ``(n,)`` float32 at 24 kHz, the whole text spoken.
-        text: With its brackets; one that has none keeps all.
-        aligner: What finds the characters.
-        clean: What the model's tokenizer makes of a text before it is cut into ids, so that "5" is sought as "five".
-        reference: Seek the raw text, and end each kept stretch where its last character begins, as TorToise did.
-
-    Raises:
-        TextError: As ``parse``.
+    ``clean`` is what the model's tokenizer makes of a text before it is cut into
+    ids, so that "5" is sought as "five". ``reference`` seeks the raw text, and ends each kept stretch where its last
+    character begins, as TorToise did. Raises as ``parse``.
     """
     pieces = parse(text)
     if all(piece.kept for piece in pieces):

@@ -205,12 +205,9 @@ LEAVES = {"weight", "bias", DIRECTION, LENGTH}  # what may lie in a module that 
 
 
 def from_tortoise(network: str, published: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Published weights under our names, ready for ``model.load_state_dict``.
+    """Published weights under our names, ready for ``model.load_state_dict``; the network is a key of `TABLES`.
 
-    Args:
-        network: A key of `TABLES`.
-        published: The state dict of the file.
-        model: Our network of the same size, unchanged. Whether it carries weight norm decides the form of the kernels.
+    The model is ours of the same size, unchanged; whether it carries weight norm decides the form of the kernels.
 
     Raises:
         ModelError: If a name is unexpected or missing, or a shape is not that of the model.

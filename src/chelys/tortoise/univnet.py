@@ -4,10 +4,7 @@ Noise goes up to the sample rate in a few strides. At each stage the mel decides
 kernels that filter the signal: one set for each mel frame ("location-variable convolution"), so that a few channels
 suffice.
 
-Choices: every convolution can carry weight norm, which training wants and synthesis does not; a network is made and
-stored without it ("folded").
-
-Letters: b batch, s mel frames, n samples of a stage (s times its hop), i input and o output channels, k taps.
+b batch, s mel frames, n samples of a stage (s times its hop), i input and o output channels, k taps.
 
 Source: Jang et al. 2021, UnivNet; Zeng et al. 2021, LVCNet (the location-variable convolution).
 """
@@ -161,13 +158,8 @@ class UnivNet(WeightNormed):
 def location_variable_convolution(x: Tensor, kernels: Tensor, biases: Tensor) -> Tensor:
     """Convolve every frame's stretch of the signal with that frame's own kernel; zeros lie beyond the ends.
 
-    Args:
-        x: ``(b, i, n)`` with n a multiple of s: each frame owns n / s samples.
-        kernels: ``(b, i, o, k, s)``, k odd.
-        biases: ``(b, o, s)``.
-
-    Returns:
-        ``(b, o, n)``.
+    ``x (b, i, n)`` with n a multiple of s: each frame owns n / s samples. ``kernels (b, i, o, k, s)``, k odd, and
+    ``biases (b, o, s)`` give ``(b, o, n)``.
     """
     taps, frames = kernels.shape[-2:]
     hop = x.shape[-1] // frames

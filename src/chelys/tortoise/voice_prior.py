@@ -1,13 +1,9 @@
-"""Voice prior: a random vector becomes a random voice.
+"""Voice prior: a random vector ``(b, d)`` becomes a random voice.
 
-Six layers in the manner of StyleGAN's mapping network. One such network draws the conditioning of the autoregressive
-decoder and another one that of the diffusion decoder; nothing ties the two voices together but that both were
+Six layers in the manner of StyleGAN's mapping network (Karras et al. 2019, section 2), with scaled weights (Karras et
+al. 2018, Progressive Growing of GANs, section 4.1). One such network draws the conditioning of the autoregressive
+decoder and another one that of the diffusion decoder; nothing ties the two but that both were
 trained on the same speakers.
-
-Letters: b batch, d width of a voice.
-
-Source: Karras et al. 2019, StyleGAN, section 2, for the network; Karras et al. 2018, Progressive Growing of GANs,
-section 4.1, for the scaled weights.
 """
 
 from __future__ import annotations

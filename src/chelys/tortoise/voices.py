@@ -118,15 +118,10 @@ def published_latents(
     clips: Sequence[np.ndarray], rate: int, autoregressive: Autoregressive, diffusion: Diffusion, *,
     reference: bool = False, seed: int = 0,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Conditioning latents ``(d,)`` and ``(2 d',)`` of waveforms, by the two mels of the published system.
+    """Conditioning latents ``(d,)`` and ``(2 d',)`` of waveforms ``(n,)``, by the two mels of the published system.
 
-    Args:
-        clips: Waveforms ``(n,)`` float32 at ``rate``.
-        rate: Hz; at 22.05 kHz the autoregressive decoder hears them unchanged, as it did in the original.
-        autoregressive: Decoder whose conditioning encoder listens.
-        diffusion: Decoder whose contextual embedder listens.
-        reference: Take of each clip what the original took.
-        seed: Of its random choice.
+    At a rate of 22.05 kHz the autoregressive decoder hears them unchanged, as in the original. With ``reference`` each
+    clip gives what the original took of it, by a random choice that has the seed.
     """
     parameter = next(autoregressive.parameters())
     code_mels = published_code_mels(clips, rate, reference=reference, seed=seed).to(parameter)

@@ -186,12 +186,7 @@ def save_model(
 ) -> ModelConfig:  # fmt: skip
     """Write a model folder, and give the config with the hashes; voices and the card are added by the caller.
 
-    Args:
-        folder: Where; made if missing.
-        config: Without hashes.
-        networks: Name (also of the file) to network.
-        tokenizer: With its lexicon, if it has one.
-        dtype: Of the floating-point tensors on disk.
+    Networks are by name, also of the file; ``dtype`` is of their floating-point tensors on disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     hashes = {}
@@ -203,12 +198,9 @@ def save_model(
 
 
 def write_config(folder: Path, config: ModelConfig, hashes: Mapping[str, str]) -> ModelConfig:
-    """Write ``config.json``, after everything else: without it nothing loads. Gives the config with the hashes.
+    """Write ``config.json``, after networks and tokenizer: without it nothing loads. Gives the config with the hashes.
 
-    Args:
-        folder: Where networks and tokenizer lie.
-        config: Without hashes.
-        hashes: Of the networks; those of the tokenizer are added.
+    The hashes given are those of the networks; those of the tokenizer are added.
     """
     text = {name: sha256(folder / name) for name in (TOKENIZER_FILE, LEXICON_FILE) if (folder / name).is_file()}
     write_json(folder / CONFIG_FILE, to_mapping(config) | {"hashes": {**hashes, **text}})

@@ -44,14 +44,9 @@ def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], *, network: str, dtype: torch.dtype,
     progress: Callable[[int], None] | None = None,
 ) -> str:  # fmt: skip
-    """Write the tensors of a network, and give the file's SHA-256.
+    """Write the tensors of a network, whose name is noted in the file, and give the file's SHA-256.
 
-    Args:
-        path: The file.
-        tensors: By name.
-        network: Noted in the file.
-        dtype: Of the floating-point tensors in the file.
-        progress: Called with the bytes of each tensor.
+    ``dtype`` is of the floating-point tensors in the file; ``progress`` is called with the bytes of each tensor.
 
     Raises:
         ModelError: If a value is not finite, or not in that dtype; the tensor is named.
