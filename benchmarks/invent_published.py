@@ -13,11 +13,11 @@ import argparse
 from pathlib import Path
 
 import torch
+from chelys.tortoise.name_tables import TABLES
 from torch import Tensor
 
 from chelys.tortoise.convert import OPTIONAL, REQUIRED
 from chelys.tortoise.model import published_skeleton
-from chelys.tortoise.name_tables import TABLES
 from chelys.tortoise.sizes import PUBLISHED
 from chelys.tortoise.state_dicts import to_tortoise
 

@@ -24,10 +24,9 @@ import torch
 import chelys
 from chelys.errors import ModelError, OutputError
 from chelys.tortoise import convert
-from chelys.tortoise.state_dicts import read_checkpoint
 from chelys.tortoise.convert import OPTIONAL, REQUIRED, export, file_of, find_checkpoints
 from chelys.tortoise.model import TortoiseConfig
-from chelys.tortoise.state_dicts import TABLES
+from chelys.tortoise.state_dicts import TABLES, read_checkpoint
 from chelys.weights import checks
 from chelys.weights.folder import load_model, read_config
 from chelys.weights.tensor_file import read_head, sha256
