@@ -1,7 +1,8 @@
 """A voice: a value that is made from recordings, saved, loaded and given to synthesis.
 
 It holds the conditioning latents that the networks compute from clips of a speaker: ``autoregressive`` (d,) and
-``diffusion`` (2 d',), and up to twelve seconds of the clips themselves, so that another model can compute its own.
+``diffusion`` (2 d',), or several rows (n, d) and (2 + n', d') where the networks have tokens, and up to twelve seconds
+of the clips themselves, so that another model can compute its own.
 
 A voice file is one safetensors file: the latents under these names, ``blended`` where there is one, the clips as
 ``clip.0`` .. (int16 at 24 kHz), and one JSON object in the metadata under ``voice``. What another model does not get:
@@ -236,8 +237,8 @@ class Voice:
     def _check(self) -> None:
         """Refuse what synthesis would fail on."""
         latents = (self.autoregressive, self.diffusion, self.sampling_latent)
-        if not all(latent.ndim == 1 and latent.isfinite().all() for latent in latents):
-            raise ValueError("latents must be rows of finite numbers")
+        if not all(latent.ndim in (1, 2) and latent.isfinite().all() for latent in latents):
+            raise ValueError("latents must be one or several rows of finite numbers")
         if self.sampling_latent.shape != self.autoregressive.shape:
             raise ValueError("both latents of the autoregressive decoder must be of one size")
         if not all(clip.dtype == np.int16 and clip.ndim == 1 and len(clip) > MEL_24K.n_fft for clip in self.clips):
@@ -316,6 +317,8 @@ def conditioning_latents(
     for clip in clips:
         waveform = torch.from_numpy(np.ascontiguousarray(normalize_loudness(clip)))
         mels += trained_mels(mel_range.normalize(log_mel(waveform[None], MEL_24K)).to(parameter))
+    if autoregressive.config.conditioning_tokens:
+        return autoregressive.condition(torch.stack(mels, 1))[0], diffusion.voice(mels)[0]
     return torch.cat([autoregressive.condition(mel) for mel in mels]).mean(0), diffusion.voice(mels)[0]
 
 

@@ -68,9 +68,10 @@ class VoiceLibrary:
         found = voice if isinstance(voice, Voice) else self._find(str(voice), seed)
         config = self.model.config
         if found.model == config.fingerprint:
-            sizes = (config.autoregressive.dim, 2 * config.diffusion.dim)
-            if (len(found.autoregressive), len(found.diffusion)) != sizes:
-                raise VoiceError(f"voice {found.name!r} is damaged, its latents do not fit the model: make it anew")
+            shapes = (config.autoregressive.voice_shape, config.diffusion.voice_shape)
+            if (found.autoregressive.shape, found.diffusion.shape) != shapes:
+                name = found.name if isinstance(voice, Voice) else str(voice)
+                raise VoiceError(f"voice {name!r} is damaged, its latents do not fit the model: make it anew")
             return found
         if not found.clips:
             raise VoiceError(

@@ -16,6 +16,8 @@ class DVAEConfig:
     strides: int = 2  # number of stride-2 convolutions; 2 gives four mel frames to a code
     residual_blocks: int = 3  # on each side
     decay: float = 0.99  # of the codebook's moving averages
+    clip_mean: bool = False  # whether the mean spectrum of a clip goes past the codes to the decoder
+    text_tokens: int = 0  # text ids that a CTC head reads from the code vectors, in training; 0: no such head
     #: the decoder's first up-sampling keeps its channels and the last ends at ``hidden`` (published); otherwise the
     #: first halves them and the last keeps ``hidden``
     late_narrowing: bool = False

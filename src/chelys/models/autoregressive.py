@@ -1,13 +1,15 @@
 """Autoregressive decoder: voice and text in, speech codes out; codes in, latents out (Betker 2023, section 3).
 
 A GPT-2 (Radford et al. 2019) over the sequence  [voice | start text stop | start codes stop].  The voice is one vector,
-the conditioning latent of reference clips. The hidden state that predicts code j also conditions the diffusion decoder
+the conditioning latent of reference clips, or several where the config says how many: a resampler makes them of the
+states of all clips together. The hidden state that predicts code j also conditions the diffusion decoder
 in place of code j: the latent of the "TorToise trick".
 
 The published network adds learned position embeddings that count text and codes each from zero. nano uses rotary
 positions, counted the same way, so that no table caps the length; the voice is at position zero.
 
-b batch, d width, h heads, f bands, s mel frames, t text ids, m codes, l columns of the sequence (1 + t + 2 + m + 1).
+b batch, d width, h heads, f bands, s mel frames, t text ids, m codes, n conditioning latents,
+l columns of the sequence (n + t + 2 + m + 1).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.nn.attention import AttentionBlock, KVCache, apply_rotary, attend, rotary_tables
+from chelys.nn.resampler import PerceiverResampler
 
 #: Cosines and sines of rotary angles, one row for each column of the sequence.
 Rotary = tuple[Tensor, Tensor]
@@ -41,6 +44,7 @@ class AutoregressiveConfig:
     conditioning_stride: int = 4  # stride of its first convolution
     #: which of its positions make the voice: the ``first`` (published) or the ``mean`` of all
     conditioning_pool: Literal["first", "mean"] = "mean"
+    conditioning_tokens: int = 0  # conditioning latents n of a voice, made by a resampler; 0: one, by the pool
     dropout: float = 0.0  # in the transformer, in training only
 
     @classmethod
@@ -50,6 +54,11 @@ class AutoregressiveConfig:
             text_tokens=255, codes=8192, dim=1024, layers=30, heads=16, positions="learned", bands=80,
             conditioning_blocks=6, conditioning_kernel=1, conditioning_stride=1, conditioning_pool="first", dropout=0.1,
         )  # fmt: skip
+
+    @property
+    def voice_shape(self) -> tuple[int, ...]:
+        """Shape of a voice: ``(d,)``, or ``(n, d)`` with conditioning tokens."""
+        return (self.conditioning_tokens, self.dim) if self.conditioning_tokens else (self.dim,)
 
     @property
     def start_text(self) -> int:
@@ -69,7 +78,10 @@ class AutoregressiveConfig:
 
 
 class ConditioningEncoder(nn.Module):
-    """Mel of a reference clip ``(b, f, s)`` to a conditioning latent ``(b, d)``."""
+    """Mel of a reference clip ``(b, f, s)`` to a conditioning latent ``(b, d)``.
+
+    With conditioning tokens, mels of one or several clips ``(b, f, s)`` or ``(b, clips, f, s)`` to ``(b, n, d)``.
+    """
 
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__()
@@ -77,11 +89,17 @@ class ConditioningEncoder(nn.Module):
         self.pool = config.conditioning_pool
         self.init = nn.Conv1d(config.bands, config.dim, kernel, stride=stride, padding=kernel // 2)
         self.blocks = nn.ModuleList(AttentionBlock(config.dim, config.heads) for _ in range(config.conditioning_blocks))
+        tokens = config.conditioning_tokens
+        self.resampler = PerceiverResampler(config.dim, config.heads, tokens) if tokens else None
 
     def forward(self, mel: Tensor) -> Tensor:
-        x = self.init(mel)
+        x = self.init(mel.flatten(0, -3))
         for block in self.blocks:
             x = block(x)
+        if self.resampler is not None:
+            states = x.transpose(1, 2).unflatten(0, (len(mel), -1))  # (b, clips, s', d)
+            tokens: Tensor = self.resampler(states.flatten(1, 2))
+            return tokens
         return x[:, :, 0] if self.pool == "first" else x.mean(2)
 
 
@@ -156,7 +174,10 @@ class Autoregressive(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def condition(self, mel: Tensor) -> Tensor:
-        """Conditioning latent of one reference clip a row: ``(b, f, s) -> (b, d)``; callers average several clips."""
+        """Conditioning latent of one reference clip a row: ``(b, f, s) -> (b, d)``; callers average several clips.
+
+        With conditioning tokens, ``(b, f, s)`` or ``(b, clips, f, s)`` to ``(b, n, d)``.
+        """
         return self.conditioning_encoder(mel)
 
     # ---- the sequence -------------------------------------------------------------------------------------------
@@ -204,7 +225,7 @@ class Autoregressive(nn.Module):
         Rows are packed so that padding stands after everything; causal attention then never sees it.
 
         Args:
-            conditioning: Conditioning latents ``(b, d)``.
+            conditioning: Conditioning latents ``(b, d)`` or ``(b, n, d)``.
             text: Text ids ``(b, t)`` without start and stop; what lies beyond a row's length is ignored.
             text_lengths: ``(b,)``.
             codes: Codes ``(b, m)`` without start and stop.
@@ -217,7 +238,8 @@ class Autoregressive(nn.Module):
         """
         hidden, columns = self._hidden(conditioning, text, text_lengths, codes, code_lengths)
         latents = hidden[:, columns:]
-        return self.text_head(hidden[:, 1 : columns - 1]), self.code_head(latents), latents
+        first = columns - text.shape[1] - 2  # where the text begins
+        return self.text_head(hidden[:, first : columns - 1]), self.code_head(latents), latents
 
     def _hidden(
         self, conditioning: Tensor, text: Tensor, text_lengths: Tensor, codes: Tensor, code_lengths: Tensor
@@ -226,13 +248,15 @@ class Autoregressive(nn.Module):
         b = len(text)
         framed = self._frame_text(text, text_lengths)
         speech = torch.cat((codes.new_full((b, 1), self.config.start_code), codes), dim=1)
-        x = torch.cat((conditioning.unsqueeze(1), self.embed_text(framed), self.embed_codes(speech)), dim=1)
+        voice = _columns(conditioning)
+        n = voice.shape[1]
+        x = torch.cat((voice, self.embed_text(framed), self.embed_codes(speech)), dim=1)
         t, m = framed.shape[1], speech.shape[1]
         at_text, at_code = torch.arange(t, device=x.device), torch.arange(m, device=x.device)
-        positions = torch.cat((at_text[:1], at_text, at_code))
+        positions = torch.cat((at_text[:1].expand(n), at_text, at_code))
         padding = torch.cat(
             (
-                torch.zeros(b, 1, dtype=torch.bool, device=x.device),
+                torch.zeros(b, n, dtype=torch.bool, device=x.device),
                 at_text >= text_lengths[:, None] + 2,
                 at_code >= code_lengths[:, None] + 1,
             ),
@@ -243,13 +267,14 @@ class Autoregressive(nn.Module):
         if self.config.dropout:
             packed = F.dropout(packed, self.config.dropout, self.training)
         hidden = self._transform(packed, self._rotary(positions[order]))
-        return torch.empty_like(hidden).scatter(1, order.unsqueeze(-1).expand_as(hidden), hidden), 1 + t
+        return torch.empty_like(hidden).scatter(1, order.unsqueeze(-1).expand_as(hidden), hidden), n + t
 
     def latents(self, conditioning: Tensor, text: Tensor, codes: Tensor) -> Tensor:
         """What the diffusion decoder is conditioned on: the hidden state that predicts each code.
 
-        ``conditioning``: conditioning latents ``(b, d)``; ``text``: text ids ``(b, t)``, rows of one length; ``codes``:
-        codes ``(b, m)``, rows of one length. Returns ``(b, m, d)``; latent j depends only on the codes before j.
+        ``conditioning``: conditioning latents ``(b, d)`` or ``(b, n, d)``; ``text``: text ids ``(b, t)``, rows of one
+        length; ``codes``: codes ``(b, m)``, rows of one length. Returns ``(b, m, d)``; latent j depends only on the
+        codes before j.
         """
         lengths = [torch.full((len(x),), x.shape[1], device=x.device) for x in (text, codes)]
         hidden, columns = self._hidden(conditioning, text, lengths[0], codes, lengths[1])
@@ -264,18 +289,20 @@ class Autoregressive(nn.Module):
 
         Shorter rows are padded on the left, so that all rows end, and continue, in the same column.
 
-        ``conditioning``: ``(b, d)``; ``text``: ids ``(b, t)``, padded on the right; ``text_lengths``: ``(b,)``;
-        ``capacity``: how many codes may follow. Returns latents of the first codes ``(b, d)``, for ``code_head``, and
-        the cache for ``read_code``.
+        ``conditioning``: ``(b, d)`` or ``(b, n, d)``; ``text``: ids ``(b, t)``, padded on the right; ``text_lengths``:
+        ``(b,)``; ``capacity``: how many codes may follow. Returns latents of the first codes ``(b, d)``, for
+        ``code_head``, and the cache for ``read_code``.
         """
         config, b = self.config, len(text)
         framed = self._frame_text(text, text_lengths)
         start = text.new_full((b, 1), config.start_code)
-        x = torch.cat((conditioning.unsqueeze(1), self.embed_text(framed), self.embed_codes(start)), dim=1)
+        voice = _columns(conditioning)
+        n = voice.shape[1]
+        x = torch.cat((voice, self.embed_text(framed), self.embed_codes(start)), dim=1)
         length = x.shape[1]
         at = torch.arange(framed.shape[1], device=x.device)
-        positions = torch.cat((at[:1], at, at[:1]))
-        padding = F.pad(at >= text_lengths[:, None] + 2, (1, 1))
+        positions = torch.cat((at[:1].expand(n), at, at[:1]))
+        padding = F.pad(at >= text_lengths[:, None] + 2, (n, 1))
         order = (~padding).int().argsort(dim=1, stable=True)  # padding first
         x = x.gather(1, order.unsqueeze(-1).expand_as(x))
         cache = KVCache(config.layers, b, config.heads, length + capacity, config.dim // config.heads, x)
@@ -299,3 +326,8 @@ class Autoregressive(nn.Module):
         x = self.embed_codes(codes.unsqueeze(1), number)
         rotary = self._rotary(torch.tensor([number], device=x.device))
         return self._transform(x, rotary, cache.mask(1), cache)[:, -1]
+
+
+def _columns(conditioning: Tensor) -> Tensor:
+    """Conditioning latents as columns of the sequence: ``(b, d)`` or ``(b, n, d)`` to ``(b, n, d)``."""
+    return conditioning.unsqueeze(1) if conditioning.ndim == 2 else conditioning

@@ -11,7 +11,10 @@ the clean mel, without a learned variance. A stream of 256 channels cannot carry
 past the conditioning, but the mel itself is smooth and fits (Li & He 2025, "Back to basics: let denoising generative
 models denoise", found the same with large patches of images).
 
-b batch, f bands, s mel frames, p positions (s / patch), m codes, d width.
+With ``context_tokens`` a voice is more than a scale and a shift: a resampler makes tokens of the states of all
+reference clips, which the blocks over latents attend to.
+
+b batch, f bands, s mel frames, p positions (s / patch), m codes, n context tokens, d width.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from torch import Tensor, nn
 
 from chelys.nn.attention import AttentionBlock
 from chelys.nn.norms import group_norm
+from chelys.nn.resampler import CrossAttention, PerceiverResampler
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ class DiffusionConfig:
     latent_dim: int = 256  # width of the autoregressive latents
     latent_blocks: int = 2  # attention blocks over latents
     codes: int = 1024  # speech codes, for the phase of training that reads codes
-    code_blocks: int = 2  # attention blocks over embedded codes
+    code_blocks: int = 2  # attention blocks over embedded codes; with 0 the network reads latents only
     context_blocks: int = 1  # attention blocks of the contextual embedder
+    context_tokens: int = 0  # tokens of a voice beside its scale and shift, which the latent blocks attend to
     feed_forward: int = 2  # width of the feed-forward part in units of d; 0 leaves it out, as published
     #: what the network predicts: the noise (``epsilon``, published) or the ``clean`` mel, x0
     prediction: Literal["epsilon", "clean"] = "clean"
@@ -58,6 +63,11 @@ class DiffusionConfig:
             latent_blocks=4, codes=8192, code_blocks=3, context_blocks=5, feed_forward=0,
             prediction="epsilon", learned_variance=True, layer_drop=0.1,
         )  # fmt: skip
+
+    @property
+    def voice_shape(self) -> tuple[int, ...]:
+        """Shape of a voice: ``(2 d,)``, or ``(2 + n, d)`` with context tokens."""
+        return (2 + self.context_tokens, self.dim) if self.context_tokens else (2 * self.dim,)
 
 
 class TimestepResidualBlock(nn.Module):
@@ -115,18 +125,32 @@ class ContextualEmbedder(nn.Module):
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         d = config.dim
+        width = d if config.context_tokens else 2 * d
         self.conv1 = nn.Conv1d(config.bands, d, 3, stride=2, padding=1)
-        self.conv2 = nn.Conv1d(d, 2 * d, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv1d(d, width, 3, stride=2, padding=1)
         self.blocks = nn.ModuleList(
-            AttentionBlock(2 * d, config.heads, relative=True) for _ in range(config.context_blocks)
+            AttentionBlock(width, config.heads, relative=True) for _ in range(config.context_blocks)
         )
+        self.resampler = None
+        if config.context_tokens:
+            self.resampler = PerceiverResampler(d, config.heads, config.context_tokens)
+            self.mean = nn.Linear(d, 2 * d)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """``(b, f, s) -> (b, 2 d, s/4)``; the mean over time (and clips) is the voice."""
-        x = self.conv2(self.conv1(mel))
+        """``(b, f, s) -> (b, 2 d, s/4)``, with context tokens ``(b, d, s/4)``; `pool` makes a voice of it."""
+        x = self.conv1(mel)
+        x = self.conv2(x if self.resampler is None else F.silu(x))
         for block in self.blocks:
             x = block(x)
         return x
+
+    def pool(self, states: Tensor) -> Tensor:
+        """The voice, from the states of all clips: their mean; with context tokens scale, shift and tokens."""
+        mean = states.mean(2)
+        if self.resampler is None:
+            return mean
+        scale_shift = self.mean(mean).unflatten(1, (2, -1))
+        return torch.cat((scale_shift, self.resampler(states.transpose(1, 2)).to(scale_shift.dtype)), dim=1)
 
 
 class Diffusion(nn.Module):
@@ -140,7 +164,9 @@ class Diffusion(nn.Module):
         self.contextual_embedder = ContextualEmbedder(config)
         self.latent_in = nn.Conv1d(config.latent_dim, d, 3, padding=1)
         self.latent_blocks = self._attention(config.latent_blocks)
-        self.code_embedding = nn.Embedding(config.codes + 1, d)
+        crossings = config.latent_blocks if config.context_tokens else 0
+        self.context_attention = nn.ModuleList(CrossAttention(d, config.heads) for _ in range(crossings))
+        self.code_embedding = nn.Embedding(config.codes + 1 if config.code_blocks else 1, d)
         self.code_blocks = self._attention(config.code_blocks)
         self.conditioning_norm = group_norm(d)
         self.uncond_embedding = nn.Parameter(torch.randn(1, d, 1))
@@ -161,19 +187,31 @@ class Diffusion(nn.Module):
     # ---- once a clip --------------------------------------------------------------------------------------------
 
     def voice(self, mels: list[Tensor]) -> Tensor:
-        """Voice of one speaker from reference mels ``(1, f, s)``, each of any length: ``(1, 2 d)``."""
-        return torch.cat([self.contextual_embedder(mel) for mel in mels], dim=2).mean(2)
+        """Voice of one speaker from reference mels ``(1, f, s)``, each of any length: ``(1, 2 d)``.
+
+        With context tokens ``(1, 2 + n, d)``: scale, shift and tokens.
+        """
+        return self.contextual_embedder.pool(torch.cat([self.contextual_embedder(mel) for mel in mels], dim=2))
+
+    def voices(self, mels: Tensor) -> Tensor:
+        """The same of rows with as many clips each: ``(b, f, s)`` or ``(b, clips, f, s)``."""
+        states = self.contextual_embedder(mels.flatten(0, -3))
+        if mels.ndim == 4:
+            states = states.unflatten(0, mels.shape[:2]).transpose(1, 2).flatten(2)
+        return self.contextual_embedder.pool(states)
 
     def conditioning(self, latents: Tensor, voice: Tensor, positions: int) -> Tensor:
         """What the steps share, from autoregressive latents.
 
         ``latents``: ``(b, m, latent_dim)``, of any floating-point precision: a decoder may run in half of it.
-        ``voice``: ``(b, 2 d)``. ``positions``: length p to stretch to. Returns ``(b, d, p)``.
+        ``voice``: ``(b, 2 d)`` or ``(b, 2 + n, d)``. ``positions``: length p to stretch to. Returns ``(b, d, p)``.
         """
         assert latents.is_floating_point(), "codes are for conditioning_of_codes"
         x = self.latent_in(latents.to(self.latent_in.weight.dtype).transpose(1, 2))
-        for block in self.latent_blocks:
+        for number, block in enumerate(self.latent_blocks):
             x = block(x)
+            if self.config.context_tokens:
+                x = self.context_attention[number](x.transpose(1, 2), voice[:, 2:]).transpose(1, 2)
         return self._fit(x, voice, positions)
 
     def conditioning_of_codes(self, codes: Tensor, voice: Tensor, positions: int) -> Tensor:
@@ -184,7 +222,8 @@ class Diffusion(nn.Module):
         return self._fit(x, voice, positions)
 
     def _fit(self, x: Tensor, voice: Tensor, positions: int) -> Tensor:
-        scale, shift = voice.unsqueeze(-1).chunk(2, dim=1)
+        scale_shift = voice[:, :2].flatten(1) if self.config.context_tokens else voice
+        scale, shift = scale_shift.unsqueeze(-1).chunk(2, dim=1)
         return F.interpolate(self.conditioning_norm(x) * (1 + scale) + shift, size=positions, mode="nearest")
 
     # ---- once a step --------------------------------------------------------------------------------------------

@@ -6,6 +6,10 @@ codebook stands for it. The codebook follows the encoder by exponential moving a
 Against the published one, nano asks for a narrow codebook (Yu et al. 2021, arXiv 2110.04627: few dimensions keep more
 codes in use), starts it by k-means and revives codes that have died; the published network had neither.
 
+Options for corpora of many speakers: ``clip_mean`` takes the mean spectrum of a clip out before encoding and gives it
+to the decoder, so that codes need not tell rooms and throats apart; ``text_tokens`` adds a CTC head that reads the text
+from the code vectors in training, so that codes keep the words.
+
 b batch, f bands, s mel frames, m codes (s / 4), w width of a code vector.
 """
 
@@ -65,17 +69,22 @@ class Decoder(nn.Module):
         if config.late_narrowing:
             widths = [widths[0], *widths[:-1]]
         self.inp = nn.Conv1d(config.code_width, widths[0], 1)
+        self.mean_in = nn.Linear(config.bands, widths[0]) if config.clip_mean else None
         self.blocks = nn.ModuleList(ResidualBlock(widths[0]) for _ in range(config.residual_blocks))
         self.up = nn.ModuleList(nn.Conv1d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False))
         self.out = nn.Conv1d(widths[-1], config.bands, 1)
 
-    def forward(self, vectors: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, mean: Tensor | None = None) -> Tensor:
         x = self.inp(vectors)
+        if self.mean_in is not None:
+            assert mean is not None, "the config has clip_mean: give the mean spectrum (b, f)"
+            x = x + self.mean_in(mean)[:, :, None]
         for block in self.blocks:
             x = block(x)
         for conv in self.up:
             x = F.relu(conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
-        return self.out(x)
+        out: Tensor = self.out(x)
+        return out if self.mean_in is None else out + mean[:, :, None]  # type: ignore[index]
 
 
 class Codebook(nn.Module):
@@ -159,6 +168,7 @@ class Reconstruction(NamedTuple):
     encoded: Tensor
     quantized: Tensor
     codes: Tensor
+    text_logits: Tensor | None = None  # of the CTC head ``(b, 2 (ids + 1), m)``, where there is one
 
 
 class DVAE(nn.Module):
@@ -171,18 +181,35 @@ class DVAE(nn.Module):
         self.codebook = Codebook(config.tokens, config.code_width, config.decay)
         self.decoder = Decoder(config)
 
-    def encode(self, mel: Tensor) -> Tensor:
-        """``(b, f, s) -> (b, m)``, m = s / 4 rounded up."""
-        return self.codebook.nearest(self.encoder(mel).transpose(1, 2))
+        self.ctc_head = _ctc_head(config) if config.text_tokens else None
 
-    def encode_clips(self, mels: Sequence[Tensor]) -> list[Tensor]:
+    def encoder_vectors(self, mel: Tensor, mean: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Vectors ``(b, m, w)`` that the codebook quantises.
+
+        Args:
+            mel: ``(b, f, s)``.
+            mean: Mean spectra of the clips ``(b, f)`` where the config has ``clip_mean``; default those of the mels.
+            mask: True where there is sound, ``(b, s)``; None where all rows are full.
+        """
+        if self.config.clip_mean:
+            mel = mel - (mel.mean(2) if mean is None else mean)[:, :, None]
+        return self.encoder(mel if mask is None else mel * mask[:, None]).transpose(1, 2)
+
+    def encode(self, mel: Tensor, mean: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """``(b, f, s) -> (b, m)``, m = s / 4 rounded up; see `encoder_vectors`."""
+        return self.codebook.nearest(self.encoder_vectors(mel, mean, mask))
+
+    def encode_clips(self, mels: Sequence[Tensor], *, frames: int = 0) -> list[Tensor]:
         """Codes of clips of any lengths, in few passes; each clip gets the codes that it gets alone.
 
         Padding a clip changes its last codes, because convolutions see the padding. So clips are encoded padded, and
         their ends once more without padding, in batches of one length.
 
-        ``mels``: ``(f, s)`` each. Returns codes ``(m,)`` of each clip, m = s / 4 rounded up.
+        ``mels``: ``(f, s)`` each; ``frames``: to pad to at least, where few shapes are of use. Returns
+        codes ``(m,)`` of each clip, m = s / 4 rounded up.
         """
+        if self.config.clip_mean:
+            mels = [mel - mel.mean(1, keepdim=True) for mel in mels]
         step = 2**self.config.strides
         margin = 2 * self.config.residual_blocks + 2  # codes that feel the end of a clip
         tail = 2 * margin * step
@@ -190,9 +217,9 @@ class DVAE(nn.Module):
         codes: list[Tensor] = [mel.new_empty(0, dtype=torch.long) for mel in mels]
         long = [i for i, start in enumerate(starts) if start]
         if long:
-            frames = max(mels[i].shape[1] for i in long)
+            frames = max(frames, *(mels[i].shape[1] for i in long))
             padded = torch.stack([F.pad(mels[i], (0, frames - mels[i].shape[1])) for i in long])
-            for i, found in zip(long, self.encode(padded), strict=True):
+            for i, found in zip(long, self._encode(padded), strict=True):
                 codes[i] = found[: starts[i] // step + margin]
         ends: dict[int, list[int]] = {}
         for i, (mel, start) in enumerate(zip(mels, starts, strict=True)):
@@ -200,18 +227,54 @@ class DVAE(nn.Module):
                 ends.setdefault(mel.shape[1] - start, []).append(i)
         for some in ends.values():
             batch = torch.stack([mels[i][:, starts[i] :] for i in some])
-            for i, found in zip(some, self.encode(batch), strict=True):
+            for i, found in zip(some, self._encode(batch), strict=True):
                 codes[i] = torch.cat([codes[i], found[margin:] if starts[i] else found])
         return codes
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """``(b, m) -> (b, f, 4m)``."""
-        return self.decoder(self.codebook.vectors[codes].transpose(1, 2))
+    def _encode(self, mel: Tensor) -> Tensor:
+        """Codes of mels without their mean spectrum, where the config takes it out."""
+        return self.codebook.nearest(self.encoder(mel).transpose(1, 2))
 
-    def forward(self, mel: Tensor) -> Reconstruction:
-        """Encode, snap to the codebook with a straight-through gradient, decode."""
-        encoded = self.encoder(mel).transpose(1, 2)
+    def decode(self, codes: Tensor, mean: Tensor | None = None) -> Tensor:
+        """``(b, m) -> (b, f, 4m)``; with ``clip_mean`` the mean spectra ``(b, f)`` go in too."""
+        return self.decoder(self.codebook.vectors[codes].transpose(1, 2), mean)
+
+    def forward(
+        self, mel: Tensor, mean: Tensor | None = None, mask: Tensor | None = None, *, quantize: bool = True
+    ) -> Reconstruction:
+        """Encode, snap to the codebook with a straight-through gradient, decode; see `encoder_vectors`.
+
+        Without ``quantize`` encoder vectors pass as they are.
+        """
+        if self.config.clip_mean and mean is None:
+            mean = mel.mean(2)
+        encoded = self.encoder_vectors(mel, mean, mask)
         codes = self.codebook.nearest(encoded)
         quantized = self.codebook.vectors[codes]
-        passed = encoded + (quantized - encoded).detach()
-        return Reconstruction(self.decoder(passed.transpose(1, 2)), encoded, quantized, codes)
+        passed = encoded + (quantized - encoded).detach() if quantize else encoded
+        text_logits = None if self.ctc_head is None else self.ctc_head(passed.transpose(1, 2))
+        return Reconstruction(self.decoder(passed.transpose(1, 2), mean), encoded, quantized, codes, text_logits)
+
+    def text_nll(self, logits: Tensor, text: Tensor, text_lengths: Tensor, code_lengths: Tensor) -> Tensor:
+        """Nats of each text ``(b,)`` by CTC (Graves et al. 2006), two frames to a code; 0 where codes are too few.
+
+        Args:
+            logits: Of the head, ``(b, 2 (ids + 1), m)``; the last of the ids is the blank.
+            text: Ids ``(b, t)``.
+            text_lengths: ``(b,)``.
+            code_lengths: ``(b,)``.
+        """
+        log_probabilities = logits.float().unflatten(1, (2, -1)).permute(3, 1, 0, 2).flatten(0, 1).log_softmax(-1)
+        blank = self.config.text_tokens
+        return F.ctc_loss(
+            log_probabilities, text, 2 * code_lengths, text_lengths, blank=blank, reduction="none", zero_infinity=True
+        )
+
+
+def _ctc_head(config: DVAEConfig) -> nn.Module:
+    """Code vectors ``(b, w, m)`` to logits of text ids and the blank, two frames to a code."""
+    widths = [config.code_width, 192, 192, 192]
+    layers: list[nn.Module] = []
+    for a, b in zip(widths, widths[1:], strict=False):
+        layers += [nn.Conv1d(a, b, 5, padding=2), nn.GELU()]
+    return nn.Sequential(*layers, nn.Conv1d(widths[-1], 2 * (config.text_tokens + 1), 1))

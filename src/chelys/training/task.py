@@ -249,7 +249,7 @@ def rand(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Uniform noise in [0, 1), ``shape``, rows first; a row's first values do not depend on how many follow."""
     if isinstance(generator, RowGenerator):
         return generator.draw(lambda one: torch.rand(tuple(shape[1:]), generator=one))
-    return torch.rand(tuple(shape), generator=generator)
+    return torch.rand(tuple(shape), generator=generator, device=generator.device)
 
 
 def corrupt(codes: Tensor, share: float, count: int, generator: torch.Generator) -> Tensor:

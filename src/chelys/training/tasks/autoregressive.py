@@ -90,7 +90,7 @@ class AutoregressiveTask(Task):
 
     def _condition(self, reference: Tensor) -> Tensor:
         """Conditioning latents, mean over the clips of a row: ``(b, f, r)`` or ``(b, c, f, r)`` to ``(b, d)``."""
-        if reference.ndim == 3:
+        if reference.ndim == 3 or self.decoder.config.conditioning_tokens:
             return self.decoder.condition(reference)
         return self.decoder.condition(reference.flatten(0, 1)).unflatten(0, reference.shape[:2]).mean(1)
 
@@ -155,7 +155,8 @@ class AutoregressiveTask(Task):
         weights = attention_weights(self.decoder, lambda: self.training_step("", batch, torch.Generator()))
         if not weights:
             return {}
-        alignments = [layer[1 + t :, 1 : 1 + t].T for layer in weights]  # text upwards, codes to the right
+        n = self.decoder.config.conditioning_tokens or 1
+        alignments = [layer[n + t :, n : n + t].T for layer in weights]  # text upwards, codes to the right
         return {
             "alignment": Picture(max(alignments, key=lambda a: float(a.sum())), x="code", y="text id"),
             "attention": Picture(weights[-1], x="key", y="query"),

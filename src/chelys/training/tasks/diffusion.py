@@ -54,7 +54,7 @@ DiffusionSizes = Annotated[DiffusionConfig, published_sizes(DiffusionConfig.tort
 MIN_NOISE = 0.1
 #: Parts of the network that read codes, and latents.
 CODE_PARTS = ("code_embedding", "code_blocks")
-LATENT_PARTS = ("latent_in", "latent_blocks")
+LATENT_PARTS = ("latent_in", "latent_blocks", "context_attention")
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ class DiffusionTask(Task):
 
     def _conditioning(self, batch: DiffusionBatch, positions: int) -> Tensor:
         network = self.diffusion
-        voice = network.contextual_embedder(batch.voice).mean(2)
+        voice = network.voices(batch.voice)
         if self.config.conditioning == "codes":
             return network.conditioning_of_codes(batch.codes.gather(1, batch.at), voice, positions)
         latents = self._latents(batch)
