@@ -272,6 +272,28 @@ def to_bytes(audio: np.ndarray, rate: int, format: str) -> bytes:
     return buffer.getvalue()
 
 
+def encode_opus(audio: np.ndarray, rate: int, kbps: int) -> bytes:
+    """A waveform ``(n,)`` as Ogg Opus of a variable bit rate; raises MissingExtra without PyAV.
+
+    ``rate`` is 8, 12, 16, 24 or 48 kHz.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtra("media", error) from error
+    file = io.BytesIO()
+    with av.open(file, "w", format="ogg") as container:
+        stream: Any = container.add_stream("libopus", rate=rate, layout="mono")
+        stream.bit_rate = kbps * 1000
+        stream.options = {"vbr": "on", "compression_level": "10", "application": "audio"}
+        stream.format = "flt"
+        frame = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="flt", layout="mono")
+        frame.sample_rate = rate
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return file.getvalue()
+
+
 def to_pcm(audio: np.ndarray) -> np.ndarray:
     """Samples in [-1, 1] as int16, the inverse of how 16-bit files are read (1 is 32768); ``(n,)`` to ``(n,)``."""
     return np.clip(np.rint(_checked(audio) * np.float32(32768)), -32768, 32767).astype("<i2")

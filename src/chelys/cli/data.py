@@ -273,6 +273,42 @@ def codes(
     echo(str(out))
 
 
+@app.command(
+    "pack",
+    help="Pack corpora into a few files, as 'chelys train nano' takes them to an accelerator.",
+    epilog="Example: chelys data pack corpus/manifest.jsonl --text text --out packs --part-mib 55",
+)
+def pack(
+    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST", help="JSONL manifests.")],
+    text: Annotated[Path, typer.Option("--text", help="Folder of the tokenizer.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    part_mib: Annotated[float, typer.Option("--part-mib", min=0.1, help="Largest part, MiB.")] = 60.0,
+    kbps: Annotated[int, typer.Option("--kbps", min=6, help="Bit rate of Opus.")] = 20,
+    exclude_speaker: Annotated[list[str] | None, typer.Option(help="Keep a speaker out; may be repeated.")] = None,
+    exclude_source: Annotated[list[str] | None, typer.Option(help="Keep a source out; may be repeated.")] = None,
+    unread_source: Annotated[
+        list[str] | None, typer.Option(help="A source whose texts are not what is said; may be repeated.")
+    ] = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Write the parts."""
+    from chelys.data.clip_pack import PackOptions, pack_clips
+    from chelys.data.prepare.engine import available_cores
+    from chelys.text.tokenizer import Tokenizer
+
+    options = PackOptions(
+        part_mib=part_mib, kbps=kbps, exclude_speakers=exclude_speaker or (), exclude_sources=exclude_source or (),
+        unread_sources=unread_source or (),
+    )  # fmt: skip
+    with _folder(out), progress_bar() as update:
+        parts = pack_clips(
+            manifests, Tokenizer.load(text), out, options, workers=workers or available_cores(),
+            progress=counting(update, "clips"),
+        )  # fmt: skip
+    for part in parts:
+        echo(str(part))
+
+
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
     """Make a folder, before hours of work rather than after; it goes again if the work fails and left it empty."""

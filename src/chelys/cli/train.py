@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli.console import echo
+from chelys.cli.console import DeviceOption, WorkersOption, echo
 from chelys.errors import ConfigError
 
 HELP = "Train one network; a run that was stopped goes on from its last checkpoint."
@@ -45,6 +45,42 @@ def train(
         weights = train_run(stage, run, resume=resume, progress=progress)
     if first:
         echo(str(weights))
+
+
+NANO_HELP = "Train all of nano on one device within some minutes; 'chelys pack' makes a model of the run folders."
+NANO_EXAMPLE = "Example: chelys train nano packs --out runs/nano3 --device cuda --minutes 8"
+
+
+def train_nano(
+    packs: Annotated[
+        list[Path], typer.Argument(metavar="PACK", help="What 'chelys data pack' wrote: files or folders.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run folders and the log.")],
+    config: Annotated[str, typer.Option("--config", help="YAML file of all stages.")] = "nano/accelerated",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Laid over the file, may be repeated.")
+    ] = None,
+    device: DeviceOption = "auto",
+    minutes: Annotated[float, typer.Option("--minutes", help="In all, reading the packs included.")] = 8.0,
+    workers: WorkersOption = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Measure some steps of each stage, and print what fits into the time.")
+    ] = False,
+) -> None:
+    """Read the packs, train stage by stage."""
+    from chelys.config import from_mapping, read_config_file
+    from chelys.data.prepare.engine import available_cores
+    from chelys.training import accelerated
+    from chelys.weights.checks import place
+
+    settings = from_mapping(
+        accelerated.AcceleratedConfig, read_config_file(Path(config), overrides or []), where=config
+    )
+    plans = accelerated.train_nano(
+        settings, packs, out, device=place(device, None)[0], minutes=minutes, workers=workers or available_cores(),
+        only_plan=plan,
+    )  # fmt: skip
+    echo("\n".join(map(str, plans)) or str(out))
 
 
 @contextmanager
@@ -116,11 +152,11 @@ STAGE = "stage"
 
 
 class StageOrPlan(TyperGroup):
-    """``train plan ...`` is a command of its own; everything else after ``train`` is for a stage."""
+    """``train plan`` and ``train nano`` are commands of their own; everything else after ``train`` is for a stage."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert the name of the hidden command where the user leaves it out."""
-        return super().parse_args(ctx, args if args[:1] == ["plan"] else [STAGE, *args])
+        return super().parse_args(ctx, args if args[:1] in (["plan"], ["nano"]) else [STAGE, *args])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Keep that name out of what is printed."""
@@ -134,6 +170,7 @@ def train_app() -> typer.Typer:
     app = typer.Typer(cls=StageOrPlan, help=HELP, epilog=epilog)
     app.command(STAGE, hidden=True, help=HELP, epilog=epilog)(train)
     app.command("plan", help=PLAN_HELP, epilog=PLAN_EXAMPLE)(plan)
+    app.command("nano", help=NANO_HELP, epilog=NANO_EXAMPLE)(train_nano)
     return app
 
 

@@ -125,13 +125,43 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Weights that an earlier run left. Raises ConfigError if they are missing or damaged."""
-    if not path.is_file():
+    """Weights that an earlier run left, in one file or in parts. Raises ConfigError if they are missing or damaged."""
+    files = [path] if path.is_file() else sorted(path.parent.glob(f"{path.stem}-*-of-*.safetensors"))
+    if not files or len(files) != int(files[0].stem.rpartition("-")[2] if files[0] != path else 1):
         raise ConfigError(f"no weights at {path}: train that stage first")
     try:
-        return {current_tensor_name(name): tensor for name, tensor in load_file(path).items()}
+        return {current_tensor_name(name): tensor for file in files for name, tensor in load_file(file).items()}
     except SafetensorError as error:
         raise ConfigError(f"{path} is damaged ({error}): train that stage again") from error
+
+
+def kept_dtype(name: str, tensor: Tensor) -> torch.dtype:
+    """What `write_parts` writes a tensor in: half precision, but a codebook as it is, for codes are decided by it."""
+    return torch.float16 if tensor.is_floating_point() and not name.startswith("codebook.") else tensor.dtype
+
+
+def write_parts(path: Path, tensors: Mapping[str, Tensor], max_bytes: int) -> list[Path]:
+    """Write weights in half precision in as few files as hold ``max_bytes`` each: ``path``, or ``STEM-1-of-2``, ...
+
+    `read_weights` finds them under ``path``.
+    """
+    parts: list[dict[str, Tensor]] = [{}]
+    size, room = 0, max_bytes - 100_000  # for names and shapes
+    for name, tensor in tensors.items():
+        written = tensor.detach().to("cpu", kept_dtype(name, tensor)).contiguous()
+        if parts[-1] and size + written.nbytes > room:
+            parts.append({})
+            size = 0
+        parts[-1][name] = written
+        size += written.nbytes
+    stem = path.with_suffix("")
+    files = [path] if len(parts) == 1 else [
+        stem.with_name(f"{stem.name}-{n}-of-{len(parts)}.safetensors") for n in range(1, len(parts) + 1)
+    ]  # fmt: skip
+    for file, part in zip(files, parts, strict=True):
+        with atomic_path(file) as partial:
+            save_file(part, partial)
+    return files
 
 
 def load_trained(network: N, path: Path) -> N:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class DVAETaskConfig:
     rows: int = 24  # crops in a batch
     frames: int = 128  # mel frames of a crop
     commitment: float = 0.25  # weight of the commitment loss
+    ctc: float = 0.1  # weight of the CTC loss of the texts, nats an id, where the network has a CTC head
     #: how the codebook starts: by ``kmeans`` over encoder vectors, or with ``random`` ones, as published
     start: Literal["kmeans", "random"] = "kmeans"
     start_at: int = 100  # step at which k-means is done; before it, vectors pass unquantised
@@ -48,6 +49,10 @@ class DVAERun(FeatureRun):
     stage: DVAETaskConfig = field(default_factory=DVAETaskConfig)
 
     def build(self) -> Task:
+        if self.network.text_tokens:
+            raise ConfigError(
+                "network.text_tokens needs texts, which 'chelys train nano' reads and this stage does not"
+            )
         features = self.open_features(self.network.bands)
         return DVAETask(DVAE(self.network), DVAEData(features, self.mel_range, self.stage, self.loop.seed))
 
@@ -96,7 +101,7 @@ class DVAETask(Task):
 
     def training_step(self, module: str, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         if not self._codebook_started():  # learn first what is to be quantised
-            mel = self.dvae.decoder(self.dvae.encoder(batch))
+            mel = self.dvae(batch, quantize=False).mel
             return {"reconstruction": F.mse_loss(mel.float(), batch)}
         out = self.dvae(batch)
         self._encoded.append((out.encoded.detach().flatten(0, 1), out.codes.flatten()))
@@ -129,7 +134,7 @@ class DVAETask(Task):
         while sum(map(len, encoded)) < wanted:
             step += 1
             batch = self.data.batch(step).to(self.dvae.codebook.vectors.device)
-            encoded.append(self.dvae.encoder(batch).transpose(1, 2).flatten(0, 1))
+            encoded.append(self.dvae.encoder_vectors(batch).flatten(0, 1))
         self.dvae.codebook.start(torch.cat(encoded), generator)
 
     def evaluate(self) -> dict[str, float]:
@@ -161,6 +166,51 @@ class DVAETask(Task):
             both = torch.cat((mel, self.dvae(mel).mel.float()), 1)[0]
             found["reconstruction"] = Picture(both, x="frame", y="band: real below, reconstructed above")
         return found
+
+
+class DeviceDVAEBatch(NamedTuple):
+    """Whole clips, padded, with their texts."""
+
+    mel: Tensor  # ``(b, f, s)`` in network units, zero behind the clips
+    mask: Tensor  # True where there is sound, ``(b, s)``
+    mean: Tensor  # mean spectra ``(b, f)``
+    text: Tensor  # ids ``(b, t)``
+    text_lengths: Tensor  # ``(b,)``
+    read: Tensor  # whether the text is what is said, ``(b,)``
+
+
+class DeviceDVAETask(DVAETask):
+    """Whole clips of a `DeviceCorpus` rather than crops: a clip has a text, and a mean spectrum of its own."""
+
+    def __init__(self, network: DVAE, data: Any) -> None:
+        super().__init__(network, data)
+        self._unquantised: list[Tensor] = []
+
+    def training_step(self, module: str, batch: Any, generator: torch.Generator) -> Mapping[str, Tensor]:
+        started, config = self._codebook_started(), self.config
+        out = self.dvae(batch.mel, batch.mean, batch.mask, quantize=started)
+        sound, mask = batch.mask[:, :: 2**self.dvae.config.strides], batch.mask
+        losses = {"reconstruction": ((out.mel.float() - batch.mel).square().mean(1) * mask).sum() / mask.sum()}
+        if started:
+            error = (out.encoded.float() - out.quantized.detach()).square().mean(2)
+            losses["commitment"] = config.commitment * (error * sound).sum() / sound.sum()
+        if out.text_logits is not None:
+            nll = self.dvae.text_nll(out.text_logits, batch.text, batch.text_lengths, sound.sum(1)) * batch.read
+            losses["ctc"] = config.ctc * nll.sum() / (batch.text_lengths * batch.read).sum().clamp(min=1)
+        if torch.is_grad_enabled():  # not in an evaluation
+            encoded = out.encoded.detach()[sound].float()
+            if started:
+                self._encoded.append((encoded, out.codes[sound]))
+            else:
+                self._unquantised = [*self._unquantised[-7:], encoded]
+        return losses
+
+    @torch.no_grad()
+    def _start_codebook(self, step: int, generator: torch.Generator) -> None:
+        encoded = torch.cat(self._unquantised)
+        if len(encoded) >= len(self.dvae.codebook.vectors):  # else with a later step
+            self.dvae.codebook.start(encoded[-20 * len(self.dvae.codebook.vectors) :], generator)
+            self._unquantised.clear()
 
 
 def perplexity(counts: Tensor) -> float:
