@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -506,25 +507,36 @@ def train_nano(
     if not 0 < minutes < math.inf:
         raise ConfigError(f"--minutes is {minutes:g}; it must be above 0")
     end = time.time() + 60 * minutes
-    with tempfile.TemporaryDirectory(prefix="chelys-", dir=_scratch()) as folder:
+    with tempfile.TemporaryDirectory(prefix="chelys-", dir=_scratch()) as folder, ExitStack() as stack:
         target = Path(folder) if only_plan else out
         for stage in STAGES:
             (target / stage).mkdir(parents=True, exist_ok=True)
             write_json(target / stage / "config.json", to_mapping(config.run(stage, target)))
         check_size(config)
         file = Path(folder) / "corpus.pt"
+        processes = {}
+        if isolate and not only_plan:
+            processes = {stage: _StageProcess(stage, config, file, target, device, True) for stage in STAGES}
+        for waiting in processes.values():
+            stack.callback(waiting.process.terminate)
         write_corpus(config, packs, file, device, workers, Log(target / LOG_FILE, "corpus"))
         plans, failed = [], []
         shares = {stage: plan.share for stage, plan in config.stages.items()}
         for stage in STAGES:
             until = time.time() + max(1.0, end - time.time()) * shares[stage] / sum(shares.values())
             del shares[stage]
+            job = (stage, config, file, target, device)
             if only_plan:
-                plans.append(plan_stage(stage, config, file, target, device, until - time.time()))
-            elif not _train_apart(stage, config, file, target, device, until, isolate):
-                failed.append(stage)
-                if stage in ("dvae", "autoregressive"):  # others need it
-                    break
+                plans.append(plan_stage(*job, until - time.time()))
+            elif not isolate:
+                train_stage(*job, True, until=until)
+            elif not processes[stage].train(until):
+                log.warning("%s failed", stage)
+                again = config.stages[stage].graphs and time.time() < until - 1
+                if not (again and _StageProcess(*job, False).train(until)):
+                    failed.append(stage)
+                    if stage in ("dvae", "autoregressive"):  # others need it
+                        break
     if failed:
         raise UserError(f"{failed[0]} was not trained; what came before is in {out / LOG_FILE}")
     size = 0 if only_plan else sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / MIB
@@ -571,7 +583,7 @@ def read_corpus(file: Path, device: str) -> DeviceCorpus:
 
 
 def train_stage(
-    stage: str, config: AcceleratedConfig, file: Path, out: Path, device: str, until: float, graphs: bool
+    stage: str, config: AcceleratedConfig, file: Path, out: Path, device: str, graphs: bool, *, until: float
 ) -> None:
     """Train a stage until a time of ``time.time``; the VQ-VAE's ends with codes of the corpus."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -590,27 +602,28 @@ def plan_stage(stage: str, config: AcceleratedConfig, file: Path, out: Path, dev
     return plan
 
 
-def _train_apart(
-    stage: str, config: AcceleratedConfig, file: Path, out: Path, device: str, until: float, isolate: bool
-) -> bool:
-    """Train a stage, by default in a process of its own, and once more without graphs if that fails."""
-    if not isolate:
-        train_stage(stage, config, file, out, device, until, True)
-        return True
-    for graphs in (True, False):
-        job = (stage, config, file, out, device, until, graphs)
-        process = multiprocessing.get_context("spawn").Process(target=train_stage, args=job)
-        process.start()
-        process.join(max(0.0, until - time.time()) + GRACE)
-        if process.is_alive():
-            process.terminate()
-            process.join()
-        if process.exitcode == 0:
-            return True
-        log.warning("%s ended with status %s", stage, process.exitcode)
-        if not config.stages[stage].graphs or until - time.time() < 1:
-            break
-    return False
+class _StageProcess:
+    """A process for a stage, which waits for its turn; so what it imports costs no time of the accelerator's."""
+
+    def __init__(self, *job: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._turn, theirs = context.Pipe()
+        self.process = context.Process(target=_wait_and_train, args=(theirs, job), daemon=True)
+        self.process.start()
+
+    def train(self, until: float) -> bool:
+        """Let it train until a time; whether it did."""
+        with suppress(OSError):  # it ended before its turn
+            self._turn.send(until)
+        self.process.join(max(0.0, until - time.time()) + GRACE)
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join()
+        return self.process.exitcode == 0
+
+
+def _wait_and_train(turn: Any, job: tuple[Any, ...]) -> None:
+    train_stage(*job, until=turn.recv())
 
 
 def _scratch() -> Path | None:
