@@ -70,7 +70,8 @@ def commands(distributions: dict[str, Path], tmp_path_factory: pytest.TempPathFa
     if not full:  # a plain path in a .pth file brings packages, but no editable installs of the other environment
         site = run(scripts / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip()
         Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf8")
-    wanted = [distributions["wheel"]] if not full else ["-c", ROOT / "constraints.txt", distributions["wheel"]]
+    wheel = distributions["wheel"]
+    wanted = ["-c", ROOT / "constraints.txt", f"{wheel}[train,prepare]", "pytest"] if full else [wheel]
     run(scripts / "python", "-m", "pip", "install", "-q", *([] if full else ["--no-deps"]), *wanted, cwd=home)
     where = run(scripts / "python", "-c", "import chelys; print(chelys.__file__)", cwd=home).strip()
     assert Path(where).is_relative_to(home), where
