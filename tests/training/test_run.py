@@ -18,6 +18,7 @@ from chelys.config import CONFIGS, from_mapping, read_config_file, read_yaml
 from chelys.errors import ConfigError, ManifestError, ModelError, UserError
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.clvp import CLVPConfig
+from chelys.training.accelerated import STAGES, AcceleratedConfig
 from chelys.training.checkpoint import load_trained
 from chelys.training.tasks import RUNS
 from chelys.training.tasks.dvae import trained_dvae
@@ -101,7 +102,10 @@ def test_the_dvae_of_a_run(config_file: ConfigFile, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_shipped_configurations_are_understood(path: Path) -> None:
     stage = path.stem.removesuffix("_latents")
-    if stage != "model":
+    if stage == "accelerated":  # all stages in one file
+        accelerated = from_mapping(AcceleratedConfig, read_yaml(path), where=str(path))
+        assert all(accelerated.run(name, path.parent).loop for name in STAGES)
+    elif stage != "model":
         assert from_mapping(RUNS[stage], read_yaml(path), where=str(path)).loop.steps > 1000
 
 
