@@ -99,20 +99,31 @@ LONGEST_WORD = 100
 _TOO_LONG = re.compile(rf"[^\W\d_]{{{LONGEST_WORD + 1},}}")
 
 
+#: Whose dates, the first being the default.
+LOCALES = ("en-US", "en-GB")
+
+
 @dataclass(frozen=True)
 class Normalized:
     """A normalised text."""
 
     text: str  # lower-case words, acronyms in capitals, and punctuation, single-spaced
     dropped: str  # the distinct characters that could not be spoken, in order of appearance
+    warnings: tuple[str, ...] = ()  # what was dropped or guessed, a line each
 
 
-def normalize(text: str) -> Normalized:
+def normalize(text: str, *, locale: str = "en-US") -> Normalized:
     """Write an English text as it is spoken.
 
+    Args:
+        text: What people write; one sentence or many.
+        locale: One of `LOCALES`. American dates in figures have the month first, British ones the day.
+
     Raises:
-        TextError: If the text is empty or blank, or nothing in it can be spoken.
+        TextError: If the text is empty or blank, nothing in it can be spoken, or there is no such locale.
     """
+    if locale not in LOCALES:
+        raise TextError(f"no locale {locale!r}: choose from {', '.join(LOCALES)}")
     refuse_blank(text)
     folded, dropped = to_ascii(text)
     spoken = _single_spaced(folded)
@@ -124,7 +135,7 @@ def normalize(text: str) -> Normalized:
     spoken = _tidy(_lower(spoken))
     if not re.search("[A-Za-z]", spoken):
         raise nothing_spoken(text)
-    return Normalized(spoken, dropped)
+    return Normalized(spoken, dropped, (f"dropped what cannot be spoken: {dropped}",) if dropped else ())
 
 
 def check_speakable(text: str) -> None:
