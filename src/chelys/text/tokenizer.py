@@ -11,8 +11,7 @@ a word that no lexicon has.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,6 +26,7 @@ from chelys.files import write_text
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
 from chelys.text.normalize import check_speakable, normalize
+from chelys.text.pronounce import SPELLED_APOSTROPHE, SPELLED_LETTERS, Pronouncer, Word, spell
 
 #: Who writes a text as it is spoken: `normalize`, or one that `registry.CLEANERS` knows.
 Cleaner = Literal["chelys", "tortoise", "basic"]
@@ -35,22 +35,14 @@ TOKENIZER_FILE = "tokenizer.json"
 STOP, UNKNOWN, SPACE = "[STOP]", "[UNK]", "[SPACE]"
 PUNCTUATION = '.,?!;:-()"'
 
-#: Letters of spelled words lie in Unicode's full-width block, so that no phoneme is mistaken for one.
-SPELLED_LETTERS = "".join(chr(0xFF41 + i) for i in range(26))
-SPELLED_APOSTROPHE = "\uff07"
-_TO_SPELLED = {ord("a") + i: letter for i, letter in enumerate(SPELLED_LETTERS)} | {ord("'"): SPELLED_APOSTROPHE}
-_FROM_SPELLED = {ord(spelled): chr(plain) for plain, spelled in _TO_SPELLED.items()}
-
-_REMEMBERED_WORDS = 20_000
+_FROM_SPELLED = {ord(letter): chr(ord("a") + i) for i, letter in enumerate(SPELLED_LETTERS)} | {
+    ord(SPELLED_APOSTROPHE): "'"
+}
 
 #: Pattern and replacement, applied in this order to the symbols.
 _FOLDED_MARKS = (
     ('"', ""), (" ?[;:()] ?| - ", ", "), (" (?=[.,?!])", ""), (",+(?=[.,?!])|(?<=[.,?!]),+", ""), ("^[, ]+|[, ]+$", ""),
 )  # fmt: skip
-
-_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*'?")
-#: Unknown words of this kind are read by the names of their letters: "USA", "mp", "XKCDs".
-_ACRONYM = re.compile(r"(?!\w*([a-z])\1)([A-Z]{2,4}|[B-DF-HJ-NP-TV-XZ]{2,6}|[b-df-hj-np-tv-xz]{1,4})('?s)?")
 
 
 @dataclass(frozen=True)
@@ -60,6 +52,8 @@ class Encoding:
     ids: list[int]  # token ids; no stop is added
     dropped: str  # distinct characters that could not be spoken
     symbols: str  # what the ids stand for: phonemes, or the normalised text where there is no lexicon
+    normalized: str = ""  # as it is spoken, in letters
+    words: tuple[Word, ...] = ()  # of the normalised text, where there is a lexicon
 
 
 class Tokenizer:
@@ -72,7 +66,7 @@ class Tokenizer:
         self.core = core
         self.lexicon = lexicon
         self._names_space = core.token_to_id(SPACE) is not None
-        self._sounds: dict[str, str] = {}  # a plain dictionary, so that a tokenizer can be sent to a worker
+        self.pronouncer = None if lexicon is None else Pronouncer(lexicon)
 
     @classmethod
     def load(cls, folder: Path, *, cleaner: str = "chelys") -> Tokenizer:
@@ -127,11 +121,17 @@ class Tokenizer:
         """
         return self.analyse(text, spelled=spelled).ids
 
-    def analyse(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> Encoding:
-        """As `encode`, with what was dropped and what the ids stand for."""
+    def analyse(
+        self, text: str, *, spelled: Callable[[str], bool] | None = None, given: Mapping[str, str] | None = None
+    ) -> Encoding:
+        """As `encode`, with what was dropped and what the ids stand for.
+
+        ``given`` has phonemes that the user wants for words: see `Pronouncer.pronounce`.
+        """
         normalized = normalize(text)
-        symbols = self.symbols(normalized.text, spelled=spelled)
-        return Encoding(self._ids(symbols), normalized.dropped, symbols)
+        words = self._pronounced(normalized.text, given)
+        symbols = self._symbols(normalized.text, words, spelled)
+        return Encoding(self._ids(symbols), normalized.dropped, symbols, normalized.text, tuple(words))
 
     def check(self, text: str) -> None:
         """Refuse a text, before any work is done, by a TextError if nothing can be spoken or a word is too long."""
@@ -147,14 +147,22 @@ class Tokenizer:
 
     def symbols(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> str:
         """Normalised text -> what the ids stand for."""
-        if self.lexicon is None:
+        return self._symbols(text, self._pronounced(text), spelled)
+
+    def _pronounced(self, text: str, given: Mapping[str, str] | None = None) -> list[Word]:
+        return [] if self.pronouncer is None else self.pronouncer.pronounce(text, given=given)
+
+    def _symbols(self, text: str, words: Iterable[Word], spelled: Callable[[str], bool] | None) -> str:
+        """The text with the words' sounds in their places."""
+        if self.pronouncer is None:
             return text.lower()
-
-        def sound(match: re.Match[str]) -> str:
-            word = match.group()
-            return _spell(word) if spelled is not None and spelled(word) else self._sound(word)
-
-        return _WORD.sub(sound, text)
+        pieces: list[str] = []
+        end = 0
+        for word in words:
+            letters = spelled is not None and spelled(word.text)
+            pieces += text[end : word.start], spell(word.text) if letters else word.phonemes
+            end = word.end
+        return "".join(pieces) + text[end:]
 
     def decode(self, ids: list[int]) -> str:
         """Ids -> symbols, spelled letters as plain ones. Sounds stay sounds: a lexicon has no way back."""
@@ -167,27 +175,6 @@ class Tokenizer:
         if self._names_space:
             symbols = symbols.replace(" ", SPACE)
         return self.core.encode(symbols, add_special_tokens=False).ids
-
-    def _sound(self, word: str) -> str:
-        sound = self._sounds.get(word)
-        if sound is None:
-            if len(self._sounds) >= _REMEMBERED_WORDS:
-                self._sounds.clear()
-            sound = self._sounds[word] = self._look_up(word)
-        return sound
-
-    def _look_up(self, word: str) -> str:
-        assert self.lexicon is not None
-        for form in dict.fromkeys((word, word.lower())):
-            known = self.lexicon.lookup(form)
-            if known is not None:
-                return known
-        acronym = _ACRONYM.fullmatch(word)
-        if not acronym:
-            return _spell(word)
-        _, letters, plural = acronym.groups()
-        names = [self.lexicon.get(letter) or _spell(letter) for letter in letters.upper()]
-        return " ".join(names) + ("z" if plural and "z" in self.lexicon.phonemes else "")
 
 
 def tokenizer_with(cleaner: str, core: tokenizers.Tokenizer, lexicon: Lexicon | None = None) -> Tokenizer:
@@ -220,10 +207,6 @@ def make_tokenizer(lexicon: Lexicon) -> Tokenizer:
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     core.decoder = decoders.Fuse()
     return Tokenizer(core, lexicon)
-
-
-def _spell(word: str) -> str:
-    return word.lower().translate(_TO_SPELLED)
 
 
 __getattr__ = renamed_names(__name__, {"make_tortoise_tokenizer": registry.TORTOISE_TOKENIZER})

@@ -7,7 +7,7 @@ The pieces come from byte-pair encoding (Sennrich et al. 2016). Their merges are
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from string import ascii_lowercase
 
 import tokenizers
@@ -65,7 +65,9 @@ class TortoiseTokenizer(Tokenizer):
     def clean(self, text: str) -> str:
         return clean(text, reference=self.reference) if self.cleaner == "tortoise" else basic(text)
 
-    def analyse(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> Encoding:
+    def analyse(
+        self, text: str, *, spelled: Callable[[str], bool] | None = None, given: Mapping[str, str] | None = None
+    ) -> Encoding:
         """The cleaned text as it is: what the core does not know goes in as unknown, brackets among it."""
         cleaned = self.clean(text)
         if not self.reference:
@@ -74,7 +76,7 @@ class TortoiseTokenizer(Tokenizer):
                 raise nothing_spoken(text)
         silent = [c for c in text if self.cleaner == "tortoise" and _is_visible(c) and not reading(c)]
         unknown = [c for c in cleaned if not c.isspace() and c not in "[]" and self.core.token_to_id(c) is None]
-        return Encoding(self._ids(cleaned), "".join(dict.fromkeys(silent + unknown)), cleaned)
+        return Encoding(self._ids(cleaned), "".join(dict.fromkeys(silent + unknown)), cleaned, cleaned)
 
 
 def make_tortoise_tokenizer(*, cleaner: str = "tortoise", reference: bool = False) -> TortoiseTokenizer:
