@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from chelys.deprecation import renamed_arguments
 from chelys.errors import UserError
 from chelys.inference.diffusion_sampling import sample_mel
 from chelys.inference.family import LatentDecoder, Redactor, family_of
-from chelys.inference.generation import Prompt, default_max_new_tokens, generate, generate_stream
+from chelys.inference.generation import CodeCandidate, Prompt, default_max_new_tokens, generate, generate_stream
 from chelys.inference.options import SpeechOptions, options_for
 from chelys.inference.reranking import rank, score
 from chelys.inference.speech import Candidate, Chunk, Progress, Speech
@@ -39,6 +39,20 @@ from chelys.weights.folder import Model, load_model
 
 #: Codes between two pieces of a streamed candidate: 1.9 seconds, as published.
 STREAMED_CODES = 40
+
+
+@dataclass(frozen=True)
+class SentencePlan:
+    """One sentence, ready to be sampled."""
+
+    sentence: Sentence
+    encoding: Encoding
+    prompt: Prompt
+    generators: list[torch.Generator]  # one for each candidate; sampling and rendering go on with it
+    voice: Voice
+    options: SpeechOptions
+    keep: int  # candidates to render
+    redaction: Redactor | None  # what cuts prompts out of the audio
 
 
 class Synthesizer:
@@ -264,55 +278,85 @@ class Synthesizer:
 
     # ---- sentences --------------------------------------------------------------------------------------------------
 
+    def plan(
+        self,
+        text: str,
+        *,
+        voice: Voice | str | Path | None = None,
+        preset: str | None = None,
+        seed: int | None = None,
+        candidates: int | None = None,
+        keep: int = 1,
+        options: SpeechOptions | None = None,
+    ) -> list[SentencePlan]:
+        """The sentences of a text, for a program that samples them together with others (``generation.Sampler``).
+
+        Arguments and errors as for ``speak``. ``finish`` makes of each plan and its candidates what ``stream`` yields.
+        """
+        options, seed = self._check(text, preset, candidates, options, keep, seed)
+        resolved = self._resolve_for(options, voice, seed)
+        sentences = self._sentences(text, options)
+        return [self._plan(sentence, number, resolved, seed, keep, options) for number, sentence in enumerate(sentences)]
+
+    def _sentences(self, text: str, options: SpeechOptions) -> list[Sentence]:
+        sentences = self.family.split(text, options)
+        redaction = self._redaction_of(text, options)
+        return sentences if redaction is None else redaction.join(sentences)
+
+    def _plan(
+        self, sentence: Sentence, number: int, voice: Voice, seed: int, keep: int, options: SpeechOptions
+    ) -> SentencePlan:
+        encoding = self.family.tokenizer.analyse(sentence.text)
+        prompt = self._prompt(self.text_ids(encoding.ids), voice, options)
+        stream = (seed, self.family.seed_index(number))
+        generators = [candidate_generator(*stream, i) for i in range(options.candidates)]
+        redaction = self._redaction_of(sentence.text, options)
+        return SentencePlan(sentence, encoding, prompt, generators, voice, options, keep, redaction)
+
     def _chunks(
         self, text: str, voice: Voice, seed: int, keep: int, options: SpeechOptions, progress: Progress | None
     ) -> Iterator[Chunk]:
         """Sentence by sentence, of arguments that ``_check`` let pass."""
-        sentences = self.family.split(text, options)
-        if redaction := self._redaction_of(text, options):
-            sentences = redaction.join(sentences)
         decoder = self.family.latent_decoder(options)
+        sentences = self._sentences(text, options)
         for number, sentence in enumerate(sentences):
-            encoding = self.family.tokenizer.analyse(sentence.text)
-            redaction = self._redaction_of(sentence.text, options)
-            stream = (seed, self.family.seed_index(number))
-            if decoder is not None and options.candidates == 1 and redaction is None:
-                yield from self._pieces(sentence, encoding, voice, stream, options, decoder)
+            plan = self._plan(sentence, number, voice, seed, keep, options)
+            if decoder is not None and options.candidates == 1 and plan.redaction is None:
+                yield from self._pieces(plan, decoder)
             else:
-                of_sentence = _numbered(progress, number, len(sentences))
-                yield self._sentence(sentence, encoding, voice, stream, keep, options, redaction, of_sentence)
+                yield self._sentence(plan, _numbered(progress, number, len(sentences)))
+
+    def _sentence(self, plan: SentencePlan, progress: Progress | None) -> Chunk:
+        """Sample, rank and render one sentence."""
+        candidates = generate(
+            self.model.autoregressive, [plan.prompt] * len(plan.generators), plan.options, plan.generators,
+            rules=self.family.decoding_rules(plan.options), progress=progress,
+        )  # fmt: skip
+        return self.finish(plan, candidates, progress)
 
     @torch.inference_mode()
-    def _sentence(
-        self, sentence: Sentence, encoding: Encoding, voice: Voice, stream: tuple[int, int], keep: int,
-        options: SpeechOptions, redaction: Redactor | None, progress: Progress | None,
-    ) -> Chunk:  # fmt: skip
-        """Sample, rank and render one sentence."""
-        model, family = self.model, self.family
-        text_ids = self.text_ids(encoding.ids)
-        generators = [candidate_generator(*stream, i) for i in range(options.candidates)]
-        prompt = self._prompt(text_ids, voice, options)
-        rules = family.decoding_rules(options)
-        candidates = generate(
-            model.autoregressive, [prompt] * len(generators), options, generators, rules=rules, progress=progress
-        )
+    def finish(
+        self, plan: SentencePlan, candidates: Sequence[CodeCandidate], progress: Progress | None = None
+    ) -> Chunk:
+        """Rank the candidates of a sentence, one for each of its generators, and render the best."""
+        family, options = self.family, plan.options
         scores = score(
-            model.clvp, text_ids, candidates, row=family.row(options), scorers=family.scorers(voice, options),
-            clvp_weight=1.0 - options.cvvp,
+            self.model.clvp, plan.prompt.text_ids, candidates, row=family.row(options),
+            scorers=family.scorers(plan.voice, options), clvp_weight=1.0 - options.cvvp,
         )  # fmt: skip
-        best = rank(candidates, scores, unstopped_last=family.unstopped_last)[:keep]
-        pause = _pause(sentence)
+        best = rank(candidates, scores, unstopped_last=family.unstopped_last)[: plan.keep]
+        pause = _pause(plan.sentence)
         kept = []
         for i in best:
             codes = candidates[i].codes
-            audio = self.render(text_ids, codes, voice, generators[i], options, progress)
-            if redaction is not None:
-                audio = redaction.cut(audio, sentence.text)
+            audio = self.render(plan.prompt.text_ids, codes, plan.voice, plan.generators[i], options, progress)
+            if plan.redaction is not None:
+                audio = plan.redaction.cut(audio, plan.sentence.text)
             kept.append(Candidate(np.concatenate((audio, pause)), scores[i], [codes.tolist()]))
-        warnings = _dropped(encoding)
+        warnings = _dropped(plan.encoding)
         if not candidates[best[0]].stopped:
-            warnings.append(f"no candidate came to its end: {sentence.text[:60]!r} may be cut or ramble")
-        return Chunk(kept[0].audio, OUTPUT_RATE, sentence.text, kept, scores, warnings)
+            warnings.append(f"no candidate came to its end: {plan.sentence.text[:60]!r} may be cut or ramble")
+        return Chunk(kept[0].audio, OUTPUT_RATE, plan.sentence.text, kept, scores, warnings)
 
     def text_ids(self, ids: list[int]) -> Tensor:
         """Ids of a text ``(t,)``, with the stops that this family of models wants after them."""
@@ -362,17 +406,13 @@ class Synthesizer:
         )  # fmt: skip
 
     @torch.inference_mode()
-    def _pieces(
-        self, sentence: Sentence, encoding: Encoding, voice: Voice, stream: tuple[int, int], options: SpeechOptions,
-        decoder: LatentDecoder,
-    ) -> Iterator[Chunk]:  # fmt: skip
+    def _pieces(self, plan: SentencePlan, decoder: LatentDecoder) -> Iterator[Chunk]:
         """The only candidate of a sentence while it is being sampled; the first piece carries the text.
 
         Each piece reaches as far as further codes cannot change it.
         """
-        prompt = self._prompt(self.text_ids(encoding.ids), voice, options)
-        generator, rules = candidate_generator(*stream, 0), self.family.decoding_rules(options)
-        text, warnings = sentence.text, _dropped(encoding)
+        prompt, options = plan.prompt, plan.options
+        text, warnings = plan.sentence.text, _dropped(plan.encoding)
         latents: list[Tensor] = []
         codes: list[int] = []
         done = 0  # mel frames given away
@@ -385,7 +425,8 @@ class Synthesizer:
             text, warnings, done, codes = "", [], end, []
             return chunk
 
-        sampled = generate_stream(self.model.autoregressive, prompt, options, generator, rules=rules)
+        rules = self.family.decoding_rules(options)
+        sampled = generate_stream(self.model.autoregressive, prompt, options, plan.generators[0], rules=rules)
         for code, latent in sampled:
             latents.append(latent)
             codes.append(code)
@@ -395,7 +436,7 @@ class Synthesizer:
         end = decoder.frames(len(latents))
         if end > done:
             yield piece(end)
-        pause = _pause(sentence)
+        pause = _pause(plan.sentence)
         if len(pause):
             yield Chunk(pause, OUTPUT_RATE, "", [Candidate(pause, math.nan, [])])
 
