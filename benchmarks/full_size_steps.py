@@ -26,7 +26,8 @@ import torch
 from safetensors.torch import save_file
 
 from chelys.audio.rates import FRAMES_PER_CODE
-from chelys.config import from_mapping, read_config_file
+from chelys.config import from_mapping
+from chelys.configs import read_config_file
 from chelys.data.dataset import Features
 from chelys.data.features import extract
 from chelys.data.manifest import Utterance, write_manifest

@@ -28,7 +28,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from chelys.audio.rates import MEL_22K, MEL_24K, MelSpec
-from chelys.config import from_mapping, read_yaml
+from chelys.config import from_mapping
+from chelys.configs import read_yaml
 from chelys.data.dataset import Features
 from chelys.data.features import extract
 from chelys.data.loader import StepLoader

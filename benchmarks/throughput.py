@@ -38,14 +38,15 @@ from plan import Machine, memory_of
 from rehearsal import audio_seconds, imagined_settings, rehearse, start_code_book
 from torch.profiler import ProfilerActivity, profile
 
-from chelys import config as chelys_config
-from chelys.config import from_mapping, read_config_file
+from chelys import configs as chelys_configs
+from chelys.config import from_mapping
+from chelys.configs import read_config_file
 from chelys.models.autoregressive import Autoregressive
 from chelys.training.task import Task
 from chelys.training.tasks import RUNS
 from chelys.training.trainer import Trainer
 
-CONFIGS = chelys_config.CONFIGS / "nano"
+CONFIGS = chelys_configs.CONFIGS / "nano"
 STAGES = ("dvae", "autoregressive", "clvp", "diffusion", "diffusion latents", "vocoder")
 QUIET = {"log_every": 1, "threads": 1, "pictures": False, "tensorboard": False}
 #: Runs whose memory is measured: large enough that what libraries take is small beside it.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chelys.config import CONFIGS, find_config, read_config_file
+from chelys.configs import CONFIGS, find_config, read_config_file
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import ConfigError
 

@@ -10,9 +10,11 @@ from typing import ClassVar
 
 import pytest
 
-from chelys import deprecation
-from chelys.config import from_mapping, read_config_file
-from chelys.deprecation import ChelysDeprecationWarning, rename_options, renamed_arguments, renamed_names
+from chelys import old_names
+from chelys.cli.console import rename_options
+from chelys.config import from_mapping
+from chelys.configs import read_config_file
+from chelys.deprecation import ChelysDeprecationWarning, renamed_arguments, renamed_names
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Outer:
     named: dict[str, Inner] = field(default_factory=dict)
 
 
-def test_a_module_hands_out_old_names_with_a_warning() -> None:
-    get = renamed_names("chelys.old", {"Old": "chelys.errors.UserError"})
+def test_a_module_hands_out_old_names_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(old_names.RENAMED_NAMES, "chelys.old", {"Old": "chelys.errors.UserError"})
+    get = renamed_names("chelys.old")
     with pytest.warns(
         ChelysDeprecationWarning, match=r"^chelys\.old\.Old is deprecated.*: use chelys\.errors\.UserError$"
     ):
@@ -41,9 +44,7 @@ def test_a_module_hands_out_old_names_with_a_warning() -> None:
 
 
 def test_old_modules_import_as_the_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
-    monkeypatch.setattr(deprecation._MovedModules, "moved", {})
-    deprecation.renamed_modules({"chelys.faults": "chelys.errors", "chelys.faults.inner": "chelys.config"})
+    monkeypatch.setitem(old_names.MOVED_MODULES, "chelys.faults", "chelys.errors")
     with pytest.warns(ChelysDeprecationWarning, match=r"chelys\.faults is deprecated.*chelys\.errors"):
         old = importlib.import_module("chelys.faults")
     new = importlib.import_module("chelys.errors")

@@ -23,10 +23,10 @@ from typing import Any
 from ablations_arms import ABLATIONS, Ablation, Arm, Places, find, overrides
 from kept import log_of, settings_of
 
-from chelys import config as chelys_config
+from chelys import configs as chelys_configs
 
 HERE = Path(__file__).parent
-CONFIGS = chelys_config.CONFIGS / "nano"
+CONFIGS = chelys_configs.CONFIGS / "nano"
 DOCS = HERE.parent / "docs"
 
 
@@ -93,7 +93,8 @@ def counted(places: Places, ablation: Ablation, arm: Arm) -> dict[str, Any]:
     sys.path.insert(0, str(Path(__file__).parent / "memory_planner"))
     from rehearsal import rehearse
 
-    from chelys.config import from_mapping, read_config_file
+    from chelys.config import from_mapping
+    from chelys.configs import read_config_file
     from chelys.training.tasks import RUNS
 
     values = read_config_file(config_of(ablation.stage), overrides(places, ablation, arm, 100))

@@ -10,9 +10,10 @@ In short::
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-from chelys.deprecation import renamed_modules
+from chelys.deprecation import MovedModules
 from chelys.errors import (
     AudioError,
     ConfigError,
@@ -24,7 +25,6 @@ from chelys.errors import (
     UserError,
     VoiceError,
 )
-from chelys.registry import MOVED_MODULES
 
 if TYPE_CHECKING:
     from chelys.inference.options import SpeechOptions
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from chelys.inference.synthesizer import Synthesizer
     from chelys.inference.voice import Voice
 
-renamed_modules(MOVED_MODULES)
+sys.meta_path.append(MovedModules())
 
 __all__ = [
     "AudioError", "Candidate", "Chunk", "ConfigError", "ManifestError", "MissingExtra", "ModelError", "OutputError",

@@ -38,18 +38,22 @@ def warn_renamed(old: str, new: str | None, *, stacklevel: int = 3) -> None:
 # ---- Python names -----------------------------------------------------------------------------------------------
 
 
-def renamed_names(module: str, renamed: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a module whose public names have moved: old name -> full new name.
+def renamed_names(module: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module that has old names in ``chelys.old_names``.
 
     In the module::
 
-        __getattr__ = renamed_names(__name__, {"Process": "chelys.inference.diffusion_sampling.DiffusionSchedule"})
+        __getattr__ = renamed_names(__name__)
     """
 
     def getattr_(name: str) -> Any:
-        if name not in renamed:
+        new = None
+        if not name.startswith("__"):  # imports ask every module for __path__
+            from chelys.old_names import RENAMED_NAMES
+
+            new = RENAMED_NAMES[module].get(name)
+        if new is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        new = renamed[name]
         warn_renamed(f"{module}.{name}", new)
         home, _, attribute = new.rpartition(".")
         return getattr(importlib.import_module(home), attribute)
@@ -57,26 +61,25 @@ def renamed_names(module: str, renamed: Mapping[str, str]) -> Callable[[str], An
     return getattr_
 
 
-def renamed_modules(moved: Mapping[str, str]) -> None:
-    """Make old module names importable: ``import old.name`` gives the module ``new.name``, which loads only then.
+class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Makes old module names of ``chelys.old_names`` importable: ``import old.name`` gives the module ``new.name``.
 
-    A module that exists under its old name is never replaced.
+    It is asked last, for modules that do not exist.
     """
-    if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
-        sys.meta_path.append(_MovedModules())
-    _MovedModules.moved.update(moved)
-
-
-class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    moved: typing.ClassVar[dict[str, str]] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.util.spec_from_loader(fullname, self) if fullname in self.moved else None
+        if not fullname.startswith("chelys.") or fullname == "chelys.old_names":
+            return None
+        from chelys.old_names import MOVED_MODULES
+
+        return importlib.util.spec_from_loader(fullname, self) if fullname in MOVED_MODULES else None
 
     def exec_module(self, module: ModuleType) -> None:
-        new = self.moved[module.__name__]
+        from chelys.old_names import MOVED_MODULES
+
+        new = MOVED_MODULES[module.__name__]
         warn_renamed(module.__name__, new, stacklevel=2)
         sys.modules[module.__name__] = importlib.import_module(new)
 
@@ -174,26 +177,3 @@ RENAMED_TENSORS = {
 def current_tensor_name(name: str) -> str:
     """The name of today of a tensor in a file of weights or a checkpoint."""
     return ".".join(RENAMED_TENSORS.get(part, part) for part in name.split("."))
-
-
-# ---- command line -----------------------------------------------------------------------------------------------
-
-
-def rename_options(arguments: Sequence[str], renamed: Mapping[str, str | None]) -> list[str]:
-    """Give the options of a command line their new names; nothing after ``--`` is touched.
-
-    ``--old`` becomes ``--new``; None drops an option that took no value.
-    """
-    result = list(arguments)
-    end = result.index("--") if "--" in result else len(result)
-    kept = []
-    for argument in result[:end]:
-        option, equals, value = argument.partition("=")
-        if option in renamed:
-            new = renamed[option]
-            warn_renamed(option, new)
-            if new is None:
-                continue
-            argument = f"{new}{equals}{value}"
-        kept.append(argument)
-    return kept + result[end:]

@@ -10,17 +10,14 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from chelys.models.diffusion_schedule import (
-    BIN,
     TRAIN_STEPS,
     DiffusionSchedule,
     Gaussian,
-    discretized_nll,
-    normal_kl,
     predict_x0,
     q_posterior,
     q_sample,
-    variational_bound,
 )
+from chelys.training.losses import BIN, discretized_nll, normal_kl, variational_bound
 
 SCHEDULE = DiffusionSchedule(range(TRAIN_STEPS))
 

@@ -17,7 +17,8 @@ from rehearsal import audio_seconds, build_without_numbers, imagined_settings, r
 from typer.testing import CliRunner
 
 from chelys.cli.train import stage_of
-from chelys.config import from_mapping, read_config_file
+from chelys.config import from_mapping
+from chelys.configs import read_config_file
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive
 from chelys.training.config import Run

@@ -21,6 +21,7 @@ from chelys import registry
 from chelys.inference.family import Family
 from chelys.inference.options import NANO_PRESETS, SpeechOptions
 from chelys.inference.synthesizer import Synthesizer
+from chelys.old_names import MOVED_MODULES
 from chelys.text.split import Sentence
 from chelys.weights.folder import ModelConfig, load_model, make_config, read_config, save_model
 
@@ -95,7 +96,7 @@ def _clip(folder: Path) -> Path:
     return folder / "clip.wav"
 
 
-@pytest.mark.parametrize(("old", "new"), sorted(registry.MOVED_MODULES.items()))
+@pytest.mark.parametrize(("old", "new"), sorted(MOVED_MODULES.items()))
 def test_old_module_names_give_the_new_modules(old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("chelys.compat", old):
         monkeypatch.delitem(sys.modules, name, raising=False)

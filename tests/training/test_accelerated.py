@@ -16,7 +16,8 @@ from toy_corpus import MEL_RANGE, ToyCorpus
 from typer.testing import CliRunner
 
 from chelys.cli.main import app
-from chelys.config import from_mapping, read_config_file
+from chelys.config import from_mapping
+from chelys.configs import read_config_file
 from chelys.data.clip_pack import PackedClips, PackOptions, pack_clips, read_packs
 from chelys.errors import ConfigError, ManifestError
 from chelys.inference.synthesizer import Synthesizer

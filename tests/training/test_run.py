@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_corpus import MEL_RANGE
 
-from chelys.config import CONFIGS, from_mapping, read_config_file, read_yaml
+from chelys.config import from_mapping
+from chelys.configs import CONFIGS, read_config_file, read_yaml
 from chelys.errors import ConfigError, ManifestError, ModelError, UserError
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.clvp import CLVPConfig

@@ -17,7 +17,8 @@ import torch
 from classifier_task import ClassifierTask, ClassifierTaskConfig
 from mixes import MixConfig
 
-from chelys.config import from_mapping, read_config_file, to_mapping
+from chelys.config import from_mapping, to_mapping
+from chelys.configs import read_config_file
 from chelys.data.prepare.classifier import (
     CLASSES,
     CONFIG_FILE,

@@ -50,7 +50,8 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Read the run, count a step, print what follows."""
-    from chelys.config import from_mapping, read_config_file
+    from chelys.config import from_mapping
+    from chelys.configs import read_config_file
     from chelys.training.tasks import RUNS
 
     name = stage or stage_of(config, tuple(RUNS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from chelys.deprecation import rename_options
+from chelys.deprecation import warn_renamed
 from chelys.errors import UserError
 
 DEVICES = "cpu, cuda, cuda:N, mps or auto"
@@ -91,6 +91,25 @@ def renamed(**options: str) -> type[TyperCommand]:
             return super().parse_args(ctx, rename_options(args, names))
 
     return Command
+
+
+def rename_options(arguments: Sequence[str], renamed: Mapping[str, str | None]) -> list[str]:
+    """Give the options of a command line their new names; nothing after ``--`` is touched.
+
+    ``--old`` becomes ``--new``; None drops an option that took no value.
+    """
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    kept = []
+    for argument in arguments[:end]:
+        option, equals, value = argument.partition("=")
+        if option in renamed:
+            new = renamed[option]
+            warn_renamed(option, new)
+            if new is None:
+                continue
+            argument = f"{new}{equals}{value}"
+        kept.append(argument)
+    return kept + list(arguments[end:])
 
 
 def is_stdout(path: Path) -> bool:

@@ -76,7 +76,7 @@ def _read_settings(config: Path | None, overrides: list[str]) -> dict[str, Any]:
     """A settings file with overrides applied; there need not be a file."""
     import tempfile
 
-    from chelys.config import read_config_file
+    from chelys.configs import read_config_file
 
     for override in overrides:
         if "=" not in override:

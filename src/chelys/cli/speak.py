@@ -30,7 +30,8 @@ EXAMPLE = 'Example: chelys speak "Hello there." -v heart -o hello.wav'
 def speak(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say; '-' reads it from standard input (UTF-8).")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="File to write: .wav, .flac, .ogg, .opus, .mp3; '-' is a WAV on stdout.")
+        Path,
+        typer.Option("-o", "--output", help="File to write: .wav, .flac, .ogg, .opus, .mp3; '-' is a WAV on stdout."),
     ] = Path("speech.wav"),
     voice: Annotated[
         str | None,

@@ -68,7 +68,8 @@ def train_nano(
     ] = False,
 ) -> None:
     """Read the packs, train stage by stage."""
-    from chelys.config import from_mapping, read_config_file
+    from chelys.config import from_mapping
+    from chelys.configs import read_config_file
     from chelys.data.prepare.engine import available_cores
     from chelys.training import accelerated
     from chelys.weights.checks import place
@@ -256,7 +257,8 @@ def pack(
     ] = None,
 ) -> None:
     """Weights first, then the voices, which those weights make of clips of the corpus."""
-    from chelys.config import from_mapping, read_config_file
+    from chelys.config import from_mapping
+    from chelys.configs import read_config_file
     from chelys.inference.synthesizer import Synthesizer
     from chelys.training.pack import PackConfig, voice_clips
     from chelys.training.pack import pack as pack_weights

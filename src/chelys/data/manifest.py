@@ -96,7 +96,7 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
 # ---- clips that cannot be used --------------------------------------------------------------------------------------
 
 BAD_CLIPS_FILE = "bad_clips.jsonl"
-__getattr__ = renamed_names(__name__, {"FILE_NAME": f"{__name__}.BAD_CLIPS_FILE"})
+__getattr__ = renamed_names(__name__)
 
 
 class BadClip(NamedTuple):

@@ -189,12 +189,4 @@ def _half_log_snr(alpha: float) -> float:
     return 0.5 * torch.logit(torch.tensor(alpha, dtype=torch.float64)).item()
 
 
-__getattr__ = renamed_names(
-    __name__,
-    {
-        "denoise": "chelys.inference.diffusion_sampling.sample_mel",
-        "process_of": "chelys.inference.diffusion_sampling.sampling_schedule",
-        "estimate": "chelys.inference.diffusion_sampling.guided_prediction",
-        "estimate_clean": "chelys.inference.diffusion_sampling.guided_x0",
-    },
-)
+__getattr__ = renamed_names(__name__)

@@ -289,16 +289,4 @@ def _nucleus(logits: Tensor, top_p: float) -> Tensor:
     return logits.masked_fill(unlikely.gather(1, order.argsort(1)), _NEVER)
 
 
-__getattr__ = renamed_names(
-    __name__,
-    {
-        "Take": "chelys.inference.generation.CodeCandidate",
-        "code_limit": "chelys.inference.generation.default_max_new_tokens",
-        "decode": "chelys.inference.generation.generate",
-        "decode_stream": "chelys.inference.generation.generate_stream",
-        "decode_naively": "chelys.inference.generation.generate_uncached",
-        "draw": "chelys.inference.generation.sample_codes",
-        "filtered": "chelys.inference.generation.filter_logits",
-        "forbid": "chelys.inference.generation.mask_code",
-    },
-)
+__getattr__ = renamed_names(__name__)

@@ -62,4 +62,4 @@ def rank(candidates: Sequence[CodeCandidate], scores: Sequence[float], *, unstop
     return sorted(range(len(candidates)), key=lambda i: (unstopped_last and not candidates[i].stopped, -scores[i], i))
 
 
-__getattr__ = renamed_names(__name__, {"ranked": "chelys.inference.reranking.rank"})
+__getattr__ = renamed_names(__name__)

@@ -296,7 +296,9 @@ class Synthesizer:
         options, seed = self._check(text, preset, candidates, options, keep, seed)
         resolved = self._resolve_for(options, voice, seed)
         sentences = self._sentences(text, options)
-        return [self._plan(sentence, number, resolved, seed, keep, options) for number, sentence in enumerate(sentences)]
+        return [
+            self._plan(sentence, number, resolved, seed, keep, options) for number, sentence in enumerate(sentences)
+        ]
 
     def _sentences(self, text: str, options: SpeechOptions) -> list[Sentence]:
         sentences = self.family.split(text, options)

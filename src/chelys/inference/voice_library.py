@@ -233,7 +233,4 @@ def find_user_voice(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-__getattr__ = renamed_names(
-    __name__,
-    {"Voices": "chelys.inference.voice_library.VoiceLibrary", "drawn_seed": "chelys.inference.voice_library.seed_of"},
-)
+__getattr__ = renamed_names(__name__)

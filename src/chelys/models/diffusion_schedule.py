@@ -10,7 +10,6 @@ Names follow the papers: ``x0`` is the clean mel, ``x`` the noisy one, ``eps`` t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,8 +20,6 @@ from chelys.deprecation import renamed_names
 
 #: Steps of the schedule that the networks are trained on.
 TRAIN_STEPS = 4000
-#: Width of the bins for the likelihood at the cleanest step: 256 of them from -1 to 1, as for images.
-BIN = 2 / 255
 #: A step of a schedule: one for all rows, or one for each.
 Index = int | Tensor
 
@@ -143,36 +140,6 @@ def q_posterior(
     return Gaussian(mean, share * high + (1 - share) * low)
 
 
-def normal_kl(a: Gaussian, b: Gaussian) -> Tensor:
-    """KL divergence of a from b, elementwise: nats ``(b, f, s)``."""
-    apart = (a.mean - b.mean).square() * (-b.log_variance).exp()
-    return 0.5 * (b.log_variance - a.log_variance + (a.log_variance - b.log_variance).exp() - 1 + apart)
-
-
-def discretized_nll(x0: Tensor, predicted: Gaussian) -> Tensor:
-    """Negative log-likelihood of the bins that clean mels fall into: nats ``(b, f, s)`` (Ho et al. 2020, section 3.3).
-
-    Below -0.999 and above 0.999 the bins are open.
-    """
-    steepness = (-0.5 * predicted.log_variance).exp()
-    above = torch.special.ndtr((x0 + BIN / 2 - predicted.mean) * steepness)
-    below = torch.special.ndtr((x0 - BIN / 2 - predicted.mean) * steepness)
-    above = torch.where(x0 > 0.999, torch.ones_like(above), above)
-    below = torch.where(x0 < -0.999, torch.zeros_like(below), below)
-    return -(above - below).clamp(min=1e-12).log()
-
-
-def variational_bound(schedule: DiffusionSchedule, index: Tensor, x0: Tensor, x: Tensor, predicted: Gaussian) -> Tensor:
-    """The term of the variational bound at one step of each row (Nichol & Dhariwal 2021, equations 4 to 7).
-
-    ``schedule``: all trained steps; ``index``: ``(b,)``; ``x0``: clean mel; ``x``: noisy mel of the step;
-    ``predicted``: the network's distribution of the next cleaner mel. Returns bits ``(b, f, s)``: the NLL of x0 at the
-    cleanest step, at any other the KL divergence of the true posterior from ``predicted``.
-    """
-    kl = normal_kl(q_posterior(schedule, index, x, x0), predicted)
-    return torch.where((index == 0).view(-1, 1, 1), discretized_nll(x0, predicted), kl) / math.log(2.0)
-
-
 def _at(table: Tensor, index: Index, like: Tensor) -> float | Tensor:
     """Entry of a table: a number, or ``(b, 1, 1)`` in the precision of ``like``."""
     if isinstance(index, int):
@@ -180,20 +147,4 @@ def _at(table: Tensor, index: Index, like: Tensor) -> float | Tensor:
     return table.to(like.device)[index].to(like.dtype).view(-1, 1, 1)
 
 
-__getattr__ = renamed_names(
-    __name__,
-    {
-        "STEPS": "chelys.models.diffusion_schedule.TRAIN_STEPS",
-        "Process": "chelys.models.diffusion_schedule.DiffusionSchedule",
-        "alphas_cumulative": "chelys.models.diffusion_schedule.alphas_cumprod",
-        "even_steps": "chelys.models.diffusion_schedule.even_timesteps",
-        "packed_steps": "chelys.models.diffusion_schedule.packed_timesteps",
-        "clean_of_noise": "chelys.models.diffusion_schedule.predict_x0",
-        "noise_of_clean": "chelys.models.diffusion_schedule.predict_eps",
-        "noisy": "chelys.models.diffusion_schedule.q_sample",
-        "posterior": "chelys.models.diffusion_schedule.q_posterior",
-        "Posterior": "chelys.models.diffusion_schedule.Gaussian",
-        "divergence": "chelys.models.diffusion_schedule.normal_kl",
-        "surprise": "chelys.models.diffusion_schedule.discretized_nll",
-    },
-)
+__getattr__ = renamed_names(__name__)

@@ -10,6 +10,7 @@ b rows, d width, n samples, t targets, k frequency bins, s frames, p samples of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,6 +21,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import MelSpec
+from chelys.models.diffusion_schedule import DiffusionSchedule, Gaussian, q_posterior
 
 IGNORED = -100
 #: Logits of patches, and the feature maps on the way to them.
@@ -31,6 +33,9 @@ MEL_RESOLUTIONS = tuple(
 )
 #: (n_fft, hop, window) of `multi_resolution_stft_loss`, as UnivNet has them (Jang et al. 2021).
 STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+
+#: Width of the bins for the likelihood at the cleanest step: 256 of them from -1 to 1, as for images.
+BIN = 2 / 255
 
 
 # ---- sequences ------------------------------------------------------------------------------------------------------
@@ -128,6 +133,39 @@ def feature_matching_loss(fake: Sequence[DiscriminatorOutput], real: Sequence[Di
             for a, b in zip(f, r, strict=True)
         ]
     )
+
+
+# ---- diffusion ------------------------------------------------------------------------------------------------------
+
+
+def normal_kl(a: Gaussian, b: Gaussian) -> Tensor:
+    """KL divergence of a from b, elementwise: nats ``(b, f, s)``."""
+    apart = (a.mean - b.mean).square() * (-b.log_variance).exp()
+    return 0.5 * (b.log_variance - a.log_variance + (a.log_variance - b.log_variance).exp() - 1 + apart)
+
+
+def discretized_nll(x0: Tensor, predicted: Gaussian) -> Tensor:
+    """Negative log-likelihood of the bins that clean mels fall into: nats ``(b, f, s)`` (Ho et al. 2020, section 3.3).
+
+    Below -0.999 and above 0.999 the bins are open.
+    """
+    steepness = (-0.5 * predicted.log_variance).exp()
+    above = torch.special.ndtr((x0 + BIN / 2 - predicted.mean) * steepness)
+    below = torch.special.ndtr((x0 - BIN / 2 - predicted.mean) * steepness)
+    above = torch.where(x0 > 0.999, torch.ones_like(above), above)
+    below = torch.where(x0 < -0.999, torch.zeros_like(below), below)
+    return -(above - below).clamp(min=1e-12).log()
+
+
+def variational_bound(schedule: DiffusionSchedule, index: Tensor, x0: Tensor, x: Tensor, predicted: Gaussian) -> Tensor:
+    """The term of the variational bound at one step of each row (Nichol & Dhariwal 2021, equations 4 to 7).
+
+    ``schedule``: all trained steps; ``index``: ``(b,)``; ``x0``: clean mel; ``x``: noisy mel of the step;
+    ``predicted``: the network's distribution of the next cleaner mel. Returns bits ``(b, f, s)``: the NLL of x0 at the
+    cleanest step, at any other the KL divergence of the true posterior from ``predicted``.
+    """
+    kl = normal_kl(q_posterior(schedule, index, x, x0), predicted)
+    return torch.where((index == 0).view(-1, 1, 1), discretized_nll(x0, predicted), kl) / math.log(2.0)
 
 
 # ---- distributions --------------------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from chelys.config import from_mapping, read_config_file, to_mapping
+from chelys.config import from_mapping, to_mapping
+from chelys.configs import read_config_file
 from chelys.data.loader import StepLoader, default_workers
 from chelys.data.manifest import BAD_CLIPS_FILE
 from chelys.errors import ConfigError, OutputError, UserError

@@ -14,7 +14,8 @@ from typing import ClassVar
 import numpy as np
 
 from chelys.audio.io import resample
-from chelys.config import from_mapping, read_yaml
+from chelys.config import from_mapping
+from chelys.configs import read_yaml
 from chelys.data.prepare import acoustics
 from chelys.data.prepare.metadata import ClipMetadata
 from chelys.data.prepare.work import (

@@ -22,10 +22,7 @@ MANIFEST = "manifest.jsonl"
 STATISTICS = "statistics.json"
 _OLD_CLIPS = "ledger.jsonl"
 
-__getattr__ = renamed_names(__name__, {
-    "read_ledger": f"{__name__}.read_clips", "Clip": f"{__name__}.ClipMetadata",
-    "Recording": f"{__name__}.RecordingMetadata",
-})  # fmt: skip
+__getattr__ = renamed_names(__name__)
 
 
 @dataclass

@@ -49,7 +49,7 @@ from chelys.errors import ConfigError, OutputError
 from chelys.files import file_lock, remove_partial_files, write_json_lines, write_text
 
 log = logging.getLogger(__name__)
-__getattr__ = renamed_names(__name__, {"Summary": f"{__name__}.PrepareSummary"})
+__getattr__ = renamed_names(__name__)
 
 #: In the order in which they are done.
 STAGES = ("segment", "measure", "filter", "transcribe", "align", "deduplicate", "similar", "encode", "pack")

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chelys.config import from_mapping, read_yaml
+from chelys.config import from_mapping
+from chelys.configs import read_yaml
 from chelys.data.prepare.work import Item, NoSettings, PrepareStage, Row, Store
 from chelys.errors import AudioError
 

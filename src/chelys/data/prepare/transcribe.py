@@ -21,9 +21,7 @@ from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, MissingExtra
 
 RATE = 16_000  # Hz
-__getattr__ = renamed_names(
-    __name__, {"Heard": f"{__name__}.Transcription", "Candidate": f"{__name__}.TranscriptCandidate"}
-)
+__getattr__ = renamed_names(__name__)
 _BATCH = 8  # clips; more are no faster on a CPU
 _WINDOW = 3000  # frames of 10 ms
 _OPENING, _CLOSING = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # goes with the next word, and with the one before

@@ -34,17 +34,11 @@ from chelys.data.shards import open_features
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
-from chelys.models.diffusion_schedule import (
-    TRAIN_STEPS,
-    DiffusionSchedule,
-    predict_x0,
-    q_posterior,
-    q_sample,
-    variational_bound,
-)
+from chelys.models.diffusion_schedule import TRAIN_STEPS, DiffusionSchedule, predict_x0, q_posterior, q_sample
 from chelys.training.checkpoint import load_trained
 from chelys.training.config import PairedRun, published_sizes
 from chelys.training.logging import Picture
+from chelys.training.losses import variational_bound
 from chelys.training.task import CroppedData, Task
 from chelys.training.tasks.autoregressive import AutoregressiveSizes
 
