@@ -16,8 +16,8 @@ from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import MissingExtra, ModelError, TextError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer
+from chelys.text.document import Sentence
 from chelys.text.normalize import normalize
-from chelys.text.split import Sentence
 from chelys.tortoise import redact
 from chelys.tortoise.redact import (
     Piece,

@@ -22,7 +22,7 @@ from chelys.inference.family import Family
 from chelys.inference.options import NANO_PRESETS, SpeechOptions
 from chelys.inference.synthesizer import Synthesizer
 from chelys.old_names import MOVED_MODULES
-from chelys.text.split import Sentence
+from chelys.text.document import Sentence
 from chelys.weights.folder import ModelConfig, load_model, make_config, read_config, save_model
 
 SPEAK = """

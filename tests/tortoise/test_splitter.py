@@ -8,7 +8,8 @@ import time
 import pytest
 
 from chelys.errors import UserError
-from chelys.text.split import CLAUSE_PAUSE_S, SENTENCE_PAUSE_S, WORD_PAUSE_S, Sentence
+from chelys.text.document import Sentence
+from chelys.text.split import CLAUSE_PAUSE_S, SENTENCE_PAUSE_S, WORD_PAUSE_S
 from chelys.tortoise.splitter import cut, split_tortoise
 
 

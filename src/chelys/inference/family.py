@@ -23,7 +23,9 @@ from chelys.inference.generation import DecodingRules
 from chelys.inference.options import NANO_PRESETS, SpeechOptions
 from chelys.inference.reranking import Scorer
 from chelys.inference.voice import Voice, at_rate, conditioning_latents
-from chelys.text.split import Sentence, split
+from chelys.text.document import Document, Sentence
+from chelys.text.front_end import read_text
+from chelys.text.split import split
 from chelys.text.tokenizer import Tokenizer
 from chelys.weights.folder import Model
 
@@ -89,6 +91,17 @@ class Family:
     def tokenizer(self) -> Tokenizer:
         """What reads texts for the model."""
         return self.model.tokenizer
+
+    def read_text(
+        self, text: str, options: SpeechOptions, *, join: Callable[[list[Sentence]], list[Sentence]] | None = None
+    ) -> Document:
+        """What will be said; ``join`` undoes cuts. Raises TextError if nothing of the text can be spoken."""
+
+        def pieces(text: str) -> list[Sentence]:
+            found = self.split(text, options)
+            return join(found) if join else found
+
+        return read_text(text, self.tokenizer, split=pieces)
 
     def split(self, text: str, options: SpeechOptions) -> list[Sentence]:
         """A long text in pieces."""

@@ -1,6 +1,6 @@
 """Text in, speech out: the whole pipeline.
 
-    text -> sentences -> ids -> N candidates of codes -> ranked by CLVP -> latents of the best -> mel -> waveform
+    text -> document -> ids -> N candidates of codes -> ranked by CLVP -> latents of the best -> mel -> waveform
 
 ``stream`` gives sentence by sentence, ``speak`` collects it. The random numbers of a sentence come from the seed, its
 place in the text and the number of the candidate alone, so it sounds the same however it was asked for.
@@ -14,7 +14,7 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,7 @@ from chelys.inference.reranking import rank, score
 from chelys.inference.speech import Candidate, Chunk, Progress, Speech
 from chelys.inference.voice import KEPT_SECONDS, Clips, Voice
 from chelys.inference.voice_library import VoiceLibrary
-from chelys.text.split import Sentence
-from chelys.text.tokenizer import Encoding
+from chelys.text.document import Document, Sentence
 from chelys.weights.folder import Model, load_model
 
 #: Codes between two pieces of a streamed candidate: 1.9 seconds, as published.
@@ -46,7 +45,6 @@ class SentencePlan:
     """One sentence, ready to be sampled."""
 
     sentence: Sentence
-    encoding: Encoding
     prompt: Prompt
     generators: list[torch.Generator]  # one for each candidate; sampling and rendering go on with it
     voice: Voice
@@ -164,9 +162,17 @@ class Synthesizer:
 
     # ---- speech -----------------------------------------------------------------------------------------------------
 
+    def read_text(self, text: str, *, options: SpeechOptions | None = None) -> Document:
+        """What will be said for a text of any length: sentences with words, phonemes and pauses, and warnings.
+
+        ``speak`` and ``stream`` take the document in place of the text. ``options`` say how long a piece may be; None
+        is the preset ``fast``. Raises TextError if nothing of the text can be spoken.
+        """
+        return self.family.read_text(text, options or self.options())
+
     def speak(
         self,
-        text: str,
+        text: str | Document,
         *,
         voice: Voice | str | Path | None = None,
         preset: str | None = None,
@@ -182,7 +188,7 @@ class Synthesizer:
         option is out of range, or given twice.
 
         Args:
-            text: English.
+            text: English, or what ``read_text`` made of it.
             voice: See ``resolve_voice``.
             preset: ``ultra_fast``, ``fast`` (the default), ``standard`` or ``high_quality``; TorToise v2 also has
                 ``paper`` and ``streaming``.
@@ -194,9 +200,9 @@ class Synthesizer:
         """
         started = time.perf_counter()
         named = None if options is not None else preset or "fast"
-        options, seed = self._check(text, preset, candidates, options, keep, seed)
+        document, options, seed = self._check(text, preset, candidates, options, keep, seed)
         resolved = self._resolve_for(options, voice, seed)
-        chunks = list(self._chunks(text, resolved, seed, keep, options, progress))
+        chunks = list(self._chunks(document, resolved, seed, keep, options, progress))
         kept = [
             Candidate(
                 audio=np.concatenate([chunk.candidates[i].audio for chunk in chunks]),
@@ -207,7 +213,7 @@ class Synthesizer:
         ]
         elapsed, seconds = time.perf_counter() - started, len(kept[0].audio) / OUTPUT_RATE
         receipt = {
-            "text": text,
+            "text": document.text,
             "voice": resolved.name,
             "model": self.model.config.name,
             "seed": seed,
@@ -225,7 +231,7 @@ class Synthesizer:
 
     def stream(
         self,
-        text: str,
+        text: str | Document,
         *,
         voice: Voice | str | Path | None = None,
         preset: str | None = None,
@@ -239,15 +245,15 @@ class Synthesizer:
 
         Arguments and errors as for ``speak``; errors are raised at once, not with the first chunk.
         """
-        options, seed = self._check(text, preset, candidates, options, keep, seed)
+        document, options, seed = self._check(text, preset, candidates, options, keep, seed)
         resolved = self._resolve_for(options, voice, seed)
-        return self._chunks(text, resolved, seed, keep, options, progress)
+        return self._chunks(document, resolved, seed, keep, options, progress)
 
     def _check(
-        self, text: str, preset: str | None, candidates: int | None, options: SpeechOptions | None, keep: int,
-        seed: int | None,
-    ) -> tuple[SpeechOptions, int]:  # fmt: skip
-        """The options and the seed, if everything that was asked for can be done."""
+        self, text: str | Document, preset: str | None, candidates: int | None, options: SpeechOptions | None,
+        keep: int, seed: int | None,
+    ) -> tuple[Document, SpeechOptions, int]:  # fmt: skip
+        """What to say, the options and the seed, if everything that was asked for can be done."""
         if options is None:
             options = self.options(preset or "fast", candidates=candidates)
         elif preset is not None or candidates is not None:
@@ -258,10 +264,11 @@ class Synthesizer:
         seed = random_seed() if seed is None else operator.index(seed)  # a plain integer, for the receipt
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}; it must lie between 0 and {2**32 - 1}")
-        self.family.tokenizer.check(text)
         self.family.latent_decoder(options)  # a model without it says so now
-        self._redaction_of(text, options)
-        return options, seed
+        if isinstance(text, str):
+            redaction = self._redaction_of(text, options)
+            text = self.family.read_text(text, options, join=redaction.join if redaction else None)
+        return text, options, seed
 
     def _resolve_for(self, options: SpeechOptions, voice: Voice | str | Path | None, seed: int) -> Voice:
         resolved = self.resolve_voice(voice, seed=seed)
@@ -280,7 +287,7 @@ class Synthesizer:
 
     def plan(
         self,
-        text: str,
+        text: str | Document,
         *,
         voice: Voice | str | Path | None = None,
         preset: str | None = None,
@@ -293,40 +300,36 @@ class Synthesizer:
 
         Arguments and errors as for ``speak``. ``finish`` makes of each plan and its candidates what ``stream`` yields.
         """
-        options, seed = self._check(text, preset, candidates, options, keep, seed)
-        resolved = self._resolve_for(options, voice, seed)
-        sentences = self._sentences(text, options)
+        document, options, seed = self._check(text, preset, candidates, options, keep, seed)
+        resolved, sentences = self._resolve_for(options, voice, seed), document.sentences
         return [
             self._plan(sentence, number, resolved, seed, keep, options) for number, sentence in enumerate(sentences)
         ]
 
-    def _sentences(self, text: str, options: SpeechOptions) -> list[Sentence]:
-        sentences = self.family.split(text, options)
-        redaction = self._redaction_of(text, options)
-        return sentences if redaction is None else redaction.join(sentences)
-
     def _plan(
         self, sentence: Sentence, number: int, voice: Voice, seed: int, keep: int, options: SpeechOptions
     ) -> SentencePlan:
-        encoding = self.family.tokenizer.analyse(sentence.text)
-        prompt = self._prompt(self.text_ids(encoding.ids), voice, options)
+        prompt = self._prompt(self.text_ids(self.family.tokenizer.ids(sentence.phonemes)), voice, options)
         stream = (seed, self.family.seed_index(number))
         generators = [candidate_generator(*stream, i) for i in range(options.candidates)]
         redaction = self._redaction_of(sentence.text, options)
-        return SentencePlan(sentence, encoding, prompt, generators, voice, options, keep, redaction)
+        return SentencePlan(sentence, prompt, generators, voice, options, keep, redaction)
 
     def _chunks(
-        self, text: str, voice: Voice, seed: int, keep: int, options: SpeechOptions, progress: Progress | None
+        self, document: Document, voice: Voice, seed: int, keep: int, options: SpeechOptions, progress: Progress | None
     ) -> Iterator[Chunk]:
-        """Sentence by sentence, of arguments that ``_check`` let pass."""
+        """Sentence by sentence, of arguments that ``_check`` let pass; the first brings the document's warnings."""
         decoder = self.family.latent_decoder(options)
-        sentences = self._sentences(text, options)
+        warnings, sentences = document.warnings, document.sentences
         for number, sentence in enumerate(sentences):
             plan = self._plan(sentence, number, voice, seed, keep, options)
             if decoder is not None and options.candidates == 1 and plan.redaction is None:
-                yield from self._pieces(plan, decoder)
+                chunks = self._pieces(plan, decoder)
             else:
-                yield self._sentence(plan, _numbered(progress, number, len(sentences)))
+                chunks = iter([self._sentence(plan, _numbered(progress, number, len(sentences)))])
+            for chunk in chunks:
+                yield replace(chunk, warnings=[*warnings, *chunk.warnings]) if warnings else chunk
+                warnings = []
 
     def _sentence(self, plan: SentencePlan, progress: Progress | None) -> Chunk:
         """Sample, rank and render one sentence."""
@@ -347,15 +350,15 @@ class Synthesizer:
             scorers=family.scorers(plan.voice, options), clvp_weight=1.0 - options.cvvp,
         )  # fmt: skip
         best = rank(candidates, scores, unstopped_last=family.unstopped_last)[: plan.keep]
-        pause = _pause(plan.sentence)
+        lead, pause = _silence(plan.sentence.lead_s), _silence(plan.sentence.pause_s)
         kept = []
         for i in best:
             codes = candidates[i].codes
             audio = self.render(plan.prompt.text_ids, codes, plan.voice, plan.generators[i], options, progress)
             if plan.redaction is not None:
                 audio = plan.redaction.cut(audio, plan.sentence.text)
-            kept.append(Candidate(np.concatenate((audio, pause)), scores[i], [codes.tolist()]))
-        warnings = _dropped(plan.encoding)
+            kept.append(Candidate(np.concatenate((lead, audio, pause)), scores[i], [codes.tolist()]))
+        warnings = []
         if not candidates[best[0]].stopped:
             warnings.append(f"no candidate came to its end: {plan.sentence.text[:60]!r} may be cut or ramble")
         return Chunk(kept[0].audio, OUTPUT_RATE, plan.sentence.text, kept, scores, warnings)
@@ -414,20 +417,26 @@ class Synthesizer:
         Each piece reaches as far as further codes cannot change it.
         """
         prompt, options = plan.prompt, plan.options
-        text, warnings = plan.sentence.text, _dropped(plan.encoding)
+        text = plan.sentence.text
         latents: list[Tensor] = []
         codes: list[int] = []
         done = 0  # mel frames given away
 
         def piece(end: int) -> Chunk:
-            nonlocal text, warnings, done, codes
+            nonlocal text, done, codes
             window = decoder.decode_window(torch.stack(latents)[None], prompt.conditioning[None], done, end - done)
             audio = _audio(window)
-            chunk = Chunk(audio, OUTPUT_RATE, text, [Candidate(audio, math.nan, [codes])], [], warnings)
-            text, warnings, done, codes = "", [], end, []
+            chunk = Chunk(audio, OUTPUT_RATE, text, [Candidate(audio, math.nan, [codes])])
+            text, done, codes = "", end, []
             return chunk
 
         rules = self.family.decoding_rules(options)
+
+        def pause(seconds: float) -> Chunk:
+            return Chunk(_silence(seconds), OUTPUT_RATE, "", [Candidate(_silence(seconds), math.nan, [])])
+
+        if plan.sentence.lead_s:
+            yield pause(plan.sentence.lead_s)
         sampled = generate_stream(self.model.autoregressive, prompt, options, plan.generators[0], rules=rules)
         for code, latent in sampled:
             latents.append(latent)
@@ -438,9 +447,8 @@ class Synthesizer:
         end = decoder.frames(len(latents))
         if end > done:
             yield piece(end)
-        pause = _pause(plan.sentence)
-        if len(pause):
-            yield Chunk(pause, OUTPUT_RATE, "", [Candidate(pause, math.nan, [])])
+        if plan.sentence.pause_s:
+            yield pause(plan.sentence.pause_s)
 
 
 def candidate_generator(seed: int, sentence: int, candidate: int) -> torch.Generator:
@@ -466,9 +474,5 @@ def _audio(samples: Tensor) -> np.ndarray:
     return samples.flatten().float().cpu().numpy()
 
 
-def _pause(sentence: Sentence) -> np.ndarray:
-    return np.zeros(round(sentence.pause_s * OUTPUT_RATE), np.float32)
-
-
-def _dropped(encoding: Encoding) -> list[str]:
-    return [f"dropped what cannot be spoken: {encoding.dropped}"] if encoding.dropped else []
+def _silence(seconds: float) -> np.ndarray:
+    return np.zeros(round(seconds * OUTPUT_RATE), np.float32)

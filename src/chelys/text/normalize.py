@@ -109,7 +109,7 @@ class Normalized:
 
     text: str  # lower-case words, acronyms in capitals, and punctuation, single-spaced
     dropped: str  # the distinct characters that could not be spoken, in order of appearance
-    warnings: tuple[str, ...] = ()  # what was dropped or guessed, a line each
+    warnings: tuple[str, ...] = ()  # what was guessed, a line each; the front end gathers what was dropped
 
 
 def normalize(text: str, *, locale: str = "en-US") -> Normalized:
@@ -135,7 +135,7 @@ def normalize(text: str, *, locale: str = "en-US") -> Normalized:
     spoken = _tidy(_lower(spoken))
     if not re.search("[A-Za-z]", spoken):
         raise nothing_spoken(text)
-    return Normalized(spoken, dropped, (f"dropped what cannot be spoken: {dropped}",) if dropped else ())
+    return Normalized(spoken, dropped)
 
 
 def check_speakable(text: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import accumulate
 
 from chelys.deprecation import renamed_arguments
 from chelys.text.abbreviations import ABBREVIATIONS, BEFORE_FIGURE, MAY_END, SENTENCE_STARTERS
+from chelys.text.document import Sentence
 from chelys.text.normalize import is_speakable
 
 #: Silence (seconds) after a piece, by what ends it.
@@ -37,14 +37,6 @@ _LAST_WORD = re.compile(r"[A-Za-z.]+$")
 _NEXT_WORD = re.compile(r"[A-Za-z]{2,40}|[AI](?!\.)")
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """A piece of text to speak at once."""
-
-    text: str  # as it was written, single-spaced
-    pause_s: float  # silence to put after it (seconds)
-
-
 @renamed_arguments(longest="max_chars")
 def split(text: str, *, max_chars: int = 180) -> list[Sentence]:
     """Cut text, as people write it, into sentences, and long sentences into clauses; no piece is empty.
@@ -67,6 +59,14 @@ def split(text: str, *, max_chars: int = 180) -> list[Sentence]:
     if pieces:
         pieces.append(Sentence(pieces.pop().text, 0.0))
     return pieces
+
+
+def pause_after(piece: str) -> float:
+    """Silence (seconds) after a piece, by its last mark."""
+    last = piece.rstrip(_CLOSING)[-1:]
+    if last in (".", "!", "?", "…"):
+        return SENTENCE_PAUSE_S
+    return CLAUSE_PAUSE_S if last in (",", ";", ":", "-", "–", "—") else WORD_PAUSE_S
 
 
 def _pieces(text: str, max_chars: int) -> Iterator[tuple[str, float]]:

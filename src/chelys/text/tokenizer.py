@@ -53,6 +53,7 @@ class Encoding:
     symbols: str  # what the ids stand for: phonemes, or the normalised text where there is no lexicon
     normalized: str = ""  # as it is spoken, in letters
     words: tuple[Word, ...] = ()  # of the normalised text, where there is a lexicon
+    warnings: tuple[str, ...] = ()  # what the normaliser guessed
 
 
 class Tokenizer:
@@ -123,16 +124,19 @@ class Tokenizer:
         return self.analyse(text, spelled=spelled).ids
 
     def analyse(
-        self, text: str, *, spelled: Callable[[str], bool] | None = None, given: Mapping[str, str] | None = None
-    ) -> Encoding:
+        self, text: str, *, spelled: Callable[[str], bool] | None = None, given: Mapping[str, str] | None = None,
+        locale: str = "en-US",
+    ) -> Encoding:  # fmt: skip
         """As `encode`, with what was dropped and what the ids stand for.
 
-        ``given`` has phonemes that the user wants for words: see `Pronouncer.pronounce`.
+        ``given`` has phonemes that the user wants for words: see `Pronouncer.pronounce`. ``locale`` as of `normalize`.
         """
-        normalized = normalize(text)
+        normalized = normalize(text, locale=locale)
         words = self._pronounced(normalized.text, given)
         symbols = self._symbols(normalized.text, words, spelled)
-        return Encoding(self._ids(symbols), normalized.dropped, symbols, normalized.text, tuple(words))
+        return Encoding(
+            self.ids(symbols), normalized.dropped, symbols, normalized.text, tuple(words), normalized.warnings
+        )
 
     def check(self, text: str) -> None:
         """Refuse a text, before any work is done, by a TextError if nothing can be spoken or a word is too long."""
@@ -144,7 +148,7 @@ class Tokenizer:
 
     def encode_normalized(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> list[int]:
         """Ids of text that `normalize` wrote (or the cleaner, where there is another)."""
-        return self._ids(self.symbols(text, spelled=spelled))
+        return self.ids(self.symbols(text, spelled=spelled))
 
     def symbols(self, text: str, *, spelled: Callable[[str], bool] | None = None) -> str:
         """Normalised text -> what the ids stand for."""
@@ -172,7 +176,8 @@ class Tokenizer:
             return text.replace(" ", "").replace(SPACE, " ").replace(STOP, "").replace(UNKNOWN, "")
         return text.translate(_FROM_SPELLED)
 
-    def _ids(self, symbols: str) -> list[int]:
+    def ids(self, symbols: str) -> list[int]:
+        """Ids ``(t,)`` of symbols."""
         if self._names_space:
             symbols = symbols.replace(" ", SPACE)
         return self.core.encode(symbols, add_special_tokens=False).ids

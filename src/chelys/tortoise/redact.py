@@ -20,8 +20,8 @@ from torch.nn import functional
 from chelys.audio.io import resample
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import MissingExtra, ModelError, TextError, first_line
+from chelys.text.document import Sentence
 from chelys.text.normalize import is_speakable
-from chelys.text.split import Sentence
 from chelys.text.tokenizer import Tokenizer
 
 #: Stands in ``align_text`` for what was not found.

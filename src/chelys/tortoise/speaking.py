@@ -24,7 +24,7 @@ from chelys.inference.generation import DecodingRules
 from chelys.inference.options import NANO_PRESETS, SpeechOptions
 from chelys.inference.reranking import Scorer
 from chelys.inference.voice import Voice
-from chelys.text.split import Sentence
+from chelys.text.document import Sentence
 from chelys.text.tokenizer import Tokenizer
 from chelys.tortoise import redact, splitter
 from chelys.tortoise.cvvp import CVVP

@@ -10,7 +10,8 @@ import re
 from typing import Any
 
 from chelys.errors import UserError
-from chelys.text.split import CLAUSE_PAUSE_S, SENTENCE_PAUSE_S, WORD_PAUSE_S, Sentence
+from chelys.text.document import Sentence
+from chelys.text.split import WORD_PAUSE_S, pause_after
 
 _CLOSING = "\"')]"
 _NOTHING = re.compile(r"[\s.,;:!?]*")
@@ -41,7 +42,7 @@ def split_tortoise(text: str, *, desired: int = 200, max_chars: int = 300, refer
         whole = len(bars) > 1 and len(part) <= max_chars
         pieces += [part] if whole else cut(part, desired=desired, max_chars=max_chars)
     spoken = [piece for piece in pieces if any(c.isalnum() or c in "$£€¥%&@+=" for c in piece)]
-    pauses = [*map(_pause_after, spoken[:-1]), 0.0]
+    pauses = [*map(pause_after, spoken[:-1]), 0.0]
     return [Sentence(piece, pause_s) for piece, pause_s in zip(spoken, pauses, strict=False)]
 
 
@@ -195,10 +196,3 @@ def _inside_quotations(text: str, max_chars: int) -> bytearray:
                 inside[opened:place] = b"\1" * (place - opened)
             opened = -1
     return inside
-
-
-def _pause_after(piece: str) -> float:
-    last = piece.rstrip(_CLOSING)[-1:]
-    if last in (".", "!", "?", "…"):
-        return SENTENCE_PAUSE_S
-    return CLAUSE_PAUSE_S if last in (",", ";", ":", "-", "–", "—") else WORD_PAUSE_S

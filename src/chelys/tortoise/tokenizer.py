@@ -66,8 +66,9 @@ class TortoiseTokenizer(Tokenizer):
         return clean(text, reference=self.reference) if self.cleaner == "tortoise" else basic(text)
 
     def analyse(
-        self, text: str, *, spelled: Callable[[str], bool] | None = None, given: Mapping[str, str] | None = None
-    ) -> Encoding:
+        self, text: str, *, spelled: Callable[[str], bool] | None = None, given: Mapping[str, str] | None = None,
+        locale: str = "en-US",
+    ) -> Encoding:  # fmt: skip
         """The cleaned text as it is: what the core does not know goes in as unknown, brackets among it."""
         cleaned = self.clean(text)
         if not self.reference:
@@ -76,7 +77,7 @@ class TortoiseTokenizer(Tokenizer):
                 raise nothing_spoken(text)
         silent = [c for c in text if self.cleaner == "tortoise" and _is_visible(c) and not reading(c)]
         unknown = [c for c in cleaned if not c.isspace() and c not in "[]" and self.core.token_to_id(c) is None]
-        return Encoding(self._ids(cleaned), "".join(dict.fromkeys(silent + unknown)), cleaned, cleaned)
+        return Encoding(self.ids(cleaned), "".join(dict.fromkeys(silent + unknown)), cleaned, cleaned)
 
 
 def make_tortoise_tokenizer(*, cleaner: str = "tortoise", reference: bool = False) -> TortoiseTokenizer:
