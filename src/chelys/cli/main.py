@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from chelys.cli import data, finetune, speak, tortoise, train, voices
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
+from chelys.machine import wait_passively
 
 USER_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT  # as shells count
@@ -147,6 +148,7 @@ def _show_old_names() -> None:
 def main() -> None:
     """Run the command line; ends the process."""
     _show_old_names()
+    wait_passively()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)  # so that half-written files are removed on the way out
     app(prog_name="chelys")

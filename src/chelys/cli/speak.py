@@ -16,6 +16,7 @@ from chelys.cli.console import (
     DeviceOption,
     DtypeOption,
     ModelOption,
+    ThreadsOption,
     echo,
     is_stdout,
     load_model,
@@ -53,8 +54,9 @@ def speak(
         typer.Option("--seed", min=0, max=2**32 - 1, help="Same seed, same samples. Default: drawn, printed."),
     ] = None,
     model: ModelOption = "nano",
-    device: DeviceOption = "cpu",
+    device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
+    threads: ThreadsOption = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change an option of the preset: --set temperature=0.5."),
@@ -71,7 +73,7 @@ def speak(
     changes = _check_options(preset, assignments or [], candidates)
     files = _output_files(output, keep, candidates, stream=stream, as_json=as_json)
     seed = secrets.randbelow(2**31) if seed is None else seed
-    synthesizer = load_model(model, device, compat, dtype)
+    synthesizer = load_model(model, device, compat, dtype, threads)
     if changes:
         asked: dict[str, Any] = {"options": synthesizer.options(preset, **({"candidates": candidates} | changes))}
     else:
