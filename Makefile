@@ -27,8 +27,8 @@ $(READY)-corpus: $(READY)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,corpus]'
 	@touch $@
 
-speak: $(READY)  ## speak TEXT="..." into OUTPUT=speech.wav
-	$(BIN)/chelys speak "$$TEXT" -o "$$OUTPUT"
+speak: $(READY)  ## speak TEXT="..." into OUTPUT=speech.wav, which is replaced
+	$(BIN)/chelys speak "$$TEXT" -o "$$OUTPUT" --force
 
 check: $(READY)  ## lint, format, types, tests: what CI runs
 	$(BIN)/ruff check .

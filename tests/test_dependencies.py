@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "chelys"
 
-_BASE = {"registry", "errors", "config", "files", "deprecation", "old_names", "configs", "machine"}
+_BASE = {"registry", "errors", "config", "files", "deprecation", "old_names", "configs"}
 _NETWORKS = {*_BASE, "text", "audio", "nn", "models", "weights"}
 
 #: Room -> what it may import of the others. The front is ``chelys/__init__.py``, which hands out inference lazily.
@@ -31,7 +31,6 @@ SEES: dict[str, set[str]] = {
     "old_names": set(),
     "deprecation": {"errors", "old_names"},
     "files": {"errors"},
-    "machine": {"errors"},
     "config": {"errors", "deprecation"},
     "configs": {"errors", "deprecation"},
     "text": _BASE,

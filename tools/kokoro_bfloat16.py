@@ -254,6 +254,6 @@ TEACHERS["kokoro-bf16"] = TeacherEntry(
 )
 
 if __name__ == "__main__":
-    from chelys.cli.main import main
+    from chelys.__main__ import main
 
     main()

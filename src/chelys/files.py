@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import filecmp
+import hashlib
 import json
 import os
 import secrets
@@ -103,6 +104,11 @@ def json_line(value: Any) -> str:
     except UnicodeEncodeError:
         line = json.dumps(value)
     return line + "\n"
+
+
+def digest(*parts: bytes) -> str:
+    """Sixteen hexadecimal digits that change with any of the parts."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
 
 
 def remove_partial_files(folder: str | Path) -> None:

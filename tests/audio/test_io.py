@@ -449,13 +449,16 @@ except OutputError as error:
 
 
 @pytest.mark.parametrize("how", ["write", "stream"])
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, how: str) -> None:
+def test_a_full_disk_leaves_what_was_whole_and_nothing_else(tmp_path: Path, how: str) -> None:
     (tmp_path / "speech.wav").write_bytes(b"old")
     command = [sys.executable, "-c", LIMITED, how]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=ENVIRONMENT)
     assert run.stdout.startswith("cannot write speech.wav: ") and run.stdout.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["speech.wav"]
-    assert (tmp_path / "speech.wav").read_bytes() == b"old"
+    if how == "write":
+        assert (tmp_path / "speech.wav").read_bytes() == b"old"
+    else:  # a stream grows in sight
+        assert sf.info(tmp_path / "speech.wav").frames == 2 * 2_400
 
 
 def test_to_bytes_refuses_unknown_formats_rates_and_shapes() -> None:
@@ -480,12 +483,12 @@ def test_write_stdout_is_a_wav() -> None:
 # ---------------------------------------------------------------- WavStream
 
 
-def test_a_streamed_file_equals_one_written_at_once(tmp_path: Path) -> None:
+def test_a_streamed_file_equals_one_written_at_once_and_is_valid_at_any_moment(tmp_path: Path) -> None:
     with audio_io.WavStream(tmp_path / "stream.wav", RATE) as stream:
-        for block in np.split(tone(), 10):
+        for number, block in enumerate(np.split(tone(), 10)):
+            assert sf.info(tmp_path / "stream.wav").frames == number * RATE // 10
             stream.write(block)
         assert stream.seconds == 1.0
-        assert not (tmp_path / "stream.wav").exists()
     audio_io.write(tmp_path / "whole.wav", tone(), RATE)
     assert (tmp_path / "stream.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
 
@@ -513,14 +516,39 @@ def test_a_stream_into_an_open_file_starts_where_the_file_stands() -> None:
     assert buffer.getvalue() == b"before" + audio_io.to_bytes(tone(0.1), RATE, "wav")
 
 
-def test_a_stream_that_breaks_leaves_nothing(tmp_path: Path) -> None:
+def test_a_stream_that_breaks_leaves_what_was_written(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         with audio_io.WavStream(tmp_path / "speech.wav", RATE) as stream:
             stream.write(tone())
             raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
+    np.testing.assert_allclose(audio_io.read(tmp_path / "speech.wav", RATE), tone(), atol=2e-5)
     with pytest.raises(OutputError, match="'.mp3' is not for streams; choose one of .wav$"):
         audio_io.WavStream(tmp_path / "speech.mp3", RATE)
+
+
+@pytest.mark.parametrize("coding", ["PCM_16", "FLOAT"])
+def test_a_stream_goes_on_where_it_is_told_to(tmp_path: Path, coding: str) -> None:
+    path = tmp_path / "speech.wav"
+    assert audio_io.wav_samples(path, RATE, coding) == 0
+    with audio_io.WavStream(path, RATE, coding=coding) as stream:
+        stream.write(tone())
+    with path.open("ab") as file:
+        file.write(b"torn off by a kill")
+    assert audio_io.wav_samples(path, RATE, coding) >= RATE
+    with audio_io.WavStream(path, RATE, coding=coding, keep=RATE // 2) as stream:
+        stream.write(tone()[RATE // 2 :])
+        assert stream.samples == RATE
+    whole, _ = sf.read(path, dtype="float32")
+    np.testing.assert_allclose(whole, tone(), atol=2e-5 if coding == "PCM_16" else 0)
+    path.write_bytes(audio_io.to_bytes(tone(), RATE, "flac"))
+    assert audio_io.wav_samples(path, RATE, coding) == 0
+
+
+def test_a_stream_appended_by_a_shell_has_one_header(tmp_path: Path) -> None:
+    with (tmp_path / "speech.wav").open("ab") as file, audio_io.WavStream(file, RATE) as stream:
+        stream.write(tone(0.1))
+        stream.write(tone(0.1))
+    assert (tmp_path / "speech.wav").stat().st_size == 44 + 2 * 4800
 
 
 # ---------------------------------------------------------------- clips

@@ -1,6 +1,6 @@
 """A synthesizer that speaks tones, so that the command line is tested before and without the networks.
 
-Some words of the text make it behave: ``interrupt``, ``break`` (after the first sentence), ``wait``, ``warn``.
+Some words of the text make it behave: ``interrupt``, ``break``, ``wait``, ``warn``.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from chelys.audio import io
 from chelys.errors import ModelError, TextError, UserError, VoiceError
 from chelys.inference import voice_library
 from chelys.inference.options import SpeechOptions, options_for
+from chelys.inference.speech import Candidate, Chunk, Speech
 
 RATE = 24_000
 
@@ -28,6 +28,10 @@ RATE = 24_000
 @dataclass
 class FakeVoice:
     info: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return json.dumps(self.info, sort_keys=True)
 
     def save(self, path: str | Path) -> None:
         save_file({"vector": np.zeros(4, np.float32)}, path, metadata={"info": json.dumps(self.info)})
@@ -41,23 +45,9 @@ class FakeVoice:
             raise VoiceError(f"{path} is no voice file") from error
 
 
-@dataclass
-class FakeSpeech:
-    candidates: list[SimpleNamespace]
-    receipt: dict[str, Any]
-    warnings: list[str]
-    sample_rate: int = RATE
-    audio: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.audio = self.candidates[0].audio
-
-    @property
-    def seconds(self) -> float:
-        return len(self.audio) / self.sample_rate
-
-
 class FakeSynthesizer:
+    fingerprint = "fake"
+
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
         self.voices = {
@@ -69,7 +59,8 @@ class FakeSynthesizer:
     def voice_names(self) -> list[str]:
         return list(self.voices)
 
-    def resolve_voice(self, voice: str | Path | FakeVoice, *, seed: int | None = None) -> FakeVoice:
+    def resolve_voice(self, voice: str | Path | FakeVoice | None, *, seed: int | None = None) -> FakeVoice:
+        voice = "heart" if voice is None else voice
         if isinstance(voice, FakeVoice):
             return voice
         if str(voice) in self.voices:
@@ -96,33 +87,41 @@ class FakeSynthesizer:
     def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
         return options_for(preset, **changes)
 
-    def speak(self, text: str, *, voice: Any = "heart", preset: str = "fast", seed: int, candidates: int | None = None,
-              keep: int = 1, options: SpeechOptions | None = None, progress: Any = None) -> FakeSpeech:  # fmt: skip
+    def speak(self, text: str, *, voice: Any, preset: str = "fast", seed: int, candidates: int | None = None,
+              keep: int = 1, options: SpeechOptions | None = None, progress: Any = None, spoken: Any = (),
+              on_chunk: Any = None) -> Speech:  # fmt: skip
         options = options or self.options(preset, candidates=candidates)
         if keep > options.candidates:
             raise UserError(f"keep is {keep}; it must lie between 1 and {options.candidates}")
-        self._behave(text)
         self.calls.append(
             {"text": text, "voice": self.resolve_voice(voice), "preset": preset, "seed": seed, "options": options}
         )
-        for done in range(3):
-            if progress:
-                progress("sampling", done + 1, 3)
-        takes = [
-            SimpleNamespace(audio=self._tone(seed + place), score=1.0 - place / 10, seed=seed + place)
-            for place in range(options.candidates)
+        chunks = list(spoken)
+        for chunk in self._chunks(text, seed, keep, len(chunks), progress):
+            chunks.append(chunk)
+            on_chunk(chunk)
+        joined = [
+            Candidate(np.concatenate([chunk.candidates[i].audio for chunk in chunks]), 1.0 - i / 10, [])
+            for i in range(keep)
         ]
-        warnings = ["the text is warned of"] if "warn" in text else []
-        return FakeSpeech(takes, {"text": text, "seed": seed, "scores": [take.score for take in takes]}, warnings)
+        warnings = list(dict.fromkeys(w for chunk in chunks for w in chunk.warnings))
+        receipt = {"text": text, "seed": seed, "scores": [kept.score for kept in joined]}
+        return Speech(joined[0].audio, RATE, joined, receipt, warnings)
 
-    def stream(self, text: str, *, voice: Any = "heart", preset: str = "fast", seed: int, candidates: int | None = None,
-               options: SpeechOptions | None = None) -> Any:  # fmt: skip
-        for place, sentence in enumerate(text.split(". ")):
-            yield SimpleNamespace(
-                audio=self._tone(seed + place), sample_rate=RATE, text=sentence,
-                warnings=["the text is warned of"] if "warn" in sentence else [],
-            )  # fmt: skip
-            self._behave(text)
+    def stream(self, text: str, *, voice: Any, preset: str = "fast", seed: int, candidates: int | None = None,
+               options: SpeechOptions | None = None, progress: Any = None, start: int = 0) -> Any:  # fmt: skip
+        yield from self._chunks(text, seed, 1, start, progress)
+
+    def _chunks(self, text: str, seed: int, keep: int, start: int, progress: Any) -> Any:
+        sentences = text.split(". ")
+        for place, sentence in list(enumerate(sentences))[start:]:
+            self._behave(sentence)
+            for done in range(3):
+                if progress:
+                    progress("sampling", done + 1, 3)
+            candidates = [Candidate(self._tone(seed + place + i), 1.0 - i / 10, [[place]]) for i in range(keep)]
+            warnings = ["the text is warned of"] if "warn" in sentence else []
+            yield Chunk(candidates[0].audio, RATE, sentence, candidates, [1.0], warnings, place, len(sentences))
 
     def _tone(self, seed: int) -> np.ndarray:
         time = np.arange(RATE // 2) / RATE
@@ -156,6 +155,6 @@ def run() -> None:
     import chelys
 
     chelys.load = loader(FakeSynthesizer())  # type: ignore[attr-defined]
-    from chelys.cli.main import main
+    from chelys.__main__ import main
 
     main()

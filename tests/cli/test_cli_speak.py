@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+import chelys
 from chelys.audio.io import read
 
 RATE = 24_000
@@ -45,7 +46,8 @@ def test_the_suffix_picks_the_format(invoke: Callable[..., Any], suffix: str) ->
 
 def test_a_drawn_seed_is_printed_and_gives_the_same_again(invoke: Callable[..., Any]) -> None:
     first = invoke("speak", "Hello.", "-o", "a.wav")
-    seeds = [re.search(r"seed (\d+)$", out.strip())[1] for out in (first.stdout, invoke("speak", "Hello.").stdout)]  # type: ignore[index]
+    other = invoke("speak", "Hello.")
+    seeds = [re.search(r"seed (\d+)$", out.strip())[1] for out in (first.stdout, other.stdout)]  # type: ignore[index]
     assert seeds[0] != seeds[1]
     invoke("speak", "Hello.", "-o", "b.wav", "--seed", seeds[0])
     assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes() != Path("speech.wav").read_bytes()
@@ -98,7 +100,7 @@ def test_voices_of_every_kind_are_found(invoke: Callable[..., Any], synthesizer:
     assert invoke("voices", "add", "me", clips["good"]).exit_code == 0
     shelf_file = clips["good"].parents[1] / "shelf" / "me.safetensors"
     for voice in ("bronze", "me", shelf_file, clips["good"]):
-        assert invoke("speak", "Hello.", "-v", voice, "-q").exit_code == 0
+        assert invoke("speak", "Hello.", "-v", voice, "-q", "--force").exit_code == 0
     assert [call["voice"].info["name"] for call in synthesizer.calls] == ["bronze", "me", "me", "good"]
 
 
@@ -168,7 +170,7 @@ def test_a_clip_that_is_no_use(refused: Callable[..., str], clips: dict[str, Pat
         (["Hello.", "-p", "slow"], "unknown preset 'slow': choose one of ultra_fast, fast, standard, high_quality"),
         (["Hello.", "--model", "giant"], "no model 'giant'"),
         (["Hello.", "--device", "abacus"], "unknown device 'abacus': choose cpu, cuda, cuda:N, mps or auto"),
-        (["Hello.", "--dtype", "int8"], "unknown dtype 'int8': choose from auto, float32, bfloat16, float16"),
+        (["Hello.", "--dtype", "int8"], "unknown dtype 'int8': choose from float32, bfloat16, float16"),
         (["   "], "the text is empty"),
         ([""], "the text is empty"),
         (["-"], "the text is empty"),
@@ -192,10 +194,82 @@ def test_undecodable_standard_input(refused: Callable[..., str]) -> None:
     assert "not valid UTF-8 (byte 3)" in refused("speak", "-", input=b"caf\xe9 au lait")
 
 
-def test_a_stream_that_breaks_leaves_the_old_file(refused: Callable[..., str]) -> None:
+def test_a_stream_that_breaks_at_once_leaves_the_old_file(refused: Callable[..., str]) -> None:
     Path("s.wav").write_bytes(b"old")
-    assert "second sentence" in refused("speak", "One. Then break.", "--stream", "-o", "s.wav")
+    assert "sentence cannot be spoken" in refused("speak", "Please break.", "--stream", "-o", "s.wav", "--force")
     assert Path("s.wav").read_bytes() == b"old"
+
+
+# ---------------------------------------------------------------- what exists, and what was stopped
+
+
+@pytest.mark.parametrize("more", [["-o", "a.wav"], [], ["-o", "a.wav", "--stream"], ["-o", "b.wav", "--keep", "2"]])
+def test_what_exists_is_not_overwritten_without_force(
+    refused: Callable[..., str], invoke: Callable[..., Any], synthesizer: Any, more: list[str]
+) -> None:
+    for name in ("speech.wav", "a.wav", "b-2.wav"):
+        Path(name).write_bytes(b"old")
+    assert "exists: name another file with -o, or replace it with --force" in refused("speak", "Hello.", *more)
+    assert synthesizer.calls == []
+    assert invoke("speak", "Hello.", *more, "--force").exit_code == 0
+    assert frames(Path(more[1] if more else "speech.wav").read_bytes()) == RATE // 2
+
+
+@pytest.mark.parametrize("more", [["-o", "s.wav", "--stream"], ["-o", "s.wav", "--keep", "2"], ["-o", "s.flac"]])
+@pytest.mark.parametrize("ends", ["break", "interrupt"])
+def test_a_stopped_text_keeps_its_finished_sentences_and_goes_on(
+    refused: Callable[..., str], invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, more: list[str], ends: str
+) -> None:
+    text = f"One. Two warn. Then {ends}. Four."
+    stopped = invoke("speak", text, *more)
+    kept = "s.wav" if "--stream" in more else "s.partial.wav"
+    assert stopped.exit_code == (2 if ends == "break" else 130)
+    assert f"2 of 4 sentences, 1.0 s, are in {kept}: the same command with --resume goes on\n" in stopped.stderr
+    assert ends == "break" or stopped.stderr.count("\n") == 1
+    assert sf.info(kept).duration == 1.0
+    assert "go on with --resume, or begin anew with --force" in refused("speak", text, *more)
+    refusal = refused("speak", "Another. " + text, *more, "--resume")
+    assert "s.partial.jsonl was begun with another text: give the same" in refusal
+    monkeypatch.setattr("fake_model.FakeSynthesizer._behave", lambda self, sentence: None)
+    done = invoke("speak", text, *more, "--resume")
+    seed = re.search(r"seed (\d+)$", done.stdout.splitlines()[0])[1]  # type: ignore[index]  # that of the stopped run
+    assert done.exit_code == 0 and done.stderr == "chelys: warning: the text is warned of\n"
+    whole = ["w.flac" if word == "s.flac" else "w.wav" if word == "s.wav" else word for word in more]
+    assert invoke("speak", text, *whole, "--seed", seed).exit_code == 0
+    endings = [".wav", "-2.wav"] if "--keep" in more else [Path(more[1]).suffix]
+    made = sorted(path.name for path in Path.cwd().iterdir())
+    assert made == sorted(f"{stem}{ending}" for ending in endings for stem in "sw")
+    for name in made[: len(made) // 2]:
+        assert Path(name).read_bytes() == Path(f"w{name[1:]}").read_bytes()
+    again = invoke("speak", text, *more, "--resume")
+    assert again.exit_code == 0 and "is there already, nothing to resume" in again.stderr
+
+
+def test_a_journal_that_was_cut_or_spoiled_is_survived(refused: Callable[..., str], invoke: Callable[..., Any]) -> None:
+    text = "One. Two. Then break. Four."
+    invoke("speak", text, "--seed", "7", "-o", "s.wav", "--stream")
+    journal, sound = Path("s.partial.jsonl"), Path("s.wav")
+    lines = journal.read_text().splitlines(keepends=True)
+    for cut in (lines[0] + lines[1] + lines[2][:20], "".join(lines[:2]) + '{"sentence": -1}\n', "".join(lines[:2])):
+        journal.write_text(cut)
+        assert "1 of 4" not in invoke("speak", text, "--seed", "7", "-o", "s.wav", "--stream", "--resume").stdout
+        assert sf.info("s.wav").duration == 1.0 and len(journal.read_text().splitlines()) == 3
+    whole = sound.read_bytes()
+    sound.write_bytes(whole[: 44 + RATE + 10])  # cut within the second sentence
+    invoke("speak", text, "--seed", "7", "-o", "s.wav", "--stream", "--resume")
+    assert sound.read_bytes() == whole
+    for spoiled in ("[]\n", "no JSON\n", "[" * 100_000 + "\n", '{"request": 3}\n'):
+        journal.write_text(spoiled)
+        assert "is no journal of a stopped run" in refused("speak", text, "-o", "s.wav", "--stream", "--resume")
+    assert invoke("speak", "One. Two.", "-o", "s.wav", "--stream", "--force").exit_code == 0
+    assert not journal.exists() and sf.info("s.wav").duration == 1.0
+
+
+def test_the_name_of_a_file_is_spoken_with_a_hint(invoke: Callable[..., Any]) -> None:
+    Path("notes.txt").write_text("What I noted.")
+    said = invoke("speak", "notes.txt").stderr
+    assert said == "chelys: warning: 'notes.txt' is a file; to speak what is in it: chelys speak - < notes.txt\n"
+    assert invoke("speak", "notes.txt", "-q", "--force").stderr == ""
 
 
 def test_a_line_stays_one_line_whatever_is_in_a_name(refused: Callable[..., str]) -> None:
@@ -231,23 +305,45 @@ def test_a_stream_arrives_before_it_ends(process: Callable[..., Any]) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_leave_nothing_half_written(
+def test_signals_are_one_line_that_says_what_is_kept(
     process: Callable[..., Any], tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     # a job in the background of a script has interrupts ignored, and hands that on
     heed = functools.partial(signal.signal, number, signal.SIG_DFL)
     run = process("speak", "One. Then wait.", "--stream", "-o", "s.wav", preexec_fn=heed)
     assert run.stderr.readline() == b"waiting\n"
-    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    assert sf.info(tmp_path / "s.wav").duration == 0.5  # in sight, and whole
     run.send_signal(number)
     _, errors = run.communicate(timeout=20)
-    assert run.returncode == status and errors == b""
-    assert list(tmp_path.iterdir()) == []
+    assert run.returncode == status and errors.count(b"\n") == 1 and b"1 of 2 sentences, 0.5 s, are in s.wav" in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.partial.jsonl", "s.wav"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("module", ["typer", "torch"])
+@pytest.mark.parametrize("after", ["time.sleep(9)", "raise ImportError('what a library makes of it')"])
+def test_an_interrupt_is_one_line_while_modules_are_imported(
+    process: Callable[..., Any], tmp_path: Path, module: str, after: str
+) -> None:
+    kill = f"import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nfinally:\n    {after}\n"
+    (tmp_path / f"{module}.py").write_text(kill)
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    path = os.pathsep.join([str(tmp_path), str(Path(chelys.__file__).parents[1])])
+    run = process("speak", "Hello.", "-o", "a.wav", fake=False, preexec_fn=heed, env={"PYTHONPATH": path})
+    assert run.communicate(timeout=20) == (b"", b"chelys: interrupted\n") and run.returncode == 130
 
 
 def test_an_interrupt_is_status_130(invoke: Callable[..., Any]) -> None:
     result = invoke("speak", "Please interrupt.")
-    assert result.exit_code == 130 and result.output == "" and list(Path.cwd().iterdir()) == []
+    assert result.exit_code == 130 and result.output == "chelys: interrupted\n" and list(Path.cwd().iterdir()) == []
+
+
+def test_a_reader_that_leaves_the_help_ends_it_quietly(process: Callable[..., Any]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = process("speak", "--help", fake=False, stdout=writing)
+    os.close(writing)
+    assert run.communicate()[1] == b"" and run.returncode == 141
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(process: Callable[..., Any]) -> None:
@@ -299,7 +395,7 @@ def test_on_a_terminal_there_is_a_bar_and_audio_is_refused(process: Callable[...
     assert run.communicate()[1].count(b"\n") == 1 and run.returncode == 2
     run = process("speak", "Hello.", "-q", stderr=writing)
     assert run.wait(timeout=20) == 0
-    run = process("speak", "Hello.", stderr=writing, env={"TERM": "xterm"})
+    run = process("speak", "Hello.", "--force", stderr=writing, env={"TERM": "xterm"})
     output, _ = run.communicate()
     assert b"real-time factor" in output
     os.set_blocking(reading, False)
@@ -324,8 +420,8 @@ def test_device_and_dtype_reach_the_model(
         "chelys.load", lambda name, *, device, dtype, compat: asked.append((device, dtype)) or synthesizer
     )
     assert invoke("speak", "Hello.", "--device", "auto", "--dtype", "bfloat16").exit_code == 0
-    assert invoke("speak", "Hello.").exit_code == 0
-    assert asked == [("auto", "bfloat16"), ("auto", "float32")]
+    assert invoke("speak", "Hello.", "--force").exit_code == 0
+    assert asked == [("auto", "bfloat16"), ("cpu", "float32")]
 
 
 def test_old_names_of_options_still_set_them(invoke: Callable[..., Any], synthesizer: Any) -> None:

@@ -75,6 +75,28 @@ def test_speak_is_stream_collected(tts: Synthesizer, speak: Callable[..., Speech
     assert [chunk.scores for chunk in chunks] == [sentence["scores"] for sentence in speech.receipt["sentences"]]
 
 
+def test_a_text_goes_on_after_a_stop_with_the_same_samples(tts: Synthesizer, speak: Callable[..., Speech]) -> None:
+    text, kept, whole = "Hello there. One, two, three! Four.", [], speak("Hello there. One, two, three! Four.", keep=2)
+
+    def stop(chunk: Any) -> None:
+        kept.append(chunk)
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        speak(text, keep=2, on_chunk=stop)
+    more: list[Any] = []
+    resumed = speak(text, keep=2, spoken=kept, on_chunk=more.append)
+    for place in range(2):
+        np.testing.assert_array_equal(resumed.candidates[place].audio, whole.candidates[place].audio)
+    assert resumed.receipt["sentences"] == whole.receipt["sentences"]
+    assert [(chunk.sentence, chunk.sentences, chunk.complete) for chunk in (*kept, *more)] == [
+        (place, 3, True) for place in range(3)
+    ]
+    (last,) = tts.stream(text, seed=7, options=QUICK, start=2)
+    np.testing.assert_array_equal(last.audio, more[0].audio)
+
+
 def test_long_text_is_split_and_pauses_are_silent(tts: Synthesizer) -> None:
     chunks = list(tts.stream("Hello. One two.\n\nThree.", seed=1, options=QUICK))
     assert [chunk.text for chunk in chunks] == ["Hello.", "One two.", "Three."]

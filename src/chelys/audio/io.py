@@ -12,10 +12,9 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import soundfile as sf
@@ -23,7 +22,7 @@ import soxr
 
 from chelys.audio.stream import AudioStream, Source, open_audio
 from chelys.errors import AudioError, MissingExtra, OutputError, VoiceError
-from chelys.files import atomic_file, output_errors, output_file
+from chelys.files import output_errors, output_file
 
 READABLE = "wav, flac, ogg or mp3"
 
@@ -197,6 +196,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"),
     "mp3": ("MP3", "MPEG_LAYER_III"), "pcm": ("RAW", "PCM_16"),
 }  # fmt: skip
+WAV_HEAD = 44  # bytes before the samples of a ``WavStream``
 _UNKNOWN_SIZE = 0xFFFFFFFF
 _WRITE_BLOCK = 1 << 14  # samples: libvorbis overflows the stack when it is handed minutes at once
 
@@ -317,68 +317,119 @@ def write_stdout(audio: np.ndarray, rate: int) -> None:
 
 
 class WavStream:
-    """A 16-bit mono WAV that is written while it is being spoken, to a path or an open binary file, which is left open.
+    """A mono WAV that is written while it is being spoken, to a path or an open binary file, which is left open.
 
     The standard library's ``wave`` cannot write it: on a pipe it fails when it goes back to correct the header. Onto a
-    pipe this header says that the length is unknown (sizes 0xFFFFFFFF, which players take as "until the end"); in a
-    file the sizes are corrected at the end. A path gets the file only when the ``with`` block ends well.
+    pipe this header says that the length is unknown (sizes 0xFFFFFFFF, which players take as "until the end"). A file
+    can be played at any moment: after each block its header is corrected to what is there, and it stays when the
+    ``with`` block fails.
+
+    Args:
+        target: A path, or an open binary file.
+        rate: Hz.
+        coding: ``PCM_16``, or ``FLOAT``, 32 bits, which loses nothing.
+        keep: Samples to keep of the file that lies at the path; what follows them is cut off.
 
     Raises:
-        OutputError: From ``with`` and ``write``, if a path cannot be written.
+        OutputError: If a path cannot be written.
     """
 
-    def __init__(self, target: str | Path | BinaryIO, rate: int) -> None:
-        self.rate = rate
+    def __init__(
+        self, target: str | Path | BinaryIO, rate: int, *, coding: Literal["PCM_16", "FLOAT"] = "PCM_16", keep: int = 0
+    ) -> None:
+        self.rate, self._coding = rate, coding
         self._path = target if isinstance(target, (str, Path)) else None
         self._file: Any = target
+        self._keep = keep * self._width
         self._bytes = 0
         if self._path is not None:
             check_output(self._path, formats=("wav",))
 
+    @property
+    def _width(self) -> int:
+        return 2 if self._coding == "PCM_16" else 4
+
     def __enter__(self) -> WavStream:
-        with ExitStack() as stack, self._errors():
+        with self._errors():
             if self._path is not None:
-                self._file = stack.enter_context(atomic_file(self._path))
-            self._start = self._file.tell() if self._file.seekable() else None
-            self._send(_wav_header(self.rate, None))
-            self._stack = stack.pop_all()
+                self._file = open(self._path, "r+b" if self._keep else "wb", buffering=0)  # noqa: SIM115
+            self._start = self._file.tell() if self._file.seekable() and not _appends(self._file) else None
+            if self._keep:
+                self._file.truncate(WAV_HEAD + self._keep)
+                self._bytes = self._keep
+                self._correct_header()
+            else:
+                self._send(_wav_header(self.rate, self._coding, None if self._start is None else 0))
         return self
 
     def write(self, audio: np.ndarray) -> None:
         """Add samples ``(n,)`` in [-1, 1]; they are on their way when this returns."""
-        data = to_pcm(audio).tobytes()
+        data = to_pcm(audio).tobytes() if self._coding == "PCM_16" else _checked(audio).astype("<f4").tobytes()
         with self._errors():
             self._send(data)
-        self._bytes += len(data)
+            self._bytes += len(data)
+            if self._start is not None:
+                self._correct_header()
+
+    def sync(self) -> None:
+        """Wait until all of it is on the disk."""
+        with self._errors():
+            os.fsync(self._file.fileno())
+
+    @property
+    def samples(self) -> int:
+        """Length so far."""
+        return self._bytes // self._width
 
     @property
     def seconds(self) -> float:
         """Length so far."""
-        return self._bytes / 2 / self.rate
+        return self.samples / self.rate
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._errors(), self._stack:
-            if self._start is not None:
-                self._file.seek(self._start)
-                self._send(_wav_header(self.rate, self._bytes))
-                self._file.seek(0, os.SEEK_END)
+    def __exit__(self, *_: object) -> None:
+        if self._path is not None:
+            with self._errors():
+                self._file.close()
+
+    def _correct_header(self) -> None:
+        self._file.seek(self._start)
+        self._send(_wav_header(self.rate, self._coding, self._bytes))
+        self._file.seek(0, os.SEEK_END)
 
     def _send(self, data: bytes) -> None:
-        self._file.write(data)
+        rest = memoryview(data)
+        while rest:  # an unbuffered file may take less than all
+            rest = rest[self._file.write(rest) :]
         self._file.flush()
 
     def _errors(self) -> AbstractContextManager[None]:
         return nullcontext() if self._path is None else output_errors(self._path)
 
 
-def _wav_header(rate: int, data_bytes: int | None) -> bytes:
-    """The 44 bytes before the samples of a 16-bit mono WAV; None for a length that is not known yet."""
+def wav_samples(path: Path, rate: int, coding: str) -> int:
+    """How many samples lie in a file that a ``WavStream`` wrote, its header right or not yet; 0 if none did."""
+    try:
+        with path.open("rb") as file:
+            head, wanted = file.read(WAV_HEAD), _wav_header(rate, coding, 0)
+            return (os.fstat(file.fileno()).st_size - WAV_HEAD) // wanted[32] if head[8:40] == wanted[8:40] else 0
+    except OSError:
+        return 0
+
+
+def _appends(file: Any) -> bool:
+    """Whether a file takes everything at its end, wherever one seeks to, as after ``>>`` of a shell."""
+    try:
+        import fcntl
+
+        return bool(fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & os.O_APPEND)
+    except (ImportError, OSError):  # Windows; no file of the system's
+        return False
+
+
+def _wav_header(rate: int, coding: str, data_bytes: int | None) -> bytes:
+    """The 44 bytes before the samples of a mono WAV; None for a length that is not known yet."""
+    kind, width = (1, 2) if coding == "PCM_16" else (3, 4)
     data = _UNKNOWN_SIZE if data_bytes is None else min(data_bytes, _UNKNOWN_SIZE)
     riff = min(data + 36, _UNKNOWN_SIZE)
-    layout = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    layout = struct.pack("<4sIHHIIHH", b"fmt ", 16, kind, 1, rate, width * rate, width, 8 * width)
     return struct.pack("<4sI4s", b"RIFF", riff, b"WAVE") + layout + struct.pack("<4sI", b"data", data)

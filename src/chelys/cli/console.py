@@ -15,58 +15,34 @@ from typer.core import TyperCommand
 
 from chelys.deprecation import warn_renamed
 from chelys.errors import UserError
-from chelys.machine import MOST_THREADS, THREADS_VARIABLE, set_threads
 
 DEVICES = "cpu, cuda, cuda:N, mps or auto"
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16")
 
 ModelOption = Annotated[str, typer.Option("--model", help="Name or folder of the model.")]
-DeviceOption = Annotated[
-    str, typer.Option("--device", help="cpu, cuda, cuda:N, mps; auto is the first of CUDA, MPS and CPU that there is.")
-]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, mps, or auto for the best there is.")]
 DtypeOption = Annotated[
-    str,
-    typer.Option(
-        "--dtype", help="What networks compute with: float32, bfloat16, float16; auto: bfloat16 if the hardware has it."
-    ),
+    str, typer.Option("--dtype", help="What the networks compute with: float32, bfloat16 or float16.")
 ]
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--threads", min=1, max=MOST_THREADS, envvar=THREADS_VARIABLE,
-        help="Threads of the CPU; default: the cores that this process may use.",
-    ),
-]  # fmt: skip
 WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", min=1, envvar=THREADS_VARIABLE, help="Processes; default: the cores that this process may use."
-    ),
+    int | None, typer.Option("--workers", min=1, help="Processes; default: the cores of this machine.")
 ]
 CompatOption = Annotated[
     str, typer.Option("--compat", help="'reference' does what the original TorToise did, its faults included.")
 ]
 
 
-def check_place(device: str | None, dtype: str | None = None) -> None:
-    """Refuse unknown names before torch is imported; None is not looked at. Raises UserError."""
-    if device is not None and not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        raise UserError(f"unknown device {device!r}: choose {DEVICES}")
-    if dtype is not None and dtype not in DTYPES:
-        raise UserError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
-
-
-def load_model(
-    model: str, device: str = "auto", compat: Any = "repaired", dtype: str = "float32", threads: int | None = None
-) -> Any:
-    """The synthesizer; arguments are checked before torch is imported, which then gets its number of threads.
+def load_model(model: str, device: str = "cpu", compat: Any = "repaired", dtype: str = "float32") -> Any:
+    """The synthesizer; arguments are checked before torch is imported.
 
     Raises UserError if device, dtype or compat is unknown; ModelError if the model cannot be loaded.
     """
-    check_place(device, dtype)
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise UserError(f"unknown device {device!r}: choose {DEVICES}")
+    if dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
     if compat not in ("repaired", "reference"):
         raise UserError(f"compat is {compat!r}: choose repaired or reference")
-    set_threads(threads)
     import chelys
 
     return chelys.load(model, device=device, dtype=dtype, compat=compat)
@@ -99,10 +75,16 @@ def counting(update: Callable[..., None] | None, stage: str) -> Callable[..., No
     return None if update is None else lambda done, total, *_: update(stage, done, total)
 
 
+def printable(text: str) -> str:
+    """A text without the control characters with which a name or a file could command the terminal."""
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+
+
 def echo(message: str, *, error: bool = False) -> None:
-    """Print a line, also if it cites file names that are not valid UTF-8 or that the terminal cannot show."""
+    """Print a text, also if it cites names that are not valid UTF-8, or that the terminal cannot show or should not."""
     stream = sys.stderr if error else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
+    message = printable(message)
     print(message.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 

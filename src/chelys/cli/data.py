@@ -13,7 +13,6 @@ import typer
 from chelys.cli import prepare
 from chelys.cli.console import DeviceOption, WorkersOption, counting, echo, progress_bar, renamed
 from chelys.errors import OutputError, UserError
-from chelys.machine import available_cores, set_threads
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -185,7 +184,7 @@ def features(
     ] = MelSpecName.shared,
     pitch: Annotated[bool, typer.Option("--pitch", help="Track the pitch too, for a vocoder that reads it.")] = False,
     workers: WorkersOption = None,
-    device: DeviceOption = "auto",
+    device: DeviceOption = "cpu",
 ) -> None:
     with _folder(out), progress_bar() as update:
         from chelys.data.features import extract
@@ -198,6 +197,7 @@ def features(
         if pitch:
             from chelys.data.dataset import Features
             from chelys.data.pitch import PitchCache
+            from chelys.data.prepare.engine import available_cores
 
             PitchCache(Features(out)).fill(
                 workers=workers or available_cores(), progress=counting(update, "clips' pitch")
@@ -257,14 +257,13 @@ def codes(
     run: Annotated[Path, typer.Option("--run", help="Run folder of the dvae stage.")],
     out: Annotated[Path, typer.Option("--out", help="File to write, codes.npy.")],
     workers: WorkersOption = None,
-    device: DeviceOption = "auto",
+    device: DeviceOption = "cpu",
 ) -> None:
     from chelys.data.dataset import Features
     from chelys.data.features import encode
     from chelys.training.tasks.dvae import trained_dvae
     from chelys.weights.checks import place
 
-    set_threads(workers)
     with progress_bar() as update:
         dvae, mel_range = trained_dvae(run)
         encode(
@@ -294,6 +293,7 @@ def pack(
 ) -> None:
     """Write the parts."""
     from chelys.data.clip_pack import PackOptions, pack_clips
+    from chelys.data.prepare.engine import available_cores
     from chelys.text.tokenizer import Tokenizer
 
     options = PackOptions(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import logging
 import os
-import re
 import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
@@ -17,9 +19,9 @@ import typer
 from typer.core import TyperGroup
 
 from chelys.cli import data, finetune, speak, tortoise, train, voices
+from chelys.cli.console import printable
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
-from chelys.machine import wait_passively
 
 USER_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT  # as shells count
@@ -30,16 +32,18 @@ BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows lacks
 class OneLineErrors(TyperGroup):
     """A command that answers a mistake with one line on standard error and exit status 2."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Parse the words before the verb, and print the help."""
+        with _ends():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; a reader that went away (``chelys ... | head``) ends it quietly."""
-        try:
+        """Run the verb, its help included."""
+        with _ends():
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
             return result
-        except BrokenPipeError:
-            _forget_stdout()
-            raise typer.Exit(BROKEN_PIPE) from None
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Parse, run, and turn what was raised into an exit status."""
@@ -52,7 +56,7 @@ class OneLineErrors(TyperGroup):
         except UserError as error:
             status = _complain(str(error))
         except (KeyboardInterrupt, typer.Abort):
-            status = INTERRUPTED
+            status = _interrupted()
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -66,9 +70,30 @@ class OneLineErrors(TyperGroup):
         sys.exit(status if isinstance(status, int) else 0)
 
 
+@contextmanager
+def _ends() -> Iterator[None]:
+    """A reader that goes away (``chelys ... | head``) ends a command quietly, an interrupt with a line."""
+    try:
+        yield
+    except BrokenPipeError:
+        _forget_stdout()
+        raise typer.Exit(BROKEN_PIPE) from None
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich, which prints the help, has its own way with it
+            raise typer.Exit(BROKEN_PIPE) from None
+        raise
+    except KeyboardInterrupt as error:
+        raise typer.Exit(_interrupted(str(error))) from None
+
+
+def _interrupted(note: str = "") -> int:
+    print(f"chelys: interrupted{note and ': '}{note}", file=sys.stderr)
+    return INTERRUPTED
+
+
 def _complain(message: str) -> int:
     """One line, however wide the terminal, whatever is in the names that it cites."""
-    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", message).strip()
+    line = printable(message).replace("\n", " ").strip()
     if line:  # a group without a verb has printed its help instead
         print(f"chelys: error: {line}", file=sys.stderr)
     return USER_ERROR
@@ -145,10 +170,35 @@ def _show_old_names() -> None:
     warnings.showwarning = show
 
 
-def main() -> None:
-    """Run the command line; ends the process."""
+def run(*, heeded: bool, at_end: Callable[[int, Any], None]) -> None:
+    """Run the command line; ends the process.
+
+    ``heeded``: whether an interrupt is to end it; ``at_end``: what answers one when all is done.
+    """
     _show_old_names()
-    wait_passively()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)  # so that half-written files are removed on the way out
-    app(prog_name="chelys")
+    came = False
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    def ignored(failure: Any) -> None:
+        if issubclass(failure.exc_type, KeyboardInterrupt):  # within a finaliser, which swallows it: once more, outside
+            threading.Timer(0.05, _thread.interrupt_main).start()
+        else:
+            sys.__unraisablehook__(failure)
+
+    if heeded:
+        sys.unraisablehook = ignored
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        app(prog_name="chelys")
+    except BaseException as error:
+        if heeded:
+            signal.signal(signal.SIGINT, at_end)
+        if not came or (isinstance(error, SystemExit) and error.code in (0, INTERRUPTED)):
+            raise
+        sys.exit(_interrupted())  # whatever a library made of the interrupt, while it was imported for example

@@ -6,23 +6,30 @@ import json
 import secrets
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import chelys
 from chelys.cli.console import (
     CompatOption,
     DeviceOption,
     DtypeOption,
     ModelOption,
-    ThreadsOption,
     echo,
     is_stdout,
     load_model,
     progress_bar,
 )
 from chelys.errors import OutputError, TextError, UserError
+
+if TYPE_CHECKING:
+    from chelys.inference.partial import PartialSpeech
+    from chelys.inference.speech import Chunk
 
 HELP = "Speak a text into a sound file."
 EXAMPLE = 'Example: chelys speak "Hello there." -v heart -o hello.wav'
@@ -54,37 +61,108 @@ def speak(
         typer.Option("--seed", min=0, max=2**32 - 1, help="Same seed, same samples. Default: drawn, printed."),
     ] = None,
     model: ModelOption = "nano",
-    device: DeviceOption = "auto",
+    device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
-    threads: ThreadsOption = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change an option of the preset: --set temperature=0.5."),
     ] = None,
     compat: CompatOption = "repaired",
     stream: Annotated[
-        bool, typer.Option("--stream", help="Write sentence by sentence as they are ready (WAV).")
+        bool, typer.Option("--stream", help="Write sentence by sentence as they are ready, in sight (WAV).")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the same command was stopped; begin if nothing is there.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON in place of the summary.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
 ) -> None:
     """Check all that can be checked before the model is loaded, then speak."""
+    if not quiet:
+        _hint_at_file(text)
     text = _read_text(text, model)
     changes = _check_options(preset, assignments or [], candidates)
     files = _output_files(output, keep, candidates, stream=stream, as_json=as_json)
-    seed = secrets.randbelow(2**31) if seed is None else seed
-    synthesizer = load_model(model, device, compat, dtype, threads)
-    if changes:
-        asked: dict[str, Any] = {"options": synthesizer.options(preset, **({"candidates": candidates} | changes))}
-    else:
-        asked = {"preset": preset, "candidates": candidates}
-    if voice is not None:
-        asked["voice"] = synthesizer.resolve_voice(voice, seed=seed)
-    asked["seed"] = seed
-    if stream:
-        _speak_stream(synthesizer, text, asked, output, quiet=quiet)
-    else:
-        _speak_whole(synthesizer, text, {**asked, "keep": keep}, files, as_json=as_json, quiet=quiet)
+    begun = _check_free(files, resume=resume, force=force)
+    if begun is None:  # an earlier run came to its end
+        echo(f"chelys: {files[0]} is there already, nothing to resume; --force speaks it anew", error=True)
+        return
+    if seed is None:
+        seed = begun.get("seed", secrets.randbelow(2**31))
+    synthesizer = load_model(model, device, compat, dtype)
+    options = synthesizer.options(preset, **({"candidates": candidates} | changes))
+    asked: dict[str, Any] = {"options": options} if changes else {"preset": preset, "candidates": candidates}
+    asked |= {"seed": seed, "voice": synthesizer.resolve_voice(voice, seed=seed)}
+    partial = None
+    if files:
+        from chelys.files import digest
+        from chelys.inference.partial import PartialSpeech
+
+        request = {
+            "version": chelys.__version__, "text": digest(text.encode()), "voice": asked["voice"].fingerprint,
+            "model": synthesizer.fingerprint, "seed": seed,
+            "options": asdict(options), "compat": compat, "keep": keep, "stream": stream,
+        }  # fmt: skip
+        partial = PartialSpeech(files[0], request, keep=keep, in_sight=stream)
+        if resume:
+            partial.resume()
+    with _keeping(partial):
+        if stream:
+            _speak_stream(synthesizer, text, asked, partial, quiet=quiet)
+        else:
+            _speak_whole(synthesizer, text, {**asked, "keep": keep}, files, partial, as_json=as_json, quiet=quiet)
+
+
+def _hint_at_file(text: str) -> None:
+    """Whoever gives the name of a file most likely means what is in it."""
+    try:
+        if "\n" not in text and Path(text).is_file():
+            echo(f"chelys: warning: {text!r} is a file; to speak what is in it: chelys speak - < {text}", error=True)
+    except (OSError, ValueError):  # too long for a name; a null character
+        pass
+
+
+def _check_free(files: list[Path], *, resume: bool, force: bool) -> dict[str, Any] | None:
+    """Refuse to overwrite what exists; the request of a stopped run that is to go on, empty if there is none.
+
+    None if there is nothing left to do.
+    """
+    from chelys.inference.partial import journal_of, read_journal
+
+    if not files or (force and not resume):
+        return {}
+    journal = journal_of(files[0])
+    if resume:
+        request, _ = read_journal(journal)
+        return request if request is not None else None if files[0].exists() and not force else {}
+    if journal.exists():
+        raise OutputError(f"{files[0]} was begun and stopped: go on with --resume, or begin anew with --force")
+    for file in files:
+        if file.exists():
+            raise OutputError(f"{file} exists: name another file with -o, or replace it with --force")
+    return {}
+
+
+@contextmanager
+def _keeping(partial: PartialSpeech | None) -> Iterator[None]:
+    """Say what is kept, and how to go on, when the block is ended before its end."""
+    if partial is None:
+        yield
+        return
+    try:
+        with partial:
+            yield
+    except BaseException as error:
+        if partial.finished:
+            kept = (
+                f"{partial.sentences} of {partial.finished[-1].about['sentences']} sentences, {partial.seconds:.1f} s, "
+                f"are in {partial.sounds[0]}: the same command with --resume goes on"
+            )
+            if isinstance(error, KeyboardInterrupt):  # one line in all
+                raise KeyboardInterrupt(kept) from None
+            echo(f"chelys: {kept}", error=True)
+        raise
 
 
 def _read_text(text: str, model: str) -> str:
@@ -145,13 +223,19 @@ def _output_files(output: Path, keep: int, candidates: int | None, *, stream: bo
 
 
 def _speak_whole(
-    synthesizer: Any, text: str, asked: dict[str, Any], files: list[Path], *, as_json: bool, quiet: bool
-) -> None:
+    synthesizer: Any, text: str, asked: dict[str, Any], files: list[Path], partial: PartialSpeech | None, *,
+    as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
     from chelys.audio.io import write, write_stdout
 
+    def keep(chunk: Chunk) -> None:
+        if partial is not None and chunk.sentences > 1:  # nothing is kept of a single one before its end
+            partial.add(chunk)
+
     start = time.monotonic()
+    spoken = partial.chunks() if partial is not None else []
     with progress_bar(quiet=quiet) as progress:
-        speech = synthesizer.speak(text, progress=progress, **asked)
+        speech = synthesizer.speak(text, progress=progress, spoken=spoken, on_chunk=keep, **asked)
     spent = time.monotonic() - start
     for warning in speech.warnings:
         echo(f"chelys: warning: {warning}", error=True)
@@ -163,6 +247,8 @@ def _speak_whole(
     kept = speech.candidates[: len(files)]
     for file, candidate in zip(files, kept, strict=True):
         write(file, candidate.audio, speech.sample_rate)
+    if partial is not None:
+        partial.remove()
     seconds = [len(candidate.audio) / speech.sample_rate for candidate in kept]
     if as_json:
         written = [
@@ -180,25 +266,37 @@ def _speak_whole(
             echo(f"{file}  {length:.2f} s  score {candidate.score:.4f}")
 
 
-def _speak_stream(synthesizer: Any, text: str, asked: dict[str, Any], output: Path, *, quiet: bool) -> None:
-    from contextlib import ExitStack
-
+def _speak_stream(
+    synthesizer: Any, text: str, asked: dict[str, Any], partial: PartialSpeech | None, *, quiet: bool
+) -> None:
     from chelys.audio.io import WavStream
 
-    start = time.monotonic()
-    wav: WavStream | None = None
+    start, seconds = time.monotonic(), 0.0
+    warnings: dict[str, None] = {}
     with ExitStack() as stack:
-        for chunk in synthesizer.stream(text, **asked):
-            if wav is None:  # not before there is something to write
-                target = sys.stdout.buffer if is_stdout(output) else output
-                wav = stack.enter_context(WavStream(target, chunk.sample_rate))
-            wav.write(chunk.audio)
-            for warning in chunk.warnings:
-                echo(f"chelys: warning: {warning}", error=True)
-    if wav is None:
+        progress = stack.enter_context(progress_bar(quiet=quiet))
+        wav: WavStream | None = None
+        first = 0 if partial is None else partial.sentences
+        for chunk in synthesizer.stream(text, progress=progress, start=first, **asked):
+            if partial is not None:
+                partial.add(chunk)
+            else:
+                if wav is None:  # not before there is something to write
+                    wav = stack.enter_context(WavStream(sys.stdout.buffer, chunk.sample_rate))
+                wav.write(chunk.audio)
+            seconds += len(chunk.audio) / chunk.sample_rate
+            warnings |= dict.fromkeys(chunk.warnings)
+    if partial is not None:
+        seconds = partial.seconds
+        warnings = dict.fromkeys(warning for chunk in partial.finished for warning in chunk.about["warnings"])
+        partial.remove()
+    if not seconds:
         raise TextError("nothing in the text can be spoken: give at least one word")
+    for warning in warnings:
+        echo(f"chelys: warning: {warning}", error=True)
     if not quiet:
-        echo(_summary(output, wav.seconds, time.monotonic() - start, asked["seed"]), error=is_stdout(output))
+        file = "-" if partial is None else partial.sounds[0]
+        echo(_summary(file, seconds, time.monotonic() - start, asked["seed"]), error=partial is None)
 
 
 def _summary(file: Path | str, seconds: float, spent: float, seed: int, score: float | None = None) -> str:

@@ -43,9 +43,9 @@ from chelys.data.dataset import (
     mel_of,
 )
 from chelys.data.manifest import BadClips
+from chelys.data.prepare.engine import available_cores
 from chelys.errors import ManifestError, OutputError
 from chelys.files import output_file
-from chelys.machine import available_cores
 
 log = logging.getLogger(__name__)
 

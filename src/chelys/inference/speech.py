@@ -40,6 +40,9 @@ class Chunk:
     #: CLVP scores of all candidates that were sampled, in the order of sampling
     scores: list[float] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # what the user should know
+    sentence: int = 0  # place of the sentence in the text, from 0
+    sentences: int = 1  # how many the text has
+    complete: bool = True  # whether the sentence ends here for certain; False for the pieces of a streamed one
 
     def __repr__(self) -> str:
         return f"<Chunk: {len(self.audio) / self.sample_rate:.2f} s, {shorten(self.text)!r}>"

@@ -25,6 +25,7 @@ from torch import Tensor
 from chelys.audio.rates import OUTPUT_RATE, mel_frames
 from chelys.deprecation import renamed_arguments
 from chelys.errors import UserError
+from chelys.files import digest
 from chelys.inference.diffusion_sampling import sample_mel
 from chelys.inference.family import LatentDecoder, Redactor, family_of
 from chelys.inference.generation import CodeCandidate, Prompt, default_max_new_tokens, generate, generate_stream
@@ -82,6 +83,12 @@ class Synthesizer:
     ) -> Synthesizer:
         """Load a model folder. Raises ModelError if it is incomplete or damaged."""
         return cls(load_model(folder, device=device, dtype=dtype), compat=compat, aligner=aligner)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the weights, the kind of device and the dtype: what samples depend on besides a request."""
+        hashes = (f"{name} {value}" for name, value in sorted(self.model.config.hashes.items()))
+        return digest(*(part.encode() for part in (*hashes, self._device.type, str(self._dtype))))
 
     def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
         """A preset of this model with some options changed; options given as None stay.
@@ -181,6 +188,8 @@ class Synthesizer:
         keep: int = 1,
         options: SpeechOptions | None = None,
         progress: Progress | None = None,
+        spoken: Sequence[Chunk] = (),
+        on_chunk: Callable[[Chunk], object] | None = None,
     ) -> Speech:
         """Speak a text of any length.
 
@@ -197,12 +206,20 @@ class Synthesizer:
             keep: How many of them to render, best first.
             options: All options at once; then preset and candidates must not be given.
             progress: Called with the stage, the steps done and the number of steps.
+            spoken: Chunks of whole sentences, the first of the text, that an earlier call with the same arguments and
+                seed gave to ``on_chunk``; they are not spoken again.
+            on_chunk: Called with each further sentence as soon as it is ready, so that it can be kept.
         """
         started = time.perf_counter()
         named = None if options is not None else preset or "fast"
         document, options, seed = self._check(text, preset, candidates, options, keep, seed)
         resolved = self._resolve_for(options, voice, seed)
-        chunks = list(self._chunks(document, resolved, seed, keep, options, progress))
+        chunks = list(spoken)
+        start = chunks[-1].sentence + 1 if chunks else 0
+        for chunk in self._chunks(document, resolved, seed, keep, options, progress, start):
+            chunks.append(chunk)
+            if on_chunk is not None:
+                on_chunk(chunk)
         kept = [
             Candidate(
                 audio=np.concatenate([chunk.candidates[i].audio for chunk in chunks]),
@@ -240,14 +257,16 @@ class Synthesizer:
         keep: int = 1,
         options: SpeechOptions | None = None,
         progress: Progress | None = None,
+        start: int = 0,
     ) -> Iterator[Chunk]:
         """The same, sentence by sentence as each is ready; HiFi-GAN's single candidate comes in pieces of two seconds.
 
-        Arguments and errors as for ``speak``; errors are raised at once, not with the first chunk.
+        Arguments and errors as for ``speak``; errors are raised at once, not with the first chunk. ``start``: the
+        sentence to begin with, from 0; it sounds as it does after those before it.
         """
         document, options, seed = self._check(text, preset, candidates, options, keep, seed)
         resolved = self._resolve_for(options, voice, seed)
-        return self._chunks(document, resolved, seed, keep, options, progress)
+        return self._chunks(document, resolved, seed, keep, options, progress, start)
 
     def _check(
         self, text: str | Document, preset: str | None, candidates: int | None, options: SpeechOptions | None,
@@ -316,18 +335,21 @@ class Synthesizer:
         return SentencePlan(sentence, prompt, generators, voice, options, keep, redaction)
 
     def _chunks(
-        self, document: Document, voice: Voice, seed: int, keep: int, options: SpeechOptions, progress: Progress | None
-    ) -> Iterator[Chunk]:
+        self, document: Document, voice: Voice, seed: int, keep: int, options: SpeechOptions,
+        progress: Progress | None, start: int = 0,
+    ) -> Iterator[Chunk]:  # fmt: skip
         """Sentence by sentence, of arguments that ``_check`` let pass; the first brings the document's warnings."""
         decoder = self.family.latent_decoder(options)
-        warnings, sentences = document.warnings, document.sentences
-        for number, sentence in enumerate(sentences):
+        sentences, warnings = document.sentences, document.warnings if not start else []
+        for number, sentence in enumerate(sentences[start:], start):
             plan = self._plan(sentence, number, voice, seed, keep, options)
-            if decoder is not None and options.candidates == 1 and plan.redaction is None:
+            complete = decoder is None or options.candidates > 1 or plan.redaction is not None
+            if decoder is not None and not complete:
                 chunks = self._pieces(plan, decoder)
             else:
                 chunks = iter([self._sentence(plan, _numbered(progress, number, len(sentences)))])
             for chunk in chunks:
+                chunk = replace(chunk, sentence=number, sentences=len(sentences), complete=complete)
                 yield replace(chunk, warnings=[*warnings, *chunk.warnings]) if warnings else chunk
                 warnings = []
 

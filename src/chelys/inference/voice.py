@@ -29,6 +29,7 @@ from chelys.audio.mel import MelRange, log_mel
 from chelys.audio.rates import MEL_24K, OUTPUT_RATE
 from chelys.deprecation import warn_renamed
 from chelys.errors import AudioError, OutputError, VoiceError
+from chelys.files import digest, output_file
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
 from chelys.weights.folder import Model
@@ -94,6 +95,12 @@ class Voice:
         kept = sum(map(len, self.clips)) / OUTPUT_RATE
         rest = {key: value for key, value in self.about.items() if key != "name"}
         return {"name": self.name, "model": self.model, **rest, "kept_seconds": round(kept, 2)}
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with what the voice sounds like."""
+        latents = (self.autoregressive, self.diffusion, self.sampling_latent)
+        return digest(*(latent.numpy().tobytes() for latent in latents), *(clip.tobytes() for clip in self.clips))
 
     def __repr__(self) -> str:
         kept = sum(map(len, self.clips)) / OUTPUT_RATE
@@ -209,8 +216,6 @@ class Voice:
             tensors["blended"] = self.blended.contiguous()
         tensors |= {f"clip.{i}": torch.from_numpy(np.ascontiguousarray(clip)) for i, clip in enumerate(self.clips)}
         about = json.dumps({**self.about, "model": self.model})
-        from chelys.files import output_file
-
         with output_file(path) as file:
             file.write(save(tensors, metadata={"voice": about}))
 

@@ -168,8 +168,7 @@ def build_task(stage: str, run: Any, device: torch.device) -> Task:
         return made
     decoder = load_trained(Autoregressive(run.decoder_network), run.decoder).to(device)
     task = DiffusionTask(network, decoder, data)
-    if device.type == "cuda":  # graphs copy nothing from the host
-        task.noise_schedule.alphas_cumprod = task.noise_schedule.alphas_cumprod.to(device)
+    task.noise_schedule.alphas_cumprod = task.noise_schedule.alphas_cumprod.to(device)
     return task
 
 
