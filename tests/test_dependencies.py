@@ -1,6 +1,6 @@
 """Dependencies run one way: each room of the package sees only the rooms to its left.
 
-errors, old_names, deprecation, files, config, configs < text, audio < nn < models < weights < inference < cli
+errors, old_names, deprecation, files, parsing, config, configs < text, audio < nn < models < weights < inference < cli
                  text, audio, models, weights < data < training < cli
                  weights < tortoise, the published system < data, training
                  inference, tortoise < speaking, how the published system speaks
@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "chelys"
 
-_BASE = {"registry", "errors", "config", "files", "deprecation", "old_names", "configs"}
+_BASE = {"registry", "errors", "config", "files", "parsing", "deprecation", "old_names", "configs"}
 _NETWORKS = {*_BASE, "text", "audio", "nn", "models", "weights"}
 
 #: Room -> what it may import of the others. The front is ``chelys/__init__.py``, which hands out inference lazily.
@@ -31,8 +31,9 @@ SEES: dict[str, set[str]] = {
     "old_names": set(),
     "deprecation": {"errors", "old_names"},
     "files": {"errors"},
+    "parsing": {"errors", "files"},
     "config": {"errors", "deprecation"},
-    "configs": {"errors", "deprecation"},
+    "configs": {"errors", "deprecation", "files", "parsing"},
     "text": _BASE,
     "audio": _BASE,
     "nn": {*_BASE, "text", "audio"},

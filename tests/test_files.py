@@ -139,6 +139,14 @@ def test_reads_have_a_limit(tmp_path: Path) -> None:
     assert files.read_bytes(path, 3) == b"abc" and files.read_text(path, 3) == "abc"
     with pytest.raises(OSError, match="larger than 2 bytes"):
         files.read_bytes(path, 2)
-    if Path("/dev/zero").exists():
-        with pytest.raises(OSError, match="larger than 1000 bytes"):
-            files.read_bytes("/dev/zero", 1000)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError, match="not a regular file"):
+            files.read_bytes(path, 1000)
+    for name in ("none", "a\0b", "n" * 5000):
+        with pytest.raises(OSError):
+            files.open_regular(tmp_path / name)

@@ -14,14 +14,16 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from chelys.errors import OutputError
 
 _PREFIX, _SUFFIX = ".chelys-", ".part"
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 
 
 @contextmanager
@@ -162,13 +164,32 @@ def file_lock(path: str | Path, busy: str) -> Iterator[None]:
         lock.release()
 
 
+def open_regular(path: str | Path, *, buffering: int = -1) -> BinaryIO:
+    """Open a file for reading bytes; what is no regular file is refused, so that no pipe or device is waited for.
+
+    Raises:
+        OSError: If there is no such file, it cannot be read, or is a folder, a pipe, a socket or a device (``EINVAL``).
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | _CLOEXEC)
+    except ValueError as error:  # a null character in the name
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return open(handle, "rb", buffering=buffering)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
 def read_bytes(path: str | Path, limit: int) -> bytes:
     """Read a whole file that may come from anywhere; no more bytes than the limit are ever held.
 
     Raises:
-        OSError: If it cannot be read or is larger (``EFBIG``).
+        OSError: If it cannot be read (``open_regular``) or is larger (``EFBIG``).
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(path))

@@ -248,7 +248,7 @@ def test_a_small_file_that_unpacks_to_hours_is_refused_before_it_fills_memory(tm
     assert path.stat().st_size < 1 << 20
     with pytest.raises(AudioError) as error:
         audio_io.read(path, RATE)
-    assert "lasts more than 10800 s" in one_line(error)
+    assert "lasts more than 5400 s" in one_line(error)
     with pytest.raises(AudioError, match="lasts more than 5 s"):
         audio_io.read(path, RATE, start=100.0, max_seconds=5.0)
     assert len(audio_io.read(path, 1000, start=11_000.0, end=11_001.0, max_seconds=5.0)) == 1000
@@ -601,3 +601,54 @@ def test_no_clips_at_all_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(VoiceError) as error:
         audio_io.read_clips([tmp_path], RATE)
     assert "holds no recordings" in one_line(error)
+
+
+# ---- clips of a voice -----------------------------------------------------------------------------------------------
+
+
+def constant(path: Path, minutes: int, rate: int, level: float) -> Path:
+    """A FLAC that unpacks to a constant: some 200 bytes a minute at 1 kHz."""
+    with sf.SoundFile(path, "w", rate, 1, "PCM_16", format="FLAC") as file:
+        for _ in range(minutes):
+            file.write(np.full(60 * rate, level, np.float32))
+    return path
+
+
+@pytest.mark.parametrize(("rate", "minutes"), [(1000, 200), (200_000, 1)])
+def test_clips_that_unpack_to_hours_or_to_a_flood_of_samples_are_refused(
+    rate: int, minutes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio_io, "MAX_SAMPLES", 10_000_000)
+    path = constant(tmp_path / "bomb.flac", minutes, rate, 0.0)
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(AudioError, match="lasts more than"):
+        audio_io.read_clips([path], RATE)
+
+
+def test_all_clips_of_a_voice_together_have_a_longest_length(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        audio_io.write(tmp_path / f"{name}.wav", tone(1.0), RATE)
+    assert len(audio_io.read_clips([tmp_path], RATE)) == 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio_io, "MAX_CLIPS_SECONDS", 1.5)
+        with pytest.raises(AudioError, match="b.wav lasts more than"):
+            audio_io.read_clips([tmp_path], RATE)
+
+
+def test_a_constant_offset_is_no_sound_and_is_taken_out(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="is silent"):
+        audio_io.read_clips([constant(tmp_path / "dc.flac", 1, 8000, 0.5)], RATE)
+    sf.write(tmp_path / "off.wav", 0.3 + tone(1.0, level=0.1), RATE, subtype="FLOAT")
+    (clip,) = audio_io.read_clips([tmp_path / "off.wav"], RATE)
+    np.testing.assert_allclose(clip, tone(1.0, level=0.1), atol=1e-4)
+
+
+def test_too_little_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio_io.write(tmp_path / "a.wav", tone(1.0), RATE)
+
+    def fail(*_: object) -> np.ndarray:
+        raise MemoryError
+
+    monkeypatch.setattr(audio_io, "_joined", fail)
+    with pytest.raises(AudioError, match="more memory than is free"):
+        audio_io.read(tmp_path / "a.wav", RATE)

@@ -108,7 +108,7 @@ def test_what_is_wrong_in_a_shard_is_counted_and_left_out(tmp_path: Path, caplog
         **sample("list", 0.5, json=b"[1]"),
         **sample("nosound", 0.5, **{"flac": None, "codes.npy": None}),
         **sample("noid", 0.5, json=b'{"seconds": 1}'),
-        **sample("endless", 0.5, json=b'{"id": "endless", "text": "", "seconds": Infinity}'),
+        **sample("endless", 0.5, json=b'{"id": "endless", "text": "", "seconds": 1e400}'),
         **sample("last", 0.5),
     }
     write_shard(tmp_path / "a.tar", files)
@@ -149,7 +149,7 @@ def test_codes_are_never_unpickled(tmp_path: Path) -> None:
     trap = io.BytesIO()
     np.save(trap, np.array([{"never": "loaded"}], dtype=object), allow_pickle=True)
     write_shard(tmp_path / "x.tar", sample("a", 0.5, **{"codes.npy": trap.getvalue()}))
-    with pytest.raises(ManifestError, match="allow_pickle=False"):
+    with pytest.raises(ManifestError, match="an array of another kind"):
         ShardReader(open_shards(tmp_path)).read(0)
 
 

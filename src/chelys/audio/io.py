@@ -11,7 +11,7 @@ import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -31,8 +31,14 @@ CLIP_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .
 MIN_CLIP_SECONDS = 0.5
 MIN_CLIP_PEAK = 1e-3
 MIN_CLIP_RMS = 1e-4
-#: Longest recording that is read into memory at once, seconds: 2 GB at 48 kHz.
-MAX_SECONDS = 3 * 3600.0
+#: Longest recording that is read into memory at once: in seconds, and in samples, of the file or of what is made of it.
+MAX_SECONDS, MAX_SAMPLES = 5400.0, 1 << 27
+#: Longest that the clips of one voice are in all, seconds; its latents are means over all of them.
+MAX_CLIPS_SECONDS = 1800.0
+#: A mean of the samples beyond this is a fault of the recorder, and taken out.
+MAX_OFFSET = 0.01
+_FAR = 1e9  # seconds: no recording goes on there
+_TOO_LONG = "cut it, or give its parts one by one"
 
 # ---- reading --------------------------------------------------------------------------------------------------------
 
@@ -49,18 +55,37 @@ def decode(
         AudioError, MissingExtra, OSError: As ``open_audio``, or if the part is damaged or too long.
     """
     with open_audio(source) as stream:
-        return _read_part(stream, start, end, max_seconds), stream.sample_rate
+        parts = list(_pieces(stream, start, end, max_seconds, stream.sample_rate))
+        return _joined(parts), stream.sample_rate
 
 
-def _read_part(stream: AudioStream, start: float, end: float | None, max_seconds: float) -> np.ndarray:
-    rate = stream.sample_rate
-    first = round(start * rate)
-    limit = first + round(max_seconds * rate)
-    last = limit + 1 if end is None else round(end * rate)
-    samples = stream.read(first, min(max(last, first), limit + 1))
-    if len(samples) > limit - first:
-        raise AudioError(f"lasts more than {max_seconds:g} s: cut it, or give its parts one by one")
-    return samples
+def _pieces(
+    stream: AudioStream, start: float, end: float | None, max_seconds: float, rate: int
+) -> Iterator[np.ndarray]:
+    """A part of a recording that will be resampled to a rate; an AudioError as soon as it is seen to be too long."""
+    source_rate = stream.sample_rate
+    most = min(max_seconds, MAX_SAMPLES / max(rate, source_rate))
+    first = round(min(start, _FAR) * source_rate)
+    limit = first + round(most * source_rate)
+    last = limit + 1 if end is None else round(min(end, _FAR) * source_rate)
+    room = limit - first
+    if end is None and stream.counted and stream.frames - first > room:
+        raise AudioError(f"lasts more than {most:.0f} s: {_TOO_LONG}")
+    for block in stream.pieces(first, min(max(last, first), limit + 1)):
+        room -= len(block)
+        if room < 0:
+            raise AudioError(f"lasts more than {most:.0f} s: {_TOO_LONG}")
+        yield block
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def centered(samples: np.ndarray) -> np.ndarray:
+    """Samples ``(n,)`` without their constant offset, if that is beyond `MAX_OFFSET`."""
+    offset = float(samples.mean(dtype=np.float64)) if len(samples) else 0.0
+    return samples - np.float32(offset) if abs(offset) > MAX_OFFSET else samples
 
 
 def read(
@@ -78,18 +103,26 @@ def read(
     _check_file(path)
     try:
         with open_audio(path, first_channel=first_channel) as stream:
-            samples, source_rate = _read_part(stream, start, end, max_seconds), stream.sample_rate
+            source_rate = stream.sample_rate
+            pieces = _pieces(stream, start, end, max_seconds, rate)
+            if resampler is None:  # block by block: a file at 1 kHz takes 24 times its memory at 24 kHz
+                convert = Resampler(source_rate, rate)
+                parts = [made for piece in pieces if len(made := convert(piece))]
+                samples = _joined([*parts, convert(np.zeros(0, np.float32), last=True)])
+            else:
+                samples = resampler(_joined(list(pieces)), source_rate, rate)
     except MissingExtra as error:
         raise AudioError(
             f"{path} cannot be read without PyAV: pip install 'chelys[media]', or convert it to {READABLE}"
         ) from error
     except AudioError as error:
         verb = "is " if str(error).startswith(("not audio", "damaged")) else ""
-        raise AudioError(f"{path} {verb}{error}: give a {READABLE} file") from error
+        advice = "" if _TOO_LONG in str(error) else f": give a {READABLE} file"
+        raise AudioError(f"{path} {verb}{error}{advice}") from error
     except OSError as error:
         raise AudioError(f"cannot read {path}: {error.strerror or error}") from error
-    if source_rate != rate:
-        samples = (resampler or resample)(samples, source_rate, rate)
+    except MemoryError as error:
+        raise AudioError(f"{path} takes more memory than is free: give a shorter recording") from error
     if not len(samples):
         raise AudioError(f"{path} holds no samples: give a recording with sound in it")
     return np.ascontiguousarray(samples, dtype=np.float32)
@@ -163,18 +196,24 @@ def clip_paths(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def read_clip(path: str | Path, rate: int, *, max_seconds: float = MAX_CLIPS_SECONDS) -> np.ndarray:
+    """As ``read``, without a constant offset."""
+    return centered(read(path, rate, max_seconds=max_seconds))
+
+
 def read_clips(
-    paths: Sequence[str | Path], rate: int, *, reader: Callable[[Path, int], np.ndarray] = read
+    paths: Sequence[str | Path], rate: int, *, reader: Callable[..., np.ndarray] = read_clip
 ) -> list[np.ndarray]:
     """Clips to make a voice from, of files and folders of them: a float32 array ``(n,)`` at a rate, Hz, for each.
 
     Raises:
         VoiceError: If there are no clips.
-        AudioError: If one cannot be read, is shorter than 0.5 s or silent; it is named.
+        AudioError: If one cannot be read, is shorter than 0.5 s or silent, or all last more than half an hour.
     """
-    clips = []
+    clips, room = [], MAX_CLIPS_SECONDS
     for path in clip_paths(paths):
-        audio = reader(path, rate)
+        audio = reader(path, rate, max_seconds=room)
+        room -= len(audio) / rate
         check_clip(audio, rate, path)
         clips.append(audio)
     return clips
@@ -185,7 +224,9 @@ def check_clip(audio: np.ndarray, rate: int, name: str | Path) -> None:
     seconds = len(audio) / rate
     if seconds < MIN_CLIP_SECONDS:
         raise AudioError(f"{name} lasts {seconds:.2f} s: a voice needs clips of at least {MIN_CLIP_SECONDS} s")
-    if np.abs(audio).max() < MIN_CLIP_PEAK or np.sqrt(np.mean(np.square(audio, dtype=np.float64))) < MIN_CLIP_RMS:
+    edge = rate // 20  # where the resampling of a constant rings
+    inner = audio[edge : len(audio) - edge]
+    if np.abs(inner).max() < MIN_CLIP_PEAK or inner.std(dtype=np.float64) < MIN_CLIP_RMS:
         raise AudioError(f"{name} is silent: a voice needs clips with a peak of at least {MIN_CLIP_PEAK} of full scale")
 
 

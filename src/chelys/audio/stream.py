@@ -24,6 +24,7 @@ import numpy as np
 import soundfile as sf
 
 from chelys.errors import AudioError, MissingExtra
+from chelys.files import open_regular
 
 _NO_AUDIO = "not audio, or damaged from the start"
 _SILENCE = 1e-4  # root mean square
@@ -67,6 +68,7 @@ class AudioStream:
         self._decoder = _decoder(self._source)
         self.sample_rate = self._decoder.sample_rate  # Hz
         self.frames = self._decoder.frames  # of each channel, as its header promises; 0 if that is not believable
+        self.counted = isinstance(self._decoder, _SoundFile)  # whether that is no estimate
         self._at = 0  # samples handed out
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -89,18 +91,21 @@ class AudioStream:
         Raises:
             AudioError: If it is damaged there; the message does not name the file.
         """
+        parts = list(self.pieces(start, stop))
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """The same, block by block."""
         if start != self._at and not self._seek(start):
             if start < self._at:
                 self._decoder.close()
                 self._open()
             while self._at < start and self._next(min(_BLOCK, start - self._at)) is not None:
                 pass
-        parts = []
         while self._at < stop and (block := self._next(stop - self._at)) is not None:
-            parts.append(block)
+            yield block
         if self.damage is not None:
             raise AudioError(self.damage)
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def _seek(self, sample: int) -> bool:
         try:
@@ -155,7 +160,7 @@ def open_audio(source: Source, *, first_channel: bool = False) -> Iterator[Audio
     Raises:
         AudioError: If it is not audio, or so damaged that nothing can be read; the message does not name the file.
         MissingExtra: If PyAV is needed and not installed.
-        OSError: If the file cannot be opened.
+        OSError: If the file cannot be opened, or is no regular file.
     """
     stream = AudioStream(source, first_channel=first_channel)
     try:
@@ -194,7 +199,7 @@ def _decoder(source: Source) -> _SoundFile | _AV:
 
 
 def _opened(source: Source) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+    return io.BytesIO(source) if isinstance(source, bytes) else open_regular(source)
 
 
 def _demuxer(head: bytes, suffix: str) -> str | None:

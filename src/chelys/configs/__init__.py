@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from chelys import parsing
 from chelys.deprecation import warn_renamed
 from chelys.errors import ConfigError
+from chelys.parsing import ParseError
 
 #: The configurations that come with chelys.
 CONFIGS = Path(__file__).parent
@@ -38,8 +40,6 @@ def read_config_file(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any
     Raises:
         ConfigError: If the file cannot be read or an override is malformed.
     """
-    import yaml
-
     values = read_yaml(find_config(path))
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -52,9 +52,9 @@ def read_config_file(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any
             if not isinstance(inner, dict):
                 raise ConfigError(f"override {override!r}: {part} holds no keys")
         try:
-            inner[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"override {override!r}: {value!r} is not YAML") from error
+            inner[last] = parsing.parse_yaml(value)
+        except ParseError as error:
+            raise ConfigError(f"override {override[:200]!r}: {error}") from error
     return values
 
 
@@ -62,16 +62,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a mapping.
 
     Raises:
-        ConfigError: If the file is missing, is no YAML or holds no mapping.
+        ConfigError: If the file is missing or no regular file, is no YAML or too large, or holds no mapping.
     """
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf8"))
+        values = parsing.read_yaml(path)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(values, dict):
+    except ParseError as error:
+        raise ConfigError(f"{path} is {error}" if str(error).startswith("not ") else f"{path} {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f"{path} holds no keys")
+    return values
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The ``config.json`` of a run. Raises ConfigError if it cannot be read."""
+    try:
+        values = parsing.read_json(path)
+        if not isinstance(values, dict):
+            raise ParseError("holds no keys")
+    except (OSError, ParseError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): start the run again, it goes on where it stopped") from error
     return values

@@ -23,13 +23,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chelys.audio.io import MIN_CLIP_PEAK, MIN_CLIP_RMS
+from chelys.audio.io import MIN_CLIP_PEAK, MIN_CLIP_RMS, centered
 from chelys.audio.stream import open_audio
-from chelys.data.manifest import Utterance, fault_of
+from chelys.data.manifest import Utterance, fault_of, numbered_entries
 from chelys.data.prepare.engine import available_cores
 from chelys.deprecation import renamed_arguments
 from chelys.errors import AudioError, ManifestError, TextError, UserError
 from chelys.files import output_file
+from chelys.parsing import ParseError
 from chelys.text.normalize import check_speakable, normalize
 
 #: Kinds of faults, in the order of the table.
@@ -147,23 +148,14 @@ def check(
 
 
 def _read(path: Path) -> Iterator[ManifestLine]:
-    if not path.is_file():
-        raise ManifestError(f"no manifest at {path}")
     folder = path.parent.absolute()
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                entry = json.loads(line.decode("utf8"))
-                fault = fault_of(entry)
-            except (ValueError, RecursionError) as error:
-                entry, fault = {}, "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
-            if fault:
-                yield ManifestLine(number, None, faults={"malformed": fault})
-                continue
-            known = {key: value for key, value in entry.items() if key in Utterance.__dataclass_fields__}
-            yield ManifestLine(number, Utterance(**{**known, "audio": str(folder / entry["audio"])}), entry)
+    for number, entry in numbered_entries(path):
+        fault = str(entry) if isinstance(entry, ParseError) else fault_of(entry)
+        if fault:
+            yield ManifestLine(number, None, faults={"malformed": fault})
+            continue
+        known = {key: value for key, value in entry.items() if key in Utterance.__dataclass_fields__}
+        yield ManifestLine(number, Utterance(**{**known, "audio": str(folder / entry["audio"])}), entry)
 
 
 def _analyse_audio(
@@ -349,6 +341,7 @@ def _measure(samples: np.ndarray, rate: int, fault: str | None) -> ClipAnalysis:
         return ClipAnalysis(fault, rate=rate)
     if not np.isfinite(samples).all():
         return ClipAnalysis("holds samples that are not finite numbers", rate=rate)
+    samples = centered(samples)
     size = np.abs(samples)
     peak = float(size.max())
     loud = np.flatnonzero(size >= _LOUD * peak)

@@ -8,7 +8,6 @@ them and with some words spelled.
 from __future__ import annotations
 
 import io
-import json
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from chelys.data.arrays import read_npz
 from chelys.data.loader import held_out
-from chelys.data.manifest import fault_of
+from chelys.data.manifest import fault_of, numbered_entries
 from chelys.data.pairs import spelling
-from chelys.errors import ManifestError, MissingExtra
-from chelys.files import atomic_path
+from chelys.errors import ManifestError, MissingExtra, first_line
+from chelys.files import atomic_path, open_regular
+from chelys.parsing import ParseError
 
 log = logging.getLogger(__name__)
 
@@ -118,13 +119,9 @@ def pack_clips(
 
 def _rows(manifest: Path, options: PackOptions) -> Iterator[dict[str, Any]]:
     """Lines of a manifest that are wanted; an id that is missing is the audio's path."""
-    if not manifest.is_file():
-        raise ManifestError(f"no manifest at {manifest}")
-    for number, line in enumerate(manifest.read_text(encoding="utf8").splitlines(), 1):
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ManifestError(f"{manifest}:{number}: not JSON ({error.msg})") from error
+    for number, entry in numbered_entries(manifest):
+        if isinstance(entry, ParseError):
+            raise ManifestError(f"{manifest}:{number}: {entry}")
         if isinstance(entry, dict):
             entry.setdefault("id", entry.get("audio"))
         if fault := fault_of(entry):
@@ -178,7 +175,7 @@ def read_packs(paths: Sequence[Path], *, workers: int = 1) -> PackedClips:
     files = [file for path in paths for file in (sorted(path.glob("pack-*.npz")) if path.is_dir() else [path])]
     if not files or not all(file.is_file() for file in files):
         raise ManifestError(f"no packs at {', '.join(map(str, paths))}: make them with 'chelys data pack'")
-    tables = [dict(np.load(file)) for file in files]
+    tables = [_table(file) for file in files]
     jobs = []
     for file, table in zip(files, tables, strict=True):
         ends = table["length"].cumsum()
@@ -195,6 +192,31 @@ def read_packs(paths: Sequence[Path], *, workers: int = 1) -> PackedClips:
         list(audio), np.array(rates), names["speaker"], names["source"], flags["held_out"], flags["read"],
         ids["ids"], ids["graphemes"],
     )  # fmt: skip
+
+
+#: Columns of a pack: those with a row for each clip, and those behind them.
+_COLUMNS = ("length", "held_out", "read", "speaker", "source", "ids_length", "graphemes_length")
+_VALUES = ("speaker_names", "source_names", "ids", "graphemes")
+
+
+def _table(path: Path) -> dict[str, np.ndarray]:
+    """The table of a pack, of which each row is of a clip that lies in the pack."""
+    try:
+        table = read_npz(path)
+        rows = len(table["length"])
+        whole = all(table[key].shape == (rows,) for key in _COLUMNS) and all(table[key].ndim == 1 for key in _VALUES)
+        for key, names in (("speaker", "speaker_names"), ("source", "source_names")):
+            whole = whole and rows > 0 and 0 <= table[key].min() <= table[key].max() < len(table[names])
+        for key in ("ids", "graphemes"):
+            whole = whole and table[f"{key}_length"].min() >= 0 and table[f"{key}_length"].sum() == len(table[key])
+        sounds = path.with_suffix(".opus")
+        open_regular(sounds).close()
+        if not whole or table["length"].min() < 0 or table["length"].sum() != sounds.stat().st_size:
+            raise ValueError("its columns do not fit one another, or its sounds")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ManifestError(f"{path} is damaged ({reason}): pack it again") from error
+    return table
 
 
 def _decoded(job: tuple[Path, list[tuple[int, int]]]) -> list[tuple[np.ndarray, int]]:

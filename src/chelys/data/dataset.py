@@ -16,8 +16,8 @@ decoder and CVVP. A corpus for the published sizes is laid out in both.
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,9 +32,12 @@ from chelys.audio.io import resample
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, MelSpec
 from chelys.audio.stream import open_audio
+from chelys.data.arrays import map_npy
 from chelys.data.loader import MIN_HELD_OUT, held_out
-from chelys.data.manifest import BAD_CLIPS_FILE, BadClips
-from chelys.errors import AudioError, ManifestError
+from chelys.data.manifest import BAD_CLIPS_FILE, MAX_POSITION, BadClips
+from chelys.errors import AudioError, ManifestError, first_line
+from chelys.files import open_regular
+from chelys.parsing import read_json, read_json_lines
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +95,16 @@ class TextColumn:
 
     def __getitem__(self, row: int) -> str:
         return self.value(row if self.numbers is None else int(self.numbers[row]))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every string lies within the block and is text."""
+        steps, strings = np.diff(self.ends), len(self.ends) - 1
+        if len(self.ends) < 1 or self.ends[0] != 0 or self.ends[-1] != len(self.data) or (steps < 0).any():
+            return False
+        if self.numbers is not None and len(self.numbers):
+            return bool(0 <= self.numbers.min() <= self.numbers.max() < strings)
+        return self.data.dtype == np.uint8
 
     def value(self, number: int) -> str:
         """A string by its own number."""
@@ -227,7 +240,7 @@ class ClipDataset(ABC):
         """Clips whose recordings are still there; the others are noted as bad."""
         there = np.ones(len(clips), bool)
         for audio, rows in clips.per_recording().items():
-            there[rows] = Path(audio).is_file()
+            there[rows] = os.path.isfile(audio)
         for clip in clips.take(~there):
             self.bad_clips.add(clip.id, "missing", clip.audio)
         return clips.take(there)
@@ -241,15 +254,22 @@ class Features(ClipDataset):
             how = f"'chelys data features MANIFEST --out {folder}'"
             raise ManifestError(f"no features in {folder}: make them with {how}")
         self.folder = folder
-        with (folder / "index.jsonl").open(encoding="utf8") as lines:
-            self.clips = ClipTable.of(Clip(**json.loads(line)) for line in lines)
-        self.statistics = json.loads((folder / "statistics.json").read_text())
-        self.mel_spec = "codes" if self.statistics.get("bands") == MEL_22K.bands else "shared"
         self.bad_clips = BadClips.read(folder / BAD_CLIPS_FILE)
-        self.frames = self._map()
+        try:
+            self.statistics = _statistics(read_json(folder / "statistics.json"))
+            self.mel_spec = "codes" if self.statistics.get("bands") == MEL_22K.bands else "shared"
+            self.clips = ClipTable.of(map(_clip, read_json_lines(folder / "index.jsonl")))
+            self.frames = self._map()
+            if not _in_a_row(self.clips, len(self.frames)):
+                raise ValueError("mel.f16 does not have the frames of index.jsonl")
+        except (OSError, ValueError, TypeError) as error:
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise ManifestError(f"the features in {folder} are damaged ({reason}): write them again") from error
 
     def _map(self) -> np.ndarray:
-        return np.memmap(self.folder / "mel.f16", dtype=np.float16, mode="r").reshape(-1, self.spec.bands)
+        path = self.folder / "mel.f16"
+        open_regular(path).close()
+        return np.memmap(path, dtype=np.float16, mode="r").reshape(-1, self.spec.bands)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "frames"}  # not its contents
@@ -265,6 +285,29 @@ class Features(ClipDataset):
 
     def waveform(self, clip: Clip, first: int, frames: int) -> torch.Tensor:
         return read_waveform(clip, first, frames)
+
+
+def _statistics(values: Any) -> dict[str, float]:
+    if not isinstance(values, dict) or not all(isinstance(value, int | float) for value in values.values()):
+        raise ValueError("statistics.json holds other things than numbers")
+    return values
+
+
+def _clip(entry: Any) -> Clip:
+    """A line of ``index.jsonl``."""
+    clip = Clip(**entry)
+    texts = (clip.id, clip.audio, clip.text, clip.speaker)
+    if not all(isinstance(text, str) for text in texts) or not (type(clip.first) is type(clip.frames) is int):
+        raise ValueError("index.jsonl has a line of other kinds of values")
+    if clip.frames < FRAMES_PER_CODE or clip.frames % FRAMES_PER_CODE or not 0 <= clip.start <= MAX_POSITION:
+        raise ValueError("index.jsonl has a clip of an impossible length")
+    return clip
+
+
+def _in_a_row(clips: ClipTable, frames: int) -> bool:
+    """Whether clips lie one after another and are all of the frames."""
+    ends = np.cumsum(clips.frames)
+    return bool(len(ends) and ends[-1] == frames and (clips.first[1:] == ends[:-1]).all() and clips.first[0] == 0)
 
 
 def read_waveform(clip: Clip, first: int, frames: int) -> torch.Tensor:
@@ -295,14 +338,19 @@ class Codes:
         if not path.is_file():
             raise ManifestError(f"no codes at {path}: write them with 'chelys data codes'")
         self.path = path
-        self.all: np.ndarray = np.load(path, mmap_mode="r")
+        try:
+            self.all = map_npy(path)
+        except (OSError, ValueError) as error:
+            raise ManifestError(f"{path} is damaged ({first_line(error)}): write it again") from error
+        if self.all.ndim != 1 or self.all.dtype.kind not in "iu":
+            raise ManifestError(f"{path} holds no codes, which are one row of whole numbers: write it again")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path = state["path"]
-        self.all = np.load(self.path, mmap_mode="r")
+        self.all = map_npy(self.path)
 
     def largest(self) -> int:
         return max((int(self.all[i : i + 2**24].max()) for i in range(0, len(self.all), 2**24)), default=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from chelys.audio.io import decode, resample
+from chelys.audio.io import centered, decode, resample
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, SAMPLES_PER_CODE
 from chelys.data.dataset import MEL_SPECS, Clip, Features, MelSpecName, mel_of
@@ -133,11 +134,14 @@ def _waveform(utterance: Utterance, sample_rate: int) -> np.ndarray | BadClip:
     try:
         mono, rate = decode(utterance.audio, start=utterance.start, end=utterance.end)
     except (AudioError, OSError) as error:
-        reason = "corrupt" if Path(utterance.audio).is_file() else "missing"
+        reason = "corrupt" if os.path.exists(utterance.audio) else "missing"
         return BadClip(utterance.id, reason, f"{utterance.audio}: {error}" if reason == "corrupt" else utterance.audio)
+    except MemoryError:
+        return BadClip(utterance.id, "too long", "it takes more memory than is free")
     mono = resample(mono, rate, sample_rate)
     if len(mono) < 2 * SAMPLES_PER_CODE:
         return BadClip(utterance.id, "too short", f"{len(mono) / sample_rate:.3f} s")
+    mono = centered(mono)
     if np.abs(mono).max() < SILENCE:
         return BadClip(utterance.id, "silent", f"no sample above {SILENCE:g}")
     return np.ascontiguousarray(mono, dtype=np.float32)

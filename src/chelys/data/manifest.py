@@ -9,7 +9,6 @@ Clips that cannot be used are counted, listed with the reason, and left out.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chelys.deprecation import renamed_names
-from chelys.errors import ManifestError
+from chelys.errors import ManifestError, first_line
 from chelys.files import write_json_lines
+from chelys.parsing import ParseError, parse_json, read_json_lines, read_lines
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Utterance:
 
 _FIELDS = {f.name for f in fields(Utterance)}
 _TEXTS = {"id", "audio", "text", "speaker"}
+#: Seconds into a recording, and of a clip: four months.
+MAX_POSITION = 10_000_000
 _REQUIRED = {"id", "audio", "text", "speaker", "seconds"}
 
 
@@ -45,23 +47,29 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Iterator[Utterance
     Audio paths are made absolute, unless a ``root`` is given, to which they are relative. Raises ManifestError if the
     file is missing or a line is malformed; the line is named.
     """
-    if not path.is_file():
-        raise ManifestError(f"no manifest at {path}")
-    with path.open("rb") as lines:  # bytes, so that a line that is no UTF-8 can be named
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+    for number, entry in numbered_entries(path):
+        if isinstance(entry, ParseError) or (fault := fault_of(entry)):
+            raise ManifestError(f"{path}:{number}: {entry if isinstance(entry, ParseError) else fault}")
+        if root is None:
+            entry["audio"] = str(path.parent.absolute() / entry["audio"])
+        yield Utterance(**{key: value for key, value in entry.items() if key in _FIELDS})
+
+
+def numbered_entries(path: Path) -> Iterator[tuple[int, Any]]:
+    """The number and the value of each line that is not blank; a ParseError in place of one that cannot be parsed.
+
+    Raises ManifestError if the file is missing, cannot be read, or is no text.
+    """
+    try:
+        for number, line in read_lines(path):
             try:
-                entry = json.loads(line.decode("utf8"))
-            except UnicodeDecodeError as error:
-                raise ManifestError(f"{path}:{number}: not UTF-8 ({error.reason})") from error
-            except json.JSONDecodeError as error:
-                raise ManifestError(f"{path}:{number}: not JSON ({error.msg})") from error
-            if fault := fault_of(entry):
-                raise ManifestError(f"{path}:{number}: {fault}")
-            if root is None:
-                entry["audio"] = str(path.parent.absolute() / entry["audio"])
-            yield Utterance(**{key: value for key, value in entry.items() if key in _FIELDS})
+                yield number, parse_json(line)
+            except ParseError as error:
+                yield number, error
+    except FileNotFoundError:
+        raise ManifestError(f"no manifest at {path}") from None
+    except (OSError, ParseError) as error:
+        raise ManifestError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def fault_of(entry: Any) -> str | None:
@@ -74,9 +82,9 @@ def fault_of(entry: Any) -> str | None:
         value = entry[key]
         if key in _TEXTS and not isinstance(value, str):
             return f"{key} is {json.dumps(value)}; it must be a string"
-        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_POSITION
         if key not in _TEXTS and not (key == "end" and value is None) and not number:
-            return f"{key} is {json.dumps(value)}; it must be a number of seconds, 0 or more"
+            return f"{key} is {json.dumps(value)}; it must be a number of seconds, 0 to {MAX_POSITION}"
     end = entry.get("end")
     if end is not None and end <= entry.get("start", 0.0):
         return f"end is {end}; it must come after start, {entry.get('start', 0.0)}"
@@ -153,5 +161,7 @@ class BadClips:
     def read(cls, path: Path) -> BadClips:
         if not path.is_file():
             return cls()
-        with path.open(encoding="utf8") as lines:
-            return cls(BadClip(**json.loads(line)) for line in lines)
+        try:
+            return cls(BadClip(**entry) for entry in read_json_lines(path))
+        except (OSError, ParseError, TypeError) as error:
+            raise ManifestError(f"{path} is damaged ({first_line(error)}): delete it") from error

@@ -17,19 +17,21 @@ import json
 import logging
 import os
 import tarfile
-import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 
+from chelys import parsing
 from chelys.audio.io import decode, resample
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RATE, SAMPLES_PER_CODE
+from chelys.data.arrays import read_npy, read_npz
 from chelys.data.dataset import (
     MEL_SPECS,
     Clip,
@@ -44,8 +46,9 @@ from chelys.data.dataset import (
 )
 from chelys.data.manifest import BadClips
 from chelys.data.prepare.engine import available_cores
-from chelys.errors import ManifestError, OutputError
-from chelys.files import output_file
+from chelys.errors import ManifestError, OutputError, first_line
+from chelys.files import open_regular, output_file
+from chelys.parsing import ParseError, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -152,18 +155,26 @@ def _rows(index: ShardIndex, shard: Shard) -> list[_Row]:
 def _read(folder: Path) -> ShardIndex:
     """The index of a folder, empty if there is none that can be used."""
     try:
-        saved = json.loads((folder / "offsets.json").read_text(encoding="utf8"))
+        saved = parsing.read_json(folder / "offsets.json")
         shards = [Shard(*row) for row in saved["shards"]]
-        with np.load(folder / Path(saved["entries"]).name, allow_pickle=False) as arrays:
-            entries = arrays["entries"]
-            texts = {
-                name: TextColumn(arrays[f"{name}.data"], arrays[f"{name}.ends"], arrays.get(f"{name}.numbers"))
-                for name in _TEXTS
-            }
-        if entries.dtype == ENTRY and {len(entries), *map(len, texts.values())} == {sum(s.samples for s in shards)}:
-            return ShardIndex(folder, shards, entries, texts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
-        pass
+        arrays = read_npz(folder / Path(saved["entries"]).name)
+        entries = arrays["entries"]
+        texts = {
+            name: TextColumn(arrays[f"{name}.data"], arrays[f"{name}.ends"], arrays.get(f"{name}.numbers"))
+            for name in _TEXTS
+        }
+        ends = np.repeat([shard.size for shard in shards], [shard.samples for shard in shards])
+        whole = entries.dtype == ENTRY and {*map(len, texts.values()), len(ends)} == {len(entries)}
+        whole = whole and [s.first for s in shards] == list(accumulate((s.samples for s in shards), initial=0))[:-1]
+        if whole and (entries["offset"] >= 0).all() and (entries["size"] <= ends - entries["offset"]).all():
+            if (
+                (entries["size"] > 0).all()
+                and (entries["seconds"] > 0).all()
+                and all(t.is_whole for t in texts.values())
+            ):
+                return ShardIndex(folder, shards, entries, texts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        log.debug("the index of %s is made again: %s", folder, error)
     return ShardIndex(folder, [], np.zeros(0, ENTRY), {name: TextColumn.of([]) for name in _TEXTS})
 
 
@@ -219,17 +230,23 @@ def _scan(path: Path) -> tuple[list[_Row], dict[str, int]]:
 def _codes_in(npy: bytes | None) -> np.ndarray:
     """Codes of a sample, none where they cannot be read: reading them gives the reason."""
     try:
-        codes = np.load(io.BytesIO(npy or b""), allow_pickle=False)
-        return codes if codes.ndim == 1 and codes.dtype.kind in "iu" else np.zeros(0, np.int64)
-    except (OSError, ValueError, EOFError):
+        return _codes_of(npy or b"")
+    except ValueError:
         return np.zeros(0, np.int64)
+
+
+def _codes_of(npy: bytes) -> np.ndarray:
+    codes = read_npy(npy)
+    if codes.ndim != 1 or codes.dtype.kind not in "iu" or (len(codes) and not 0 <= codes.min() <= codes.max() < 2**31):
+        raise ValueError("its codes are no row of whole numbers")
+    return codes
 
 
 def _fault(about: dict[str, Any]) -> str:
     if not isinstance(about.get("id"), str) or not isinstance(about.get("text"), str | None):
         return "without id or text"
     seconds = about.get("seconds")
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < 1e6:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 1e-3 <= seconds < 1e6:
         return "without seconds"
     return ""
 
@@ -240,7 +257,7 @@ def _groups(path: Path, left_out: Counter[str]) -> Iterator[tuple[int, int, dict
     first = end = 0
     files: dict[str, bytes] = {}
     try:
-        with path.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
+        with open_regular(path) as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
             for member in tar:
                 own, suffix = split_name(member.name)
                 if own != name:
@@ -259,8 +276,8 @@ def _groups(path: Path, left_out: Counter[str]) -> Iterator[tuple[int, int, dict
             yield first, end - first, files
         elif name is not None:
             left_out["lost where a shard is damaged"] += 1
-    except (tarfile.TarError, EOFError) as error:
-        log.warning("%s is damaged, its rest is left out: %s", path, error)
+    except Exception as error:  # a strange header can make tarfile raise anything
+        log.warning("%s is damaged, its rest is left out: %s", path, first_line(error))
         left_out["lost where a shard is damaged"] += 1
 
 
@@ -274,8 +291,8 @@ def split_name(name: str) -> tuple[str, str]:
 def read_json(data: bytes) -> dict[str, Any] | None:
     """The content of a sample's JSON file; None if it cannot be read."""
     try:
-        about = json.loads(data)
-    except (ValueError, RecursionError):
+        about = parse_json(data)
+    except ParseError:
         return None
     return about if isinstance(about, dict) else None
 
@@ -330,10 +347,10 @@ class ShardReader:
                 raise ManifestError(f"{where}: no sample lies there any more; the shard has changed")
             flac, npy = (files.get(name) if name in self.wanted else None for name in ("flac", "codes.npy"))
             audio, rate = (None, 0) if flac is None else decode(flac)
-            codes = None if npy is None else np.load(io.BytesIO(npy), allow_pickle=False)
-        except (OSError, ValueError, EOFError, tarfile.TarError) as error:
-            if isinstance(error, ManifestError):
-                raise
+            codes = None if npy is None else _codes_of(npy)
+        except ManifestError:
+            raise
+        except Exception as error:  # a strange header can make tarfile raise anything
             raise ManifestError(f"{where}: {' '.join(str(error).split())}") from error
         return Sample(str(about.get("id")), about, audio, rate, codes)
 
@@ -341,7 +358,7 @@ class ShardReader:
         if name in self._files:
             self._files.move_to_end(name)
         else:
-            self._files[name] = (self.index.folder / name).open("rb", buffering=0)
+            self._files[name] = open_regular(self.index.folder / name, buffering=0)
             if len(self._files) > _OPEN_FILES:
                 self._files.popitem(last=False)[1].close()
         return self._files[name]

@@ -280,7 +280,7 @@ _RENAMED_KEYS = {"reading": "blended", "borrowed": "speaker_blend"}
 
 def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
     """A waveform as ``(n,)`` float32 at ``rate``, checked like a file."""
-    from chelys.audio.io import check_clip, resample
+    from chelys.audio.io import centered, check_clip, resample
 
     waveform = clip.detach().cpu().float().numpy() if isinstance(clip, Tensor) else np.asarray(clip)
     if waveform.ndim == 2 and 1 in waveform.shape:
@@ -298,7 +298,7 @@ def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
         raise AudioError(f"sample_rate is {sample_rate} Hz: 1000 to 1000000 Hz can be used")
     if sample_rate != rate:
         waveform = resample(waveform, sample_rate, rate)
-    check_clip(waveform, rate, name)
+    check_clip(waveform := centered(waveform), rate, name)
     return waveform
 
 

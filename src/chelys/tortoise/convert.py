@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from chelys.errors import ModelError, OutputError
 from chelys.files import atomic_file, file_lock, remove_partial_files, write_text
+from chelys.parsing import read_json
 from chelys.tortoise.model import SilenceTrimming, TortoiseConfig, published_config, published_skeleton
 from chelys.tortoise.sizes import PUBLISHED, infer_config
 from chelys.tortoise.state_dicts import TABLES, from_tortoise, read_checkpoint, to_tortoise
@@ -98,10 +99,19 @@ def claimed(folder: Path, last: str) -> Iterator[Journal]:
 def _read(folder: Path) -> Journal:
     """What was noted before; nothing, if that cannot be read."""
     try:
-        values = json.loads((folder / _JOURNAL).read_text(encoding="utf8"))
-        return Journal(folder, *(dict(values[key]) for key in ("settings", "sources", "files")))
-    except (OSError, ValueError, KeyError, TypeError):
+        values = read_json(folder / _JOURNAL, limit=1 << 20)
+        settings, sources, files = (dict(values[key]) for key in ("settings", "sources", "files"))
+        if not sources.keys() | files.keys() <= _written() or not all(isinstance(v, str) for v in files.values()):
+            raise ValueError("it names other files than a conversion writes")
+        return Journal(folder, settings, sources, files)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.debug("the journal of %s is of no use: %s", folder, error)
         return Journal(folder)
+
+
+def _written() -> set[str]:
+    """Names of the files that a conversion or an export notes in its journal: no others are ever deleted."""
+    return {file_of(network) for network in TABLES} | {table.file for table in TABLES.values()}
 
 
 REQUIRED = ("autoregressive", "clvp", "diffusion", "univnet")

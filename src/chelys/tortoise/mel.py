@@ -41,14 +41,14 @@ def diffusion_mel(waveform: Tensor) -> Tensor:
     return log_mel(waveform.clamp(-1.0, 1.0), MEL_24K)
 
 
-def read_published(path: str | Path, rate: int) -> np.ndarray:
+def read_published(path: str | Path, rate: int, *, max_seconds: float = audio_io.MAX_SECONDS) -> np.ndarray:
     """A recording as the published system reads it, ``(n,)`` float32 in [-1, 1]; errors as ``chelys.audio.io.read``.
 
     Of a WAV it takes the first channel alone and resamples it with torchaudio's filter. Other files, which it does not
     read at all, are read as chelys reads them.
     """
     wav = Path(path).suffix.lower() == ".wav"
-    audio = audio_io.read(path, rate, first_channel=wav, resampler=_resampled if wav else None)
+    audio = audio_io.read(path, rate, first_channel=wav, resampler=_resampled if wav else None, max_seconds=max_seconds)
     return np.clip(audio, -1.0, 1.0)
 
 

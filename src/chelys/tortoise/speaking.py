@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chelys.audio.io import read, read_clips
+from chelys.audio.io import read_clip, read_clips
 from chelys.audio.rates import PUBLISHED_CODE_RATE
 from chelys.errors import VoiceError
 from chelys.inference.family import Family, Redactor
@@ -94,7 +94,7 @@ class TortoiseFamily(Family):
     # ---- voices -------------------------------------------------------------------------------------------------
 
     def read_clips(self, paths: Sequence[Path]) -> list[np.ndarray]:
-        return read_clips(paths, self.clip_rate, reader=read_published if self.reference else read)
+        return read_clips(paths, self.clip_rate, reader=read_published if self.reference else read_clip)
 
     def conditioning_latents(self, clips: Sequence[np.ndarray], rate: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
         if not self.published_mels:

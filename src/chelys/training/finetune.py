@@ -7,7 +7,6 @@ stops early, `write_model` writes the folder.
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
 from chelys.models.dvae import DVAE
 from chelys.nn.lora import add_adapters, merge_adapters
+from chelys.parsing import read_json_lines
 from chelys.training.finetune_data import (
     SENTENCES,
     VOICE,
@@ -200,7 +200,7 @@ def _run(
     network.load_state_dict(load_file(best))
     merge_adapters(network.cpu())
     network.eval().requires_grad_(False)
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf8").splitlines()]
+    lines = list(read_json_lines(run / "log.jsonl", nan=True))
     evaluations = [(line["step"], line) for line in lines if stopping.monitor in line]
     kept = evaluations[stopping.best(evaluations)]
     return Outcome(

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from chelys.files import write_text
+from chelys.files import write_bytes
+from chelys.parsing import parse_json, read_json_lines
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class RunLog:
     def open(self, step: int) -> None:
         """Continue from a step: lines and curves beyond it are dropped, for they are about to be written again."""
         if self.path.exists():
-            kept = [line for line in self.path.read_text(encoding="utf8").splitlines() if _step_of(line) <= step]
-            write_text(self.path, "".join(line + "\n" for line in kept))
+            kept = [line for line in self.path.read_bytes().splitlines() if _step_of(line) <= step]
+            write_bytes(self.path, b"".join(line + b"\n" for line in kept))
         if self._curves is not None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -66,11 +67,11 @@ class RunLog:
             self._writer = None
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: bytes) -> float:
     """Step of a line; infinite where the line is torn."""
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, TypeError, KeyError):
+        return float(parse_json(line, nan=True)["step"])
+    except (ValueError, TypeError, KeyError):
         return float("inf")
 
 
@@ -114,11 +115,10 @@ def draw_pictures(folder: Path, step: int, pictures: Mapping[str, Picture]) -> N
 def plot_losses(log_file: Path, out: Path) -> None:
     """Plot every loss and held-out metric of a run's log over the steps."""
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    with log_file.open(encoding="utf8") as lines:
-        for line in map(json.loads, lines):
-            for name, value in line.items():
-                if name != "step" and not name.endswith(NO_LOSS):
-                    curves[name].append((line["step"], value))
+    for line in read_json_lines(log_file, nan=True):
+        for name, value in line.items():
+            if name != "step" and not name.endswith(NO_LOSS):
+                curves[name].append((line["step"], value))
     figure = _figure(9, 2.2 * max(1, -(-len(curves) // 2))) if curves else None
     if figure is None:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -11,6 +10,7 @@ from torch import nn
 
 from chelys.audio.mel import MelRange
 from chelys.config import from_mapping
+from chelys.configs import read_settings
 from chelys.data.dataset import Features
 from chelys.errors import ConfigError
 from chelys.models.vocos import Vocos
@@ -99,11 +99,7 @@ def read_run_folder(stage: str, folder: Path) -> Any:
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"no run of {stage} in {folder}: train it first")
-    try:
-        values = dict(json.loads(path.read_text(encoding="utf8")))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged ({error}): start the run again, it goes on where it stopped") from error
-    return from_mapping(RUNS[stage], values, where=str(path))
+    return from_mapping(RUNS[stage], read_settings(path), where=str(path))
 
 
 def _check_run(config: PackConfig, stage: str, run: Any) -> None:

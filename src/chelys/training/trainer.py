@@ -33,6 +33,7 @@ from chelys.data.loader import StepLoader, default_workers
 from chelys.data.manifest import BAD_CLIPS_FILE
 from chelys.errors import ConfigError, OutputError, UserError
 from chelys.files import atomic_path, remove_partial_files, write_json
+from chelys.parsing import parse_json, read_json
 from chelys.training.checkpoint import (
     drop_checkpoints,
     load_strictly,
@@ -465,7 +466,7 @@ class Trainer:
             )  # fmt: skip
         self.step, source = found.step, f"{path} (--no-resume starts over)"
         if self.stopping:
-            evaluations = json.loads(found.metadata.get("evaluations", "[]"))
+            evaluations = parse_json(found.metadata.get("evaluations", "[]"), nan=True)
             self.evaluations = [(step, metrics) for step, metrics in evaluations]
         log.info("%s goes on from step %d (%s)", name, self.step, path.name)
         for name, module in self.modules.items():
@@ -556,8 +557,8 @@ def _open_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> Non
 def _changes(path: Path, settings: dict[str, Any]) -> list[str]:
     """Settings that differ from those in a run's ``config.json``, apart from how long it runs and where."""
     try:
-        before = _flat(json.loads(path.read_text(encoding="utf8")))
-    except (OSError, ValueError):
+        before = _flat(read_json(path))
+    except (OSError, ValueError, AttributeError):
         return []
     now = _flat(settings)
     harmless = {"run", *(f"loop.{key}" for key in ("steps", "threads", "strategy", "device"))}

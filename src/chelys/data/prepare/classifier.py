@@ -12,7 +12,6 @@ Letters: b batch, f bands, s mel frames, c channels, t positions (s / 32), k fau
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -29,6 +28,7 @@ from chelys.config import from_mapping
 from chelys.errors import AudioError, ConfigError, ModelError
 from chelys.nn.attention import AttentionBlock
 from chelys.nn.norms import group_norm
+from chelys.parsing import read_json
 from chelys.weights.tensor_file import load_network
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "classifier.safetensors"
@@ -139,7 +139,7 @@ class ClipClassifier:
         folder = folder or Path(str(resources.files("chelys") / "assets" / "classifier"))
         path = folder / CONFIG_FILE
         try:
-            values = json.loads(path.read_text(encoding="utf8"))
+            values = read_json(path)
             config = from_mapping(ClipClassifierConfig, values["network"], where=str(path))
         except FileNotFoundError as error:
             raise ModelError(f"no clip classifier in {folder}: it has no {CONFIG_FILE}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ import numpy as np
 from chelys.audio.io import resample
 from chelys.data.prepare.work import ClipStage, Item, Row, Store, find_object, read_block
 from chelys.errors import ModelError
+from chelys.parsing import read_json
 
 _WEIGHTS, _CONFIG = "dvae.safetensors", "config.json"
 
@@ -75,7 +75,7 @@ class VQVAEEncoder:
 
         path = folder / _CONFIG
         try:
-            config: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
+            config: dict[str, Any] = read_json(path)
             sizes = config["network"] if "network" in config else config["dvae"]  # of a run, of a model
             bounds = config["mel_range"]
         except (OSError, ValueError, KeyError, TypeError) as error:

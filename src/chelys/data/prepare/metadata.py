@@ -6,7 +6,6 @@ recordings and time.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from typing import Any
 
 from chelys.deprecation import renamed_names, warn_renamed
 from chelys.errors import ManifestError
+from chelys.parsing import ParseError, parse_json, read_lines
 
 CLIPS = "clips.jsonl"
 RECORDINGS = "recordings.jsonl"
@@ -83,12 +83,11 @@ def _read(path: Path, kind: type) -> Iterator[Any]:
     if not path.is_file():
         raise ManifestError(f"there is no {path}: make it with 'chelys data prepare RAW {path.parent}'")
     known = {f.name for f in fields(kind)}
-    with path.open(encoding="utf8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield kind(**{key: value for key, value in json.loads(line).items() if key in known})
-            except json.JSONDecodeError as error:
-                raise ManifestError(f"{path}:{number}: not JSON ({error.msg})") from error
+    for number, line in read_lines(path):
+        try:
+            yield kind(**{key: value for key, value in parse_json(line).items() if key in known})
+        except (ParseError, AttributeError, TypeError) as error:
+            raise ManifestError(f"{path}:{number}: {error}") from error
 
 
 class Statistics:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import heapq
-import json
 import logging
 import re
 from collections import defaultdict
@@ -22,7 +21,8 @@ import numpy as np
 from chelys.audio.io import decode, to_bytes
 from chelys.data.prepare.metadata import ClipMetadata, RecordingMetadata, Statistics, read_clips, read_recordings
 from chelys.errors import ManifestError, MissingExtra, OutputError, TextError
-from chelys.files import output_errors, write_bytes
+from chelys.files import output_errors, read_text, write_bytes
+from chelys.parsing import MAX_JSON, parse_json
 from chelys.text.normalize import normalize
 
 log = logging.getLogger(__name__)
@@ -331,7 +331,7 @@ class TranscriptErrors:
 def read_references(path: Path) -> dict[str, str]:
     """Name without suffix -> text. Raises ManifestError if the file cannot be read or holds no transcript."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(path, MAX_JSON).removeprefix("\ufeff").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"cannot read references from {path}: {error}") from error
     pairs = [_json_pair(line) if path.suffix == ".jsonl" else _plain_pair(line) for line in lines]
@@ -345,7 +345,7 @@ def read_references(path: Path) -> dict[str, str]:
 
 def _json_pair(line: str) -> tuple[str, str]:
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         return str(next((entry[key] for key in _NAMES if entry.get(key)), "")), str(entry.get("text") or "")
     except (ValueError, AttributeError):
         return "", ""

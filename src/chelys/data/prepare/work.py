@@ -31,7 +31,8 @@ from chelys.audio.stream import open_audio
 from chelys.data.prepare.metadata import ClipMetadata
 from chelys.deprecation import warn_renamed
 from chelys.errors import ConfigError, OutputError
-from chelys.files import json_line
+from chelys.files import json_line, read_bytes
+from chelys.parsing import MAX_JSON, parse_json
 
 Row = dict[str, Any]
 CLIPS_IN_A_BLOCK = 32
@@ -157,10 +158,10 @@ class Store:
     def read(self, stage: str, key: str) -> list[Row] | None:
         """Rows of an item; None if it is not done."""
         try:
-            text = self.rows_path(stage, key).read_text(encoding="utf8")
+            data = read_bytes(self.rows_path(stage, key), MAX_JSON)
         except FileNotFoundError:
             return None
-        return [json.loads(line) for line in text.splitlines()]
+        return [parse_json(line) for line in data.splitlines()]
 
     def write(self, stage: str, key: str, rows: list[Row]) -> None:
         with self.growing(self.rows_path(stage, key)) as partial:

@@ -7,7 +7,6 @@ missing or damaged file, another encoding) is counted and listed, and does not s
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections import Counter
@@ -21,7 +20,8 @@ from typing import Any, NamedTuple
 from chelys.audio.io import CLIP_SUFFIXES, duration
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.errors import AudioError, ManifestError, MissingExtra
-from chelys.files import write_json_lines
+from chelys.files import read_bytes, write_json_lines
+from chelys.parsing import MAX_LINE, ParseError, parse_json
 
 _BATCH = 4096
 _THREADS = 8  # they wait for disks, most of the time
@@ -254,8 +254,8 @@ def read_objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, An
     """Numbered objects of a file with one JSON object a line."""
     for number, line in read_lines(path, faults):
         try:
-            entry = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+            entry = parse_json(line)
+        except ParseError:
             faults.add(path, "broken line", "not JSON", line=number)
             continue
         if isinstance(entry, dict):
@@ -502,9 +502,9 @@ def _with_transcripts(source: Path, faults: Faults) -> Iterator[CorpusClip]:
         entry: dict[str, Any] = {}
         if (sidecar := path.with_suffix(".json")).is_file():
             try:
-                found = json.loads(decode_text(sidecar.read_bytes()))
+                found = parse_json(decode_text(read_bytes(sidecar, MAX_LINE)))
                 entry = found if isinstance(found, dict) else {}
-            except (OSError, ValueError, RecursionError) as error:
+            except (OSError, ValueError) as error:
                 faults.add(sidecar, "broken line", f"not JSON ({type(error).__name__})")
         text = _value(entry, "text")
         if texts and not text:

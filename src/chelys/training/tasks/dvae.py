@@ -5,7 +5,6 @@ b rows, f bands, s mel frames.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping
+from chelys.configs import read_settings
 from chelys.data.dataset import Clip, ClipDataset
 from chelys.errors import ConfigError
 from chelys.models.dvae import DVAE, DVAEConfig
@@ -65,7 +65,7 @@ def trained_dvae(run: Path) -> tuple[DVAE, MelRange]:
     config = run / "config.json"
     if not config.is_file():
         raise ConfigError(f"no run of the dvae stage in {run}: train it first")
-    built = from_mapping(DVAERun, json.loads(config.read_text(encoding="utf8")), where=str(config))
+    built = from_mapping(DVAERun, read_settings(config), where=str(config))
     return load_trained(DVAE(built.network), run / "dvae.safetensors"), built.mel_range
 
 
