@@ -72,6 +72,7 @@ class Family:
     clip_rate: int = OUTPUT_RATE  # sample rate (Hz) at which clips for a voice are read
     code_rate: int = OUTPUT_RATE  # sample rate (Hz) of the mels that the codes stand for
     draws_voices: bool = False  # whether the model has networks that draw random voices
+    reads_tags: bool = True  # whether brackets in a text can be tags; if not, they are as the family's tokenizer has it
     text_stops: int = 0  # stop ids behind a text before any network reads it; the decoder adds its own besides
     unstopped_last: bool = True  # whether candidates without a stop code rank after all others
 
@@ -93,15 +94,17 @@ class Family:
         return self.model.tokenizer
 
     def read_text(
-        self, text: str, options: SpeechOptions, *, join: Callable[[list[Sentence]], list[Sentence]] | None = None
-    ) -> Document:
-        """What will be said; ``join`` undoes cuts. Raises TextError if nothing of the text can be spoken."""
+        self, text: str, options: SpeechOptions, *, format: str = "auto", locale: str = "en-US",
+        join: Callable[[list[Sentence]], list[Sentence]] | None = None,
+    ) -> Document:  # fmt: skip
+        """What will be said; ``join`` undoes cuts. Arguments and errors as of `chelys.text.front_end.read_text`."""
 
         def pieces(text: str) -> list[Sentence]:
             found = self.split(text, options)
             return join(found) if join else found
 
-        return read_text(text, self.tokenizer, split=pieces)
+        tags = self.reads_tags and not options.redact
+        return read_text(text, self.tokenizer, format=format, tags=tags, locale=locale, split=pieces)
 
     def split(self, text: str, options: SpeechOptions) -> list[Sentence]:
         """A long text in pieces."""

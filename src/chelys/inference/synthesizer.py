@@ -169,13 +169,21 @@ class Synthesizer:
 
     # ---- speech -----------------------------------------------------------------------------------------------------
 
-    def read_text(self, text: str, *, options: SpeechOptions | None = None) -> Document:
+    def read_text(
+        self, text: str, *, format: str = "auto", locale: str = "en-US", options: SpeechOptions | None = None
+    ) -> Document:
         """What will be said for a text of any length: sentences with words, phonemes and pauses, and warnings.
 
-        ``speak`` and ``stream`` take the document in place of the text. ``options`` say how long a piece may be; None
-        is the preset ``fast``. Raises TextError if nothing of the text can be spoken.
+        ``speak`` and ``stream`` take the document in place of the text. Raises TextError if nothing of the text can be
+        spoken, or it is damaged SSML; UserError if there is no such format.
+
+        Args:
+            text: English; plain or with tags such as ``[pause:0.8]``, Markdown, HTML or SSML.
+            format: ``text``, ``markdown``, ``html``, ``ssml``; ``auto`` finds out. TorToise v2 takes it for plain text.
+            locale: ``en-US``, or ``en-GB``, where a date in figures has the day first.
+            options: They say how long a piece may be; None is the preset ``fast``.
         """
-        return self.family.read_text(text, options or self.options())
+        return self.family.read_text(text, options or self.options(), format=format, locale=locale)
 
     def speak(
         self,

@@ -12,47 +12,89 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from chelys.errors import TextError
+from chelys.errors import TextError, UserError
 from chelys.text.document import Document, Sentence
+from chelys.text.html import has_html, has_markdown, is_html, text_of_html, text_of_markdown
+from chelys.text.ipa import read_phonemes
 from chelys.text.lexicon import Lexicon
-from chelys.text.markup import Pause, Run
-from chelys.text.normalize import nothing_spoken
+from chelys.text.markup import Part, Pause, Run, read_tags
+from chelys.text.normalize import nothing_spoken, to_ascii
+from chelys.text.numbers import digits
 from chelys.text.split import pause_after, split
+from chelys.text.ssml import is_ssml, read_ssml
 from chelys.text.tokenizer import Tokenizer
 
 #: Cuts a text into pieces that are spoken at once; the last has no pause.
 Splitter = Callable[[str], list[Sentence]]
 
-#: So many of the distinct characters that were dropped are named.
+#: So many of the characters, words or tags of one kind that were dropped are named.
 MOST_NAMED = 40
+#: So many other warnings are given.
+MOST_WARNINGS = 100
+
+#: What a text may be written in; ``auto`` tells SSML and HTML by their beginnings, Markdown by its marks.
+FORMATS = ("auto", "text", "markdown", "html", "ssml")
 
 
-def read_text(text: str, tokenizer: Tokenizer, *, split: Splitter = split, locale: str = "en-US") -> Document:
+def read_text(
+    text: str, tokenizer: Tokenizer, *, format: str = "auto", tags: bool = True, locale: str = "en-US",
+    split: Splitter = split,
+) -> Document:  # fmt: skip
     """Read a text: what will be said, and what was dropped or guessed.
 
-    Raises TextError if nothing of it can be spoken, or a word is too long.
+    Raises TextError if nothing of it can be spoken, a word is too long, or it is SSML that cannot be read; UserError if
+    there is no such format.
 
     Args:
         text: English, as people write it.
         tokenizer: Of the model that is to speak.
-        split: Cuts it into pieces.
+        format: One of `FORMATS`.
+        tags: Whether brackets can be tags (``chelys.text.markup``), and markup is looked for where none is named.
         locale: ``en-US`` or ``en-GB``, whose dates have the day first.
+        split: Cuts plain text into pieces.
     """
-    reader = _Reader(text, tokenizer, split, locale)
-    sentences = reader.read([Run(text)])
-    if not any(sentence.spoken for sentence in sentences):
+    if format not in FORMATS:
+        raise UserError(f"no format {format!r}: choose from {', '.join(FORMATS)}")
+    if format == "auto":
+        format = format_of(text) if tags else "text"
+    warnings: dict[str, None] = {}
+    if format == "ssml":
+        parts: Iterable[Part] = read_ssml(text, warnings)
+    else:
+        plain = text
+        if format == "markdown":
+            plain = text_of_markdown(text, warnings)
+        elif format == "html":
+            plain = text_of_html(text, warnings, keep_lines=not is_html(text))
+        parts = read_tags([Run(plain)], warnings) if tags else [Run(plain)]
+    reader = _Reader(text, tokenizer, split, locale, warnings)
+    sentences = reader.read(parts)
+    if not sentences:
         raise nothing_spoken(text)
     return Document(text, sentences, reader.warnings())
+
+
+def format_of(text: str) -> str:
+    """The format that a text shows by itself."""
+    if is_ssml(text):
+        return "ssml"
+    if is_html(text):
+        return "html"
+    if has_markdown(text):
+        return "markdown"
+    return "html" if has_html(text) else "text"
 
 
 class _Reader:
     """Reads one text, and keeps what the user should know."""
 
-    def __init__(self, text: str, tokenizer: Tokenizer, split: Splitter, locale: str) -> None:
+    def __init__(
+        self, text: str, tokenizer: Tokenizer, split: Splitter, locale: str, warnings: dict[str, None]
+    ) -> None:
         self.tokenizer, self.split, self.locale = tokenizer, split, locale
         self._given = _GivenSounds(text)
         self._dropped: dict[str, None] = {}  # an ordered set, as is the next
-        self._warnings: dict[str, None] = {}
+        self._warnings = warnings
 
     def read(self, parts: Iterable[Run | Pause]) -> list[Sentence]:
         """What runs and pauses say."""
@@ -81,16 +123,18 @@ class _Reader:
     def warnings(self) -> list[str]:
         """What was dropped or guessed, a line each."""
         lines = list(self._warnings)
+        if len(lines) > MOST_WARNINGS:
+            lines[MOST_WARNINGS:] = [f"and {len(lines) - MOST_WARNINGS} more warnings"]
         if self._dropped:
             lines.append(f"dropped what cannot be spoken: {_listed(self._dropped, '')}")
-        return lines
+        return ["".join(c if c.isprintable() else " " for c in line) for line in lines]
 
     def _stretches(self, parts: Iterable[Run | Pause]) -> Iterator[Run | Pause]:
         """Neighbouring runs of one voice and pace as one, with names for given sounds."""
         stretch: Run | None = None
         for part in parts:
-            if isinstance(part, Run) and part.phonemes:
-                part = replace(part, text=self._given.name(part), phonemes="", spoken="")
+            if isinstance(part, Run) and (part.phonemes or part.spelled):
+                part = self._named(part)
             if isinstance(part, Run) and stretch and (part.rate, part.voice) == (stretch.rate, stretch.voice):
                 stretch = replace(stretch, text=stretch.text + part.text)
                 continue
@@ -101,6 +145,26 @@ class _Reader:
                 yield part
         if stretch:
             yield stretch
+
+    def _named(self, run: Run) -> Run:
+        """A run whose sound is given, under a name; as it is written if it cannot sound so."""
+        plain, lexicon = replace(run, phonemes="", spelled=False), self.tokenizer.lexicon
+        if run.spelled:
+            spoken = " ".join(digits(c) or c.upper() for c in to_ascii(run.text)[0] if c.isalnum())
+            phonemes = self.tokenizer.symbols(spoken) if lexicon else ""
+            plain = replace(plain, text=spoken)
+        elif lexicon is None:
+            self._warnings[f"this model knows no phonemes, the word is read as it is written: {run.text}"] = None
+            return plain
+        else:
+            phonemes, unknown = read_phonemes(run.phonemes, lexicon.phonemes, run.alphabet)
+            if unknown:
+                self._warnings[f"the model has no sound for {unknown} in /{run.phonemes}/: left out"] = None
+            try:
+                spoken = self.tokenizer.clean(run.text)
+            except TextError:
+                spoken = run.text
+        return replace(plain, text=self._given.name(run.text, spoken.lower(), phonemes)) if phonemes else plain
 
     def _sentences(self, stretch: Run, given: Mapping[str, str] | None) -> list[Sentence]:
         """The sentences of a stretch of one voice and pace; none if it has nothing to say."""
@@ -150,26 +214,31 @@ class _GivenSounds:
         while self._stem in lowered:
             self._stem += "q"
         self._name = re.compile(rf"{self._stem}[a-j]+z", re.IGNORECASE)
-        self._runs: dict[str, Run] = {}
+        self._words: dict[str, tuple[str, str, str]] = {}  # name -> as written, as spoken, phonemes
 
     @property
     def sounds(self) -> dict[str, str] | None:
         """How the names sound, and their possessive forms."""
-        if not self._runs:
+        if not self._words:
             return None
-        lexicon = Lexicon({name: run.phonemes for name, run in self._runs.items()})
+        lexicon = Lexicon({name: phonemes for name, (_, _, phonemes) in self._words.items()})
         return {form: lexicon.lookup(form) or "" for name in lexicon for form in (name, f"{name}'s")}
 
-    def name(self, run: Run) -> str:
-        """A name for a run with phonemes."""
-        name = self._stem + "".join("abcdefghij"[int(digit)] for digit in str(len(self._runs))) + "z"
-        self._runs[name] = run
-        return name if run.text[:1].islower() else name.capitalize()
+    def name(self, written: str, spoken: str, phonemes: str) -> str:
+        """A name for what sounds so."""
+        name = self._stem + "".join("abcdefghij"[int(digit)] for digit in str(len(self._words))) + "z"
+        self._words[name] = written, spoken, phonemes
+        return name if written[:1].islower() else name.capitalize()
 
     def written(self, text: str) -> str:
-        """A text with the runs as they were written in place of their names."""
-        return self._name.sub(lambda match: self._runs[match.group().lower()].text, text) if self._runs else text
+        """A text with the names as what was written."""
+        return self._put(0, text)
 
     def spoken(self, text: str) -> str:
-        """The same with the words that they are."""
-        return self._name.sub(lambda match: self._runs[match.group().lower()].spoken, text) if self._runs else text
+        """A text with the names as what is said."""
+        return self._put(1, text)
+
+    def _put(self, form: int, text: str) -> str:
+        if not self._words:
+            return text
+        return self._name.sub(lambda match: self._words[match.group().lower()][form], text)

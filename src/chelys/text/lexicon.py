@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from chelys.errors import ModelError, first_line
@@ -45,10 +46,10 @@ class Lexicon(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    @property
+    @cached_property
     def phonemes(self) -> str:
         """Every phoneme character that occurs, sorted, each once."""
-        return "".join(sorted(set().union(*self._entries.values())))
+        return "".join(sorted(set("".join(self._entries.values()))))
 
     def lookup(self, word: str) -> str | None:
         """Phonemes of a word, as the normaliser writes it, or of a regular inflection of a known word; else None."""

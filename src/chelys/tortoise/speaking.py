@@ -54,6 +54,8 @@ PUBLISHED_PRESETS = {
 class TortoiseFamily(Family):
     """The published models, and others that are trained as they were; see ``Family``."""
 
+    reads_tags = False
+
     def __init__(self, model: Model, compat: str = "repaired") -> None:
         super().__init__(model, compat)
         self.reference = compat == "reference"

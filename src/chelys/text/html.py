@@ -1,0 +1,173 @@
+"""HTML and Markdown to plain text: paragraphs parted by empty lines, entities as the characters they stand for.
+
+Markdown becomes HTML first, by markdown-it-py (CommonMark with the tables and strikethrough of GitHub).
+"""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+from chelys.text.markup import SOUNDING
+
+#: Begin and end a paragraph of their own.
+_BLOCKS = frozenset(
+    "address article aside blockquote body center dd details dialog div dl dt fieldset figcaption figure footer form "
+    "h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol p pre section summary table tbody tfoot thead tr ul".split()
+)
+#: Left out with all that is in them: nobody would see it as text.
+_UNSEEN = frozenset("head script style template noscript iframe object svg canvas audio video select textarea".split())
+
+_INLINE = "a|abbr|b|big|br|cite|code|del|em|font|i|img|ins|kbd|mark|q|s|small|span|strike|strong|sub|sup|tt|u|var|wbr"
+_HTML_PAGE = re.compile(
+    r"\s*(?:<!--.{0,10000}?-->\s*)*<(?:!doctype html|html|head|body|article|section|main|div|p|h[1-6]|ul|ol|table)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_VALUE = r"""(?:"[^"<>]{0,2000}"|'[^'<>]{0,2000}'|[^\s"'<>]{1,200})"""
+_HTML_WITHIN = re.compile(
+    rf"</?(?:{_INLINE}|{'|'.join(sorted(_BLOCKS))})(?:\s{{1,9}}[\w:-]{{1,40}}\s?=\s?{_VALUE}){{0,20}}\s?/?>"
+    r"|&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos|nbsp|[lr][sd]quo|[mn]dash|hellip|copy|deg|eacute);",
+    re.IGNORECASE,
+)
+#: What a text has that is Markdown. Lines that begin with figures, and stars between spaces, prove nothing.
+_MARKDOWN = re.compile(
+    r"""^[ ]{0,3}\#{1,6}[ \t]+\S          # a heading
+      | ^[ ]{0,3}>[ \t]?\S                # a quotation
+      | ^[ ]{0,3}[-*+][ \t]+\S            # an item of a list
+      | ^\S[^\n]*\n[ ]{0,3}(?:={3,}|-{3,})[ ]*$  # a heading with a line below it
+      | ^[ ]{0,3}(?:```|~~~)              # a block of code
+      | ^[ ]{0,3}\|?[ ]*:?-{3,}:?[ ]*\|   # the line below the head of a table
+      | (?<![\w*])\*\*(?=[^\s*])[^\n]{0,400}?[^\s*]\*\*(?!\w)
+      | (?<![\w*])\*(?=[^\s*])[^*\n]{0,400}[^\s*]\*(?![\w*])|(?<![\w*])\*[^\s*]\*(?![\w*])
+      | (?<!\w)(__?)(?=[^\s_])[^_\n]{0,400}[^\s_]\1(?!\w)
+      | ~~(?=\S)[^~\n]{1,400}~~ | ==(?=\S)[^=\n]{1,400}==
+      | (?<![\w`])`[^`\n]{1,400}`(?![\w`])
+      | !?\[[^\[\]\n]{0,400}\]\((?!/[^/\n()]{1,200}/\))[^()\s]{1,2000}(?:[ ]"[^"\n]{0,400}")?\)
+      | \[\^[^\[\]\s]{1,40}\]
+      | <(?:https?://|mailto:)[^\s<>]{1,2000}>""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+def is_html(text: str) -> bool:
+    """Whether a text is HTML as a whole."""
+    return bool(_HTML_PAGE.match(text))
+
+
+def has_markdown(text: str) -> bool:
+    """Whether something in a text is plainly Markdown."""
+    return bool(_MARKDOWN.search(text))
+
+
+def has_html(text: str) -> bool:
+    """Whether there are tags or entities of HTML in a text."""
+    return bool(_HTML_WITHIN.search(text))
+
+
+def text_of_html(html: str, warnings: dict[str, None], *, keep_lines: bool = False) -> str:
+    """The text that a browser would show, without blocks of code; ``keep_lines``: line ends are not mere spaces."""
+    reader = _Reader(keep_lines=keep_lines)
+    reader.feed(_tags_alone(html))
+    reader.close()
+    if reader.blocks_of_code:
+        warnings[f"left out: blocks of code ({reader.blocks_of_code})"] = None
+    if reader.unseen:
+        warnings[f"left out: what follows <{reader.unseen[0]}>, which never ends"] = None
+    return reader.text()
+
+
+def text_of_markdown(markdown: str, warnings: dict[str, None]) -> str:
+    """The text that Markdown shows, without blocks of code and marks of footnotes."""
+    from markdown_it import MarkdownIt  # late: most texts have none
+
+    markdown, footnotes = re.subn(r"\[\^[^\[\]\s]{1,40}\]:?", "", markdown)
+    if footnotes:
+        warnings[f"left out: marks of footnotes ({footnotes})"] = None
+    markdown = SOUNDING.sub(r"\\[\1\\](/\2/)", markdown)  # no links
+    markdown = re.sub(r"(?<=\w)`(?=\w)", "'", markdown)
+    markdown = re.sub(r"==(?=\S)([^=\n]{1,400})(?<=\S)==", r"\1", markdown)
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"]).disable("code")
+    return text_of_html(parser.render(markdown), warnings, keep_lines=True)
+
+
+def _tags_alone(html: str) -> str:
+    """HTML without comments and declarations, and with ``&lt;`` for what begins no tag.
+
+    The parser of the standard library goes to the end of the text for each of them that does not end.
+    """
+    pieces, end = [], 0
+    while (start := html.find("<!--", end)) >= 0 and (close := html.find("-->", start + 4)) >= 0:
+        pieces.append(html[end:start])
+        end = close + 3
+    html = "".join(pieces) + html[end:]
+    html = re.sub(r"<[!?][^<>]{0,5000}>", "", html)
+    return re.sub(r"<(?!/?[a-zA-Z][^<>]{0,5000}>)", "&lt;", html)
+
+
+class _Reader(HTMLParser):
+    """Collects the text of HTML, however broken it is."""
+
+    def __init__(self, *, keep_lines: bool) -> None:
+        super().__init__(convert_charrefs=True)
+        self.keep_lines = keep_lines
+        self.blocks_of_code = 0
+        self._pieces: list[str] = []
+        self.unseen: list[str] = []  # open elements that hide what is in them
+        self._preformatted = 0  # how many are open
+        self._lists: list[int | None] = []  # open lists: the number of the next item, None where they have none
+        self._cells = 0  # of the row so far
+
+    def text(self) -> str:
+        """All of it, an empty line between paragraphs."""
+        lines = (" ".join(line.split()) for line in "".join(self._pieces).split("\n"))
+        return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "code" and self._preformatted:
+            self.blocks_of_code += not self.unseen
+            self.unseen.append(tag)
+        elif tag in _UNSEEN:
+            self.unseen.append(tag)
+        if self.unseen:
+            return
+        if tag in _BLOCKS:
+            self._pieces.append("\n\n")
+            self._preformatted += tag == "pre"
+        if tag in ("ol", "ul", "menu"):
+            start = dict(attrs).get("start") or "1"
+            self._lists.append(int(start) if tag == "ol" and re.fullmatch(r"\d{1,9}", start) else None)
+        elif tag == "li" and self._lists and (number := self._lists[-1]) is not None:
+            self._pieces.append(f"{number}. ")
+            self._lists[-1] = number + 1
+        elif tag == "tr":
+            self._cells = 0
+        elif tag in ("td", "th"):
+            while self._cells and self._pieces[-1].isspace():
+                self._pieces.pop()
+            self._pieces.append(", " if self._cells else "")
+            self._cells += 1
+        elif tag == "br":
+            self._pieces.append("\n")
+        elif tag == "img":
+            self._pieces.append(f" {dict(attrs).get('alt') or ''} ")
+        elif tag == "sup" and self._pieces and self._pieces[-1][-1:].isdigit():
+            self._pieces.append("^")
+        elif tag == "q":
+            self._pieces.append('"')
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.unseen:
+            if tag == self.unseen[-1]:
+                self.unseen.pop()
+            return
+        if tag in _BLOCKS:
+            self._pieces.append("\n\n")
+            self._preformatted -= tag == "pre" and self._preformatted > 0
+        if tag in ("ol", "ul", "menu") and self._lists:
+            self._lists.pop()
+        elif tag == "q":
+            self._pieces.append('"')
+
+    def handle_data(self, data: str) -> None:
+        if not self.unseen:
+            self._pieces.append(data if self.keep_lines or self._preformatted else re.sub(r"\s+", " ", data))
