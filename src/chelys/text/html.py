@@ -15,7 +15,7 @@ _BLOCKS = frozenset(
     "address article aside blockquote body center dd details dialog div dl dt fieldset figcaption figure footer form "
     "h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol p pre section summary table tbody tfoot thead tr ul".split()
 )
-#: Left out with all that is in them: nobody would see it as text.
+#: Left out with all that is in them, which no page shows as text.
 _UNSEEN = frozenset("head script style template noscript iframe object svg canvas audio video select textarea".split())
 
 _INLINE = "a|abbr|b|big|br|cite|code|del|em|font|i|img|ins|kbd|mark|q|s|small|span|strike|strong|sub|sup|tt|u|var|wbr"
