@@ -1,10 +1,15 @@
-"""Kill a short training run at random moments, resume it each time, and compare its end with an undisturbed run's.
+"""Kill work at random moments, start it again each time, and compare its end with that of undisturbed work.
 
-    python benchmarks/resume_kills.py [--kills 50] [--steps 600] [--stage dvae|autoregressive] [--seed 1]
+    python benchmarks/resume_kills.py [train] [prepare] [convert] [speak] [speak-whole] [--kills 50] [--seed 1]
 
-Each life of the run is a process of its own, ended by SIGKILL after a random time: while it starts, within a step,
-while it writes a log line or a checkpoint. The table says how far each life came and what it left behind; at the end
-weights, averages, the optimisers' state and the log are compared bit for bit. Exit status 1 if anything differs.
+Each life is a process of its own, ended by SIGKILL after a random time: while it starts, within a step, while it writes
+a line of a log, a journal or a file. Work that came to its end in spite of that is compared byte for byte (safetensors
+by their contents: their heads have no order) with work that was not disturbed, and begun anew until there were as many
+kills as asked for. Exit status 1 if anything differs.
+
+train: a training run of a small VQ-VAE (its averages, optimisers and log too). prepare: ``chelys data prepare`` of
+twelve recordings. convert: TorToise v2's ten files in small. speak: ``chelys speak --stream --resume -o FILE.wav`` of
+forty sentences; after each kill the file is opened. speak-whole: the same without ``--stream``, two FLAC files.
 """
 
 from __future__ import annotations
@@ -17,69 +22,152 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import soundfile as sf
 import torch
 import torch._dynamo  # noqa: F401  # the first optimiser would import it: once here, rather than in every life
-from safetensors.torch import load_file
+from safetensors import safe_open
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "data" / "prepare")]
+import made_up  # noqa: E402
+import tiny_published  # noqa: E402
+import toy  # noqa: E402
 import toy_corpus  # noqa: E402
 
+from chelys.cli.main import app  # noqa: E402
+from chelys.config import from_mapping  # noqa: E402
+from chelys.data.prepare.engine import Local  # noqa: E402
+from chelys.data.prepare.pipeline import PrepareSettings, prepare  # noqa: E402
+from chelys.tortoise.convert import convert, find_checkpoints  # noqa: E402
 from chelys.training.trainer import run_stage  # noqa: E402
 
-CHECKPOINT_EVERY = 4
-NETWORKS: dict[str, dict[str, Any]] = {
-    "dvae": {"tokens": 16, "code_width": 4, "hidden": 16, "residual_blocks": 1},
-    "autoregressive": {
-        "text_tokens": toy_corpus.tokenizer().vocabulary_size, "codes": 16, "dim": 32, "layers": 2, "heads": 2,
-        "conditioning_blocks": 1, "dropout": 0.1,
-    },
-}  # fmt: skip
+STEPS = 150
 
 
-def configure(folder: Path, stage: str, steps: int) -> Path:
-    """Write the configuration of the run; all of it is small, so that a step takes milliseconds."""
-    toy = toy_corpus.make(folder / "corpus")
-    loop = {
-        "steps": steps, "warmup": 20, "threads": 1, "log_every": 1, "evaluate_every": 25, "pictures": False,
-        "tensorboard": False, "checkpoint_every": CHECKPOINT_EVERY, "learning_rate": 2e-3,
-    }  # fmt: skip
-    values: dict[str, Any] = {
-        "run": "unset", "network": NETWORKS[stage], "loop": loop, "features": str(toy.features),
+@dataclass
+class Work:
+    """One kind of work, which a call with an output folder does or goes on with."""
+
+    do: Callable[[Path], object]
+    outcome: Callable[[Path], dict[str, Any]]  # everything that must be the same
+    look: Callable[[Path], str]  # what a killed life left, in words
+
+
+def files_of(folder: Path) -> dict[str, Any]:
+    """Every file by its name, but for the work files of a preparation and empty lock files."""
+    return {name: data for name, data in made_up.tree(folder).items() if data or not name.endswith(".lock")}
+
+
+def half_written(folder: Path) -> str:
+    """Files that a killed life left under temporary names."""
+    return f"{sum(path.name.endswith('.part') for path in folder.rglob('.chelys-*'))} .part"
+
+
+def training(folder: Path) -> Work:
+    """A run whose steps take milliseconds."""
+    made = toy_corpus.make(folder / "corpus")
+    values = {
+        "run": "unset", "network": {"tokens": 16, "code_width": 4, "hidden": 16, "residual_blocks": 1},
+        "loop": {
+            "steps": STEPS, "warmup": 20, "threads": 1, "log_every": 1, "evaluate_every": 25, "pictures": False,
+            "tensorboard": False, "checkpoint_every": 4, "learning_rate": 2e-3,
+        },
+        "features": str(made.features), "stage": {"rows": 4, "frames": 48, "start_at": 20, "revive_every": 5},
         "mel_range": {"low": toy_corpus.MEL_RANGE.low, "high": toy_corpus.MEL_RANGE.high},
     }  # fmt: skip
-    if stage == "dvae":
-        values["stage"] = {"rows": 4, "frames": 48, "start_at": 20, "revive_every": 5}
-    else:
-        values |= toy.paths() | {"pairs": {"budget": 120, "reference_frames": 32}}
-    path = folder / "run.yaml"
-    path.write_text(json.dumps(values))  # JSON is YAML
-    return path
+    config = folder / "run.yaml"
+    config.write_text(json.dumps(values))  # JSON is YAML
+
+    def outcome(out: Path) -> dict[str, Any]:
+        files = files_of(out)
+        for name in [name for name in files if name.endswith(".safetensors")]:  # whose head is in any order
+            with safe_open(out / name, "np") as file:
+                tensors = {key: file.get_tensor(key).tobytes() for key in file.keys()}  # noqa: SIM118
+                files[name] = (tensors, file.metadata())
+        lines = [json.loads(line) for line in files.pop("log.jsonl").splitlines()]
+        files["log"] = [{key: value for key, value in line.items() if key != "seconds_per_step"} for line in lines]
+        files["config.json"] = json.loads(files["config.json"]) | {"run": ""}
+        return files
+
+    def look(out: Path) -> str:
+        newest = max((int(path.stem) for path in out.glob("checkpoints/*.safetensors")), default=0)
+        return f"checkpoint {newest}, {half_written(out)}"
+
+    return Work(lambda out: run_stage("dvae", config, [f"run={out}"]), outcome, look)
 
 
-def start(stage: str, config: Path, run: Path) -> int:
-    """Start a life of the run in a process of its own; returns its number."""
+def preparing(folder: Path) -> Work:
+    """Every stage, with a transcriber made by code."""
+    raw = folder / "raw"
+    raw.mkdir()
+    for i in range(12):
+        audio = made_up.talk([1.0 + 0.1 * i, 2.0, 1.5 - 0.05 * i], seed=50 + i)
+        sf.write(raw / f"{i}.flac", audio, made_up.RATE)
+    values = {
+        "segment": {"detector": "energy"}, "measure": {"classifier": None}, "pack": {"clips": 4},
+        "transcribe": {"transcriber": "made_up:Sleepy", "model": ""},
+    }  # fmt: skip
+
+    def do(out: Path) -> None:
+        with Local(0) as engine:
+            prepare(raw, out, from_mapping(PrepareSettings, values), engine=engine)
+
+    return Work(do, files_of, lambda out: f"{len(files_of(out))} files, {half_written(out)}")
+
+
+def converting(folder: Path) -> Work:
+    """All ten networks."""
+    source = tiny_published.make(folder / "published")
+    look = lambda out: f"{len(list(out.glob('*.safetensors')))} networks, {half_written(out)}"  # noqa: E731
+    return Work(lambda out: convert(find_checkpoints(source), out, dtype="float16"), files_of, look)
+
+
+def speaking(folder: Path, *, stream: bool) -> Work:
+    """A long text with a model that makes noises."""
+    model = toy.make(folder / "toy")
+    text = " ".join(f"Sentence {number} has one, two, three words." for number in range(40))
+    more = ["--stream"] if stream else ["--keep", "2"]
+    name = "long.wav" if stream else "long.flac"
+
+    def do(out: Path) -> None:
+        out.mkdir(exist_ok=True)
+        asked = ["--seed", "7", "--model", str(model), "-p", "ultra_fast", "-q", "--resume", *more]
+        app(["speak", text, "-o", str(out / name), *asked], standalone_mode=False)
+
+    def look(out: Path) -> str:
+        found = sorted(path for path in out.glob("*.wav") if path.stat().st_size)
+        return ", ".join(f"{path.name} {len(sf.read(path)[0]) / 24_000:.1f} s" for path in found)
+
+    return Work(do, files_of, look)
+
+
+def start(work: Work, out: Path) -> int:
+    """Start a life in a process of its own; returns its number."""
     child = os.fork()
     if child:
         return child
     try:
-        run_stage(stage, config, [f"run={run}"])
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        work.do(out)
         os._exit(0)
     except BaseException as error:  # whatever it is, it must not go on as a second parent
-        print(f"the run ended by itself: {error!r}", file=sys.stderr)
+        print(f"the work ended by itself: {error!r}", file=sys.stderr)
         os._exit(1)
 
 
 def survived(child: int, seconds: float) -> bool:
-    """Wait, then kill; whether the run came to its end before."""
+    """Wait, then kill; whether the life came to its end before."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             if status:
-                raise SystemExit(f"the run failed by itself, status {status}")
+                raise SystemExit(f"the work failed by itself, status {status}")
             return True
         time.sleep(min(0.001, max(0.0, deadline - time.monotonic())))
     os.kill(child, signal.SIGKILL)
@@ -87,82 +175,49 @@ def survived(child: int, seconds: float) -> bool:
     return False
 
 
-def newest(run: Path) -> int:
-    """Step of the newest checkpoint."""
-    return max((int(path.stem) for path in run.glob("checkpoints/*.safetensors")), default=0)
-
-
-def remains(run: Path) -> str:
-    """What a killed life left half-written."""
-    found = [str(path.relative_to(run)) for path in sorted(run.rglob("*.part"))]
-    log = run / "log.jsonl"
-    if log.exists() and not log.read_bytes().endswith(b"\n") and log.stat().st_size:
-        found.append("a torn line of the log")
-    return ", ".join(found) or "-"
-
-
-def lines(run: Path) -> list[dict[str, Any]]:
-    """The log without what the clock says."""
-    read = map(json.loads, (run / "log.jsonl").read_text().splitlines())
-    return [{key: value for key, value in line.items() if key != "seconds_per_step"} for line in read]
-
-
-def last_step(run: Path) -> int:
-    """Step of the last whole line of the log."""
-    log = run / "log.jsonl"
-    whole = log.read_text().rpartition("\n")[0].splitlines() if log.exists() else []
-    return json.loads(whole[-1])["step"] if whole else 0
-
-
-def bits(path: Path) -> dict[str, bytes]:
-    """Tensors of a file as bytes."""
-    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
+def judge(name: str, work: Work, folder: Path, kills: int, chance: random.Random) -> bool:
+    """Kill the work as often as asked for, and say how it ended; whether always in the same bytes."""
+    began = time.monotonic()
+    assert survived(start(work, folder / "whole"), 3600)
+    whole, expected = time.monotonic() - began, work.outcome(folder / "whole")
+    print(f"{name}: {whole:.1f} s undisturbed, {len(expected)} things to compare", flush=True)
+    killed, ended, differing = 0, 0, 0
+    while killed < kills:
+        out, ends = folder / f"killed-{ended}", False
+        while not ends:
+            life = chance.uniform(0, 0.9 * whole) if killed < kills else 3600.0
+            ends = survived(start(work, out), life)
+            if not ends:
+                killed += 1
+                print(f"  kill {killed:>3} after {life:6.2f} s: {work.look(out)}", flush=True)
+        ended += 1
+        outcome = work.outcome(out)
+        odd = [key for key in expected.keys() | outcome.keys() if expected.get(key) != outcome.get(key)]
+        differing += bool(odd)
+        print(f"  came to its end: {'DIFFERENT in ' + ', '.join(sorted(odd)) if odd else 'the same bytes'}", flush=True)
+    print(f"{name}: {killed} kills, {ended} times to the end, {ended - differing} times byte-identical\n", flush=True)
+    return not differing
 
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    makers: dict[str, Callable[[Path], Work]] = {
+        "train": training, "prepare": preparing, "convert": converting,
+        "speak": lambda folder: speaking(folder, stream=True),
+        "speak-whole": lambda folder: speaking(folder, stream=False),
+    }  # fmt: skip
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("work", nargs="*", choices=[*makers, []], help="default: all")
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--stage", choices=sorted(NETWORKS), default="dvae")
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
     torch.set_num_threads(1)
-    chance = random.Random(wanted.seed)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        config = configure(folder, wanted.stage, wanted.steps)
-        whole, killed = folder / "whole", folder / "killed"
-        began = time.monotonic()
-        child = start(wanted.stage, config, whole)
-        while not last_step(whole):
-            time.sleep(0.001)
-        starting = time.monotonic() - began
-        assert survived(child, 3600)
-        working = time.monotonic() - began - starting
-        times = f"{starting:.2f} s to start and {working:.1f} s to train"
-        print(f"{wanted.stage}: {wanted.steps} steps undisturbed took {times}\n")
-        print(f"{'kill':>4} {'after s':>8} {'from step':>9} {'to step':>7}  left half-written")
-        ended = False
-        for kill in range(1, wanted.kills + 1):
-            before = newest(killed)
-            life = chance.uniform(0.5 * starting, 1.1 * starting + 1.8 * working / wanted.kills)
-            ended = survived(start(wanted.stage, config, killed), life)
-            if ended:
-                print(f"the run ended before kill {kill}: give more --steps")
-                return 1
-            print(f"{kill:>4} {life:>8.3f} {before:>9} {last_step(killed):>7}  {remains(killed)}")
-        assert survived(start(wanted.stage, config, killed), 3600)
-        weights = bits(whole / f"{wanted.stage}.safetensors") == bits(killed / f"{wanted.stage}.safetensors")
-        checkpoint = Path("checkpoints") / f"{wanted.steps:09d}.safetensors"
-        state = bits(whole / checkpoint) == bits(killed / checkpoint)
-        log = lines(whole) == lines(killed)
-        print(f"\nafter {wanted.kills} kills: weights {_said(weights)}, optimisers {_said(state)}, log {_said(log)}")
-        return 0 if weights and state and log else 1
-
-
-def _said(same: bool) -> str:
-    return "the same bit for bit" if same else "DIFFERENT"
+    same = []
+    for name in wanted.work or makers:
+        with tempfile.TemporaryDirectory() as folder:
+            work = makers[name](Path(folder))
+            same.append(judge(name, work, Path(folder), wanted.kills, random.Random(wanted.seed)))
+    return 0 if all(same) else 1
 
 
 if __name__ == "__main__":

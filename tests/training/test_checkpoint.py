@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import ConfigError, OutputError
-from chelys.training.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
+from chelys.files import file_lock
+from chelys.training.checkpoint import drop_checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
 from chelys.training.trainer import run_stage
 
 
@@ -54,6 +55,25 @@ def test_as_many_as_are_wanted_are_kept(tmp_path: Path) -> None:
     for step in range(1, 7):
         write_checkpoint(tmp_path, step, {"weight": torch.zeros(3)}, limit=4)
     assert names(tmp_path) == [f"{step:09d}.safetensors" for step in (3, 4, 5, 6)]
+
+
+def test_a_copy_under_another_name_is_no_checkpoint_and_stays(tmp_path: Path) -> None:
+    write(tmp_path, 5)
+    for name in ("backup", "best-5", "٣"):
+        shutil.copy(tmp_path / "000000005.safetensors", tmp_path / f"{name}.safetensors")
+    assert found(tmp_path) == "000000005.safetensors"
+    write(tmp_path, 6, 7)
+    drop_checkpoints(tmp_path)
+    assert names(tmp_path) == sorted(["backup.safetensors", "best-5.safetensors", "٣.safetensors"])
+
+
+def test_two_runs_in_one_folder_are_kept_apart(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    config = config_file("dvae", loop={"steps": 2})
+    (tmp_path / "run").mkdir()
+    with file_lock(tmp_path / "run" / ".lock", "busy"), pytest.raises(OutputError, match="another process trains in"):
+        run_stage("dvae", config)
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {".lock"}
+    run_stage("dvae", config)
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_run_leaves_weights_configuration_log_and_checkpoints(
     path = run_stage(stage, config_file(stage, loop=SHORT, **sections))
     run = tmp_path / "run"
     assert path == run / f"{stage}.safetensors"
-    assert {p.name for p in run.iterdir()} == {path.name, "config.json", "log.jsonl", "checkpoints"}
+    assert {p.name for p in run.iterdir()} == {path.name, "config.json", "log.jsonl", "checkpoints", ".lock"}
     newest = load_file(run / "checkpoints" / "000000003.safetensors")
     weights = load_file(path)
     assert weights and all(torch.equal(v, newest[f"ema.{k}"]) for k, v in weights.items())

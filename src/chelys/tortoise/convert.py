@@ -78,22 +78,27 @@ def claimed(folder: Path, last: str) -> Iterator[Journal]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = {path.name for path in folder.iterdir()}
-        if there and (last in there or not there & {_JOURNAL, _LOCK}):
+        if there and not there & {_JOURNAL, _LOCK}:
             raise OutputError(f"{folder} is not empty: name a folder that is new or empty")
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror}") from error
     with file_lock(folder / _LOCK, f"another conversion is writing {folder}: wait for it, or name another folder"):
         remove_partial_files(folder)
+        (folder / last).unlink(missing_ok=True)  # of one that was killed while it tidied up
         journal = _read(folder)
         try:
             yield journal
         finally:
             if (folder / last).is_file() or not journal.files:
-                for name in (_JOURNAL, _LOCK):
-                    (folder / name).unlink(missing_ok=True)
+                _tidy(folder)
             for path in made:
                 if path.is_dir() and not any(path.iterdir()):
                     path.rmdir()
+
+
+def _tidy(folder: Path) -> None:
+    for name in (_JOURNAL, _LOCK):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _read(folder: Path) -> Journal:
@@ -207,6 +212,7 @@ def convert(
     config = _config(parts, origin)
     done = _converted(target, parts, kind, weight_norm)
     if done is not None:
+        _tidy(target)  # a conversion may have been killed at its very end
         return done
     with claimed(target, last=CONFIG_FILE) as journal:
         journal.begin({"dtype": dtype, "weight_norm": weight_norm})

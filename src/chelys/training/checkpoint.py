@@ -54,13 +54,13 @@ def write_checkpoint(
         with atomic_path(path) as partial:
             save_file(whole, partial, metadata=dict(metadata or {}) | {"step": str(step), "sha256": hash_of(whole)})
     except (OSError, SafetensorError) as error:
-        before = max(folder.glob("*.safetensors"), default=None)
+        before = max(checkpoint_files(folder), default=None)
         log.warning(
             "the checkpoint of step %d was not written (%s); the run goes on, and would resume from %s",
             step, error, before.name if before else "the start",
         )  # fmt: skip
         return None
-    steps = sorted(folder.glob("*.safetensors"))
+    steps = checkpoint_files(folder)
     later = [p for p in steps if p > path]  # damaged ones that the run fell back from: never again the newest
     for old in (*later, *steps[: max(0, len(steps) - len(later) - limit)]):
         old.unlink()
@@ -69,13 +69,18 @@ def write_checkpoint(
 
 def drop_checkpoints(folder: Path) -> None:
     """Drop all checkpoints: a run that starts over must not resume, later on, from those of the run before."""
-    for old in folder.glob("*.safetensors"):
+    for old in checkpoint_files(folder):
         old.unlink()
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, oldest first; copies that somebody put beside them under other names are none."""
+    return sorted(path for path in folder.glob("*.safetensors") if path.stem.isascii() and path.stem.isdecimal())
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest intact checkpoint, or None; damaged ones are named in the log and passed over."""
-    for path in sorted(folder.glob("*.safetensors"), reverse=True):
+    for path in reversed(checkpoint_files(folder)):
         try:
             return read_checkpoint(path)
         except (SafetensorError, OSError) as error:

@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,9 +32,10 @@ from chelys.configs import read_config_file
 from chelys.data.loader import StepLoader, default_workers
 from chelys.data.manifest import BAD_CLIPS_FILE
 from chelys.errors import ConfigError, OutputError, UserError
-from chelys.files import atomic_path, remove_partial_files, write_json
+from chelys.files import atomic_path, file_lock, output_errors, remove_partial_files, write_json
 from chelys.parsing import parse_json, read_json
 from chelys.training.checkpoint import (
+    checkpoint_files,
     drop_checkpoints,
     load_strictly,
     newest_checkpoint,
@@ -519,39 +520,43 @@ def execute(
     ``build``: makes it; its network's weights come from torch's global generator. ``settings``: configuration of the
     run, for ``config.json``. ``resume``: continue from the newest checkpoint. ``progress``: called with
     (step, steps, metrics). ``stopping``: ends the run early; the best weights are left in place of the last. Returns
-    path of the weights. Raises OutputError if the run folder or the weights cannot be written.
+    path of the weights. Raises OutputError if the run folder or the weights cannot be written, or another process
+    trains in the folder.
     """
     context = make_context(loop)
     torch.manual_seed(loop.seed)  # fresh weights; later the trainer seeds every step
     task = build()
-    if context.is_first:
-        _open_folder(folder, settings, resume=resume)
-    context.barrier()
-    trainer = Trainer(task, loop, folder, progress, context, stopping)
-    bad = task.data.bad_clips
-    if context.is_first:
-        bad.write(folder / BAD_CLIPS_FILE)
-        if len(bad):
-            log.warning("%d clips are left out (%s): see %s", len(bad), bad.summary(), folder / BAD_CLIPS_FILE)
-    trainer.run(resume=resume)
-    weights = trainer.weights()
-    path = folder / f"{name}.safetensors"
-    if context.is_first:
-        _write_weights(path, weights)
-    context.barrier()
+    with _opened(folder, settings, resume=resume) if context.is_first else nullcontext():
+        context.barrier()
+        trainer = Trainer(task, loop, folder, progress, context, stopping)
+        bad = task.data.bad_clips
+        if context.is_first:
+            bad.write(folder / BAD_CLIPS_FILE)
+            if len(bad):
+                log.warning("%d clips are left out (%s): see %s", len(bad), bad.summary(), folder / BAD_CLIPS_FILE)
+        trainer.run(resume=resume)
+        weights = trainer.weights()
+        path = folder / f"{name}.safetensors"
+        if context.is_first:
+            _write_weights(path, weights)
+        context.barrier()
     return path
 
 
-def _open_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+@contextmanager
+def _opened(folder: Path, settings: dict[str, Any], *, resume: bool) -> Iterator[None]:
+    """The run folder, made if need be, for this process alone: two runs in one would mix their logs and checkpoints."""
     path = folder / "config.json"
-    try:
+    with output_errors(path, "choose another with run=FOLDER"):
         folder.mkdir(parents=True, exist_ok=True)
-        if resume and (changed := _changes(path, settings)) and any((folder / "checkpoints").glob("*.safetensors")):
-            log.warning("%s goes on with other settings than it began with: %s", folder, ", ".join(changed))
-        remove_partial_files(folder)
-        write_json(path, settings)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another with run=FOLDER") from error
+    busy = f"another process trains in {folder}: wait for it, or choose another folder with run=FOLDER"
+    with file_lock(folder / ".lock", busy):
+        with output_errors(path, "choose another with run=FOLDER"):
+            if resume and (changed := _changes(path, settings)) and checkpoint_files(folder / "checkpoints"):
+                log.warning("%s goes on with other settings than it began with: %s", folder, ", ".join(changed))
+            remove_partial_files(folder)
+            write_json(path, settings)
+        yield
 
 
 def _changes(path: Path, settings: dict[str, Any]) -> list[str]:
