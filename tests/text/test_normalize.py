@@ -60,7 +60,7 @@ TABLE = [
     ("STOP THAT NOW, Tom", "stop that now, tom"),
     ("salt & pepper @ home", "salt and pepper at home"),
     ("#1 + #tag = 2", "number one plus hash tag equals two"),
-    ("either/or", "either slash or"),
+    ("either/or", "either or"),
     ("see example.com", "see example dot com"),
     ("well-known -- so they say", "well-known - so they say"),
     ("[note] *bold* x_y", "(note) bold x y"),

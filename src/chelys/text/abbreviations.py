@@ -4,31 +4,92 @@ from __future__ import annotations
 
 import re
 
-#: Written with a full stop that ends no sentence.
-ABBREVIATIONS = {
+from chelys.text.rules import Reading, Rules, any_of
+
+#: Before a name, with a stop or without one.
+TITLES = {
     "Mr": "mister", "Mrs": "missus", "Ms": "miz", "Dr": "doctor", "Prof": "professor", "Rev": "reverend",
-    "Hon": "honorable", "Gen": "general", "Gov": "governor", "Sen": "senator", "Rep": "representative",
-    "Capt": "captain", "Lt": "lieutenant", "Col": "colonel", "Sgt": "sergeant", "Jr": "junior", "Sr": "senior",
-    "Mt": "mount", "Ft": "fort", "Ave": "avenue", "Blvd": "boulevard", "Rd": "road", "Inc": "incorporated",
-    "Ltd": "limited", "Corp": "corporation", "Co": "company", "Dept": "department", "approx": "approximately",
-    "vs": "versus", "etc": "et cetera", "Fig": "figure", "fig": "figure", "Vol": "volume", "vol": "volume",
+    "Gov": "governor", "Capt": "captain", "Lt": "lieutenant", "Sgt": "sergeant", "Cpl": "corporal", "Maj": "major",
+    "Cmdr": "commander", "Pvt": "private", "Mt": "mount", "Ft": "fort", "Messrs": "messrs",
 }  # fmt: skip
+#: Before a name, with a stop only: without it they are words or names.
+STOPPED_TITLES = {
+    "Hon": "honorable", "Gen": "general", "Sen": "senator", "Rep": "representative", "Col": "colonel", "Adm": "admiral",
+    "Pres": "president", "Supt": "superintendent", "Insp": "inspector", "Fr": "father", "Sr": "senior",
+    "Bro": "brother",
+    "Wm": "William", "Geo": "George", "Chas": "Charles", "Jas": "James", "Thos": "Thomas", "Jos": "Joseph",
+    "Robt": "Robert", "Edw": "Edward", "Benj": "Benjamin", "Rt": "right", "Ven": "venerable",
+}  # fmt: skip
+#: Behind a name, with a stop or without one.
+BEHIND_A_NAME = {
+    "Jr": "junior", "Esq": "esquire", "Ave": "avenue", "Blvd": "boulevard", "Rd": "road", "Ln": "lane",
+    "Pkwy": "parkway", "Hwy": "highway", "Inc": "incorporated", "Ltd": "limited", "Corp": "corporation",
+    "Bros": "brothers",
+}  # fmt: skip
+#: Written with a full stop, wherever they stand.
+_STOPPED = {
+    "Co": "company", "Dept": "department", "dept": "department", "approx": "approximately", "Approx": "approximately",
+    "etc": "et cetera", "Fig": "figure", "fig": "figure", "figs": "figures", "Figs": "figures", "Vol": "volume",
+    "vol": "volume",
+    "vols": "volumes", "misc": "miscellaneous", "Misc": "miscellaneous", "govt": "government", "Govt": "government",
+    "Asst": "assistant", "asst": "assistant", "Assn": "association", "Assoc": "associate", "attn": "attention",
+    "Attn": "attention",
+    "Univ": "university", "Inst": "institute", "incl": "including", "excl": "excluding", "avg": "average",
+    "Avg": "average",
+    "tel": "telephone", "Tel": "telephone", "ext": "extension", "Ext": "extension", "apt": "apartment",
+    "Apt": "apartment",
+    "temp": "temperature", "viz": "namely", "cf": "compare", "Pl": "place", "Ct": "court",
+    "Sq": "square", "eds": "editors", "intl": "international", "Intl": "international", "max": "maximum",
+    "Max": "maximum",
+    "min": "minimum", "Min": "minimum", "nos": "numbers", "Nos": "numbers",
+    "fwd": "forward", "mfg": "manufacturing", "mgr": "manager", "Mgr": "manager", "wt": "weight", "ht": "height",
+    "qty": "quantity", "Qty": "quantity", "acct": "account", "bldg": "building", "Bldg": "building",
+    "inst": "instant", "ult": "ultimo",
+    "Bart": "baronet",
+}  # fmt: skip
+#: Names and words of their own where they end a sentence ("Max.", "est."), and with no stop.
+_BEFORE_MORE = frozenset("max Max min Min temp apt Apt tel Inst Pl Ct Sq ext wt ht ult inst Bart".split())
+#: Every abbreviation that may be written with a full stop.
+ABBREVIATIONS = TITLES | STOPPED_TITLES | BEHIND_A_NAME | _STOPPED | {"vs": "versus"}
 #: Followed by a figure only; otherwise a word of its own ("No.") or a name ("Jan").
 BEFORE_FIGURE = {
-    "No": "number", "no": "number", "p": "page", "pp": "pages", "Jan": "January", "Feb": "February", "Mar": "March",
-    "Apr": "April", "Jun": "June", "Jul": "July", "Aug": "August", "Sep": "September", "Sept": "September",
-    "Oct": "October", "Nov": "November", "Dec": "December",
+    "No": "", "no": "", "Nos": "", "nos": "", "p": "page", "pp": "pages", "ch": "chapter", "Ch": "chapter",
+    "sec": "section", "Sec": "section", "ver": "version", "art": "article", "Art": "article", "pt": "part",
+    "Pt": "part",
+    **dict.fromkeys(("Jan", "Feb", "Mar", "Apr", "Jun", "Jul", "Aug", "Sep", "Sept", "Oct", "Nov", "Dec"), ""),
 }  # fmt: skip
 #: Abbreviations that may end a sentence: the full stop then does two jobs.
-MAY_END = frozenset(("etc", "Jr", "Sr", "Inc", "Ltd", "Corp", "Co", "Ave", "Blvd", "Rd", "Dept"))
-#: Abbreviations with stops inside.
-DOTTED = {"e.g.": "for example", "i.e.": "that is", "Ph.D.": "PHD", "ph.d.": "PHD"}
+MAY_END = frozenset("etc Jr Sr Inc Ltd Corp Co Ave Blvd Rd Ln Dept Esq Bros Hwy Pkwy dept misc govt Bart".split())
+#: Abbreviations with stops or strokes inside.
+DOTTED = {
+    "e.g.": "for example", "E.g.": "for example", "i.e.": "that is", "I.e.": "that is", "Ph.D.": "PHD",
+    "ph.d.": "PHD", "a.k.a.": "AKA", "et al.": "et al", "w/o": "without", "w/out": "without",
+    "w/": "with ", "b/c": "because", "c/o": "care of", "W/o": "without", "n/a": "not applicable",
+    "N/A": "not applicable", "ca.": "circa", "vs.": "versus",
+}  # fmt: skip
 
 #: After a lone capital and a stop, these begin a sentence ("vitamin B. The"); other words are names ("J. Smith").
 SENTENCE_STARTERS = frozenset(
     "A An And As At Because But For He Here His How I If In It Its Let My No Not Now Of On Or Our She So Some "
     "That The Their Then There These They This Those To We What When Where Who Why With Yes You Your".split()
 )
+_NEVER_NAMES = SENTENCE_STARTERS | frozenset(
+    "After All Also Although Another Any Anyone Before Both By Can Did Do Does Each Every Everybody Everyone "
+    "Everything "
+    "Few From Had Has Have Her However Is Later Many Maybe Most Neither Nobody None Nor Nothing Once Only "
+    "Other Perhaps "
+    "Should Since Somebody Someone Something Soon Still Such Though Thus Today Until Was Well Were Whether Which While "
+    "Whose Would Yet".split()
+)
+#: A lone capital behind one of these is no initial of a name: "plan B. Nobody liked it."
+_LETTERED = (
+    "plan|vitamins?|types?|grades?|class|group|option|section|part|point|hepatitis|team|exhibit|figure|"
+    "appendix|room|gate|level|"
+    "category|schedule|size|letter|key|step|side|route|line|zone|tier|unit|block|row|series|model|version|"
+    "case|answer|choice|item|formula|"
+    "factor|variable|axis|phase|table|channel|building|wing|terminal|platform|an|a|the"
+)
+_LETTER_BEFORE = re.compile(rf"(?:\b(?:{_LETTERED}) |-)$", re.IGNORECASE)
 
 #: "St." with the word before it and the capitalised word behind it.
 SAINT_OR_STREET = re.compile(
@@ -46,3 +107,114 @@ def saint_or_street(match: re.Match[str]) -> str:
         return f"{before or ''}Saint"
     ends = name in SENTENCE_STARTERS or match.end() == len(match.string)
     return f"{before or ''}Street" + ("." if ends else "")
+
+
+def ends_at(word: str, following: str | None) -> bool:
+    """Whether the stop of an abbreviation ends the sentence too, by the character behind it."""
+    return word in MAY_END and (following is None or following.isupper())
+
+
+def letter_ends_sentence(before: str, following: str | None) -> bool:
+    """Whether the stop behind a lone capital ends a sentence, by the text before it and the word behind it."""
+    return following in _NEVER_NAMES or (following is not None and _LETTER_BEFORE.search(before[-20:]) is not None)
+
+
+def no_is_a_number(before: str, word: str, *, stop: bool) -> bool:
+    """Whether "no" in front of a figure is short for "number": ``no. 7``, but not ``said no 3 times``."""
+    if word[0] == "N":
+        return True
+    if not stop:
+        return _NUMBERED_BEFORE.search(before[-20:]) is not None
+    return _ANSWER_BEFORE.search(before[-20:]) is None
+
+
+_NUMBERED_BEFORE = re.compile(
+    r"\b(?:account|bus|case|catalog|exhibit|flat|house|invoice|item|lot|model|order|page|part|phone|platform|plot|room|"
+    r"serial|telephone|track|train|unit) $",
+    re.IGNORECASE,
+)
+_ANSWER_BEFORE = re.compile(
+    r"\b(?:a|an|answer(?:ed|s)?|be|but|cried|is|or|repl(?:y|ied)|said|saying|says?|shouted|that|the|told|"
+    r"voted?|was|whispered|yelled|,) \"?$",
+    re.IGNORECASE,
+)
+_DIRECTIONS = {"N": "north", "S": "south", "E": "east", "W": "west"}
+_STREETS = "Avenue|Ave|Boulevard|Blvd|Circle|Court|Drive|Dr|Lane|Ln|Parkway|Place|Road|Rd|Square|Street|St|Terrace|Way"
+
+#: The needs of these rules: a stop behind a letter, a stroke, or a short form that may stand without a stop.
+SHORT_FORMS = Rules(
+    rf"[A-Za-z]\.|\bw/|[A-Za-z]/[A-Za-z]|\b(?:{any_of(TITLES | BEHIND_A_NAME)}|St|vs|[Nn]os?) |\b(?:St|Inc|Ltd|"
+    rf"Jr|Corp|Bros|{_STREETS})\b"
+)
+
+SHORT_FORMS.add(
+    "with_stops_or_strokes_inside",
+    rf"(?<![A-Za-z./])(?:{any_of(DOTTED)})(?![A-Za-z]*/)",
+    lambda match, reading: DOTTED[match.group()],
+)
+SHORT_FORMS.words("versus", r"\bvs\b\.?|(?<=[a-z] )v\. (?=[A-Z])(?<=v\. )", "versus")
+SHORT_FORMS.words("circa", r"\bc\. ?(?=\d{3,4}\b)", "circa ")
+SHORT_FORMS.words("established", r"\b[Ee]st\. ?(?=1\d{3}|20\d\d)", "established ")
+SHORT_FORMS.words("et_cetera", r"&c\.?(?![A-Za-z])", "et cetera")
+
+
+@SHORT_FORMS.rule(r"\b([Nn]o|[Nn]os)(\.?) ?(?=\d|[A-Z]{1,3}-?\d)(?<=[ .])")
+def number(match: re.Match[str], reading: Reading) -> str | None:
+    word, stop = match.groups()
+    if not no_is_a_number(match.string[max(0, match.start() - 20) : match.start()], word, stop=bool(stop)):
+        return None
+    if not stop and not match.string[match.end()].isdigit():
+        return None
+    return "numbers " if word[-1] == "s" else "number "
+
+
+SHORT_FORMS.add(
+    "before_a_figure",
+    rf"\b({any_of(word for word, spoken in BEFORE_FIGURE.items() if spoken)})(?:\. ?|(?<=\bpp) |(?<=\bp) )(?=\d)",
+    lambda match, reading: f"{BEFORE_FIGURE[match[1]]} ",
+)
+SHORT_FORMS.add("saint_or_street", SAINT_OR_STREET.pattern, lambda match, reading: saint_or_street(match))
+
+
+@SHORT_FORMS.rule(r"\b((?:[A-Z][a-z]{1,20}|\d{1,6}(?:st|nd|rd|th)) )?St\b(?!\.)(?= ([A-Z][a-z])|)")
+def saint_or_street_without_a_stop(match: re.Match[str], reading: Reading) -> str | None:
+    before, name = match.groups()
+    begins = match.string[max(0, match.start() - 2) : match.start()].strip("\"'( ") in ("", ".", "!", "?")
+    if before and not (name and begins):
+        return f"{before}Street"
+    return f"{before or ''}Saint" if name else None
+
+
+@SHORT_FORMS.rule(rf"\b([NSEW])\.? (?=(?:[A-Z][a-z]{{1,20}} |\d{{1,3}}(?:st|nd|rd|th) ){{1,3}}(?:{_STREETS})\b)")
+def direction(match: re.Match[str], reading: Reading) -> str:
+    return f"{_DIRECTIONS[match[1]]} "
+
+
+@SHORT_FORMS.rule(
+    r"\b(\d{1,5} (?:[A-Z][a-z]{1,20} ){1,3}|(?:along|at|down|from|in|of|off|on|to|up) (?:[A-Z][a-z]{1,20} "
+    r"){1,2})Dr\b(\.?)(?! [A-Z][a-z]+ [A-Z])"
+)
+def drive(match: re.Match[str], reading: Reading) -> str:
+    """``12 Oak Dr.`` -> ``twelve oak drive``."""
+    following = match.string[match.end() :].lstrip("\"') ")[:1]
+    return f"{match[1]}Drive" + ("." if match[2] and (not following or following.isupper()) else "")
+
+
+@SHORT_FORMS.rule(rf"\b({any_of(TITLES)})(?:(\.)|(?= (?:[A-Z][a-z']|[A-Z]\.|and M)))")
+def title(match: re.Match[str], reading: Reading) -> str:
+    touching = match.string[match.end() : match.end() + 1].isalpha()  # "Mr.Brown"
+    return TITLES[match[1]] + " " * touching
+
+
+@SHORT_FORMS.rule(rf"(?<=[A-Za-z0-9,] )({any_of(BEHIND_A_NAME)})\b(?!\.)")
+def behind_a_name(match: re.Match[str], reading: Reading) -> str:
+    return BEHIND_A_NAME[match[1]]
+
+
+@SHORT_FORMS.rule(rf"(?<!\d )(?<!\d)\b({any_of(ABBREVIATIONS)})\.(?=(?: ?([^ ]))?)")
+def abbreviation(match: re.Match[str], reading: Reading) -> str | None:
+    word, following = match.groups()
+    if word in _BEFORE_MORE and not (following and (following.islower() or following.isdigit())):
+        return None
+    touching = match.string[match.end() : match.end() + 1].isalpha()
+    return ABBREVIATIONS[word] + ("." if ends_at(word, following) else "") + " " * touching

@@ -9,98 +9,48 @@ typewriter marks; what cannot be read (emoji, other scripts) is dropped, and rep
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from chelys.errors import TextError
-from chelys.text.abbreviations import (
-    ABBREVIATIONS,
-    BEFORE_FIGURE,
-    DOTTED,
-    MAY_END,
-    SAINT_OR_STREET,
-    SENTENCE_STARTERS,
-    saint_or_street,
-)
-from chelys.text.numbers import speak_numbers
-
-_KEPT = frozenset("£€¥°")
-
-_FOLDED = {
-    **dict.fromkeys("‘’‚‛′´ʼʹʻ`", "'"),
-    **dict.fromkeys("“”„‟″«»‹›", '"'),
-    **dict.fromkeys("‐‑", "-"),
-    **dict.fromkeys("–—―‒⸺⸻", " - "),
-    "−": "-", "…": "...", "•": ",", "·": " ", "™": "", "®": "", "©": " copyright ", "×": " times ", "÷": " divided by ",
-    "±": " plus or minus ", "≈": " about ", "≠": " is not equal to ", "≤": " at most ", "≥": " at least ",
-    "²": " squared ", "³": " cubed ", "§": " section ", "№": " number ", "¢": " cents ", "µ": "micro", "⁄": "/",
-    "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D",
-    "ð": "th", "Ð": "Th", "þ": "th", "Þ": "Th", "ı": "i", "¿": "", "¡": "",
-    "\u00ad": "",  # the soft hyphen only says where a line may break
-}  # fmt: skip
-
-#: Control, format and unassigned characters and combining marks vanish without a word.
-_SILENT_CATEGORIES = ("C", "M")
-
-
-def to_ascii(text: str) -> tuple[str, str]:
-    """Fold every character by itself, so that the work is linear in the text.
-
-    Gives the folded text, and the distinct visible characters that have no reading, in order of appearance.
-    """
-    if text.isascii():
-        return text, ""
-    pieces: list[str] = []
-    dropped: dict[str, None] = {}
-    for character in text:
-        folded = character if character in _KEPT else _fold(character)
-        if folded is None:
-            dropped[character] = None
-            folded = " "
-        pieces.append(folded)
-    return "".join(pieces), "".join(dropped)
-
-
-@lru_cache(maxsize=4096)
-def _fold(character: str) -> str | None:
-    if character.isascii():
-        return character
-    if character in _FOLDED:
-        return _FOLDED[character]
-    if character in "\u2028\u2029\x85":
-        return "\n"
-    category = unicodedata.category(character)
-    if category.startswith("Z"):
-        return " "
-    decomposed = unicodedata.normalize("NFKD", character)
-    folded = "".join(_FOLDED.get(c, c) for c in decomposed if not unicodedata.combining(c))
-    if folded and all(c.isascii() or c in _KEPT for c in folded):
-        # A ready-made fraction or a circled number stands apart from the figure before it ("2½").
-        return f" {folded}" if category == "No" else folded
-    return "" if category[0] in _SILENT_CATEGORIES else None
-
+from chelys.text.abbreviations import SHORT_FORMS
+from chelys.text.addresses import ADDRESSES
+from chelys.text.capitals import CAPITALS
+from chelys.text.dates import CALENDAR, CLOCK
+from chelys.text.figures import NAMES, PLAIN, RANGES
+from chelys.text.folding import to_ascii
+from chelys.text.lines import FORGOTTEN_SPACE, in_one_line
+from chelys.text.roman import NUMERALS
+from chelys.text.rules import LETTER_A, LOCALES, Reading, Rules
+from chelys.text.units import MEASURES, MONEY, SIGNS, SIGNS_BETWEEN_FIGURES
 
 #: Signs that have a name.
 SYMBOLS = {
     "&": "and", "@": "at", "#": "hash", "+": "plus", "=": "equals", "%": "percent", "/": "slash", "\\": "backslash",
     "$": "dollars", "£": "pounds", "€": "euros", "¥": "yen", "°": "degrees",
 }  # fmt: skip
-_SPEAKABLE = re.compile(rf"[A-Za-z0-9{re.escape(''.join(SYMBOLS))}]")
+_NAMES_OF_SIGNS = (
+    SYMBOLS
+    | {sign: names[1] for sign, names in SIGNS.items()}
+    | {
+        "¢": "cents",
+        "µ": "mu",
+        "Ω": "ohms",
+        "‰": "per mille",
+        "_": " ",
+        "*": " ",
+        "<": "(",
+        ">": ")",
+        "|": ",",
+    }
+)
+_SPEAKABLE = re.compile(rf"[A-Za-z0-9{re.escape(''.join(SYMBOLS | SIGNS))}¢µΩ‰]")
 #: Strongest first: of several marks in a row this one is kept.
 _STRENGTH = "?!.;:,"
-#: Stands for the name of the letter A until the articles are in lower case.
-_LETTER_A = "\x01"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 
 #: Letters of the longest word that is spoken; the longest in a dictionary of English has 45.
 LONGEST_WORD = 100
 _TOO_LONG = re.compile(rf"[^\W\d_]{{{LONGEST_WORD + 1},}}")
-
-
-#: Whose dates, the first being the default.
-LOCALES = ("en-US", "en-GB")
 
 
 @dataclass(frozen=True)
@@ -126,16 +76,14 @@ def normalize(text: str, *, locale: str = "en-US") -> Normalized:
         raise TextError(f"no locale {locale!r}: choose from {', '.join(LOCALES)}")
     refuse_blank(text)
     folded, dropped = to_ascii(text)
-    spoken = _single_spaced(folded)
-    for pattern, replacement in _BEFORE_NUMBERS:
-        spoken = pattern.sub(replacement, spoken)
-    spoken = speak_numbers(" ".join(spoken.split()))
-    for pattern, replacement in _AFTER_NUMBERS:
-        spoken = pattern.sub(replacement, spoken)
+    reading = Reading(locale)
+    spoken = in_one_line(_CONTROL.sub(" ", folded))
+    for rules in _RULES:
+        spoken = rules.apply(spoken, reading)
     spoken = _tidy(_lower(spoken))
     if not re.search("[A-Za-z]", spoken):
         raise nothing_spoken(text)
-    return Normalized(spoken, dropped)
+    return Normalized(spoken, dropped, tuple(reading.warnings))
 
 
 def check_speakable(text: str) -> None:
@@ -173,76 +121,38 @@ def is_speakable(text: str) -> bool:
     return bool(_SPEAKABLE.search(to_ascii(text)[0]))
 
 
-def _single_spaced(text: str) -> str:
-    """Lines joined; an empty line ends a sentence."""
-    lines = [" ".join(_CONTROL.sub(" ", line).split()) for line in text.strip().splitlines()]
-    return " ".join(line or "." for line in lines)
+_SPACES = Rules(r"[.!?][A-Z]")
+_SPACES.words("forgotten_space", FORGOTTEN_SPACE.pattern, " ")
 
+#: What is left when everything else is read.
+_SIGNS = Rules(rf"[^A-Za-z.,?!\- {LETTER_A}]|[A-Za-z]\.[A-Za-z]|--")
+_SIGNS.words("dot", r"(?<=[A-Za-z])\.(?=[A-Za-z])", " dot ")
+_SIGNS.words("micro", r"µ(?=[A-Za-z])", "micro")
+_SIGNS.words("or", r"(?<=[A-Za-z]{2})/(?=[A-Za-z]{2})", " ")
+_SIGNS.add("sign", rf"[{re.escape(''.join(_NAMES_OF_SIGNS))}]", lambda match, _: f" {_NAMES_OF_SIGNS[match.group()]} ")
+_SIGNS.words("bracket", r"[\[{]", "(")
+_SIGNS.words("closing_bracket", r"[\]}]", ")")
+_SIGNS.words("quote", r"(?<=[ (\"-])'|'(?=[ .,?!;:)\"-])|^'|'$|''+", " ")
+_SIGNS.words("dash", r"-{2,}", " - ")
+_SIGNS.words("anything_else", rf"[^A-Za-z'.,?!;:\-()\" {LETTER_A}]", " ")
 
-def _abbreviation(match: re.Match[str]) -> str:
-    word = match[1]
-    ends = word in MAY_END and (match[2] is None or match[2].isupper())
-    touching = match.string[match.end() : match.end() + 1].isalpha()  # "Mr.Brown"
-    return ABBREVIATIONS[word] + ("." if ends else "") + (" " if touching else "")
-
-
-def _dotted(match: re.Match[str]) -> str:
-    """``U.S.`` -> ``US``; at the end of the text the stop stays."""
-    letters = match.group().replace(".", "").upper()
-    return letters + ("." if not match.string[match.end() :].strip("\"') ") else "")
-
-
-def _initial(match: re.Match[str]) -> str:
-    """``J. Smith`` -> ``J Smith``."""
-    letter, following = match.groups()
-    stop = "." if following in SENTENCE_STARTERS else ""
-    return (_LETTER_A if letter == "A" else letter) + stop
-
-
-def _words(words: dict[str, str]) -> str:
-    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-
-
-_Rule = tuple[re.Pattern[str], "str | Callable[[re.Match[str]], str]"]
-
-_BEFORE_NUMBERS: tuple[_Rule, ...] = (
-    (re.compile(rf"(?<![A-Za-z.])(?:{_words(DOTTED)})"), lambda m: DOTTED[m.group()]),
-    (re.compile(rf"\b({_words(BEFORE_FIGURE)})\.? (?=\d)"), lambda m: f"{BEFORE_FIGURE[m[1]]} "),
-    (SAINT_OR_STREET, saint_or_street),
-    (re.compile(rf"\b({_words(ABBREVIATIONS)})\.(?=(?: ?([^ ]))?)"), _abbreviation),
-    (re.compile(r"#(?=\d)"), "number "),
-    (re.compile(r"~(?=[\d$£€])"), "about "),
-)
-
-_AFTER_NUMBERS: tuple[_Rule, ...] = (
-    (re.compile(r"(?<![A-Za-z.])(?:[A-Za-z]\.){2,20}(?![A-Za-z])"), _dotted),
-    # Initials, but for I: "You and I. Then ..."
-    (re.compile(r"(?<![A-Za-z.'])([A-HJ-Z])\.(?= (?:([A-Z][a-z]{1,20}|A(?!\.))|[A-Z]))"), _initial),
-    # "vitamin A", "plan A": an article is never last, the name of the letter may be.
-    (re.compile(r"(?<=[a-z] )A(?= ?(?:[.,?!;:)]|$))"), _LETTER_A),
-    (re.compile(r"(?<=[A-Za-z])\.(?=[A-Za-z])"), " dot "),
-    (re.compile(rf"[{re.escape(''.join(SYMBOLS))}]"), lambda m: f" {SYMBOLS[m.group()]} "),
-    (re.compile(r"[\[{<]"), "("),
-    (re.compile(r"[\]}>]"), ")"),
-    (re.compile(r"(?<=[ (\"-])'|'(?=[ .,?!;:)\"-])|^'|'$|''+"), " "),
-    (re.compile(r"-{2,}"), " - "),
-    (re.compile(rf"[^A-Za-z'.,?!;:\-()\" {_LETTER_A}]"), " "),
-)
+_RULES = (
+    ADDRESSES, _SPACES, SHORT_FORMS, CALENDAR, NUMERALS, SIGNS_BETWEEN_FIGURES, NAMES, RANGES, CLOCK, MONEY, MEASURES,
+    PLAIN, CAPITALS, _SIGNS,
+)  # fmt: skip
 
 _ACRONYM = re.compile(r"[A-Z]{2,}(?:'?s)?")
 _LETTERS = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
-_SHOUTED = re.compile(r"(?<![A-Za-z'])[A-Z]{2,}(?: [A-Z]+){2,}(?![A-Za-z'])")
 
 
 def _lower(text: str) -> str:
-    """Lower case but for acronyms; three capital words in a row are shouted, and no acronyms."""
+    """Lower case but for acronyms."""
 
     def lower(match: re.Match[str]) -> str:
         word = match.group()
         return word if _ACRONYM.fullmatch(word) else word.lower()
 
-    text = _SHOUTED.sub(lambda match: match.group().lower(), text)
-    return _LETTERS.sub(lower, text).replace(_LETTER_A, "A")
+    return _LETTERS.sub(lower, text).replace(LETTER_A, "A")
 
 
 def _tidy(text: str) -> str:

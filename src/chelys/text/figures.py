@@ -1,0 +1,221 @@
+"""Figures that are names (phones, codes, rooms), and what is left when dates, measures and money are read."""
+
+from __future__ import annotations
+
+import re
+
+from chelys.text.numbers import (
+    AMOUNT,
+    LONGEST_AMOUNT,
+    by_hundreds,
+    cardinal,
+    digits,
+    figure,
+    fraction,
+    ordinal,
+)
+from chelys.text.rules import LETTER_A, Reading, Rules, letters
+
+NAMES = Rules(r"\d")
+
+_LETTER_AND_FIGURES = r"\b([A-Z]{1,3})"
+#: Things with a number of their own, which is read in pairs: "room 204", "flight 370".
+_NUMBERED = (
+    "apartment|apt|area|boeing|bus|cell|channel|exhibit|flight|frame|gate|highway|interstate|locker|lot|platform|"
+    "P\\.?S\\.?|room|route|suite|train|unit|ward"
+)
+_STREET = (
+    "avenue|ave|boulevard|blvd|circle|court|ct|drive|dr|lane|ln|place|pl|parkway|pkwy|road|rd|square|street|st|"
+    "terrace|way"
+)  #: Numbers of an order are amounts, zeros in front or not.
+_COUNTED = (
+    "act|bk|book|chapter|chap|ch|day|episode|exercise|figure|item|lesson|level|line|page|part|question|round|scene|"
+    "season|section|sec|slide|stage|step|table|track|unit|verse|vol|volume|week"
+)
+_SECRET = (
+    "account|box|card|code|combination|extension|id|invoice|passcode|password|passport|pin|policy|postcode|reference|"
+    "serial|ticket|tracking|zip"
+)
+
+
+def _groups(written: str) -> str:
+    """Groups of digits, a breath between them."""
+    return ", ".join(digits(group) for group in re.findall("[0-9]+", written))
+
+
+def _grouped(match: re.Match[str], reading: Reading) -> str:
+    return _groups(match.group())
+
+
+NAMES.add("phone", r"(?<![\d-])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])?\d{3}-\d{4}(?![\d-])", _grouped)
+NAMES.add("phone_with_stops", r"(?<![\d.-])(?:\+?1\.)?\d{3}\.\d{3}\.\d{4}(?!\d|\.\d)", _grouped)
+NAMES.add("phone_abroad", r"(?<!\d)\+\d{1,3}(?:[ -]\d{2,5}){2,5}(?!\d)", _grouped)
+NAMES.add(
+    "phone_in_groups", r"(?<![\d.,$£€-])(?:\d{3} \d{3} \d{4}|0\d{2,4} \d{3,4} \d{3,4})(?![\d,]|\.\d| [\d-])", _grouped
+)
+NAMES.add("card", r"(?<![\d.,-])\d{4}([ -])\d{4}\1\d{4}(?:\1\d{1,7}){0,2}(?![\d-])", _grouped)
+NAMES.add("social_security", r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])", _grouped)
+NAMES.add("digits_one_by_one", r"(?<![\d-])\d(?:-\d){2,9}(?![\d-])", lambda match, reading: digits(match.group()))
+NAMES.add("digits_without_end", rf"(?<!\d)\d{{{LONGEST_AMOUNT + 1},}}", _grouped)
+
+
+@NAMES.rule(
+    r"(?<=\b[Dd]ial )(\d{2,6})(?![\d-]|,\d)|(?<=\b[Cc]all )(911|999|112|411|311)\b(?! [a-z]+s\b)|"
+    r"(?<=\b[Cc]alled )(911|999)\b"
+    r"|(?<=\b[Cc]alling )(911|999)\b|(?<=\b[Pp]hone )(911|999)\b|\b(911|999)(?= (?:call|dispatcher|operator|emergency))"
+)
+def number_to_dial(match: re.Match[str], reading: Reading) -> str:
+    return digits(match.group())
+
+
+@NAMES.rule(
+    rf"\b((?:{_SECRET})(?: (?:no\.?|num(?:ber)?))?:?(?: (?:is|was|of|reads|to))?|number (?:is|was)|#|address of) ?"
+    r"(\d{4,12})(?!\d|[.,-]\d)",
+    re.IGNORECASE,
+)
+def code(match: re.Match[str], reading: Reading) -> str | None:
+    """``the code is 276983`` -> digits."""
+    before, written = match.groups()
+    if before.lower().startswith(("number", "#")) and len(written) < 5:
+        return None
+    return f"{'number' if before == '#' else before} {digits(written)}"
+
+
+NAMES.add("zip_code", r"(?<=\b[A-Z]{2} )\d{5}(?:-\d{4})?(?![\d-]|,\d)", _grouped)
+NAMES.words("number_sign", r"#(?=\d)", "number ")
+
+
+@NAMES.rule(rf"\b((?:{_COUNTED})\.?(?: (?:no\.?|number))?) ?0{{1,3}}(\d{{1,3}})(?![\d:/])", re.IGNORECASE)
+def zero_in_front(match: re.Match[str], reading: Reading) -> str:
+    """``Chapter 07`` -> ``chapter seven``."""
+    return f"{match[1]} {cardinal(int(match[2]))}"
+
+
+@NAMES.rule(rf"\b((?:{_NUMBERED})(?: (?:no\.?|number))?) (\d{{3,4}})(?:-?([A-Z]))?(?!\w|[.,-]\d)", re.IGNORECASE)
+def numbered(match: re.Match[str], reading: Reading) -> str:
+    """``Room 204`` -> ``room two oh four``, ``Exhibit No. 133-A`` -> ``exhibit number one thirty three A``."""
+    thing, written, letter = match.groups()
+    thing = re.sub(r" no\.?$", " number", thing, flags=re.IGNORECASE)
+    return f"{thing} {_in_pairs(written)}{f' {letters(letter)}' if letter else ''}"
+
+
+def _in_pairs(written: str) -> str:
+    return digits(written) if written.startswith("0") else by_hundreds(int(written))
+
+
+@NAMES.rule(
+    rf"(?<![\d.,$£€-])\b(\d{{3,4}})(?= (?:(?:(?:north|south|east|west|[NSEW]\.?) )?(?:[A-Z][a-z'.]+ "
+    rf"){{1,3}}(?:{_STREET})\b"
+    r"|(?:North|South|East|West) [A-Z][a-z]))",
+    re.IGNORECASE,
+)
+def house_number(match: re.Match[str], reading: Reading) -> str | None:
+    """``1026 North Beckley Avenue`` -> ``ten twenty six``."""
+    following = match.string[match.end() + 1 : match.end() + 2]
+    return _in_pairs(match.group()) if following.isupper() else None
+
+
+@NAMES.rule(r"(?<![A-Za-z\d-])([A-Z]{1,3})-?(\d{3,12})(?!\d|[.,]\d)(?:-?([A-Z])\b)?")
+def letter_and_figures(match: re.Match[str], reading: Reading) -> str | None:
+    """``C2766`` -> ``C two seven six six``, ``A380`` -> ``A three eighty``."""
+    before, written, last = match.groups()
+    if len(before) > 1 and re.fullmatch("19[0-9]{2}|20[0-9]{2}", written):
+        return None
+    spoken = digits(written) if len(written) > 3 or written[0] == "0" else by_hundreds(int(written))
+    return f"{letters(before)} {spoken}{f' {letters(last)}' if last else ''}"
+
+
+@NAMES.rule(
+    r"(?<![\w.])\.(\d\d)(?=(?:-| )?(?:cal\b|caliber|calibre|rifle|pistol|revolver|special|magnum|gun))", re.IGNORECASE
+)
+def caliber(match: re.Match[str], reading: Reading) -> str:
+    """``.22 rifle`` -> ``twenty two``."""
+    return cardinal(int(match[1]))
+
+
+NAMES.add("capitals_before_a_figure", r"(?<![A-Za-z\d&-])([A-Z]{1,3})(?=\d)", lambda match, reading: letters(match[1]))
+
+RANGES = Rules(r"\d")
+
+_AMOUNT_UNIT = r"(?:[%°]|°[CF]|[AaPp]\.?[Mm]\.?|[a-zA-Z]{1,3})?"
+
+
+@RANGES.rule(r"(?<![\d.,/-])(\d\d?)-(\d\d?)(?![\d/-]|[.,%]\d)(?!%)")
+def shares_of_a_hundred(match: re.Match[str], reading: Reading) -> str | None:
+    """``50-50`` -> ``fifty fifty``, ``80-20`` -> ``eighty twenty``."""
+    first, second = int(match[1]), int(match[2])
+    shares = first + second == 100 and first >= second
+    return f"{cardinal(first)} {cardinal(second)}" if shares or match.group() in ("20-20", "24-7") else None
+
+
+RANGES.words("hyphen_to_a_word", r"(?<=[A-Za-z])-(?=\d)(?<!\d[a-zA-Z]-)(?<!\d[a-zA-Z]{2}-)|(?<=\d)-(?=[A-Za-z])", " ")
+RANGES.words("up_to", rf"(?<=\d)({_AMOUNT_UNIT})-(?=[$£€¥~]?\.?\d)", r"\1 to ")
+
+
+@RANGES.rule(rf"(?<![\d.,:])([\d.,:]{{0,20}}\d)({_AMOUNT_UNIT}) - (?=[$£€¥]?([\d.,:]{{0,20}}\d))")
+def up_to_apart(match: re.Match[str], reading: Reading) -> str | None:
+    """``10 - 15`` -> ``ten to fifteen``; a dash where the second figure is the smaller."""
+    first, unit, second = match.groups()
+    rising = _value(first) < _value(second) or "m" in unit.lower()
+    return f"{first}{unit} to " if rising else None
+
+
+def _value(written: str) -> float:
+    try:
+        return float(written.replace(",", "").replace(":", "."))
+    except ValueError:
+        return 0.0
+
+
+RANGES.words("minus", r"(?<![^ (])-(?=[$£€¥]?\.?\d)", "minus ")
+
+PLAIN = Rules(r"\d")
+
+
+@PLAIN.rule(r"(?<![\d/.,])(?:(\d{1,4}) )?(\d{1,4})/(\d{1,4})(?![\d/])")
+def slashed(match: re.Match[str], reading: Reading) -> str:
+    """``3/4`` -> ``three quarters``, ``24/7`` -> ``twenty four seven``, ``120/80`` -> ``one twenty over eighty``."""
+    whole, top, bottom = match.groups()
+    above, below = int(top), int(bottom)
+    if match.group() == "9/11" or not 0 < above < below or below > 100:
+        over = " over " if above >= 60 and below >= 40 else " "
+        before = f"{cardinal(int(whole))} " if whole else ""
+        return f"{before}{cardinal(above)}{over}{cardinal(below)}"
+    spoken = fraction(above, below)
+    if not whole:
+        return spoken
+    return f"{cardinal(int(whole))} and {spoken.replace('one ', 'a ', 1) if above == 1 and below < 11 else spoken}"
+
+
+@PLAIN.rule(r"(?<![\d,])(\d{1,3}(?:,\d{3}){1,3}|\d{1,9})(?:st|nd|rd|th|ST|ND|RD|TH)\b")
+def place(match: re.Match[str], reading: Reading) -> str:
+    return ordinal(int(match[1].replace(",", "")))
+
+
+@PLAIN.rule(r"(?<![\d.])(v|V|ver\.?|version )?(\d{1,4}(?:\.\d{1,4}){2,4})(?!\d)|\b([vV])(\d{1,4}(?:\.\d{1,4})?)\b")
+def version(match: re.Match[str], reading: Reading) -> str:
+    """``v2.0.1`` -> ``v two point zero point one``."""
+    letter, written = (match[1] or match[3] or "").lower(), match[2] or match[4]
+    return f"{letter} {' point '.join(figure(part) for part in written.split('.'))}".strip()
+
+
+@PLAIN.rule(rf"({AMOUNT})(k|K|M|bn|B)\b")
+def scaled(match: re.Match[str], reading: Reading) -> str | None:
+    """``100k`` -> ``one hundred thousand``; capitals may stand for a letter ("4K", "10K run")."""
+    written, scale = match.groups()
+    if scale in ("K", "B") or (scale == "M" and len(written) == 1 and not match.string[match.end() :].startswith(" ")):
+        return f"{figure(written)} {scale}"
+    return f"{figure(written)} {dict(k='thousand', M='million', bn='billion')[scale]}"
+
+
+@PLAIN.rule(r"\b(\d{3,4})([pi])\b")
+def lines_of_a_screen(match: re.Match[str], reading: Reading) -> str:
+    """``1080p`` -> ``ten eighty p``."""
+    return f"{by_hundreds(int(match[1]))} {match[2]}"
+
+
+PLAIN.add("letter_a_behind_a_figure", r"(?<=\d)[ -]?A\b(?! [a-z])", lambda match, reading: f" {LETTER_A}")
+PLAIN.add("amount", AMOUNT, lambda match, reading: figure(match.group(), maybe_year=True))
+PLAIN.add("point_and_decimals", r"(?<!\d)\.(\d{1,20})(?!\d)", lambda match, reading: f" point {digits(match[1])}")
+# What the rules above passed over because of odd commas and dots around it.
+PLAIN.add("any_digits", r"(?<!\d)\d+", lambda match, reading: figure(match.group()))

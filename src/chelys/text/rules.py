@@ -1,0 +1,83 @@
+"""A rule of reading: a pattern, and what is said for what it finds. Rules of one kind lie in one table, in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+#: Whose dates, the first being the default.
+LOCALES = ("en-US", "en-GB")
+#: Stands for the name of the letter A until the articles are in lower case.
+LETTER_A = "\x01"
+
+
+@dataclass
+class Reading:
+    """What one call of `normalize` knows and collects."""
+
+    locale: str = LOCALES[0]
+    warnings: dict[str, None] = field(default_factory=dict)  # distinct lines, in order
+
+    def warn(self, line: str) -> None:
+        """Report what was dropped or guessed, once."""
+        self.warnings[line] = None
+
+
+#: Says a match in words; None leaves it as it is written, for the rules below.
+Say = Callable[[re.Match[str], Reading], "str | None"]
+
+
+class Rules:
+    """An ordered table of rules, skipped as a whole where the text has nothing for it."""
+
+    def __init__(self, needs: str) -> None:
+        self._needs = re.compile(needs)
+        self.table: dict[str, tuple[re.Pattern[str], Say]] = {}
+
+    def add(self, name: str, pattern: str, say: Say, flags: int = 0) -> None:
+        """Enter the next rule."""
+        self.table[name] = (re.compile(pattern, flags), say)
+
+    def rule(self, pattern: str, flags: int = 0) -> Callable[[Say], Say]:
+        """Enter the function below as the next rule, under its name."""
+
+        def enter(say: Say) -> Say:
+            self.add(say.__name__, pattern, say, flags)
+            return say
+
+        return enter
+
+    def words(self, name: str, pattern: str, spoken: str, flags: int = 0) -> None:
+        """Enter a rule that says a template of `re.Match.expand`."""
+        self.add(name, pattern, lambda match, reading: match.expand(spoken), flags)
+
+    def apply(self, text: str, reading: Reading) -> str:
+        """The text with every match said, apart from the words around it."""
+        if self._needs.search(text):
+            for pattern, say in self.table.values():
+                text = pattern.sub(_apart(say, reading), text)
+        return text
+
+
+def _apart(say: Say, reading: Reading) -> Callable[[re.Match[str]], str]:
+    def replace(match: re.Match[str]) -> str:
+        spoken = say(match, reading)
+        if spoken is None:
+            return match.group()
+        text, (start, end) = match.string, match.span()
+        if spoken[:1].isalnum() and start and text[start - 1].isalnum():
+            spoken = f" {spoken}"
+        return f"{spoken} " if spoken[-1:].isalnum() and text[end : end + 1].isalnum() else spoken
+
+    return replace
+
+
+def any_of(words: Iterable[str]) -> str:
+    """A pattern of words, the longest first."""
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+
+
+def letters(capitals: str) -> str:
+    """``AT`` -> the names of its letters, apart."""
+    return " ".join(capitals).replace("A", LETTER_A)

@@ -1,0 +1,306 @@
+"""Measures, money, and signs between figures."""
+
+from __future__ import annotations
+
+import re
+
+from chelys.text.numbers import AMOUNT, CURRENCIES, cardinal, figure, ordinal
+from chelys.text.rules import Reading, Rules, any_of
+
+#: Sign of a currency -> one, many, one of its parts, many of its parts; no parts where few would know their name.
+SIGNS = CURRENCIES | {
+    "₹": ("rupee", "rupees", "paisa", "paise"), "₽": ("ruble", "rubles", "kopeck", "kopecks"),
+    "₩": ("won", "won", "", ""), "₺": ("lira", "lira", "", ""), "₴": ("hryvnia", "hryvnias", "", ""),
+    "₪": ("shekel", "shekels", "", ""), "₦": ("naira", "naira", "", ""), "₱": ("peso", "pesos", "", ""),
+    "₫": ("dong", "dong", "", ""), "฿": ("baht", "baht", "", ""), "₿": ("bitcoin", "bitcoins", "", ""),
+}  # fmt: skip
+#: Letters before a dollar sign.
+_DOLLARS_OF = {
+    "US": "US", "C": "canadian", "CA": "canadian", "CAD": "canadian", "A": "australian", "AU": "australian",
+    "AUD": "australian", "NZ": "new zealand", "HK": "hong kong", "S": "singapore", "R": "",
+}  # fmt: skip
+_CODES = {
+    "USD": ("US dollar", "US dollars"), "EUR": ("euro", "euros"), "GBP": ("british pound", "british pounds"),
+    "JPY": ("yen", "yen"), "CHF": ("swiss franc", "swiss francs"), "CAD": ("canadian dollar", "canadian dollars"),
+    "AUD": ("australian dollar", "australian dollars"), "NZD": ("new zealand dollar", "new zealand dollars"),
+    "INR": ("rupee", "rupees"), "CNY": ("yuan", "yuan"), "RMB": ("yuan", "yuan"),
+    "SEK": ("swedish krona", "swedish kronor"),
+    "NOK": ("norwegian krone", "norwegian kroner"), "DKK": ("danish krone", "danish kroner"),
+    "PLN": ("zloty", "zlotys"),
+    "MXN": ("mexican peso", "mexican pesos"), "BRL": ("real", "reais"), "KRW": ("won", "won"),
+    "BTC": ("bitcoin", "bitcoins"),
+}  # fmt: skip
+_SCALES = {
+    "k": "thousand", "m": "million", "mn": "million", "mio": "million", "mil": "million", "b": "billion",
+    "bn": "billion", "t": "trillion", "tn": "trillion",
+}  # fmt: skip
+_SCALE = r"( ?(?:thousand|million|billion|trillion|mn|mio|mil|bn|tn|[kKmMbBT])\b)?"
+
+_PREFIXES = {
+    "": "",
+    "k": "kilo",
+    "M": "mega",
+    "G": "giga",
+    "T": "tera",
+    "c": "centi",
+    "m": "milli",
+    "µ": "micro",
+    "n": "nano",
+}
+#: Unit -> its name, and the prefixes it is met with.
+_PREFIXED = {
+    "m": ("meter", "k c m µ n"), "g": ("gram", "k m µ n"), "l": ("liter", "c m µ"), "L": ("liter", "m µ"),
+    "s": ("second", "m µ n"), "W": ("watt", "k M G T m"), "Wh": ("watt hour", "k M G T"), "V": ("volt", "k m µ"),
+    "A": ("amp", "m µ"), "Ah": ("amp hour", "m"), "Pa": ("pascal", "k M"), "J": ("joule", "k M"),
+    "N": ("newton", "k"), "cal": ("calorie", "k"), "B": ("byte", "k M G T"), "b": ("bit", "k M G"),
+    "bit": ("bit", "k M G"), "bps": ("bit per second", "k M G"), "mol": ("mole", "m µ"), "F": ("farad", "µ n"),
+    "eV": ("electron volt", "k M G T"),
+}  # fmt: skip
+
+
+def _several(name: str) -> str:
+    """``bit per second`` -> ``bits per second``."""
+    return name.replace(" per", "s per") if " per" in name else f"{name}s"
+
+
+_UNITS = {
+    f"{prefix}{unit}": (f"{_PREFIXES[prefix]}{name}", f"{_PREFIXES[prefix]}{_several(name)}")
+    for unit, (name, prefixes) in _PREFIXED.items()
+    for prefix in ["", *prefixes.split()]
+    if prefix or unit in ("m", "g", "l", "L", "W", "Wh", "V", "A", "J", "cal", "Ah")
+} | {
+    "kph": ("kilometer per hour", "kilometers per hour"), "kmh": ("kilometer per hour", "kilometers per hour"),
+    "mph": ("mile per hour", "miles per hour"), "mpg": ("mile per gallon", "miles per gallon"),
+    "rpm": ("RPM", "RPM"), "fps": ("frame per second", "frames per second"), "dpi": ("DPI", "DPI"),
+    "ft": ("foot", "feet"), "in": ("inch", "inches"), "yd": ("yard", "yards"), "yds": ("yard", "yards"),
+    "mi": ("mile", "miles"), "mcg": ("microgram", "micrograms"), "lbs": ("pound", "pounds"), "lb": ("pound", "pounds"),
+    "oz": ("ounce", "ounces"), "fl oz": ("fluid ounce", "fluid ounces"), "gal": ("gallon", "gallons"),
+    "qt": ("quart", "quarts"), "pt": ("pint", "pints"),
+    "tsp": ("teaspoon", "teaspoons"), "tbsp": ("tablespoon", "tablespoons"), "ha": ("hectare", "hectares"),
+    "sq ft": ("square foot", "square feet"), "sq. ft": ("square foot", "square feet"),
+    "sq m": ("square meter", "square meters"), "sq mi": ("square mile", "square miles"),
+    "sq km": ("square kilometer", "square kilometers"),
+    "cc": ("CC", "CC"), "dl": ("deciliter", "deciliters"), "hl": ("hectoliter", "hectoliters"),
+    "dB": ("decibel", "decibels"),
+    "Hz": ("hertz", "hertz"), "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
+    "GHz": ("gigahertz", "gigahertz"), "THz": ("terahertz", "terahertz"), "KB": ("kilobyte", "kilobytes"),
+    "Kb": ("kilobit", "kilobits"),
+    "KiB": ("kibibyte", "kibibytes"), "MiB": ("mebibyte", "mebibytes"), "GiB": ("gibibyte", "gibibytes"),
+    "hPa": ("hectopascal", "hectopascals"), "mbar": ("millibar", "millibars"), "psi": ("PSI", "PSI"),
+    "hp": ("horsepower", "horsepower"), "kn": ("knot", "knots"), "kt": ("knot", "knots"), "kts": ("knot", "knots"),
+    "ly": ("light year", "light years"),
+    "sec": ("second", "seconds"), "secs": ("second", "seconds"), "min": ("minute", "minutes"),
+    "mins": ("minute", "minutes"), "h": ("hour", "hours"),
+    "hrs": ("hour", "hours"), "hr": ("hour", "hours"), "yr": ("year", "years"), "yrs": ("year", "years"),
+    "wk": ("week", "weeks"), "wks": ("week", "weeks"), "mos": ("month", "months"),
+    "px": ("pixel", "pixels"), "MP": ("megapixel", "megapixels"), "ppm": ("part per million", "parts per million"),
+    "pp": ("percentage point", "percentage points"),
+    "Ω": ("ohm", "ohms"), "kΩ": ("kilohm", "kilohms"), "MΩ": ("megohm", "megohms"),
+    "cwt": ("hundredweight", "hundredweight"),
+    "°C": ("degree Celsius", "degrees Celsius"), "°F": ("degree Fahrenheit", "degrees Fahrenheit"),
+    "°N": ("degree north", "degrees north"), "°S": ("degree south", "degrees south"),
+    "°E": ("degree east", "degrees east"), "°W": ("degree west", "degrees west"),
+    "°": ("degree", "degrees"), "%": ("percent", "percent"), "‰": ("per mille", "per mille"), "¢": ("cent", "cents"),
+}  # fmt: skip
+#: Written with a stop that ends no sentence.
+_STOPPED = (
+    "ft in yd yds mi lb lbs oz gal qt pt tsp tbsp hr hrs min mins sec secs yr yrs wk wks mos cm mm km kg sq".split()
+)
+#: What a rate is by.
+_PER = {
+    "s": "second", "sec": "second", "second": "second", "min": "minute", "minute": "minute", "h": "hour",
+    "hr": "hour", "hour": "hour",
+    "d": "day", "day": "day", "wk": "week", "week": "week", "mo": "month", "mth": "month", "month": "month",
+    "yr": "year", "y": "year", "year": "year", "quarter": "quarter",
+    "night": "night", "person": "person", "head": "head", "unit": "unit", "dose": "dose", "user": "user",
+    "item": "item", "piece": "piece", "seat": "seat", "game": "game", "shift": "shift",
+    "lb": "pound", "oz": "ounce", "kg": "kilogram", "g": "gram", "mg": "milligram", "L": "liter", "l": "liter",
+    "ml": "milliliter", "mL": "milliliter", "dl": "deciliter", "dL": "deciliter", "gal": "gallon",
+    "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "mi": "mile", "mile": "mile",
+    "kWh": "kilowatt hour", "ft": "foot", "acre": "acre", "ha": "hectare", "gallon": "gallon", "liter": "liter",
+    "litre": "liter", "hundred": "hundred",
+}  # fmt: skip
+_UNIT = any_of(_UNITS)
+_RATE = rf"(?:/({any_of(_PER)})(\^[23])?(?![A-Za-z]))"
+
+#: A noun behind a measure makes one word of both: "a $5 bill", "a 20 min walk", "40cm gap".
+_NEVER_MEASURED = frozenset(
+    "a about above after again ago all an and any apart are around as at away back because before behind below but by "
+    "can could deep did do does down each either else every extra fewer for from further had has have high if in "
+    "instead is it its just later left less long longer made maybe more most must near nor not now of off on once one "
+    "only or out over per plus remain remained remains should since so still tall than that the their then there they "
+    "thick this though through times to today together tomorrow tonight too total until up upon was we were what when "
+    "where which while who wide will with within without worth would yesterday yet you".split()
+)
+_MEASURED = frozenset(
+    "angle bag ball bar bill board bottle box break budget bulb cable can card check cheque clip coin commute delay "
+    "deposit discount disk display donation drive drop fee file film fine flight gap gun hike hole jog journey laptop "
+    "layer lead lens lesson limit loan meeting monitor nap note pause phone pipe plank plate pole pool prize race "
+    "radius rain ride rope round ruler run screen session shift sprint stick stretch swim tank ticket timer tip trip "
+    "tube tv video wait walk wall window wire workout zone".split()
+)
+_DETERMINER = re.compile(
+    r"(?:^|[ (\"'-])(?:an?|another|each|every|that|the|this|my|your|his|her|its|our|their|per) $", re.IGNORECASE
+)
+_NEXT_WORD = re.compile(r"[ -]([a-z]+)(?:[ -]([a-z]+))?")
+
+
+def _before_a_noun(match: re.Match[str]) -> bool:
+    """Whether a measure says what kind of thing the noun behind it is, and stands in the singular."""
+    following = _NEXT_WORD.match(match.string, match.end())
+    if following is None:
+        return False
+    if match.string[match.end()] == "-" or following[1] in _MEASURED:
+        return True
+    if _DETERMINER.search(match.string[max(0, match.start() - 10) : match.start()]) is None:
+        return False
+    if following[1] in ("long", "wide", "high", "tall", "deep", "thick"):
+        return following[2] is not None and following[2] not in _NEVER_MEASURED
+    return following[1] not in _NEVER_MEASURED
+
+
+_SIGN = f"[{''.join(SIGNS)}]"
+_CURRENCY_CODE = any_of(_CODES)
+#: With American commas, or with a decimal comma.
+_SUM = rf"(?:(?<![\d.,])\d{{1,3}}(?:\.\d{{3}}){{0,3}},\d\d(?![\d,]|\.\d)|{AMOUNT}|(?<!\d)\.\d\d(?!\d))"
+
+MONEY = Rules(rf"{_SIGN}|¢|\b(?:{_CURRENCY_CODE})\b|(?:{_CURRENCY_CODE})\b")
+
+
+def _decimal_point(written: str) -> str:
+    """``1.234,50`` -> ``1234.50``."""
+    return written.replace(".", "").replace(",", ".") if re.search(r",\d\d$", written) else written
+
+
+def _money(written: str, scale: str | None, names: tuple[str, ...], *, single: bool = False) -> str:
+    """``5.50`` -> ``five dollars and fifty cents``."""
+    written = _decimal_point(written)
+    one, many, one_part, many_parts = (*names, "", "")[:4]
+    if scale:
+        word = scale.strip()
+        return f"{figure(written)} {_SCALES.get(word.lower(), word)} {one if single else many}"
+    whole, _, decimals = written.replace(",", "").partition(".")
+    if len(decimals) != 2 or not many_parts:
+        return f"{figure(written)} {one if single or written == '1' else many}"
+    main, parts = int(whole or 0), int(decimals)
+    words = [f"{cardinal(main)} {one if single or main == 1 else many}"] if main or not parts else []
+    words += [f"{cardinal(parts)} {one_part if single or parts == 1 else many_parts}"] if parts else []
+    return " and ".join(words)
+
+
+@MONEY.rule(rf"({_SIGN}) ?({AMOUNT})(?:-| to )({AMOUNT})(?! ?{_SIGN}){_SCALE}")
+def range_of_money(match: re.Match[str], reading: Reading) -> str:
+    """``$5-10`` -> ``five to ten dollars``."""
+    sign, low, high, scale = match.groups()
+    return f"{figure(low)} to {_money(high, scale, SIGNS[sign], single=_before_a_noun(match))}"
+
+
+@MONEY.rule(rf"(?<![A-Za-z])({any_of(_DOLLARS_OF)})?({_SIGN}) ?({_SUM}){_SCALE}(?:/({any_of(_PER)})\b)?")
+def money(match: re.Match[str], reading: Reading) -> str:
+    land, sign, written, scale, per = match.groups()
+    one, many, *parts = SIGNS[sign]
+    if land and _DOLLARS_OF[land]:
+        one, many = f"{_DOLLARS_OF[land]} {one}", f"{_DOLLARS_OF[land]} {many}"
+    spoken = _money(written, scale, (one, many, *parts), single=_before_a_noun(match))
+    return f"{spoken} per {_PER[per]}" if per else spoken
+
+
+@MONEY.rule(rf"({_SUM}){_SCALE} ?(?:({_SIGN})(?!\d)|\b({_CURRENCY_CODE})\b|(?<=\d)({_CURRENCY_CODE})\b)")
+def money_with_the_sign_behind(match: re.Match[str], reading: Reading) -> str:
+    written, scale, sign, *codes = match.groups()
+    names: tuple[str, ...] = SIGNS[sign] if sign else _CODES[next(code for code in codes if code)]
+    return _money(written, scale, names, single=_before_a_noun(match))
+
+
+@MONEY.rule(rf"\b({_CURRENCY_CODE}) ?({_SUM}){_SCALE}")
+def money_with_the_code_before(match: re.Match[str], reading: Reading) -> str:
+    code, written, scale = match.groups()
+    return _money(written, scale, _CODES[code], single=_before_a_noun(match))
+
+
+MEASURES = Rules(r"\d|/|\^")
+
+#: Units that are also words, names or letters of something else: only touching the figure, or with their stop.
+_TOUCHING = frozenset(("A", "J", "s", "b", "ha"))
+_INCHES = re.compile(r"\.(?= ?[a-z(,;:])| (?=(?:long|wide|tall|high|thick|deep|by|x|screen|display)\b)")
+
+
+@MEASURES.rule(r"(?<![\d'])(\d{1,2})'(?: ?(\d{1,2})(?:\"|''))?(?![\d'A-Za-z])")
+def feet_and_inches(match: re.Match[str], reading: Reading) -> str | None:
+    """``6'2"`` -> ``six foot two``."""
+    feet, inches = match.groups()
+    return f"{cardinal(int(feet))} foot {cardinal(int(inches))}" if inches else None
+
+
+@MEASURES.rule(rf"({AMOUNT})( ?-?)({_UNIT})(\^[23])?{_RATE}?(?![A-Za-z^])(\.(?= ?[a-z0-9(,;:]))?")
+def measure(match: re.Match[str], reading: Reading) -> str | None:
+    """``5 µg`` -> ``five micrograms``."""
+    written, gap, unit, power, per, per_power, stop = match.groups()
+    if (unit in _TOUCHING and gap) or (gap == " -"):
+        return None
+    if unit == "in" and not (stop or _INCHES.match(match.string, match.end())):
+        return None
+    one, many = _UNITS[unit]
+    if power:
+        kind = "square" if power == "^2" else "cubic"
+        one, many = f"{kind} {one}", f"{kind} {many}"
+    spoken = f"{figure(written)} {one if written == '1' or _before_a_noun(match) else many}"
+    if per:
+        spoken += f" per {_PER[per]}" + {None: "", "^2": " squared", "^3": " cubed"}[per_power]
+    return spoken + (stop if stop and unit not in _STOPPED else "")
+
+
+@MEASURES.rule(rf"(?<![\w/])({_UNIT})/({any_of(_PER)})(?![A-Za-z/])")
+def rate_without_a_figure(match: re.Match[str], reading: Reading) -> str:
+    return f"{_UNITS[match[1]][1]} per {_PER[match[2]]}"
+
+
+@MEASURES.rule(rf"(?<=[a-z]s)/({any_of(word for word in _PER if len(word) > 2)})(?![A-Za-z/])")
+def per(match: re.Match[str], reading: Reading) -> str:
+    """``5 litres/day`` -> ``five litres per day``."""
+    return f" per {_PER[match[1]]}"
+
+
+@MEASURES.rule(r"(?<![\d.])(\d{1,6}|[A-Za-z]|[A-Za-z]{2,})\^(-?)(\d{1,3}|[a-z]\b)")
+def power(match: re.Match[str], reading: Reading) -> str | None:
+    """``10^6`` -> ``ten to the sixth``."""
+    base, minus, exponent = match.groups()
+    if len(base) > 3 and base.isalpha() and not minus:
+        reading.warn(f"the raised {exponent} behind {base!r} is taken for a footnote and left out")
+        return base
+    named = {"2": "squared", "3": "cubed"}.get(exponent) if not minus else None
+    place = ordinal(int(exponent)) if exponent.isdigit() else f"power of {exponent}"
+    raised = named or f"to the {'minus ' if minus else ''}{place}"
+    return f"{figure(base) if base.isdigit() else base} {raised}"
+
+
+SIGNS_BETWEEN_FIGURES = Rules(r"\d ?(?:[-+*/x=^<>!~]|times)|[<>=~^*] ?-?[$£€.]?\d|\^|[A-Za-z] [<>=] ")
+
+
+@SIGNS_BETWEEN_FIGURES.rule(r"(?<=\d)( ?[-*/+] ?)(?=(\d[\d.,]{0,20})(?: ?[-*/+] ?\d[\d.,]{0,20}){0,9} ?=)")
+def sum_before_equals(match: re.Match[str], reading: Reading) -> str:
+    """``5 - 3 = 2`` -> ``minus``."""
+    return {"-": " minus ", "*": " times ", "/": " divided by ", "+": " plus "}[match[1].strip()]
+
+
+@SIGNS_BETWEEN_FIGURES.rule(r"(?<=\d) \* (?=\d)|(?<=\d)\*(?=\d)")
+def star(match: re.Match[str], reading: Reading) -> str:
+    return " times "
+
+
+@SIGNS_BETWEEN_FIGURES.rule(rf"(?<=\d)(?: ?(?:{_UNIT})\b)?( ?[xX] ?| times )(?=\d[\d., x]{{0,40}}( ?=)?)")
+def by(match: re.Match[str], reading: Reading) -> str | None:
+    """``8x10`` -> ``eight by ten``."""
+    if match[1] == " times " and not match[2]:
+        return None
+    return match.group()[: match.start(1) - match.start()] + (" times " if match[2] else " by ")
+
+
+SIGNS_BETWEEN_FIGURES.words("times_as_much", r"(?<=\d)[xX]\b", " times")
+
+
+SIGNS_BETWEEN_FIGURES.words("at_most", r" ?<= ?(?=[-$£€\d])", " at most ")
+SIGNS_BETWEEN_FIGURES.words("at_least", r" ?>= ?(?=[-$£€\d])", " at least ")
+SIGNS_BETWEEN_FIGURES.words("less_than", r" ?(?<![<-])< ?(?=[-$£€\d])|(?<=[a-z]) < (?=[a-z])", " less than ")
+SIGNS_BETWEEN_FIGURES.words("more_than", r" ?(?<![>=-])> ?(?=[-$£€\d])|(?<=[a-z]) > (?=[a-z])", " greater than ")
+SIGNS_BETWEEN_FIGURES.words("about", r"~ ?(?=[\d$£€.])", "about ")

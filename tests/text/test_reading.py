@@ -1,0 +1,236 @@
+"""Every kind of thing that is written other than it is said, by kind."""
+
+from __future__ import annotations
+
+import pytest
+
+from chelys.text.normalize import normalize
+
+KINDS: dict[str, list[tuple[str, str]]] = {
+    "titles": [
+        ("Ms. Reed and Ms. Cole spoke first.", "miz reed and miz cole spoke first."),
+        ("Ms Hall called.", "miz hall called."),
+        ("Lt Dan and Capt. Kirk met Sgt Pepper", "lieutenant dan and captain kirk met sergeant pepper"),
+        ("Maj. Gen. Walker and Gen. Lee", "major general walker and general lee"),
+        ("Gen Z likes it", "gen z likes it"),
+        ("Mt Hood and Ft. Worth", "mount hood and fort worth"),
+        ("Dr Smith's son, Prof. Jones, Jr.", "doctor smith's son, professor jones, junior."),
+    ],
+    "decades": [
+        ("built in the 1920s", "built in the nineteen twenties"),
+        ("mid1990s", "mid nineteen nineties"),
+        ("the mid-1980s and late 1800s", "the mid nineteen eighties and late eighteen hundreds"),
+        ("Music of the '00s.", "music of the two thousands."),
+        ("the 2010s and the '90s", "the twenty tens and the nineties"),
+        ("in his 40s", "in his forties"),
+        ("100s of birds and 1000s of bees", "hundreds of birds and thousands of bees"),
+    ],
+    "glued words": [
+        ("July 4th", "july fourth"),
+        ("On October 22nd", "on october twenty second"),
+        ("Nov 30th, 1999", "november thirtieth, nineteen ninety nine"),
+        ("May 1st and June 22nd", "may first and june twenty second"),
+        ("v2.0.1", "v two point zero point one"),
+        ("at10:30", "at ten thirty"),
+        ("1h30m", "one hour thirty minutes"),
+        ("2h 5m 10s", "two hours five minutes ten seconds"),
+        ("room12b", "room twelve b"),
+    ],
+    "Roman numerals": [
+        ("World War II", "world war two"),
+        ("Henry VIII", "henry the eighth"),
+        ("Chapter IV", "chapter four"),
+        ("Louis XIV", "louis the fourteenth"),
+        ("WWII and WWI", "world war two and world war one"),
+        ("Queen Elizabeth II's reign", "queen elizabeth the second's reign"),
+        ("George III. was mad", "george the third was mad"),
+        ("It was George III. Nobody knew.", "it was george the third. nobody knew."),
+        ("Pope John Paul II", "pope john paul the second"),
+        ("King Charles I was tall", "king charles the first was tall"),
+        ("Super Bowl LIV", "super bowl fifty four"),
+        ("Apollo XI and Rocky III", "apollo eleven and rocky three"),
+        ("in the XIX century", "in the nineteenth century"),
+        ("Part I and Act III, scene ii", "part one and act three, scene ii"),
+        ("Volume XII", "volume twelve"),
+        ("I am here and so am I.", "i am here and so am i."),
+        ("the part I played", "the part i played"),
+        ("vitamin C", "vitamin c"),
+        ("Malcolm X", "malcolm x"),
+        ("an IV drip by an MD", "an IV drip by an MD"),
+        ("an XL shirt and a CD", "an XL shirt and a CD"),
+    ],
+    "abbreviations": [
+        ("cats vs dogs", "cats versus dogs"),
+        ("cats vs. dogs", "cats versus dogs"),
+        ("Sunset Blvd", "sunset boulevard"),
+        ("12 Oak Dr.", "twelve oak drive."),
+        ("12 Oak Dr. is mine", "twelve oak drive is mine"),
+        ("5th Ave and Main St", "fifth avenue and main street"),
+        ("St Paul on Main St", "saint paul on main street"),
+        ("6 ft. tall", "six feet tall"),
+        ("w/o sugar, w/ milk", "without sugar, with milk"),
+        ("on Tues. and Wed. we rest", "on tuesday and wednesday we rest"),
+        ("misc. items, max. 5", "miscellaneous items, maximum five"),
+        ("in Dec. it snows", "in december it snows"),
+        ("It snows in Dec. We ski.", "it snows in december. we ski."),
+        ("Acme Corp and Sons Ltd", "acme corporation and sons limited"),
+        ("pp. 3-5 of ch. 2", "pages three to five of chapter two"),
+        ("est. 1950, approx. 10", "established nineteen fifty, approximately ten"),
+        ("Roe v. Wade", "roe versus wade"),
+        ("There he sat. He stood up.", "there he sat. he stood up."),
+    ],
+    "line ends": [
+        ("Chapter One\nIt was a dark night.", "chapter one. it was a dark night."),
+        ("Red\nBlue\nGreen", "red. blue. green"),
+        ("milk\neggs\nbread", "milk. eggs. bread"),
+        ("It ended.Nobody spoke.", "it ended. nobody spoke."),
+        ("Really?Yes!", "really? yes!"),
+        ("example.com and the U.S.A", "example dot com and the USA"),
+        (
+            "The rain in Spain falls mainly on the plain, said Eliza to\nHiggins, who did not hear.",
+            "the rain in spain falls mainly on the plain, said eliza to higgins, who did not hear.",
+        ),
+    ],
+    "contractions": [
+        ("Don`t go", "don't go"),
+        ("should've, that'd, who've and how'd", "should've, that'd, who've and how'd"),
+        ("He was runnin' and movin' on.", "he was runnin and movin on."),
+        ("rock 'n' roll", "rock n roll"),
+    ],
+    "slashes and dates": [
+        ("3/5/2024", "march fifth, twenty twenty four"),
+        ("12/25/99", "december twenty fifth, nineteen ninety nine"),
+        ("25/12/2023", "december twenty fifth, twenty twenty three"),
+        ("2024-03-05", "march fifth, twenty twenty four"),
+        ("open 24/7", "open twenty four seven"),
+        ("5 May 2021", "may fifth, twenty twenty one"),
+        ("on the 5 May", "on the fifth of may"),
+        ("the 5th of May", "the fifth of may"),
+        ("9/11", "nine eleven"),
+        ("due on 3/5", "due on march fifth"),
+        ("and/or, he/she", "and or, he she"),
+        ("5 litres/day", "five litres per day"),
+        ("1/2 cup, 5/16 inch", "one half cup, five sixteenths inch"),
+        ("120/80", "one hundred twenty over eighty"),
+    ],
+    "addresses": [
+        ("https://www.example.com/help", "WWW dot example dot com slash help"),
+        ("see www.example.co.uk.", "see WWW dot example dot co dot u k."),
+        ("mail bob.smith@example.com, please", "mail bob dot smith at example dot com, please"),
+        ("open book.txt now", "open book dot TXT now"),
+        ("https://a.org/2024/05?x=1", "a dot org slash two zero two four slash zero five question mark x equals one"),
+    ],
+    "capitals": [
+        ("HELP US!", "help us!"),
+        ("STOP IT!", "stop it!"),
+        ("OH NO!", "oh no!"),
+        ("the UN met in LA", "the UN met in LA"),
+        ("CO2", "c o two"),
+        ("9 AM EST", "nine AM EST"),
+        ("AT&T", "A t and t"),
+        ("Q&A", "q and A"),
+        ("the WHO said so", "the WHO said so"),
+        ("WHO are you?", "who are you?"),
+        ("the IT team, do IT now", "the IT team, do it now"),
+        ("THE FBI IS HERE", "the FBI is here"),
+        ("the US and the UK", "the US and the UK"),
+    ],
+    "the stop after a letter": [
+        ("It was plan B. Nobody liked it.", "it was plan b. nobody liked it."),
+        ("spelled B-O-B. Her name is M-A-R-I-A.", "spelled b o b. her name is m A r i A."),
+        ("by J. Smith", "by j smith"),
+        ("Franklin D. Roosevelt", "franklin d roosevelt"),
+        ("He got hepatitis A. Marie did not.", "he got hepatitis A. marie did not."),
+    ],
+    "numbers that are names": [
+        ("555.123.4567", "five five five, one two three, four five six seven"),
+        ("416-555-0192", "four one six, five five five, zero one nine two"),
+        ("Dial 911", "dial nine one one"),
+        ("a Porsche 911", "a porsche nine hundred eleven"),
+        ("the code is 276983", "the code is two seven six nine eight three"),
+        ("4111 1111 1111 1111", "four one one one, one one one one, one one one one, one one one one"),
+        ("Chapter 07", "chapter seven"),
+        ("P.O. Box 2915", "PO box two nine one five"),
+        ("Room 204, Flight 370", "room two oh four, flight three seventy"),
+        ("1026 North Beckley Avenue", "ten twenty six north beckley avenue"),
+        ("serial number C2766", "serial number c two seven six six"),
+        ("a .22 rifle", "a twenty two rifle"),
+    ],
+    "units and signs": [
+        ("5 \u03bcg", "five micrograms"),
+        ("5 \u00b5g", "five micrograms"),
+        ("3 kWh", "three kilowatt hours"),
+        ("10 m/s", "ten meters per second"),
+        ("10 GB/s", "ten gigabytes per second"),
+        ("9.8 m/s²", "nine point eight meters per second squared"),
+        ("20 m² and 3 cm³", "twenty square meters and three cubic centimeters"),
+        ("α and β", "alpha and beta"),
+        ("10^6", "ten to the sixth"),
+        ("10⁻³", "ten to the minus third"),
+        ("x² + y³", "x squared plus y cubed"),
+        ("<5%", "less than five percent"),
+        ("8x10", "eight by ten"),
+        ("10x faster", "ten times faster"),
+        ("3 × 4 = 12", "three times four equals twelve"),
+        ("−5 °C to 10 °C", "minus five degrees celsius to ten degrees celsius"),
+        ("6'2\" tall", "six foot two tall"),
+        ("1080p", "ten eighty p"),
+    ],
+    "money": [
+        ("€10,50", "ten euros and fifty cents"),
+        ("1.234,50 €", "one thousand two hundred thirty four euros and fifty cents"),
+        ("20 EUR", "twenty euros"),
+        ("C$20", "twenty canadian dollars"),
+        ("₹500 and 5¢", "five hundred rupees and five cents"),
+        ("$5/month", "five dollars per month"),
+        ("$3.5M and £2bn", "three point five million dollars and two billion pounds"),
+    ],
+    "attributive measures": [
+        ("a $5 bill", "a five dollar bill"),
+        ("a 20 min walk", "a twenty minute walk"),
+        ("40cm gap", "forty centimeter gap"),
+        ("a 5 km long road", "a five kilometer long road"),
+        ("He ran 5 km today.", "he ran five kilometers today."),
+        ("a $3 million deal", "a three million dollar deal"),
+        ("a $5", "a five dollars"),
+    ],
+    "ranges and scores": [
+        ("9am–5pm", "nine AM to five PM"),
+        ("$100k-$150k", "one hundred thousand dollars to one hundred fifty thousand dollars"),
+        ("$5-10", "five to ten dollars"),
+        ("Oct-Dec 2024", "october to december twenty twenty four"),
+        ("50-50", "fifty fifty"),
+        ("an 80-20 split", "an eighty twenty split"),
+        ("5 - 3 = 2", "five minus three equals two"),
+        ("1:3 odds", "one to three odds"),
+        ("won 3-2", "won three to two"),
+        ("a ratio of 2:1", "a ratio of two to one"),
+        ("-5° to -10°", "minus five degrees to minus ten degrees"),
+        ("In 1914 - 5 years later", "in nineteen fourteen - five years later"),
+    ],
+    "no before a figure": [
+        ("She said no 3 times.", "she said no three times."),
+        ("He said no. 7 men left.", "he said no. seven men left."),
+        ("No. 7", "number seven"),
+        ("No 7 Oak Street", "number seven oak street"),
+        ("serial No. V510210", "serial number v five one zero two one zero"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kind(kind: str) -> None:
+    wrong = [(text, said, normalize(text).text) for text, said in KINDS[kind] if normalize(text).text != said]
+    assert not wrong
+
+
+def test_british_dates_have_the_day_first() -> None:
+    assert normalize("3/5/2024", locale="en-GB").text == "the third of may, twenty twenty four"
+    assert normalize("12/25/2024", locale="en-GB").text == "the twenty fifth of december, twenty twenty four"
+    assert normalize("5 May", locale="en-GB").text == "the fifth of may"
+
+
+def test_guesses_are_reported() -> None:
+    assert "month first" in normalize("3/5/2024").warnings[0]
+    assert "day first" in normalize("3/5/2024", locale="en-GB").warnings[0]
+    assert normalize("3/25/2024").warnings == ()
