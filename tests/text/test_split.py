@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from chelys.text.folding import LETTERS_PER_DIGIT
 from chelys.text.normalize import is_speakable, normalize
 from chelys.text.split import (
     CLAUSE_PAUSE_S,
-    LETTERS_PER_DIGIT,
     PARAGRAPH_PAUSE_S,
     PHRASE_PAUSE_S,
     SENTENCE_PAUSE_S,
@@ -45,10 +45,39 @@ def texts(text: str, **options: int) -> list[str]:
         ["Hi.", "Go.", "Stop that."],
         ["Mr. St. John lives in St. Louis.", "Yes."],
         ["Yahoo! is a name.", "Good."],
+        ["It was plan B.", "Nobody liked it."],
+        ["She spelled B-O-B.", "Her name is M-A-R-I-A."],
+        ["By J. Smith and Franklin D. Roosevelt.", "It ends."],
+        ["He said no.", "7 men left."],
+        ["He lives at No. 7 Oak Street.", "We do not."],
+        ["The max. is 5.", "Max.", "Come."],
     ],
 )
 def test_sentences(expected: list[str]) -> None:
     assert texts(" ".join(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Chapter One\nIt was a dark night.", ["Chapter One", "It was a dark night."]),
+        ("Red\nBlue\nGreen", ["Red", "Blue", "Green"]),
+        ("- milk\n- eggs", ["- milk", "- eggs"]),
+        ("It ended.Nobody spoke.", ["It ended.", "Nobody spoke."]),
+        ("See example.com or http://a.org/ab.Html now.", ["See example.com or http://a.org/ab.Html now."]),
+        ("The United States of\nAmerica", ["The United States of America"]),
+        ("It was long ago that she came to this town and to\nMaine, said he.",
+         ["It was long ago that she came to this town and to Maine, said he."]),
+    ],
+)  # fmt: skip
+def test_lines_and_forgotten_spaces(text: str, expected: list[str]) -> None:
+    pieces = split(text)
+    assert [piece.text for piece in pieces] == expected
+    assert all(piece.pause_s == SENTENCE_PAUSE_S for piece in pieces[:-1])
+
+
+def test_signs_that_are_long_to_say_make_shorter_pieces() -> None:
+    assert max(len(text) for text in texts("≠" * 100, max_chars=180)) < 20
 
 
 def test_pauses_tell_what_ends_a_piece() -> None:

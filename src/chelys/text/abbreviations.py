@@ -48,7 +48,7 @@ _STOPPED = {
     "Bart": "baronet",
 }  # fmt: skip
 #: Names and words of their own where they end a sentence ("Max.", "est."), and with no stop.
-_BEFORE_MORE = frozenset("max Max min Min temp apt Apt tel Inst Pl Ct Sq ext wt ht ult inst Bart".split())
+ORDINARY_WORDS = frozenset("max Max min Min temp apt Apt tel Inst Pl Ct Sq ext wt ht ult inst Bart".split())
 #: Every abbreviation that may be written with a full stop.
 ABBREVIATIONS = TITLES | STOPPED_TITLES | BEHIND_A_NAME | _STOPPED | {"vs": "versus"}
 #: Followed by a figure only; otherwise a word of its own ("No.") or a name ("Jan").
@@ -112,6 +112,11 @@ def saint_or_street(match: re.Match[str]) -> str:
 def ends_at(word: str, following: str | None) -> bool:
     """Whether the stop of an abbreviation ends the sentence too, by the character behind it."""
     return word in MAY_END and (following is None or following.isupper())
+
+
+def begins_sentence(word: str) -> bool:
+    """Whether a capitalised word behind an abbreviation's stop begins a sentence, and is no name."""
+    return word in _NEVER_NAMES
 
 
 def letter_ends_sentence(before: str, following: str | None) -> bool:
@@ -214,7 +219,7 @@ def behind_a_name(match: re.Match[str], reading: Reading) -> str:
 @SHORT_FORMS.rule(rf"(?<!\d )(?<!\d)\b({any_of(ABBREVIATIONS)})\.(?=(?: ?([^ ]))?)")
 def abbreviation(match: re.Match[str], reading: Reading) -> str | None:
     word, following = match.groups()
-    if word in _BEFORE_MORE and not (following and (following.islower() or following.isdigit())):
+    if word in ORDINARY_WORDS and not (following and (following.islower() or following.isdigit())):
         return None
     touching = match.string[match.end() : match.end() + 1].isalpha()
     return ABBREVIATIONS[word] + ("." if ends_at(word, following) else "") + " " * touching

@@ -81,3 +81,16 @@ def _fold(character: str) -> str | None:
         # A ready-made fraction or a circled number stands apart from the figure before it ("2½").
         return f" {folded}" if category == "No" else folded
     return "" if category[0] in _SILENT_CATEGORIES else None
+
+
+#: A figure takes about five letters to say ("2024", "twenty twenty four").
+LETTERS_PER_DIGIT = 5
+_LETTERS_OF = dict.fromkeys("0123456789", LETTERS_PER_DIGIT) | dict(zip("%$&@#+=", (7, 7, 3, 2, 4, 4, 6), strict=True))
+
+
+@lru_cache(maxsize=4096)
+def spoken_letters(character: str) -> int:
+    """How many letters a character takes to be said, about: 1, and more for figures and signs."""
+    if character.isascii():
+        return _LETTERS_OF.get(character, 1)
+    return max(1, sum(_LETTERS_OF.get(c, 1) for c in (_fold(character) or "").strip()))

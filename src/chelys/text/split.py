@@ -8,8 +8,18 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from chelys.deprecation import renamed_arguments
-from chelys.text.abbreviations import ABBREVIATIONS, BEFORE_FIGURE, MAY_END, SENTENCE_STARTERS
+from chelys.text.abbreviations import (
+    ABBREVIATIONS,
+    BEFORE_FIGURE,
+    MAY_END,
+    ORDINARY_WORDS,
+    begins_sentence,
+    letter_ends_sentence,
+    no_is_a_number,
+)
 from chelys.text.document import Sentence
+from chelys.text.folding import spoken_letters
+from chelys.text.lines import FORGOTTEN_SPACE, paragraphs
 from chelys.text.normalize import is_speakable
 
 #: Silence (seconds) after a piece, by what ends it.
@@ -19,11 +29,8 @@ CLAUSE_PAUSE_S = 0.12
 SENTENCE_PAUSE_S = 0.28
 PARAGRAPH_PAUSE_S = 0.6
 
-#: A figure takes about five letters to say ("2024", "twenty twenty four").
-LETTERS_PER_DIGIT = 5
-
 _CLOSING = "\"'”’»)\\]"
-_END = re.compile(rf"(?<![.!?…])[.!?…]+[{_CLOSING}]*(?= |$)")
+_END = re.compile(rf"(?<![.!?…])[.!?…]+[{_CLOSING}]*(?:(?= |$)|{FORGOTTEN_SPACE.pattern})")
 #: Words that a speaker takes a breath before, where no mark says so.
 _JOINTS = "and|but|or|nor|so|yet|that|which|who|when|where|while|until|because|although|if|as|before|after|since|than"
 #: Where a long sentence may be cut, best first; each pattern ends behind the mark.
@@ -34,6 +41,7 @@ _CUTS = (
     (re.compile(r" "), WORD_PAUSE_S),
 )
 _LAST_WORD = re.compile(r"[A-Za-z.]+$")
+_ADDRESS = re.compile(r"(?:[/@\\]|\bwww\.)\S*$")
 _NEXT_WORD = re.compile(r"[A-Za-z]{2,40}|[AI](?!\.)")
 
 
@@ -43,11 +51,11 @@ def split(text: str, *, max_chars: int = 180) -> list[Sentence]:
 
     Pieces that hold nothing to say (a row of stars, an emoji) stay with their neighbour, so that every piece can be
     spoken and no character is lost. A text that holds nothing to say has no pieces. Empty lines part paragraphs.
-    ``max_chars`` is the most letters in a piece, where a digit counts as five.
+    ``max_chars`` is the most letters in a piece, where figures and signs count as many as their names.
     """
     pieces: list[Sentence] = []
     waiting = ""  # unspeakable text at the very beginning
-    for text_piece, pause_s in _pieces(text, max(max_chars, LETTERS_PER_DIGIT)):
+    for text_piece, pause_s in _pieces(text, max_chars):
         if is_speakable(text_piece):
             pieces.append(Sentence(f"{waiting} {text_piece}".strip(), pause_s))
             waiting = ""
@@ -70,23 +78,13 @@ def pause_after(piece: str) -> float:
 
 
 def _pieces(text: str, max_chars: int) -> Iterator[tuple[str, float]]:
-    for paragraph in _paragraphs(text):
-        sentences = list(_sentences(paragraph))
-        for number, sentence in enumerate(sentences, 1):
-            pause_s = PARAGRAPH_PAUSE_S if number == len(sentences) else SENTENCE_PAUSE_S
-            yield from _clauses(sentence, max_chars, pause_s)
-
-
-def _paragraphs(text: str) -> Iterator[str]:
-    """Runs of lines that are not empty, each joined to one line."""
-    lines: list[str] = []
-    for line in [*text.splitlines(), ""]:
-        words = line.split()
-        if words:
-            lines.append(" ".join(words))
-        elif lines:
-            yield " ".join(lines)
-            lines = []
+    for stretches in paragraphs(text):
+        for number, stretch in enumerate(stretches, 1):
+            # A line that ends in no mark, a heading or an item of a list, is a sentence.
+            after_s = PARAGRAPH_PAUSE_S if number == len(stretches) else pause_after(stretch) or SENTENCE_PAUSE_S
+            sentences = list(_sentences(stretch))
+            for place, sentence in enumerate(sentences, 1):
+                yield from _clauses(sentence, max_chars, after_s if place == len(sentences) else SENTENCE_PAUSE_S)
 
 
 def _sentences(paragraph: str) -> Iterator[str]:
@@ -94,13 +92,18 @@ def _sentences(paragraph: str) -> Iterator[str]:
     for match in _END.finditer(paragraph):
         if _ends_sentence(paragraph, start, match):
             yield paragraph[start : match.end()].strip()
-            start = match.end() + 1
+            start = match.end()
     if start < len(paragraph):
         yield paragraph[start:].strip()
 
 
 def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
-    following = paragraph[match.end() + 1 : match.end() + 2]
+    behind = match.end()
+    if paragraph[behind : behind + 1] == " ":
+        behind += 1
+    elif behind < len(paragraph) and _ADDRESS.search(paragraph, max(start, match.start() - 60), match.start()):
+        return False
+    following = paragraph[behind : behind + 1]
     if not following:
         return True
     if following.islower():
@@ -109,26 +112,28 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
         return True
     if paragraph[start : match.start()].strip("([ ").isdigit():  # "1. First" is an item of a list
         return False
-    found = _LAST_WORD.search(paragraph, max(start, match.start() - 20), match.start())
+    before = paragraph[max(start, match.start() - 40) : match.start()]
+    found = _LAST_WORD.search(before)
     word = found.group() if found else ""
-    next_word = _NEXT_WORD.match(paragraph, match.end() + 1)
-    begins = next_word is not None and next_word.group() in SENTENCE_STARTERS
+    before = before[: len(before) - len(word)]
+    next_word = _NEXT_WORD.match(paragraph, behind)
+    begins = next_word is not None and begins_sentence(next_word.group())
     if word in BEFORE_FIGURE and following.isdigit():
-        return False
+        return word.lower() == "no" and not no_is_a_number(before, word, stop=True)
     if word in ABBREVIATIONS or word == "St":
-        return word in MAY_END or begins
-    if "." in word or (len(word) == 1 and word.isupper() and word != "I"):  # "U.S.", "J."
-        return begins
-    return True
+        return word in MAY_END or word in ORDINARY_WORDS or begins
+    if len(word) == 1 and word.isupper() and word != "I":  # "J."
+        return letter_ends_sentence(before, next_word.group() if next_word else None)
+    return begins if "." in word else True  # "U.S."
 
 
 def _clauses(sentence: str, max_chars: int, pause_s: float) -> Iterator[tuple[str, float]]:
     """The sentence in about equal parts, cut at the best marks there are."""
     while True:
-        ends = list(accumulate(LETTERS_PER_DIGIT if c.isdigit() else 1 for c in sentence[: max_chars + 1]))
+        ends = list(accumulate(map(spoken_letters, sentence[: max_chars + 1])))
         if len(sentence) == len(ends) and ends[-1] <= max_chars:
             break
-        most = bisect_right(ends, max_chars)  # so many characters fit
+        most = max(1, bisect_right(ends, max_chars))  # so many characters fit
         rest = len(sentence) - most
         ideal = most if rest >= most else (most + rest) // 2
         cut, pause_after_s = _best_cut(sentence, most, ideal)
