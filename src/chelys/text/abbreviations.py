@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chelys.text.rules import Reading, Rules, any_of
+from chelys.text.rules import Reading, Rules, any_of, behind
 
 #: Before a name, with a stop or without one.
 TITLES = {
@@ -89,7 +89,7 @@ _LETTERED = (
     "case|answer|choice|item|formula|"
     "factor|variable|axis|phase|table|channel|building|wing|terminal|platform|an|a|the"
 )
-_LETTER_BEFORE = re.compile(rf"(?:\b(?:{_LETTERED}) |-)$", re.IGNORECASE)
+_LETTER_BEFORE = re.compile(rf"(?:\b(?:{_LETTERED}) |-)$", flags=re.IGNORECASE)
 
 #: "St." with the word before it and the capitalised word behind it.
 SAINT_OR_STREET = re.compile(
@@ -146,24 +146,21 @@ _ANSWER_BEFORE = re.compile(
 _DIRECTIONS = {"N": "north", "S": "south", "E": "east", "W": "west"}
 _STREETS = "Avenue|Ave|Boulevard|Blvd|Circle|Court|Drive|Dr|Lane|Ln|Parkway|Place|Road|Rd|Square|Street|St|Terrace|Way"
 
-#: The needs of these rules: a stop behind a letter, a stroke, or a short form that may stand without a stop.
-SHORT_FORMS = Rules(
-    rf"[A-Za-z]\.|\bw/|[A-Za-z]/[A-Za-z]|\b(?:{any_of(TITLES | BEHIND_A_NAME)}|St|vs|[Nn]os?) |\b(?:St|Inc|Ltd|"
-    rf"Jr|Corp|Bros|{_STREETS})\b"
-)
+SHORT_FORMS = Rules("")
 
 SHORT_FORMS.add(
     "with_stops_or_strokes_inside",
     rf"(?<![A-Za-z./])(?:{any_of(DOTTED)})(?![A-Za-z]*/)",
     lambda match, reading: DOTTED[match.group()],
+    has=("/", "e.g.", "E.g.", "i.e.", "I.e.", "h.d.", "h.D.", "a.k.", "al.", "ca.", "vs."),
 )
-SHORT_FORMS.words("versus", r"\bvs\b\.?|(?<=[a-z] )v\. (?=[A-Z])(?<=v\. )", "versus")
-SHORT_FORMS.words("circa", r"\bc\. ?(?=\d{3,4}\b)", "circa ")
-SHORT_FORMS.words("established", r"\b[Ee]st\. ?(?=1\d{3}|20\d\d)", "established ")
-SHORT_FORMS.words("et_cetera", r"&c\.?(?![A-Za-z])", "et cetera")
+SHORT_FORMS.words("versus", r"\bvs\b\.?|(?<=[a-z] )v\. (?=[A-Z])(?<=v\. )", "versus", has=("vs", " v. "))
+SHORT_FORMS.words("circa", r"\bc\. ?(?=\d{3,4}\b)", "circa ", has=("c.",))
+SHORT_FORMS.words("established", r"\b[Ee]st\. ?(?=1\d{3}|20\d\d)", "established ", has=("st.",))
+SHORT_FORMS.words("et_cetera", r"&c\.?(?![A-Za-z])", "et cetera", has=("&c",))
 
 
-@SHORT_FORMS.rule(r"\b([Nn]o|[Nn]os)(\.?) ?(?=\d|[A-Z]{1,3}-?\d)(?<=[ .])")
+@SHORT_FORMS.rule(r"\b([Nn]o|[Nn]os)(\.?) ?(?=\d|[A-Z]{1,3}-?\d)(?<=[ .])", has=("No", "no"))
 def number(match: re.Match[str], reading: Reading) -> str | None:
     word, stop = match.groups()
     if not no_is_a_number(match.string[max(0, match.start() - 20) : match.start()], word, stop=bool(stop)):
@@ -177,11 +174,12 @@ SHORT_FORMS.add(
     "before_a_figure",
     rf"\b({any_of(word for word, spoken in BEFORE_FIGURE.items() if spoken)})(?:\. ?|(?<=\bpp) |(?<=\bp) )(?=\d)",
     lambda match, reading: f"{BEFORE_FIGURE[match[1]]} ",
+    has=("p ", "p.", "h.", "ec.", "er.", "rt.", "t."),
 )
-SHORT_FORMS.add("saint_or_street", SAINT_OR_STREET.pattern, lambda match, reading: saint_or_street(match))
+SHORT_FORMS.add("saint_or_street", SAINT_OR_STREET.pattern, lambda match, reading: saint_or_street(match), has=("St.",))
 
 
-@SHORT_FORMS.rule(r"\b((?:[A-Z][a-z]{1,20}|\d{1,6}(?:st|nd|rd|th)) )?St\b(?!\.)(?= ([A-Z][a-z])|)")
+@SHORT_FORMS.rule(r"\b((?:[A-Z][a-z]{1,20}|\d{1,6}(?:st|nd|rd|th)) )?St\b(?!\.)(?= ([A-Z][a-z])|)", has=("St",))
 def saint_or_street_without_a_stop(match: re.Match[str], reading: Reading) -> str | None:
     before, name = match.groups()
     begins = match.string[max(0, match.start() - 2) : match.start()].strip("\"'( ") in ("", ".", "!", "?")
@@ -190,33 +188,37 @@ def saint_or_street_without_a_stop(match: re.Match[str], reading: Reading) -> st
     return f"{before or ''}Saint" if name else None
 
 
-@SHORT_FORMS.rule(rf"\b([NSEW])\.? (?=(?:[A-Z][a-z]{{1,20}} |\d{{1,3}}(?:st|nd|rd|th) ){{1,3}}(?:{_STREETS})\b)")
+@SHORT_FORMS.rule(
+    rf"\b([NSEW])\.? (?=(?:[A-Z][a-z]{{1,20}} |\d{{1,3}}(?:st|nd|rd|th) ){{1,3}}(?:{_STREETS})\b)",
+    has=("N ", "S ", "E ", "W ", "N.", "S.", "E.", "W."),
+)
 def direction(match: re.Match[str], reading: Reading) -> str:
     return f"{_DIRECTIONS[match[1]]} "
 
 
 @SHORT_FORMS.rule(
     r"\b(\d{1,5} (?:[A-Z][a-z]{1,20} ){1,3}|(?:along|at|down|from|in|of|off|on|to|up) (?:[A-Z][a-z]{1,20} "
-    r"){1,2})Dr\b(\.?)(?! [A-Z][a-z]+ [A-Z])"
+    r"){1,2})Dr\b(\.?)(?! [A-Z][a-z]+ [A-Z])",
+    has=("Dr",),
 )
 def drive(match: re.Match[str], reading: Reading) -> str:
     """``12 Oak Dr.`` -> ``twelve oak drive``."""
-    following = match.string[match.end() :].lstrip("\"') ")[:1]
+    following = behind(match).lstrip("\"') ")[:1]
     return f"{match[1]}Drive" + ("." if match[2] and (not following or following.isupper()) else "")
 
 
-@SHORT_FORMS.rule(rf"\b({any_of(TITLES)})(?:(\.)|(?= (?:[A-Z][a-z']|[A-Z]\.|and M)))")
+@SHORT_FORMS.rule(rf"\b({any_of(TITLES)})(?:(\.)|(?= (?:[A-Z][a-z']|[A-Z]\.|and M)))", has=tuple(TITLES))
 def title(match: re.Match[str], reading: Reading) -> str:
     touching = match.string[match.end() : match.end() + 1].isalpha()  # "Mr.Brown"
     return TITLES[match[1]] + " " * touching
 
 
-@SHORT_FORMS.rule(rf"(?<=[A-Za-z0-9,] )({any_of(BEHIND_A_NAME)})\b(?!\.)")
+@SHORT_FORMS.rule(rf"(?<=[A-Za-z0-9,] )({any_of(BEHIND_A_NAME)})\b(?!\.)", has=tuple(BEHIND_A_NAME))
 def behind_a_name(match: re.Match[str], reading: Reading) -> str:
     return BEHIND_A_NAME[match[1]]
 
 
-@SHORT_FORMS.rule(rf"(?<!\d )(?<!\d)\b({any_of(ABBREVIATIONS)})\.(?=(?: ?([^ ]))?)")
+@SHORT_FORMS.rule(rf"(?<!\d )(?<!\d)\b({any_of(ABBREVIATIONS)})\.(?=(?: ?([^ ]))?)", has=".")
 def abbreviation(match: re.Match[str], reading: Reading) -> str | None:
     word, following = match.groups()
     if word in ORDINARY_WORDS and not (following and (following.islower() or following.isdigit())):

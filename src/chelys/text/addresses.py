@@ -59,16 +59,26 @@ def _address(match: re.Match[str], reading: Reading) -> str:
     return _spoken(address.rstrip("/")) + behind
 
 
-ADDRESSES.add("link", r"\b(?:https?|ftp|file)://(?P<address>[^\s<>\"]{1,2000})", _address, re.IGNORECASE)
-ADDRESSES.add("mail", r"(?:\bmailto:)?(?P<address>\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})", _address)
+ADDRESSES.add(
+    "link", r"\b(?:https?|ftp|file)://(?P<address>[^\s<>\"]{1,2000})", _address, flags=re.IGNORECASE, has=("://",)
+)
+ADDRESSES.add(
+    "mail", r"(?:\bmailto:)?(?P<address>\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})", _address, has="@"
+)
 ADDRESSES.add(
     "host",
     rf"(?<![\w.@/-])(?P<address>(?:[A-Za-z0-9][\w-]{{0,62}}\.){{1,8}}(?:{_DOMAINS})(?![\w-]|"
     rf"\.[A-Za-z])(?::\d{{1,5}})?(?:/[^\s<>\"]{{0,2000}})?)",
     _address,
+    has=".",
 )
 ADDRESSES.add(
-    "file", rf"(?<![\w.@-])(?P<address>[\w-]{{1,100}}(?:\.[\w-]{{1,20}}){{0,3}}\.(?:{_FILES})(?![\w-]))", _address
+    "file",
+    rf"(?<![\w.@-])(?P<address>[\w-]{{1,100}}(?:\.[\w-]{{1,20}}){{0,3}}\.(?:{_FILES})(?![\w-]))",
+    _address,
+    has=".",
 )
-ADDRESSES.add("path", r"(?<![\w.<])(?P<address>(?:[A-Za-z]:\\|~/|\.{1,2}/|/(?=[\w.-]+/))[\w.\\/~-]{1,2000})", _address)
-ADDRESSES.add("handle", r"(?<![\w.])(?P<address>@[A-Za-z_]\w{0,50})", _address)
+ADDRESSES.add(
+    "path", r"(?<![\w.<])(?P<address>(?:[A-Za-z]:\\|~/|\.{1,2}/|/(?=[\w.-]+/))[\w.\\/~-]{1,2000})", _address, has="/\\"
+)
+ADDRESSES.add("handle", r"(?<![\w.])(?P<address>@[A-Za-z_]\w{0,50})", _address, has="@")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from chelys.text.abbreviations import letter_ends_sentence
-from chelys.text.rules import LETTER_A, Reading, Rules, letters
+from chelys.text.rules import LETTER_A, Reading, Rules, before, behind, letters
 
 #: Acronyms that stay such in a text that is all in capitals, where a word might be meant.
 _KNOWN = frozenset(
@@ -50,34 +50,33 @@ CAPITALS = Rules(r"[A-Z](?:[A-Z.&-]|\b)")
 
 CAPITALS.add(
     "joined_by_and", r"(?<![A-Za-z])([A-Z]{1,3}) ?& ?([A-Z]{1,3})(?![A-Za-z])",
-    lambda match, reading: f"{letters(match[1])} and {letters(match[2])}",
-)  # fmt: skip
+    lambda match, reading: f"{letters(match[1])} and {letters(match[2])}", has="&")  # fmt: skip
 CAPITALS.add(
     "letter_by_letter", r"(?<![A-Za-z-])[A-Z](?:-[A-Z]){2,40}(?![A-Za-z]|-[A-Za-z])",
-    lambda match, reading: letters(match.group().replace("-", "")),
-)  # fmt: skip
+    lambda match, reading: letters(match.group().replace("-", "")), has="-")  # fmt: skip
 
 
-@CAPITALS.rule(r"(?<![A-Za-z.])(?:(?:[A-Za-z]{1,2}\.){1,20}[A-Za-z]\.(?![A-Za-z])|(?:[A-Z]\.){1,20}[A-Z](?![A-Za-z.]))")
+@CAPITALS.rule(
+    r"(?<![A-Za-z.])(?:(?:[A-Za-z]{1,2}\.){1,20}[A-Za-z]\.(?![A-Za-z])|(?:[A-Z]\.){1,20}[A-Z](?![A-Za-z.]))", has="."
+)
 def dotted(match: re.Match[str], reading: Reading) -> str:
     """``U.S.`` -> ``US``; at the end of the text the stop stays."""
     capitals = match.group().replace(".", "").upper()
-    following = match.string[match.end() :].lstrip("\"') ")
+    following = behind(match).lstrip("\"') ")
     stop = match.group().endswith(".")
     return capitals + "." * (stop and (not following or letter_ends_sentence("", following.split(maxsplit=1)[0])))
 
 
 # Initials, but for I: "You and I. Then ..."
-@CAPITALS.rule(r"(?<![A-Za-z.'])([A-HJ-Z])\.(?= \"?(?:([A-Z][a-z]{1,20}|A(?!\.))|[A-Z]))")
+@CAPITALS.rule(r"(?<![A-Za-z.'])([A-HJ-Z])\.(?= \"?(?:([A-Z][a-z]{1,20}|A(?!\.))|[A-Z]))", has=".")
 def initial(match: re.Match[str], reading: Reading) -> str:
     """``J. Smith`` -> ``J Smith``."""
     letter, following = match.groups()
-    before = match.string[max(0, match.start() - 20) : match.start()]
-    return letters(letter) + "." * letter_ends_sentence(before, following)
+    return letters(letter) + "." * letter_ends_sentence(before(match), following)
 
 
 # "vitamin A", "plan A": an article is never last, the name of the letter may be.
-CAPITALS.words("letter_a_at_the_end", r"(?<=[a-z] )A(?= ?(?:[.,?!;:)]|$))", LETTER_A)
+CAPITALS.words("letter_a_at_the_end", r"(?<=[a-z] )A(?= ?(?:[.,?!;:)]|$))", LETTER_A, has=(" A",))
 
 
 @CAPITALS.rule(r"(?<![A-Za-z'])[A-Z][A-Z']*(?: [\"(]?[A-Z][A-Z']*[\")]?|, [A-Z][A-Z']*){1,400}(?![A-Za-z'.&])")
@@ -85,9 +84,7 @@ def shouted(match: re.Match[str], reading: Reading) -> str | None:
     """Three capital words in a row are shouted, and two where one is a common word; none of them is an acronym."""
     words = re.findall("[A-Z']+", match.group())
     long = [word for word in words if len(word) > 1]
-    alone = not re.search("[a-z]", match.string[: match.start()][-60:]) and not re.match(
-        ".{0,20}[a-z]", match.string[match.end() :]
-    )
+    alone = not re.search("[a-z]", before(match, 60)) and not re.search("[a-z]", behind(match, 20))
     if not (
         len(long) >= 3
         or (long and (alone and len(words) > 1 or any(word in _COMMON for word in words) and len(long) > 1))
@@ -104,12 +101,10 @@ def _small(word: str) -> str:
 @CAPITALS.rule(rf"(?<![A-Za-z'&])(?:{'|'.join([*_MEANT, *_ALWAYS_WORDS])})(?![A-Za-z&-]|'[a-rt-z])")
 def word_or_acronym(match: re.Match[str], reading: Reading) -> str | None:
     """``the IT team`` keeps its acronym, ``do IT now`` does not."""
-    word, text = match.group(), match.string
+    word = match.group()
     meant = _MEANT.get(word)
     if meant is None:
         return word.lower()
-    if meant.search(text[max(0, match.start() - 20) : match.start()]) or meant.search(
-        text[match.end() : match.end() + 20]
-    ):
+    if meant.search(before(match, 20)) or meant.search(behind(match, 20)):
         return None
     return word.lower()

@@ -20,6 +20,7 @@ SHORT_DAYS = {
     "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Weds": "Wednesday", "Thu": "Thursday",
     "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday",
 }  # fmt: skip
+_MONTHS = (*MONTHS, *SHORT_MONTHS)
 _MONTH = rf"(?:{any_of(MONTHS)}|(?:{any_of(SHORT_MONTHS)})\b\.?)"
 #: A word before a month or a day of the week.
 _WHEN = (
@@ -54,24 +55,24 @@ def _count(number: str, one: str) -> str:
     return f"{cardinal(int(number))} {one}{'s' * (int(number) != 1)}"
 
 
-@CALENDAR.rule(r"(?<![\d.])(\d{1,3})h ?([0-5]?\d)(?: ?m(?:in)?)?(?: ?([0-5]?\d) ?s)?\b")
+@CALENDAR.rule(r"(?<![\d.])(\d{1,3})h ?([0-5]?\d)(?: ?m(?:in)?)?(?: ?([0-5]?\d) ?s)?\b", has="h")
 def hours_and_minutes(match: re.Match[str], reading: Reading) -> str:
     """``1h30m`` -> ``one hour thirty minutes``."""
     return " ".join(_count(n, unit) for n, unit in zip(match.groups(), ("hour", "minute", "second"), strict=True) if n)
 
 
-@CALENDAR.rule(r"(?<![\d.])(\d{1,3})m ?([0-5]?\d) ?s\b")
+@CALENDAR.rule(r"(?<![\d.])(\d{1,3})m ?([0-5]?\d) ?s\b", has="m")
 def minutes_and_seconds(match: re.Match[str], reading: Reading) -> str:
     return f"{_count(match[1], 'minute')} {_count(match[2], 'second')}"
 
 
-@CALENDAR.rule(rf"(?<![\d/-]){_YEAR}([-/.])(0?[1-9]|1[0-2])\2{_DAY}(?![\d/-]|\.\d)(?:T(?=\d\d:))?")
+@CALENDAR.rule(rf"(?<![\d/-]){_YEAR}([-/.])(0?[1-9]|1[0-2])\2{_DAY}(?![\d/-]|\.\d)(?:T(?=\d\d:))?", has="-/.")
 def iso_date(match: re.Match[str], reading: Reading) -> str:
     when, _, month, day = match.groups()
     return _spoken(int(day), int(month), when, reading) + (" at" if match.group().endswith("T") else "")
 
 
-@CALENDAR.rule(r"(?<![\d/.-])(\d\d?)([/.-])(\d\d?)\2(\d{4}|\d\d)(?![\d/-]|\.\d)")
+@CALENDAR.rule(r"(?<![\d/.-])(\d\d?)([/.-])(\d\d?)\2(\d{4}|\d\d)(?![\d/-]|\.\d)", has="/.-")
 def date_in_figures(match: re.Match[str], reading: Reading) -> str | None:
     first, mark, second, when = match.groups()
     if len(when) == 2 and mark != "/":
@@ -92,7 +93,7 @@ def date_in_figures(match: re.Match[str], reading: Reading) -> str | None:
     return _spoken(day, month, when, reading)
 
 
-@CALENDAR.rule(rf"(?<=\b[Oo]n |\b[Bb]y )(0?[1-9]|1[0-2])/{_DAY}(?![\d/.])")
+@CALENDAR.rule(rf"(?<=\b[Oo]n |\b[Bb]y )(0?[1-9]|1[0-2])/{_DAY}(?![\d/.])", has="/")
 def date_without_a_year(match: re.Match[str], reading: Reading) -> str | None:
     if match.group() == "9/11":
         return None
@@ -103,13 +104,13 @@ def date_without_a_year(match: re.Match[str], reading: Reading) -> str | None:
     return _spoken(day, month, "", reading)
 
 
-@CALENDAR.rule(rf"\b({_MONTH})( ?- ?| to | and | or )({_MONTH})(?![A-Za-z])")
+@CALENDAR.rule(rf"\b({_MONTH})( ?- ?| to | and | or )({_MONTH})(?![A-Za-z])", has=_MONTHS)
 def months_in_a_row(match: re.Match[str], reading: Reading) -> str:
     first, between, last = match.groups()
     return f"{_month(first)} {between.strip().replace('-', 'to')} {_month(last)}"
 
 
-@CALENDAR.rule(rf"\b({_MONTH}) ?{_DAY}{_SUFFIX}?\b(?![:/]\d|[.,]\d)")
+@CALENDAR.rule(rf"\b({_MONTH}) ?{_DAY}{_SUFFIX}?\b(?![:/]\d|[.,]\d)", has=_MONTHS)
 def month_and_day(match: re.Match[str], reading: Reading) -> str:
     """``July 4th`` -> ``july fourth``. A bare figure after a month in full is read as it stands."""
     month, day, suffix = match.groups()
@@ -118,7 +119,8 @@ def month_and_day(match: re.Match[str], reading: Reading) -> str:
 
 
 @CALENDAR.rule(
-    rf"(?<![\d.,/:$£€-])(the )?\b{_DAY}{_SUFFIX}? (?:of )?({_MONTH})(?![A-Za-z]| [a-z]+s\b)(?:,? (?=\d{{4}}\b))?"
+    rf"(?<![\d.,/:$£€-])(the )?\b{_DAY}{_SUFFIX}? (?:of )?({_MONTH})(?![A-Za-z]| [a-z]+s\b)(?:,? (?=\d{{4}}\b))?",
+    has=_MONTHS,
 )
 def day_and_month(match: re.Match[str], reading: Reading) -> str:
     article, day, suffix, month = match.groups()
@@ -130,47 +132,58 @@ def day_and_month(match: re.Match[str], reading: Reading) -> str:
     return f"{_month(month)} {ordinal(int(day))}{behind}"
 
 
-@CALENDAR.rule(rf"\b({any_of(SHORT_MONTHS)})(?:\.?(?= ?'?\d)|\.(?= [a-z]|,))")
+@CALENDAR.rule(rf"\b({any_of(SHORT_MONTHS)})(?:\.?(?= ?'?\d)|\.(?= [a-z]|,))", has=tuple(SHORT_MONTHS))
 def short_month(match: re.Match[str], reading: Reading) -> str:
     return _month(match[1])
 
 
-@CALENDAR.rule(rf"\b({_WHEN}) ((?:{any_of(SHORT_MONTHS)})\.|(?:Feb|Apr|Sept|Oct|Nov|Dec)\b)", re.IGNORECASE)
+@CALENDAR.rule(
+    rf"\b({_WHEN}) ((?:{any_of(SHORT_MONTHS)})\.|(?:Feb|Apr|Sept|Oct|Nov|Dec)\b)",
+    flags=re.IGNORECASE,
+    has=tuple(SHORT_MONTHS),
+)
 def short_month_after_a_word(match: re.Match[str], reading: Reading) -> str | None:
     before, month = match.groups()
     return f"{before} {_month(month)}{'.' * month.endswith('.')}" if month[0].isupper() else None
 
 
 @CALENDAR.rule(
-    rf"\b({any_of(SHORT_DAYS)})(?:\.(?= [a-z]|,| ?\d)|(?=\.?,? (?:{any_of(MONTHS)}|\d\d?(?:[ap]m\b|:\d\d))))"
+    rf"\b({any_of(SHORT_DAYS)})(?:\.(?= [a-z]|,| ?\d)|(?=\.?,? (?:{any_of(MONTHS)}|\d\d?(?:[ap]m\b|:\d\d))))",
+    has=tuple(SHORT_DAYS),
 )
 def short_day(match: re.Match[str], reading: Reading) -> str:
     return SHORT_DAYS[match[1]]
 
 
-@CALENDAR.rule(rf"\b({_WHEN}) ({any_of(SHORT_DAYS)})\.")
+@CALENDAR.rule(rf"\b({_WHEN}) ({any_of(SHORT_DAYS)})\.", has=tuple(SHORT_DAYS))
 def short_day_after_a_word(match: re.Match[str], reading: Reading) -> str:
     return f"{match[1]} {SHORT_DAYS[match[2]]}."
 
 
 CALENDAR.words(
-    "era_after_a_figure", r"(?<=\d) ?(BC|AD|BCE|CE|B\.C|A\.D|B\.C\.E|C\.E)\b(?:\.(?= ?[a-z0-9,;:?!)]))?", r" \1"
+    "era_after_a_figure",
+    r"(?<=\d) ?(BC|AD|BCE|CE|B\.C|A\.D|B\.C\.E|C\.E)\b(?:\.(?= ?[a-z0-9,;:?!)]))?",
+    r" \1",
+    has="BAC",
 )
 
 
-@CALENDAR.rule(r"\b(\d{3,4})(?= (?:BC|B\.C)\b)|(?<=\bIn )(\d{3})(?=,| [A-Z][a-z])|(?<=\bin )(\d{3})(?= B\.?C)")
+@CALENDAR.rule(
+    r"\b(\d{3,4})(?= (?:BC|B\.C)\b)|(?<=\bIn )(\d{3})(?=,| [A-Z][a-z])|(?<=\bin )(\d{3})(?= B\.?C)",
+    has=("BC", "B.C", "In "),
+)
 def old_year(match: re.Match[str], reading: Reading) -> str:
     """``2250 BC`` -> ``twenty two fifty``; ``In 529 Cyrus died`` -> ``five twenty nine``."""
     return by_hundreds(int(match.group()))
 
 
-@CALENDAR.rule(r"(?<![\d.,$£€])1(00|000|0000)s\b(?= of)")
+@CALENDAR.rule(r"(?<![\d.,$£€])1(00|000|0000)s\b(?= of)", has=("0s",))
 def dozens(match: re.Match[str], reading: Reading) -> str:
     """``100s of`` -> ``hundreds of``."""
     return {"00": "hundreds", "000": "thousands", "0000": "tens of thousands"}[match[1]]
 
 
-@CALENDAR.rule(r"(?<![\d.,$£€])(mid|early|late)?-?'?(\d\d)?(\d0)'?s\b", re.IGNORECASE)
+@CALENDAR.rule(r"(?<![\d.,$£€])(mid|early|late)?-?'?(\d\d)?(\d0)'?s\b", flags=re.IGNORECASE, has=("0s", "0's", "0S"))
 def decade(match: re.Match[str], reading: Reading) -> str:
     """``1920s`` -> ``nineteen twenties``, ``'00s`` -> ``two thousands``."""
     part, century, tens = match.groups()
@@ -186,7 +199,7 @@ def decade(match: re.Match[str], reading: Reading) -> str:
     return f"{part} {spoken}" if part else spoken
 
 
-CLOCK = Rules(r"\d(?::|[hms ]|[AaPp]\.?[Mm])")
+CLOCK = Rules(":", r"\d ?[AaPp]\.?[Mm]")
 
 # The second stop of "p.m." may end the sentence too, and is left where it seems to.
 _HALF_DAY = r" ?([AaPp])(?:[Mm]\b|\.[Mm]\b(?:\.(?= ?[a-z0-9,;:?!)]))?)"
@@ -201,19 +214,21 @@ _SCRIPTURE = (
 ).split()
 
 
-@CLOCK.rule(rf"\b({'|'.join(_SCRIPTURE)}) (\d{{1,3}}):(\d{{1,3}})\b")
+@CLOCK.rule(rf"\b({'|'.join(_SCRIPTURE)}) (\d{{1,3}}):(\d{{1,3}})\b", has=":")
 def chapter_and_verse(match: re.Match[str], reading: Reading) -> str:
     return f"{match[1]} {cardinal(int(match[2]))} {cardinal(int(match[3]))}"
 
 
-@CLOCK.rule(rf"(?<![\d:.])(\d{{1,4}}):(\d{{1,4}}){_IN_PROPORTION}|(?:{_PROPORTION_OF})(\d{{1,4}}):(\d{{1,4}})(?![\d:])")
+@CLOCK.rule(
+    rf"(?<![\d:.])(\d{{1,4}}):(\d{{1,4}}){_IN_PROPORTION}|(?:{_PROPORTION_OF})(\d{{1,4}}):(\d{{1,4}})(?![\d:])", has=":"
+)
 def proportion(match: re.Match[str], reading: Reading) -> str:
     """``1:3 odds`` -> ``one to three``."""
     first, second = (int(group) for group in match.groups() if group)
     return f"{cardinal(first)} to {cardinal(second)}"
 
 
-@CLOCK.rule(r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(?![\d:])" + f"(?:{_HALF_DAY})?")
+@CLOCK.rule(r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(?![\d:])" + f"(?:{_HALF_DAY})?", has=":")
 def time_of_day(match: re.Match[str], reading: Reading) -> str:
     hour, minute, second, half = match.groups()
     words = [cardinal(int(hour))]
@@ -226,11 +241,11 @@ def time_of_day(match: re.Match[str], reading: Reading) -> str:
     return " ".join([*words, f"{half.upper()}M"] if half else words)
 
 
-@CLOCK.rule(r"(?<![\d:])(1[0-2]|[1-9])" + _HALF_DAY)
+@CLOCK.rule(r"(?<![\d:])(1[0-2]|[1-9])" + _HALF_DAY, has="aApP")
 def whole_hour(match: re.Match[str], reading: Reading) -> str:
     return f"{cardinal(int(match[1]))} {match[2].upper()}M"
 
 
-@CLOCK.rule(r"(?<![\d:.])(\d{1,4}):(\d{1,4})(?![\d:])")
+@CLOCK.rule(r"(?<![\d:.])(\d{1,4}):(\d{1,4})(?![\d:])", has=":")
 def any_other_proportion(match: re.Match[str], reading: Reading) -> str:
     return f"{cardinal(int(match[1]))} to {cardinal(int(match[2]))}"

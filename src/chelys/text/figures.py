@@ -14,7 +14,7 @@ from chelys.text.numbers import (
     fraction,
     ordinal,
 )
-from chelys.text.rules import LETTER_A, Reading, Rules, letters
+from chelys.text.rules import LETTER_A, Reading, Rules, before, behind, letters
 
 NAMES = Rules(r"\d")
 
@@ -47,56 +47,62 @@ def _grouped(match: re.Match[str], reading: Reading) -> str:
     return _groups(match.group())
 
 
-NAMES.add("phone", r"(?<![\d-])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])?\d{3}-\d{4}(?![\d-])", _grouped)
-NAMES.add("phone_with_stops", r"(?<![\d.-])(?:\+?1\.)?\d{3}\.\d{3}\.\d{4}(?!\d|\.\d)", _grouped)
-NAMES.add("phone_abroad", r"(?<!\d)\+\d{1,3}(?:[ -]\d{2,5}){2,5}(?!\d)", _grouped)
+NAMES.add("phone", r"(?<![\d-])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])?\d{3}-\d{4}(?![\d-])", _grouped, has="-")
+NAMES.add("phone_with_stops", r"(?<![\d.-])(?:\+?1\.)?\d{3}\.\d{3}\.\d{4}(?!\d|\.\d)", _grouped, has=".")
+NAMES.add("phone_abroad", r"(?<!\d)\+\d{1,3}(?:[ -]\d{2,5}){2,5}(?!\d)", _grouped, has="+")
 NAMES.add(
     "phone_in_groups", r"(?<![\d.,$£€-])(?:\d{3} \d{3} \d{4}|0\d{2,4} \d{3,4} \d{3,4})(?![\d,]|\.\d| [\d-])", _grouped
 )
-NAMES.add("card", r"(?<![\d.,-])\d{4}([ -])\d{4}\1\d{4}(?:\1\d{1,7}){0,2}(?![\d-])", _grouped)
-NAMES.add("social_security", r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])", _grouped)
-NAMES.add("digits_one_by_one", r"(?<![\d-])\d(?:-\d){2,9}(?![\d-])", lambda match, reading: digits(match.group()))
+NAMES.add("card", r"(?<![\d.,-])\d{4}([ -])\d{4}\1\d{4}(?:\1\d{1,7}){0,2}(?![\d-])", _grouped, has=" -")
+NAMES.add("social_security", r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])", _grouped, has="-")
+NAMES.add(
+    "digits_one_by_one", r"(?<![\d-])\d(?:-\d){2,9}(?![\d-])", lambda match, reading: digits(match.group()), has="-"
+)
 NAMES.add("digits_without_end", rf"(?<!\d)\d{{{LONGEST_AMOUNT + 1},}}", _grouped)
 
 
 @NAMES.rule(
     r"(?<=\b[Dd]ial )(\d{2,6})(?![\d-]|,\d)|(?<=\b[Cc]all )(911|999|112|411|311)\b(?! [a-z]+s\b)|"
     r"(?<=\b[Cc]alled )(911|999)\b"
-    r"|(?<=\b[Cc]alling )(911|999)\b|(?<=\b[Pp]hone )(911|999)\b|\b(911|999)(?= (?:call|dispatcher|operator|emergency))"
+    r"|(?<=\b[Cc]alling )(911|999)\b|(?<=\b[Pp]hone )(911|999)\b|\b(911|999)(?= (?:call|dispatcher|operator|"
+    "emergency))",
+    has=("ial ", "911", "999", "112", "411", "311"),
 )
 def number_to_dial(match: re.Match[str], reading: Reading) -> str:
     return digits(match.group())
 
 
-@NAMES.rule(
-    rf"\b((?:{_SECRET})(?: (?:no\.?|num(?:ber)?))?:?(?: (?:is|was|of|reads|to))?|number (?:is|was)|#|address of) ?"
-    r"(\d{4,12})(?!\d|[.,-]\d)",
+NAMES.add("zip_code", r"(?<=\b[A-Z]{2} )\d{5}(?:-\d{4})?(?![\d-]|,\d)", _grouped)
+NAMES.words("number_sign", r"#(?=\d)", "number ", has="#")
+_CODE_BEFORE = re.compile(
+    rf"\b(?:(?:{_SECRET})(?: (?:no\.?|num(?:ber)?))?:?(?: (?:is|was|of|reads|to))?|(number(?: is| was)?)|"
+    "address of) ?$",
     re.IGNORECASE,
 )
+_COUNTED_BEFORE = re.compile(rf"\b(?:{_COUNTED})\.?(?: (?:no\.?|number))? ?$", re.IGNORECASE)
+_NUMBERED_BEFORE = re.compile(rf"\b(?:{_NUMBERED})(?: number)? $", re.IGNORECASE)
+
+
+@NAMES.rule(r"(?<![\d.,])\d{4,12}(?!\d|[.,-]\d)")
 def code(match: re.Match[str], reading: Reading) -> str | None:
     """``the code is 276983`` -> digits."""
-    before, written = match.groups()
-    if before.lower().startswith(("number", "#")) and len(written) < 5:
-        return None
-    return f"{'number' if before == '#' else before} {digits(written)}"
+    found = _CODE_BEFORE.search(before(match))
+    return None if found is None or (found[1] and len(match.group()) < 5) else digits(match.group())
 
 
-NAMES.add("zip_code", r"(?<=\b[A-Z]{2} )\d{5}(?:-\d{4})?(?![\d-]|,\d)", _grouped)
-NAMES.words("number_sign", r"#(?=\d)", "number ")
-
-
-@NAMES.rule(rf"\b((?:{_COUNTED})\.?(?: (?:no\.?|number))?) ?0{{1,3}}(\d{{1,3}})(?![\d:/])", re.IGNORECASE)
-def zero_in_front(match: re.Match[str], reading: Reading) -> str:
+@NAMES.rule(r"(?<![\d.,:])0{1,3}(\d{1,3})(?!\d|[:/,.]\d)", has="0")
+def zero_in_front(match: re.Match[str], reading: Reading) -> str | None:
     """``Chapter 07`` -> ``chapter seven``."""
-    return f"{match[1]} {cardinal(int(match[2]))}"
+    return cardinal(int(match[1])) if _COUNTED_BEFORE.search(before(match)) else None
 
 
-@NAMES.rule(rf"\b((?:{_NUMBERED})(?: (?:no\.?|number))?) (\d{{3,4}})(?:-?([A-Z]))?(?!\w|[.,-]\d)", re.IGNORECASE)
-def numbered(match: re.Match[str], reading: Reading) -> str:
+@NAMES.rule(r"(?<![\d.,])(\d{3,4})(?:-?([A-Z]))?(?!\w|[.,-]\d)")
+def numbered(match: re.Match[str], reading: Reading) -> str | None:
     """``Room 204`` -> ``room two oh four``, ``Exhibit No. 133-A`` -> ``exhibit number one thirty three A``."""
-    thing, written, letter = match.groups()
-    thing = re.sub(r" no\.?$", " number", thing, flags=re.IGNORECASE)
-    return f"{thing} {_in_pairs(written)}{f' {letters(letter)}' if letter else ''}"
+    written, letter = match.groups()
+    if _NUMBERED_BEFORE.search(before(match)) is None:
+        return None
+    return f"{_in_pairs(written)}{f' {letters(letter)}' if letter else ''}"
 
 
 def _in_pairs(written: str) -> str:
@@ -107,7 +113,7 @@ def _in_pairs(written: str) -> str:
     rf"(?<![\d.,$£€-])\b(\d{{3,4}})(?= (?:(?:(?:north|south|east|west|[NSEW]\.?) )?(?:[A-Z][a-z'.]+ "
     rf"){{1,3}}(?:{_STREET})\b"
     r"|(?:North|South|East|West) [A-Z][a-z]))",
-    re.IGNORECASE,
+    flags=re.IGNORECASE,
 )
 def house_number(match: re.Match[str], reading: Reading) -> str | None:
     """``1026 North Beckley Avenue`` -> ``ten twenty six``."""
@@ -118,15 +124,17 @@ def house_number(match: re.Match[str], reading: Reading) -> str | None:
 @NAMES.rule(r"(?<![A-Za-z\d-])([A-Z]{1,3})-?(\d{3,12})(?!\d|[.,]\d)(?:-?([A-Z])\b)?")
 def letter_and_figures(match: re.Match[str], reading: Reading) -> str | None:
     """``C2766`` -> ``C two seven six six``, ``A380`` -> ``A three eighty``."""
-    before, written, last = match.groups()
-    if len(before) > 1 and re.fullmatch("19[0-9]{2}|20[0-9]{2}", written):
+    capitals, written, last = match.groups()
+    if len(capitals) > 1 and re.fullmatch("19[0-9]{2}|20[0-9]{2}", written):
         return None
     spoken = digits(written) if len(written) > 3 or written[0] == "0" else by_hundreds(int(written))
-    return f"{letters(before)} {spoken}{f' {letters(last)}' if last else ''}"
+    return f"{letters(capitals)} {spoken}{f' {letters(last)}' if last else ''}"
 
 
 @NAMES.rule(
-    r"(?<![\w.])\.(\d\d)(?=(?:-| )?(?:cal\b|caliber|calibre|rifle|pistol|revolver|special|magnum|gun))", re.IGNORECASE
+    r"(?<![\w.])\.(\d\d)(?=(?:-| )?(?:cal\b|caliber|calibre|rifle|pistol|revolver|special|magnum|gun))",
+    flags=re.IGNORECASE,
+    has=".",
 )
 def caliber(match: re.Match[str], reading: Reading) -> str:
     """``.22 rifle`` -> ``twenty two``."""
@@ -135,12 +143,12 @@ def caliber(match: re.Match[str], reading: Reading) -> str:
 
 NAMES.add("capitals_before_a_figure", r"(?<![A-Za-z\d&-])([A-Z]{1,3})(?=\d)", lambda match, reading: letters(match[1]))
 
-RANGES = Rules(r"\d")
+RANGES = Rules("-")
 
 _AMOUNT_UNIT = r"(?:[%°]|°[CF]|[AaPp]\.?[Mm]\.?|[a-zA-Z]{1,3})?"
 
 
-@RANGES.rule(r"(?<![\d.,/-])(\d\d?)-(\d\d?)(?![\d/-]|[.,%]\d)(?!%)")
+@RANGES.rule(r"(?<![\d.,/-])(\d\d?)-(\d\d?)(?![\d/-]|[.,%]\d)(?!%)", has="-")
 def shares_of_a_hundred(match: re.Match[str], reading: Reading) -> str | None:
     """``50-50`` -> ``fifty fifty``, ``80-20`` -> ``eighty twenty``."""
     first, second = int(match[1]), int(match[2])
@@ -148,11 +156,13 @@ def shares_of_a_hundred(match: re.Match[str], reading: Reading) -> str | None:
     return f"{cardinal(first)} {cardinal(second)}" if shares or match.group() in ("20-20", "24-7") else None
 
 
-RANGES.words("hyphen_to_a_word", r"(?<=[A-Za-z])-(?=\d)(?<!\d[a-zA-Z]-)(?<!\d[a-zA-Z]{2}-)|(?<=\d)-(?=[A-Za-z])", " ")
-RANGES.words("up_to", rf"(?<=\d)({_AMOUNT_UNIT})-(?=[$£€¥~]?\.?\d)", r"\1 to ")
+RANGES.words(
+    "hyphen_to_a_word", r"(?<=[A-Za-z])-(?=\d)(?<!\d[a-zA-Z]-)(?<!\d[a-zA-Z]{2}-)|(?<=\d)-(?=[A-Za-z])", " ", has="-"
+)
+RANGES.words("up_to", rf"(?<=\d)({_AMOUNT_UNIT})-(?=[$£€¥~]?\.?\d)", r"\1 to ", has="-")
 
 
-@RANGES.rule(rf"(?<![\d.,:])([\d.,:]{{0,20}}\d)({_AMOUNT_UNIT}) - (?=[$£€¥]?([\d.,:]{{0,20}}\d))")
+@RANGES.rule(rf"(?<![\d.,:])([\d.,:]{{0,20}}\d)({_AMOUNT_UNIT}) - (?=[$£€¥]?([\d.,:]{{0,20}}\d))", has=(" - ",))
 def up_to_apart(match: re.Match[str], reading: Reading) -> str | None:
     """``10 - 15`` -> ``ten to fifteen``; a dash where the second figure is the smaller."""
     first, unit, second = match.groups()
@@ -167,55 +177,62 @@ def _value(written: str) -> float:
         return 0.0
 
 
-RANGES.words("minus", r"(?<![^ (])-(?=[$£€¥]?\.?\d)", "minus ")
+RANGES.words("minus", r"(?<![^ (])-(?=[$£€¥]?\.?\d)", "minus ", has="-")
 
 PLAIN = Rules(r"\d")
 
 
-@PLAIN.rule(r"(?<![\d/.,])(?:(\d{1,4}) )?(\d{1,4})/(\d{1,4})(?![\d/])")
+@PLAIN.rule(r"(?<![\d/.,])(?:(\d{1,4}) )?(\d{1,4})/(\d{1,4})(?![\d/])", has="/")
 def slashed(match: re.Match[str], reading: Reading) -> str:
     """``3/4`` -> ``three quarters``, ``24/7`` -> ``twenty four seven``, ``120/80`` -> ``one twenty over eighty``."""
     whole, top, bottom = match.groups()
     above, below = int(top), int(bottom)
     if match.group() == "9/11" or not 0 < above < below or below > 100:
         over = " over " if above >= 60 and below >= 40 else " "
-        before = f"{cardinal(int(whole))} " if whole else ""
-        return f"{before}{cardinal(above)}{over}{cardinal(below)}"
+        first = f"{cardinal(int(whole))} " if whole else ""
+        return f"{first}{cardinal(above)}{over}{cardinal(below)}"
     spoken = fraction(above, below)
     if not whole:
         return spoken
     return f"{cardinal(int(whole))} and {spoken.replace('one ', 'a ', 1) if above == 1 and below < 11 else spoken}"
 
 
-@PLAIN.rule(r"(?<![\d,])(\d{1,3}(?:,\d{3}){1,3}|\d{1,9})(?:st|nd|rd|th|ST|ND|RD|TH)\b")
+@PLAIN.rule(
+    r"(?<![\d,])(\d{1,3}(?:,\d{3}){1,3}|\d{1,9})(?:st|nd|rd|th|ST|ND|RD|TH)\b",
+    has=("st", "nd", "rd", "th", "ST", "ND", "RD", "TH"),
+)
 def place(match: re.Match[str], reading: Reading) -> str:
     return ordinal(int(match[1].replace(",", "")))
 
 
-@PLAIN.rule(r"(?<![\d.])(v|V|ver\.?|version )?(\d{1,4}(?:\.\d{1,4}){2,4})(?!\d)|\b([vV])(\d{1,4}(?:\.\d{1,4})?)\b")
-def version(match: re.Match[str], reading: Reading) -> str:
-    """``v2.0.1`` -> ``v two point zero point one``."""
-    letter, written = (match[1] or match[3] or "").lower(), match[2] or match[4]
-    return f"{letter} {' point '.join(figure(part) for part in written.split('.'))}".strip()
+def _points(match: re.Match[str], reading: Reading) -> str:
+    """``2.0.1`` -> ``two point zero point one``."""
+    return " point ".join(figure(part) for part in match.group().split("."))
 
 
-@PLAIN.rule(rf"({AMOUNT})(k|K|M|bn|B)\b")
+PLAIN.words("version", r"\b[vV](?=\d)", "v ", has="vV")
+PLAIN.add("figure_with_several_points", r"(?<![\d.])\d{1,4}(?:\.\d{1,4}){2,4}(?!\d)", _points, has=".")
+
+
+@PLAIN.rule(rf"({AMOUNT})(k|K|M|bn|B)\b", has=("k", "K", "M", "bn", "B"))
 def scaled(match: re.Match[str], reading: Reading) -> str | None:
     """``100k`` -> ``one hundred thousand``; capitals may stand for a letter ("4K", "10K run")."""
     written, scale = match.groups()
-    if scale in ("K", "B") or (scale == "M" and len(written) == 1 and not match.string[match.end() :].startswith(" ")):
+    if scale in ("K", "B") or (scale == "M" and len(written) == 1 and not behind(match, 1) == " "):
         return f"{figure(written)} {scale}"
     return f"{figure(written)} {dict(k='thousand', M='million', bn='billion')[scale]}"
 
 
-@PLAIN.rule(r"\b(\d{3,4})([pi])\b")
+@PLAIN.rule(r"\b(\d{3,4})([pi])\b", has="pi")
 def lines_of_a_screen(match: re.Match[str], reading: Reading) -> str:
     """``1080p`` -> ``ten eighty p``."""
     return f"{by_hundreds(int(match[1]))} {match[2]}"
 
 
-PLAIN.add("letter_a_behind_a_figure", r"(?<=\d)[ -]?A\b(?! [a-z])", lambda match, reading: f" {LETTER_A}")
+PLAIN.add("letter_a_behind_a_figure", r"(?<=\d)[ -]?A\b(?! [a-z])", lambda match, reading: f" {LETTER_A}", has="A")
 PLAIN.add("amount", AMOUNT, lambda match, reading: figure(match.group(), maybe_year=True))
-PLAIN.add("point_and_decimals", r"(?<!\d)\.(\d{1,20})(?!\d)", lambda match, reading: f" point {digits(match[1])}")
+PLAIN.add(
+    "point_and_decimals", r"(?<!\d)\.(\d{1,20})(?!\d)", lambda match, reading: f" point {digits(match[1])}", has="."
+)
 # What the rules above passed over because of odd commas and dots around it.
 PLAIN.add("any_digits", r"(?<!\d)\d+", lambda match, reading: figure(match.group()))

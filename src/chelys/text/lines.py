@@ -51,4 +51,6 @@ def _parts(last: str, line: str, width: int) -> bool:
 
 def in_one_line(text: str) -> str:
     """The text in a line, with a stop where a paragraph or a line ends a sentence without one."""
+    if len(text.splitlines()) < 2:
+        return " ".join(text.split())
     return " . ".join(" . ".join(stretches) for stretches in paragraphs(text))

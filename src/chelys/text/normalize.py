@@ -77,7 +77,7 @@ def normalize(text: str, *, locale: str = "en-US") -> Normalized:
     refuse_blank(text)
     folded, dropped = to_ascii(text)
     reading = Reading(locale)
-    spoken = in_one_line(_CONTROL.sub(" ", folded))
+    spoken = in_one_line(folded if folded.isprintable() else _CONTROL.sub(" ", folded))
     for rules in _RULES:
         spoken = rules.apply(spoken, reading)
     spoken = _tidy(_lower(spoken))
@@ -125,15 +125,15 @@ _SPACES = Rules(r"[.!?][A-Z]")
 _SPACES.words("forgotten_space", FORGOTTEN_SPACE.pattern, " ")
 
 #: What is left when everything else is read.
-_SIGNS = Rules(rf"[^A-Za-z.,?!\- {LETTER_A}]|[A-Za-z]\.[A-Za-z]|--")
-_SIGNS.words("dot", r"(?<=[A-Za-z])\.(?=[A-Za-z])", " dot ")
-_SIGNS.words("micro", r"µ(?=[A-Za-z])", "micro")
-_SIGNS.words("or", r"(?<=[A-Za-z]{2})/(?=[A-Za-z]{2})", " ")
+_SIGNS = Rules(rf"[^A-Za-z.,?!\- {LETTER_A}]", r"[A-Za-z]\.[A-Za-z]", "--")
+_SIGNS.words("dot", r"(?<=[A-Za-z])\.(?=[A-Za-z])", " dot ", has=".")
+_SIGNS.words("micro", r"µ(?=[A-Za-z])", "micro", has="µ")
+_SIGNS.words("or", r"(?<=[A-Za-z]{2})/(?=[A-Za-z]{2})", " ", has="/")
 _SIGNS.add("sign", rf"[{re.escape(''.join(_NAMES_OF_SIGNS))}]", lambda match, _: f" {_NAMES_OF_SIGNS[match.group()]} ")
-_SIGNS.words("bracket", r"[\[{]", "(")
-_SIGNS.words("closing_bracket", r"[\]}]", ")")
-_SIGNS.words("quote", r"(?<=[ (\"-])'|'(?=[ .,?!;:)\"-])|^'|'$|''+", " ")
-_SIGNS.words("dash", r"-{2,}", " - ")
+_SIGNS.words("bracket", r"[\[{]", "(", has="[{")
+_SIGNS.words("closing_bracket", r"[\]}]", ")", has="]}")
+_SIGNS.words("quote", r"(?<=[ (\"-])'|'(?=[ .,?!;:)\"-])|^'|'$|''+", " ", has="'")
+_SIGNS.words("dash", r"-{2,}", " - ", has=("--",))
 _SIGNS.words("anything_else", rf"[^A-Za-z'.,?!;:\-()\" {LETTER_A}]", " ")
 
 _RULES = (
@@ -141,29 +141,43 @@ _RULES = (
     PLAIN, CAPITALS, _SIGNS,
 )  # fmt: skip
 
-_ACRONYM = re.compile(r"[A-Z]{2,}(?:'?s)?")
-_LETTERS = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
+_ACRONYM = re.compile(r"(?<![A-Za-z])(?<![A-Za-z]')[A-Z]{2,}(?:'?s)?(?!'?[A-Za-z])")
 
 
 def _lower(text: str) -> str:
     """Lower case but for acronyms."""
+    pieces, start = [], 0
+    for match in _ACRONYM.finditer(text):
+        pieces += [text[start : match.start()].lower(), match.group()]
+        start = match.end()
+    return "".join([*pieces, text[start:].lower()]).replace(LETTER_A, "A")
 
-    def lower(match: re.Match[str]) -> str:
-        word = match.group()
-        return word if _ACRONYM.fullmatch(word) else word.lower()
 
-    return _LETTERS.sub(lower, text).replace(LETTER_A, "A")
+_LOOSE_APOSTROPHE = re.compile(r"(?<![A-Za-z])'|'(?![A-Za-z])")
+_LOOSE_HYPHEN = re.compile(r"(?<![A-Za-z])-|-(?![A-Za-z])")
+_SEVERAL_MARKS = re.compile(r"[.,?!;:](?! [^-.,?!;: ]|$|[\")])")
+_MARKS = re.compile(r"[.,?!;:][.,?!;: ]*(?:- [-.,?!;: ]*)*")
+_MARKS_BEHIND_A_DASH = re.compile(r"- (?:[-.,?!;:] ?)+")
+_LOOSE_SPACE = re.compile(r" (?=[.,?!;:)])|(?<=\() ")
+_EMPTY_BRACKETS = re.compile(r"\([^A-Za-z()]*\)")
 
 
 def _tidy(text: str) -> str:
     """One mark at a time, where marks belong."""
-    text = re.sub(r"(?<![A-Za-z])'|'(?![A-Za-z])", "", text)
-    text = re.sub(r"(?<=[A-Za-z])-(?=[A-Za-z])", "\0", text).replace("-", " - ").replace("\0", "-")
-    text = re.sub(r"[.,?!;:][.,?!;: ]*(?:- [-.,?!;: ]*)*", _strongest, " ".join(text.split()))
-    text = re.sub(r"- (?:[-.,?!;:] ?)+", "- ", text)
-    text = re.sub(r" (?=[.,?!;:)])|(?<=\() ", "", text)
-    text = re.sub(r"\([^A-Za-z()]*\)", " ", text)
-    return " ".join(text.split()).lstrip(" .,?!;:-").rstrip(" -")
+    if "'" in text:
+        text = _LOOSE_APOSTROPHE.sub("", text)
+    dashes = "-" in text
+    if dashes:
+        text = _LOOSE_HYPHEN.sub(" - ", text)
+    text = " ".join(text.split())
+    if _SEVERAL_MARKS.search(text):
+        text = " ".join(_MARKS.sub(_strongest, text).split())
+    if dashes:
+        text = _MARKS_BEHIND_A_DASH.sub("- ", text)
+    text = _LOOSE_SPACE.sub("", text)
+    if "(" in text:
+        text = " ".join(_EMPTY_BRACKETS.sub(" ", text).split())
+    return text.lstrip(" .,?!;:-").rstrip(" -")
 
 
 def _strongest(match: re.Match[str]) -> str:

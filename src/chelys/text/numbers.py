@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 #: Longer runs of digits are names (phones, cards), not amounts, and are read digit by digit.
 LONGEST_AMOUNT = 12
@@ -64,6 +65,7 @@ def spell_ordinal(words: str) -> str:
     return words[: match.start()] + place
 
 
+@lru_cache(maxsize=4096)
 def cardinal(number: int) -> str:
     """``342`` -> ``three hundred forty two``."""
     return spell_number(number).replace("-", " ").replace(",", "")
@@ -94,6 +96,7 @@ def digits(text: str) -> str:
     return " ".join(_ONES[int(c)] for c in text if c in "0123456789")
 
 
+@lru_cache(maxsize=4096)
 def figure(written: str, *, maybe_year: bool = False) -> str:
     """A figure as it is written, with or without commas and decimals."""
     whole, point, decimals = written.partition(".")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from chelys.text.numbers import cardinal, ordinal
-from chelys.text.rules import Reading, Rules
+from chelys.text.rules import Reading, Rules, before, behind
 
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 #: A numeral below 400 as it is properly written; never empty.
@@ -40,7 +41,12 @@ _RULERS = (
 ).split()
 _TITLES = r"(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser|Prince|Sultan|Shah|Pharaoh)"
 
-NUMERALS = Rules(r"\b(?:[IVXLC]{2,}|[IVX])\b|\bWWI|\([ivx]+\)|\bpp?\. ?[ivx]+|pages? [ivx]+")
+NUMERALS = Rules(r" [IVXLC]+(?![A-Za-z])", "WWI", r"[(.]\)? ?[ivx]", r"[IVX]\)", r"^[IVX]{1,5}\.", r"page")
+_COUNTED_BEFORE = re.compile(rf"\b({_COUNTED})s?\.? $", re.IGNORECASE)
+_RULER_BEFORE = re.compile(
+    rf"(?:\b({_TITLES}) )?\b({'|'.join(_RULERS)})((?: (?:[A-Z][a-z]{{1,20}}|[A-Z]\.))?(?: [A-Z][a-z]{{1,20}})?) $"
+)
+_NAME_BEFORE = re.compile(r"\b[A-Z][a-z]{2,20} $")
 
 
 def value(numeral: str) -> int:
@@ -49,58 +55,53 @@ def value(numeral: str) -> int:
     return sum(-n if n < max(numbers[place:]) else n for place, n in enumerate(numbers))
 
 
-def _stop(match: re.Match[str]) -> str:
-    """The old print's stop behind a numeral ("George III. was") goes, but where a sentence may end."""
-    following = match.string[match.end() :].lstrip("\"') ")[:1]
-    return "." if match.group().endswith(".") and (not following or following.isupper()) else ""
+NUMERALS.add("world_war", r"\bWW(II?)\b", lambda match, reading: f"world war {cardinal(value(match[1]))}", has=("WW",))
 
 
-def _counted(match: re.Match[str], reading: Reading) -> str | None:
-    before, numeral = match.group(1), match.group(2)
-    if numeral == "I" and not before[0].isupper() and re.match(r" [a-z]", match.string[match.end() :]):
-        return None  # "the part I played"
-    return f"{before} {cardinal(value(numeral))}{_stop(match)}"
-
-
-NUMERALS.add("world_war", r"\bWW(II?)\b", lambda match, reading: f"world war {cardinal(value(match[1]))}")
-NUMERALS.add("chapter_and_its_like", rf"\b((?i:{_COUNTED})s?\.?) ({_NUMERAL})(?![A-Za-z'-])\.?", _counted)
-
-
-@NUMERALS.rule(rf"\b({_NUMERAL}|[ivx]{{1,6}})(?:th)? (century|centuries|dynasty|corps|olympiad)\b", re.IGNORECASE)
+@NUMERALS.rule(
+    rf"\b({_NUMERAL}|[ivx]{{1,6}})(?:th)? (century|centuries|dynasty|corps|olympiad)\b",
+    has=("entur", "dynast", "orps", "lympiad"),
+    flags=re.IGNORECASE,
+)
 def century(match: re.Match[str], reading: Reading) -> str | None:
     numeral, noun = match.groups()
     return f"{ordinal(value(numeral))} {noun}" if numeral[0].isupper() and numeral not in ("C", "I") else None
 
 
-@NUMERALS.rule(
-    rf"\b({_TITLES} )?((?:{'|'.join(_RULERS)})(?: (?:[A-Z][a-z]{{1,20}}|[A-Z]\.))?(?: [A-Z][a-z]{{1,20}})?),? "
-    rf"({_NUMERAL})(?![A-Za-z]|'(?!s\b))\.?"
-)
-def ruler(match: re.Match[str], reading: Reading) -> str | None:
-    """``Henry VIII`` -> ``henry the eighth``."""
-    title, name, numeral = match.groups()
-    several = " " in name
-    if name.startswith("Malcolm") and numeral == "X":
-        return None
-    if numeral == "I" and (
-        several or not (title or re.match(r"[,;:)]|$| (?:of|was|had|is|and|in|\()", match.string[match.end() :]))
-    ):
-        return None
-    if numeral in ("L", "C") or (several and len(numeral) == 1 and numeral != "V"):
-        return None
-    return f"{title or ''}{name} the {ordinal(value(numeral))}{_stop(match)}"
+@NUMERALS.rule(rf"(?<= )({_NUMERAL})(?![A-Za-z\d-]|'(?!s\b))\.?")
+def numeral(match: re.Match[str], reading: Reading) -> str | None:
+    """``Henry VIII`` -> ``henry the eighth``, ``Chapter IV`` -> ``chapter four``, ``Apollo XI`` -> ``apollo "
+    "eleven``."""
+    words = before(match, 60)
+    counted = _COUNTED_BEFORE.search(words)
+    if counted:
+        played = match[1] == "I" and not counted[1][0].isupper() and re.match(" [a-z]", behind(match))
+        return None if played else _ends(match, cardinal)  # "the part I played"
+    ruler = _RULER_BEFORE.search(words)
+    if ruler and _is_a_ruler(match, *ruler.groups()):
+        return f"the {_ends(match, ordinal)}"
+    return _ends(match, cardinal) if re.fullmatch(_SURE, match[1]) and _NAME_BEFORE.search(words) else None
 
 
-@NUMERALS.rule(rf"(?<![A-Za-z] [A-Z] )\b([A-Z][a-z]{{2,20}}) ({_SURE})\b(?!['-])")
-def behind_a_name(match: re.Match[str], reading: Reading) -> str:
-    """``Apollo XI`` -> ``apollo eleven``."""
-    return f"{match[1]} {cardinal(value(match[2]))}"
+def _is_a_ruler(match: re.Match[str], title: str | None, name: str, more: str) -> bool:
+    if match[1] == "I":  # or the pronoun
+        goes_on = re.match(r"[,;:)]|$| (?:of|was|had|is|and|in|\()", behind(match))
+        return not more and (title is not None or goes_on is not None)
+    if match[1] in ("L", "C") or (name == "Malcolm" and match[1] == "X"):
+        return False
+    return not more or len(match[1]) > 1 or match[1] == "V"
+
+
+def _ends(match: re.Match[str], spoken: Callable[[int], str]) -> str:
+    """A numeral in words. The old print's stop behind it ("George III. was") goes, but where a sentence may end."""
+    following = behind(match).lstrip("\"') ")[:1]
+    return spoken(value(match[1])) + "." * (match.group().endswith(".") and (not following or following.isupper()))
 
 
 NUMERALS.add(
     "item_of_a_list", r"(?:(?<=\()|^)([IVX]{2,5}|V)(?=[.)] )", lambda match, reading: cardinal(value(match[1]))
 )
-NUMERALS.add("small_item", r"(?<=\()([ivx]{2,5})(?=\))", lambda match, reading: cardinal(value(match[1])))
+NUMERALS.add("small_item", r"(?<=\()([ivx]{2,5})(?=\))", lambda match, reading: cardinal(value(match[1])), has="(")
 NUMERALS.add(
     "small_page",
     r"\b(pages?|pp?\.) ?([ivxl]{1,6})(?:-([ivxl]{1,6}))?\b",
@@ -108,4 +109,5 @@ NUMERALS.add(
         f"{'pages' if match[3] or match[1] == 'pp.' else 'page'} {cardinal(value(match[2]))}"
         + (f" to {cardinal(value(match[3]))}" if match[3] else "")
     ),
+    has="p",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 #: Whose dates, the first being the default.
@@ -29,35 +29,51 @@ Say = Callable[[re.Match[str], Reading], "str | None"]
 
 
 class Rules:
-    """An ordered table of rules, skipped as a whole where the text has nothing for it."""
+    """An ordered table of rules. Most are skipped for most texts, by looking for a few characters that they need.
 
-    def __init__(self, needs: str) -> None:
-        self._needs = re.compile(needs)
-        self.table: dict[str, tuple[re.Pattern[str], Say]] = {}
+    ``needs`` are patterns, one of which must be found for any of the rules; ``has`` of a rule are characters or
+    strings, one of which its matches hold.
+    """
 
-    def add(self, name: str, pattern: str, say: Say, flags: int = 0) -> None:
+    def __init__(self, *needs: str) -> None:
+        self.needs = [re.compile(pattern) for pattern in needs]
+        self.table: dict[str, tuple[Sequence[str], re.Pattern[str], Say]] = {}
+
+    def add(self, name: str, pattern: str, say: Say, *, has: Sequence[str] = (), flags: int = 0) -> None:
         """Enter the next rule."""
-        self.table[name] = (re.compile(pattern, flags), say)
+        self.table[name] = (has, re.compile(pattern, flags), say)
 
-    def rule(self, pattern: str, flags: int = 0) -> Callable[[Say], Say]:
+    def rule(self, pattern: str, *, has: Sequence[str] = (), flags: int = 0) -> Callable[[Say], Say]:
         """Enter the function below as the next rule, under its name."""
 
         def enter(say: Say) -> Say:
-            self.add(say.__name__, pattern, say, flags)
+            self.add(say.__name__, pattern, say, has=has, flags=flags)
             return say
 
         return enter
 
-    def words(self, name: str, pattern: str, spoken: str, flags: int = 0) -> None:
+    def words(self, name: str, pattern: str, spoken: str, *, has: Sequence[str] = ()) -> None:
         """Enter a rule that says a template of `re.Match.expand`."""
-        self.add(name, pattern, lambda match, reading: match.expand(spoken), flags)
+        self.add(name, pattern, lambda match, reading: match.expand(spoken), has=has)
 
     def apply(self, text: str, reading: Reading) -> str:
         """The text with every match said, apart from the words around it."""
-        if self._needs.search(text):
-            for pattern, say in self.table.values():
+        for needed in self.needs:
+            if needed.search(text):
+                break
+        else:
+            return text
+        for has, pattern, say in self.table.values():
+            if not has or _holds(text, has):
                 text = pattern.sub(_apart(say, reading), text)
         return text
+
+
+def _holds(text: str, strings: Sequence[str]) -> bool:
+    for string in strings:
+        if string in text:
+            return True
+    return False
 
 
 def _apart(say: Say, reading: Reading) -> Callable[[re.Match[str]], str]:
@@ -81,3 +97,13 @@ def any_of(words: Iterable[str]) -> str:
 def letters(capitals: str) -> str:
     """``AT`` -> the names of its letters, apart."""
     return " ".join(capitals).replace("A", LETTER_A)
+
+
+def behind(match: re.Match[str], length: int = 40) -> str:
+    """The text behind a match, so much of it that the work stays linear."""
+    return match.string[match.end() : match.end() + length]
+
+
+def before(match: re.Match[str], length: int = 40) -> str:
+    """The text before a match."""
+    return match.string[max(0, match.start() - length) : match.start()]

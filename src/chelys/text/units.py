@@ -164,7 +164,7 @@ _CURRENCY_CODE = any_of(_CODES)
 #: With American commas, or with a decimal comma.
 _SUM = rf"(?:(?<![\d.,])\d{{1,3}}(?:\.\d{{3}}){{0,3}},\d\d(?![\d,]|\.\d)|{AMOUNT}|(?<!\d)\.\d\d(?!\d))"
 
-MONEY = Rules(rf"{_SIGN}|¢|\b(?:{_CURRENCY_CODE})\b|(?:{_CURRENCY_CODE})\b")
+MONEY = Rules(_SIGN, "[A-Z]{3}")
 
 
 def _decimal_point(written: str) -> str:
@@ -188,14 +188,16 @@ def _money(written: str, scale: str | None, names: tuple[str, ...], *, single: b
     return " and ".join(words)
 
 
-@MONEY.rule(rf"({_SIGN}) ?({AMOUNT})(?:-| to )({AMOUNT})(?! ?{_SIGN}){_SCALE}")
+@MONEY.rule(rf"({_SIGN}) ?({AMOUNT})(?:-| to )({AMOUNT})(?! ?{_SIGN}){_SCALE}", has=tuple(SIGNS))
 def range_of_money(match: re.Match[str], reading: Reading) -> str:
     """``$5-10`` -> ``five to ten dollars``."""
     sign, low, high, scale = match.groups()
     return f"{figure(low)} to {_money(high, scale, SIGNS[sign], single=_before_a_noun(match))}"
 
 
-@MONEY.rule(rf"(?<![A-Za-z])({any_of(_DOLLARS_OF)})?({_SIGN}) ?({_SUM}){_SCALE}(?:/({any_of(_PER)})\b)?")
+@MONEY.rule(
+    rf"(?<![A-Za-z])({any_of(_DOLLARS_OF)})?({_SIGN}) ?({_SUM}){_SCALE}(?:/({any_of(_PER)})\b)?", has=tuple(SIGNS)
+)
 def money(match: re.Match[str], reading: Reading) -> str:
     land, sign, written, scale, per = match.groups()
     one, many, *parts = SIGNS[sign]
@@ -218,14 +220,14 @@ def money_with_the_code_before(match: re.Match[str], reading: Reading) -> str:
     return _money(written, scale, _CODES[code], single=_before_a_noun(match))
 
 
-MEASURES = Rules(r"\d|/|\^")
+MEASURES = Rules(r"[\d/^]")
 
 #: Units that are also words, names or letters of something else: only touching the figure, or with their stop.
 _TOUCHING = frozenset(("A", "J", "s", "b", "ha"))
 _INCHES = re.compile(r"\.(?= ?[a-z(,;:])| (?=(?:long|wide|tall|high|thick|deep|by|x|screen|display)\b)")
 
 
-@MEASURES.rule(r"(?<![\d'])(\d{1,2})'(?: ?(\d{1,2})(?:\"|''))?(?![\d'A-Za-z])")
+@MEASURES.rule(r"(?<![\d'])(\d{1,2})'(?: ?(\d{1,2})(?:\"|''))?(?![\d'A-Za-z])", has="'")
 def feet_and_inches(match: re.Match[str], reading: Reading) -> str | None:
     """``6'2"`` -> ``six foot two``."""
     feet, inches = match.groups()
@@ -250,18 +252,18 @@ def measure(match: re.Match[str], reading: Reading) -> str | None:
     return spoken + (stop if stop and unit not in _STOPPED else "")
 
 
-@MEASURES.rule(rf"(?<![\w/])({_UNIT})/({any_of(_PER)})(?![A-Za-z/])")
+@MEASURES.rule(rf"(?<![\w/])({_UNIT})/({any_of(_PER)})(?![A-Za-z/])", has="/")
 def rate_without_a_figure(match: re.Match[str], reading: Reading) -> str:
     return f"{_UNITS[match[1]][1]} per {_PER[match[2]]}"
 
 
-@MEASURES.rule(rf"(?<=[a-z]s)/({any_of(word for word in _PER if len(word) > 2)})(?![A-Za-z/])")
+@MEASURES.rule(rf"(?<=[a-z]s)/({any_of(word for word in _PER if len(word) > 2)})(?![A-Za-z/])", has="/")
 def per(match: re.Match[str], reading: Reading) -> str:
     """``5 litres/day`` -> ``five litres per day``."""
     return f" per {_PER[match[1]]}"
 
 
-@MEASURES.rule(r"(?<![\d.])(\d{1,6}|[A-Za-z]|[A-Za-z]{2,})\^(-?)(\d{1,3}|[a-z]\b)")
+@MEASURES.rule(r"(?<![\d.])(\d{1,6}|[A-Za-z]|[A-Za-z]{2,})\^(-?)(\d{1,3}|[a-z]\b)", has="^")
 def power(match: re.Match[str], reading: Reading) -> str | None:
     """``10^6`` -> ``ten to the sixth``."""
     base, minus, exponent = match.groups()
@@ -274,21 +276,23 @@ def power(match: re.Match[str], reading: Reading) -> str | None:
     return f"{figure(base) if base.isdigit() else base} {raised}"
 
 
-SIGNS_BETWEEN_FIGURES = Rules(r"\d ?(?:[-+*/x=^<>!~]|times)|[<>=~^*] ?-?[$£€.]?\d|\^|[A-Za-z] [<>=] ")
+SIGNS_BETWEEN_FIGURES = Rules(r"\d", "[<>=~]")
 
 
-@SIGNS_BETWEEN_FIGURES.rule(r"(?<=\d)( ?[-*/+] ?)(?=(\d[\d.,]{0,20})(?: ?[-*/+] ?\d[\d.,]{0,20}){0,9} ?=)")
+@SIGNS_BETWEEN_FIGURES.rule(r"(?<=\d)( ?[-*/+] ?)(?=(\d[\d.,]{0,20})(?: ?[-*/+] ?\d[\d.,]{0,20}){0,9} ?=)", has="=")
 def sum_before_equals(match: re.Match[str], reading: Reading) -> str:
     """``5 - 3 = 2`` -> ``minus``."""
     return {"-": " minus ", "*": " times ", "/": " divided by ", "+": " plus "}[match[1].strip()]
 
 
-@SIGNS_BETWEEN_FIGURES.rule(r"(?<=\d) \* (?=\d)|(?<=\d)\*(?=\d)")
+@SIGNS_BETWEEN_FIGURES.rule(r"(?<=\d) \* (?=\d)|(?<=\d)\*(?=\d)", has="*")
 def star(match: re.Match[str], reading: Reading) -> str:
     return " times "
 
 
-@SIGNS_BETWEEN_FIGURES.rule(rf"(?<=\d)(?: ?(?:{_UNIT})\b)?( ?[xX] ?| times )(?=\d[\d., x]{{0,40}}( ?=)?)")
+@SIGNS_BETWEEN_FIGURES.rule(
+    rf"(?<=\d)(?: ?(?:{_UNIT})\b)?( ?[xX] ?| times )(?=\d[\d., x]{{0,40}}( ?=)?)", has=("x", "X", " times ")
+)
 def by(match: re.Match[str], reading: Reading) -> str | None:
     """``8x10`` -> ``eight by ten``."""
     if match[1] == " times " and not match[2]:
@@ -296,11 +300,13 @@ def by(match: re.Match[str], reading: Reading) -> str | None:
     return match.group()[: match.start(1) - match.start()] + (" times " if match[2] else " by ")
 
 
-SIGNS_BETWEEN_FIGURES.words("times_as_much", r"(?<=\d)[xX]\b", " times")
+SIGNS_BETWEEN_FIGURES.words("times_as_much", r"(?<=\d)[xX]\b", " times", has="xX")
 
 
-SIGNS_BETWEEN_FIGURES.words("at_most", r" ?<= ?(?=[-$£€\d])", " at most ")
-SIGNS_BETWEEN_FIGURES.words("at_least", r" ?>= ?(?=[-$£€\d])", " at least ")
-SIGNS_BETWEEN_FIGURES.words("less_than", r" ?(?<![<-])< ?(?=[-$£€\d])|(?<=[a-z]) < (?=[a-z])", " less than ")
-SIGNS_BETWEEN_FIGURES.words("more_than", r" ?(?<![>=-])> ?(?=[-$£€\d])|(?<=[a-z]) > (?=[a-z])", " greater than ")
-SIGNS_BETWEEN_FIGURES.words("about", r"~ ?(?=[\d$£€.])", "about ")
+SIGNS_BETWEEN_FIGURES.words("at_most", r" ?<= ?(?=[-$£€\d])", " at most ", has=("<=",))
+SIGNS_BETWEEN_FIGURES.words("at_least", r" ?>= ?(?=[-$£€\d])", " at least ", has=(">=",))
+SIGNS_BETWEEN_FIGURES.words("less_than", r" ?(?<![<-])< ?(?=[-$£€\d])|(?<=[a-z]) < (?=[a-z])", " less than ", has="<")
+SIGNS_BETWEEN_FIGURES.words(
+    "more_than", r" ?(?<![>=-])> ?(?=[-$£€\d])|(?<=[a-z]) > (?=[a-z])", " greater than ", has=">"
+)
+SIGNS_BETWEEN_FIGURES.words("about", r"~ ?(?=[\d$£€.])", "about ", has="~")
