@@ -50,7 +50,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("Super Bowl LIV", "super bowl fifty four"),
         ("Apollo XI and Rocky III", "apollo eleven and rocky three"),
         ("in the XIX century", "in the nineteenth century"),
-        ("Part I and Act III, scene ii", "part one and act three, scene ii"),
+        ("Part I and Act III, scene ii", "part one and act three, scene two"),
         ("Volume XII", "volume twelve"),
         ("I am here and so am I.", "i am here and so am i."),
         ("the part I played", "the part i played"),

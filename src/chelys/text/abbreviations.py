@@ -32,7 +32,8 @@ _STOPPED = {
     "etc": "et cetera", "Fig": "figure", "fig": "figure", "figs": "figures", "Figs": "figures", "Vol": "volume",
     "vol": "volume",
     "vols": "volumes", "misc": "miscellaneous", "Misc": "miscellaneous", "govt": "government", "Govt": "government",
-    "Asst": "assistant", "asst": "assistant", "Assn": "association", "Assoc": "associate", "attn": "attention",
+    "Asst": "assistant", "asst": "assistant", "Assn": "association", "Assoc": "associate", "assoc": "associate",
+    "attn": "attention",
     "Attn": "attention",
     "Univ": "university", "Inst": "institute", "incl": "including", "excl": "excluding", "avg": "average",
     "Avg": "average",
@@ -49,12 +50,18 @@ _STOPPED = {
 }  # fmt: skip
 #: Names and words of their own where they end a sentence ("Max.", "est."), and with no stop.
 ORDINARY_WORDS = frozenset("max Max min Min temp apt Apt tel Inst Pl Ct Sq ext wt ht ult inst Bart".split())
+#: No words of their own, so that they need no stop.
+_UNMISTAKABLE = (
+    "approx Approx misc dept Dept govt Govt asst Asst Assn assoc Univ incl excl avg intl mgr bldg qty acct "
+    "attn vols etc"
+).split()
 #: Every abbreviation that may be written with a full stop.
 ABBREVIATIONS = TITLES | STOPPED_TITLES | BEHIND_A_NAME | _STOPPED | {"vs": "versus"}
 #: Followed by a figure only; otherwise a word of its own ("No.") or a name ("Jan").
 BEFORE_FIGURE = {
     "No": "", "no": "", "Nos": "", "nos": "", "p": "page", "pp": "pages", "ch": "chapter", "Ch": "chapter",
     "sec": "section", "Sec": "section", "ver": "version", "art": "article", "Art": "article", "pt": "part",
+    "Rm": "room", "Rte": "route", "Fl": "floor", "Ste": "suite",
     "Pt": "part",
     **dict.fromkeys(("Jan", "Feb", "Mar", "Apr", "Jun", "Jul", "Aug", "Sep", "Sept", "Oct", "Nov", "Dec"), ""),
 }  # fmt: skip
@@ -63,7 +70,10 @@ MAY_END = frozenset("etc Jr Sr Inc Ltd Corp Co Ave Blvd Rd Ln Dept Esq Bros Hwy 
 #: Abbreviations with stops or strokes inside.
 DOTTED = {
     "e.g.": "for example", "E.g.": "for example", "i.e.": "that is", "I.e.": "that is", "Ph.D.": "PHD",
-    "ph.d.": "PHD", "a.k.a.": "AKA", "et al.": "et al", "w/o": "without", "w/out": "without",
+    "ph.d.": "PHD", "a.k.a.": "AKA", "et al.": "et al", "w/o": "without", "gov't": "government",
+    "Gov't": "government", "int'l": "international", "Int'l": "international",
+    "nat'l": "national", "Nat'l": "national", "dep't": "department", "Dep't": "department", "s/he": "she or he",
+    "w/out": "without",
     "w/": "with ", "b/c": "because", "c/o": "care of", "W/o": "without", "n/a": "not applicable",
     "N/A": "not applicable", "ca.": "circa", "vs.": "versus",
 }  # fmt: skip
@@ -152,11 +162,13 @@ SHORT_FORMS.add(
     "with_stops_or_strokes_inside",
     rf"(?<![A-Za-z./])(?:{any_of(DOTTED)})(?![A-Za-z]*/)",
     lambda match, reading: DOTTED[match.group()],
-    has=("/", "e.g.", "E.g.", "i.e.", "I.e.", "h.d.", "h.D.", "a.k.", "al.", "ca.", "vs."),
+    has=("/", "'t", "'l", "e.g.", "E.g.", "i.e.", "I.e.", "h.d.", "h.D.", "a.k.", "al.", "ca.", "vs."),
 )
 SHORT_FORMS.words("versus", r"\bvs\b\.?|(?<=[a-z] )v\. (?=[A-Z])(?<=v\. )", "versus", has=("vs", " v. "))
 SHORT_FORMS.words("circa", r"\bc\. ?(?=\d{3,4}\b)", "circa ", has=("c.",))
 SHORT_FORMS.words("established", r"\b[Ee]st\. ?(?=1\d{3}|20\d\d)", "established ", has=("st.",))
+SHORT_FORMS.words("estimated", r"\b[Ee]st\. (?=[a-z])", "estimated ", has=("st.",))
+SHORT_FORMS.words("highway", r"\bHwy\.? (?=\d)", "highway ", has=("Hwy",))
 SHORT_FORMS.words("et_cetera", r"&c\.?(?![A-Za-z])", "et cetera", has=("&c",))
 
 
@@ -172,9 +184,10 @@ def number(match: re.Match[str], reading: Reading) -> str | None:
 
 SHORT_FORMS.add(
     "before_a_figure",
-    rf"\b({any_of(word for word, spoken in BEFORE_FIGURE.items() if spoken)})(?:\. ?|(?<=\bpp) |(?<=\bp) )(?=\d)",
+    rf"\b({any_of(word for word, spoken in BEFORE_FIGURE.items() if spoken)})(?:\. ?|(?<=\bpp) |(?<=\bp) |"
+    r"(?<=\bRte) |(?<=\bRm) )(?=\d)",
     lambda match, reading: f"{BEFORE_FIGURE[match[1]]} ",
-    has=("p ", "p.", "h.", "ec.", "er.", "rt.", "t."),
+    has=("p ", "p.", "Rte", "Rm", "l.", "e.", "h.", "ec.", "er.", "rt.", "t."),
 )
 SHORT_FORMS.add("saint_or_street", SAINT_OR_STREET.pattern, lambda match, reading: saint_or_street(match), has=("St.",))
 
@@ -218,10 +231,16 @@ def behind_a_name(match: re.Match[str], reading: Reading) -> str:
     return BEHIND_A_NAME[match[1]]
 
 
+@SHORT_FORMS.rule(rf"\b({any_of(_UNMISTAKABLE)})\b(?![.'@-])", has=tuple(_UNMISTAKABLE))
+def without_a_stop(match: re.Match[str], reading: Reading) -> str:
+    return ABBREVIATIONS[match[1]]
+
+
 @SHORT_FORMS.rule(rf"(?<!\d )(?<!\d)\b({any_of(ABBREVIATIONS)})\.(?=(?: ?([^ ]))?)", has=".")
 def abbreviation(match: re.Match[str], reading: Reading) -> str | None:
     word, following = match.groups()
     if word in ORDINARY_WORDS and not (following and (following.islower() or following.isdigit())):
         return None
     touching = match.string[match.end() : match.end() + 1].isalpha()
-    return ABBREVIATIONS[word] + ("." if ends_at(word, following) else "") + " " * touching
+    ends = ends_at(word, following) and not re.match(" [NS]?[NESW]\\b", behind(match))  # "Pennsylvania Ave. NW"
+    return ABBREVIATIONS[word] + "." * ends + " " * touching

@@ -46,18 +46,25 @@ _MEANT = {
 #: Never an acronym in a running text.
 _ALWAYS_WORDS = "NO SO DO GO IS BE WE HE MY UP ON OF TO IF AN AS AT BY".split()
 
-CAPITALS = Rules(r"[A-Z](?:[A-Z.&-]|\b)")
+CAPITALS = Rules(r"[A-Z](?:[A-Z.&/-]|\b)")
 
 CAPITALS.add(
     "joined_by_and", r"(?<![A-Za-z])([A-Z]{1,3}) ?& ?([A-Z]{1,3})(?![A-Za-z])",
     lambda match, reading: f"{letters(match[1])} and {letters(match[2])}", has="&")  # fmt: skip
+CAPITALS.add(
+    "letter_or_letter",
+    r"(?<![A-Za-z/])([A-Z])/([A-Z])(?![A-Za-z/])",
+    lambda match, reading: letters(match[1] + match[2]),
+    has="/",
+)
 CAPITALS.add(
     "letter_by_letter", r"(?<![A-Za-z-])[A-Z](?:-[A-Z]){2,40}(?![A-Za-z]|-[A-Za-z])",
     lambda match, reading: letters(match.group().replace("-", "")), has="-")  # fmt: skip
 
 
 @CAPITALS.rule(
-    r"(?<![A-Za-z.])(?:(?:[A-Za-z]{1,2}\.){1,20}[A-Za-z]\.(?![A-Za-z])|(?:[A-Z]\.){1,20}[A-Z](?![A-Za-z.]))", has="."
+    r"(?<![A-Za-z.])(?:(?:[A-Za-z]{1,2}\.){1,20}[A-Za-z]\.(?![A-Za-z])|(?:[A-Z]\.){1,20}[A-Z](?![A-Za-z.])|(?:[A-Z]\.){2,20}(?=[A-Z][a-z]))",
+    has=".",
 )
 def dotted(match: re.Match[str], reading: Reading) -> str:
     """``U.S.`` -> ``US``; at the end of the text the stop stays."""
@@ -68,7 +75,7 @@ def dotted(match: re.Match[str], reading: Reading) -> str:
 
 
 # Initials, but for I: "You and I. Then ..."
-@CAPITALS.rule(r"(?<![A-Za-z.'])([A-HJ-Z])\.(?= \"?(?:([A-Z][a-z]{1,20}|A(?!\.))|[A-Z]))", has=".")
+@CAPITALS.rule(r"(?<![A-Za-z.'])([A-HJ-Z])\.(?= \"?(?:([A-Z][a-z]{1,20}|A(?!\.))|[A-Za-z]))", has=".")
 def initial(match: re.Match[str], reading: Reading) -> str:
     """``J. Smith`` -> ``J Smith``."""
     letter, following = match.groups()

@@ -31,6 +31,9 @@ _DAY = r"(3[01]|[12]\d|0?[1-9])"
 _SUFFIX = r"(st|nd|rd|th)"
 _YEAR = r"(1\d{3}|20\d\d)"
 
+#: Known by their names.
+_REMEMBERED_DAYS = (("July", "4"), ("September", "11"))
+
 CALENDAR = Rules(r"\d|\b(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec|Mon|Tue|Wed|Thu|Fri|Sat|Sun)")
 
 
@@ -55,7 +58,7 @@ def _count(number: str, one: str) -> str:
     return f"{cardinal(int(number))} {one}{'s' * (int(number) != 1)}"
 
 
-@CALENDAR.rule(r"(?<![\d.])(\d{1,3})h ?([0-5]?\d)(?: ?m(?:in)?)?(?: ?([0-5]?\d) ?s)?\b", has="h")
+@CALENDAR.rule(r"(?<![\d.])(\d{1,3})h(?:rs?)? ?([0-5]?\d)(?: ?m(?:ins?)?)?(?: ?([0-5]?\d) ?s)?\b", has="h")
 def hours_and_minutes(match: re.Match[str], reading: Reading) -> str:
     """``1h30m`` -> ``one hour thirty minutes``."""
     return " ".join(_count(n, unit) for n, unit in zip(match.groups(), ("hour", "minute", "second"), strict=True) if n)
@@ -114,7 +117,7 @@ def months_in_a_row(match: re.Match[str], reading: Reading) -> str:
 def month_and_day(match: re.Match[str], reading: Reading) -> str:
     """``July 4th`` -> ``july fourth``. A bare figure after a month in full is read as it stands."""
     month, day, suffix = match.groups()
-    in_full = month in MONTHS and int(day) > 3 and (month, day) != ("July", "4")
+    in_full = month in MONTHS and int(day) > 3 and (month, day) not in _REMEMBERED_DAYS
     return f"{_month(month)} {cardinal(int(day)) if in_full and not suffix else ordinal(int(day))}"
 
 
@@ -147,12 +150,28 @@ def short_month_after_a_word(match: re.Match[str], reading: Reading) -> str | No
     return f"{before} {_month(month)}{'.' * month.endswith('.')}" if month[0].isupper() else None
 
 
+CALENDAR.add(
+    "short_name_without_a_stop",
+    r"\b(Tues|Weds|Thurs|Sept)\b(?!\.)",
+    lambda match, reading: SHORT_DAYS.get(match[1], "September"),
+    has=("Tues", "Weds", "Thurs", "Sept"),
+)
+
+
 @CALENDAR.rule(
     rf"\b({any_of(SHORT_DAYS)})(?:\.(?= [a-z]|,| ?\d)|(?=\.?,? (?:{any_of(MONTHS)}|\d\d?(?:[ap]m\b|:\d\d))))",
     has=tuple(SHORT_DAYS),
 )
 def short_day(match: re.Match[str], reading: Reading) -> str:
     return SHORT_DAYS[match[1]]
+
+
+CALENDAR.add(
+    "days_in_a_row",
+    rf"\b({any_of(SHORT_DAYS)})\.? ?- ?({any_of(SHORT_DAYS)})\b\.?",
+    lambda match, reading: f"{SHORT_DAYS[match[1]]} to {SHORT_DAYS[match[2]]}",
+    has="-",
+)
 
 
 @CALENDAR.rule(rf"\b({_WHEN}) ({any_of(SHORT_DAYS)})\.", has=tuple(SHORT_DAYS))
@@ -169,8 +188,8 @@ CALENDAR.words(
 
 
 @CALENDAR.rule(
-    r"\b(\d{3,4})(?= (?:BC|B\.C)\b)|(?<=\bIn )(\d{3})(?=,| [A-Z][a-z])|(?<=\bin )(\d{3})(?= B\.?C)",
-    has=("BC", "B.C", "In "),
+    r"\b\d{3,4}(?= (?:BC|B\.C)\b)|(?<=\bIn )\d{3}(?=,| [A-Z][a-z])|(?<=\b[Ii]n )10\d\d(?![\d,]\d| ?[a-z]+s\b)",
+    has=("BC", "B.C", "In ", "in 10"),
 )
 def old_year(match: re.Match[str], reading: Reading) -> str:
     """``2250 BC`` -> ``twenty two fifty``; ``In 529 Cyrus died`` -> ``five twenty nine``."""

@@ -53,6 +53,9 @@ NAMES.add("phone_abroad", r"(?<!\d)\+\d{1,3}(?:[ -]\d{2,5}){2,5}(?!\d)", _groupe
 NAMES.add(
     "phone_in_groups", r"(?<![\d.,$£€-])(?:\d{3} \d{3} \d{4}|0\d{2,4} \d{3,4} \d{3,4})(?![\d,]|\.\d| [\d-])", _grouped
 )
+NAMES.add(
+    "free_phone", r"\b1-(800|900)-(?=[A-Z])", lambda match, reading: f"one {cardinal(int(match[1]))} ", has=("1-",)
+)
 NAMES.add("card", r"(?<![\d.,-])\d{4}([ -])\d{4}\1\d{4}(?:\1\d{1,7}){0,2}(?![\d-])", _grouped, has=" -")
 NAMES.add("social_security", r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])", _grouped, has="-")
 NAMES.add(
@@ -148,6 +151,9 @@ RANGES = Rules("-")
 _AMOUNT_UNIT = r"(?:[%°]|°[CF]|[AaPp]\.?[Mm]\.?|[a-zA-Z]{1,3})?"
 
 
+RANGES.words("from_noon_or_midnight", r"\b([Nn]oon|[Mm]idnight)-(?=\d)", r"\1 to ", has=("oon-", "night-"))
+
+
 @RANGES.rule(r"(?<![\d.,/-])(\d\d?)-(\d\d?)(?![\d/-]|[.,%]\d)(?!%)", has="-")
 def shares_of_a_hundred(match: re.Match[str], reading: Reading) -> str | None:
     """``50-50`` -> ``fifty fifty``, ``80-20`` -> ``eighty twenty``."""
@@ -187,7 +193,7 @@ def slashed(match: re.Match[str], reading: Reading) -> str:
     """``3/4`` -> ``three quarters``, ``24/7`` -> ``twenty four seven``, ``120/80`` -> ``one twenty over eighty``."""
     whole, top, bottom = match.groups()
     above, below = int(top), int(bottom)
-    if match.group() == "9/11" or not 0 < above < below or below > 100:
+    if match.group() == "9/11" or behind(match, 5) == " time" or not 0 < above < below or below > 100:
         over = " over " if above >= 60 and below >= 40 else " "
         first = f"{cardinal(int(whole))} " if whole else ""
         return f"{first}{cardinal(above)}{over}{cardinal(below)}"

@@ -24,6 +24,7 @@ _FOLDED = {
     **{letter: f" {name} " for letter, name in zip("ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡ", _GREEK, strict=False)},
     **dict(zip("ΣΤΥΦΧΨ", (f" {name} " for name in _GREEK[18:]), strict=False)),
     **{raised: f"^{digit}" for digit, raised in enumerate(_RAISED)},
+    **{chr(0x2080 + digit): str(digit) for digit in range(10)},
     "ϕ": " phi ", "ϵ": " epsilon ", "ϑ": " theta ", "⁻": "^-", "ⁿ": "^n",
     "−": "-", "…": "...", "•": ",", "·": " ", "™": "", "®": "", "©": " copyright ", "×": " x ", "÷": " divided by ",
     "±": " plus or minus ", "≈": " about ", "≠": " is not equal to ", "≤": " at most ", "≥": " at least ",

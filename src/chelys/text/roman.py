@@ -16,7 +16,7 @@ _SURE = r"(?:XL|L?X{0,3})(?:VI{1,3}|I{2,3}|IX)|X{1,3}I?V|XI{1,3}|XX{1,2}I{0,3}|L
 
 #: Counted by Roman numerals; cardinal behind them, "I" too where they have a capital.
 _COUNTED = (
-    "act|annex|appendix|article|book|bowl|canto|category|chapter|chap|class|division|factor|figure|grade|group|lesson|"
+    "act|annex|episode|appendix|article|book|bowl|canto|category|chapter|chap|class|division|factor|figure|grade|group|lesson|"
     "level|mark|month|number|part|phase|plate|psalm|round|scene|schedule|season|section|sonnet|stage|stanza|step|"
     "symphony|table|tier|title|type|unit|vol|volume|war"
 )
@@ -41,12 +41,13 @@ _RULERS = (
 ).split()
 _TITLES = r"(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser|Prince|Sultan|Shah|Pharaoh)"
 
-NUMERALS = Rules(r" [IVXLC]+(?![A-Za-z])", "WWI", r"[(.]\)? ?[ivx]", r"[IVX]\)", r"^[IVX]{1,5}\.", r"page")
+NUMERALS = Rules(r" [IVXLC]+(?![A-Za-z])", "WW", r"[(.]\)? ?[ivx]", r"[IVX]\)", r"^[IVX]{1,5}\.", r" [ivx]+\b")
 _COUNTED_BEFORE = re.compile(rf"\b({_COUNTED})s?\.? $", re.IGNORECASE)
 _RULER_BEFORE = re.compile(
     rf"(?:\b({_TITLES}) )?\b({'|'.join(_RULERS)})((?: (?:[A-Z][a-z]{{1,20}}|[A-Z]\.))?(?: [A-Z][a-z]{{1,20}})?) $"
 )
-_NAME_BEFORE = re.compile(r"\b[A-Z][a-z]{2,20} $")
+_NAME_BEFORE = re.compile(r"\b(?!(?:The|His|Her|This|That|Their|Your|Our|Each|Every|Some|Any) )[A-Z][a-z]{2,20} $")
+_DRIP_BEHIND = re.compile(r" (?:access|antibiotic|bag|catheter|drip|fluid|infusion|injection|line|pole|pump|therapy)")
 
 
 def value(numeral: str) -> int:
@@ -55,7 +56,8 @@ def value(numeral: str) -> int:
     return sum(-n if n < max(numbers[place:]) else n for place, n in enumerate(numbers))
 
 
-NUMERALS.add("world_war", r"\bWW(II?)\b", lambda match, reading: f"world war {cardinal(value(match[1]))}", has=("WW",))
+NUMERALS.words("world_war", r"\bWW(?:I|1)\b", "world war one", has=("WW",))
+NUMERALS.words("second_world_war", r"\bWW(?:II|2)\b", "world war two", has=("WW",))
 
 
 @NUMERALS.rule(
@@ -80,7 +82,8 @@ def numeral(match: re.Match[str], reading: Reading) -> str | None:
     ruler = _RULER_BEFORE.search(words)
     if ruler and _is_a_ruler(match, *ruler.groups()):
         return f"the {_ends(match, ordinal)}"
-    return _ends(match, cardinal) if re.fullmatch(_SURE, match[1]) and _NAME_BEFORE.search(words) else None
+    sure = re.fullmatch(_SURE, match[1]) or (match[1] == "IV" and not _DRIP_BEHIND.match(behind(match)))
+    return _ends(match, cardinal) if sure and _NAME_BEFORE.search(words) else None
 
 
 def _is_a_ruler(match: re.Match[str], title: str | None, name: str, more: str) -> bool:
@@ -100,6 +103,12 @@ def _ends(match: re.Match[str], spoken: Callable[[int], str]) -> str:
 
 NUMERALS.add(
     "item_of_a_list", r"(?:(?<=\()|^)([IVX]{2,5}|V)(?=[.)] )", lambda match, reading: cardinal(value(match[1]))
+)
+NUMERALS.add(
+    "small_numeral",
+    r"\b((?:act|book|canto|chapter|part|scene|section|volume)s?) ([ivx]{2,5}|[vx])\b(?!')",
+    lambda match, reading: f"{match[1]} {cardinal(value(match[2]))}",
+    flags=re.IGNORECASE,
 )
 NUMERALS.add("small_item", r"(?<=\()([ivx]{2,5})(?=\))", lambda match, reading: cardinal(value(match[1])), has="(")
 NUMERALS.add(

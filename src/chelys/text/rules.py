@@ -82,11 +82,15 @@ def _apart(say: Say, reading: Reading) -> Callable[[re.Match[str]], str]:
         if spoken is None:
             return match.group()
         text, (start, end) = match.string, match.span()
-        if spoken[:1].isalnum() and start and text[start - 1].isalnum():
+        if start and _is_of_a_word(spoken[:1]) and _is_of_a_word(text[start - 1]):
             spoken = f" {spoken}"
-        return f"{spoken} " if spoken[-1:].isalnum() and text[end : end + 1].isalnum() else spoken
+        return f"{spoken} " if _is_of_a_word(spoken[-1:]) and _is_of_a_word(text[end : end + 1]) else spoken
 
     return replace
+
+
+def _is_of_a_word(character: str) -> bool:
+    return character.isalnum() or character == LETTER_A
 
 
 def any_of(words: Iterable[str]) -> str:

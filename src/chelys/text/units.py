@@ -67,7 +67,7 @@ _UNITS = {
     f"{prefix}{unit}": (f"{_PREFIXES[prefix]}{name}", f"{_PREFIXES[prefix]}{_several(name)}")
     for unit, (name, prefixes) in _PREFIXED.items()
     for prefix in ["", *prefixes.split()]
-    if prefix or unit in ("m", "g", "l", "L", "W", "Wh", "V", "A", "J", "cal", "Ah")
+    if prefix or unit in ("m", "g", "l", "L", "s", "W", "Wh", "V", "A", "J", "cal", "Ah")
 } | {
     "kph": ("kilometer per hour", "kilometers per hour"), "kmh": ("kilometer per hour", "kilometers per hour"),
     "mph": ("mile per hour", "miles per hour"), "mpg": ("mile per gallon", "miles per gallon"),
@@ -97,7 +97,9 @@ _UNITS = {
     "pp": ("percentage point", "percentage points"),
     "Ω": ("ohm", "ohms"), "kΩ": ("kilohm", "kilohms"), "MΩ": ("megohm", "megohms"),
     "cwt": ("hundredweight", "hundredweight"),
-    "°C": ("degree Celsius", "degrees Celsius"), "°F": ("degree Fahrenheit", "degrees Fahrenheit"),
+    **dict.fromkeys(("°C", "° C"), ("degree Celsius", "degrees Celsius")),
+    "mmHg": ("millimeter of mercury", "millimeters of mercury"),
+    **dict.fromkeys(("°F", "° F"), ("degree Fahrenheit", "degrees Fahrenheit")),
     "°N": ("degree north", "degrees north"), "°S": ("degree south", "degrees south"),
     "°E": ("degree east", "degrees east"), "°W": ("degree west", "degrees west"),
     "°": ("degree", "degrees"), "%": ("percent", "percent"), "‰": ("per mille", "per mille"), "¢": ("cent", "cents"),
@@ -125,19 +127,20 @@ _RATE = rf"(?:/({any_of(_PER)})(\^[23])?(?![A-Za-z]))"
 
 #: A noun behind a measure makes one word of both: "a $5 bill", "a 20 min walk", "40cm gap".
 _NEVER_MEASURED = frozenset(
-    "a about above after again ago all an and any apart are around as at away back because before behind below but by "
-    "can could deep did do does down each either else every extra fewer for from further had has have high if in "
-    "instead is it its just later left less long longer made maybe more most must near nor not now of off on once one "
-    "only or out over per plus remain remained remains should since so still tall than that the their then there they "
-    "thick this though through times to today together tomorrow tonight too total until up upon was we were what when "
-    "where which while who wide will with within without worth would yesterday yet you".split()
+    "a about above after again ago all an and any apart are around as at away back because before behind below but "
+    "by can could deep did do does down each either else every extra fewer for from further had has have high if in "
+    "instead is it its just later left less long longer made maybe more most must near nor not now of off on once "
+    "one only or out over per plus remain remained remains should since so still tall than that the their then "
+    "there they thick this though through times to today together tomorrow tonight too total until up upon was we "
+    "were what when where which while who wide will with within without worth would yesterday yet you".split()
 )
 _MEASURED = frozenset(
-    "angle bag ball bar bill board bottle box break budget bulb cable can card check cheque clip coin commute delay "
-    "deposit discount disk display donation drive drop fee file film fine flight gap gun hike hole jog journey laptop "
-    "layer lead lens lesson limit loan meeting monitor nap note pause phone pipe plank plate pole pool prize race "
-    "radius rain ride rope round ruler run screen session shift sprint stick stretch swim tank ticket timer tip trip "
-    "tube tv video wait walk wall window wire workout zone".split()
+    "angle baby bag ball bar bill beam board bottle box break budget bulb cable can card check cheque clip coin "
+    "commute contract dash delay deposit discount disk display donation drive drop fee file film fine flight gap "
+    "gun hike hole home house investment jog journey jug lawsuit laptop mansion layer lead lens lesson limit loan "
+    "meeting monitor nap note pause phone pipe plank plate pole pool prize project race radius rain ride rope round "
+    "ruler run screen session shift sprint stick stretch swim tank ticket timer tip trip tube tv video wait walk "
+    "wall window wire workout zone".split()
 )
 _DETERMINER = re.compile(
     r"(?:^|[ (\"'-])(?:an?|another|each|every|that|the|this|my|your|his|her|its|our|their|per) $", re.IGNORECASE
@@ -150,7 +153,7 @@ def _before_a_noun(match: re.Match[str]) -> bool:
     following = _NEXT_WORD.match(match.string, match.end())
     if following is None:
         return False
-    if match.string[match.end()] == "-" or following[1] in _MEASURED:
+    if match.string[match.end()] == "-" or following[1].removesuffix("s") in _MEASURED:
         return True
     if _DETERMINER.search(match.string[max(0, match.start() - 10) : match.start()]) is None:
         return False
@@ -224,7 +227,8 @@ MEASURES = Rules(r"[\d/^]")
 
 #: Units that are also words, names or letters of something else: only touching the figure, or with their stop.
 _TOUCHING = frozenset(("A", "J", "s", "b", "ha"))
-_INCHES = re.compile(r"\.(?= ?[a-z(,;:])| (?=(?:long|wide|tall|high|thick|deep|by|x|screen|display)\b)")
+_LENGTHS = ("mm", "cm", "m", "km", "in", "ft", "yd", "mi")
+_INCHES = re.compile(r"$|[,;)]|\.(?= ?[a-z(,;:])| (?=(?:long|wide|tall|high|thick|deep|by|x|screen|display)\b)")
 
 
 @MEASURES.rule(r"(?<![\d'])(\d{1,2})'(?: ?(\d{1,2})(?:\"|''))?(?![\d'A-Za-z])", has="'")
@@ -234,7 +238,15 @@ def feet_and_inches(match: re.Match[str], reading: Reading) -> str | None:
     return f"{cardinal(int(feet))} foot {cardinal(int(inches))}" if inches else None
 
 
-@MEASURES.rule(rf"({AMOUNT})( ?-?)({_UNIT})(\^[23])?{_RATE}?(?![A-Za-z^])(\.(?= ?[a-z0-9(,;:]))?")
+@MEASURES.rule(
+    r"(?<![\d.,])(\d{1,2}) ?(?:ft\.?|feet|foot),? (\d{1,2}) ?in(?:\.(?= [a-z])|\b)(?! [a-z])", has=(" in", "0in", "1in")
+)
+def feet_and_inches_in_letters(match: re.Match[str], reading: Reading) -> str:
+    inches = int(match[2])
+    return f"{cardinal(int(match[1]))} feet {cardinal(inches)} {'inch' if inches == 1 else 'inches'}"
+
+
+@MEASURES.rule(rf"({AMOUNT})( ?-?)({_UNIT})(\^?[23](?!\d))?{_RATE}?(?![A-Za-z^\d])(\.(?= ?[a-z0-9(,;:]))?")
 def measure(match: re.Match[str], reading: Reading) -> str | None:
     """``5 µg`` -> ``five micrograms``."""
     written, gap, unit, power, per, per_power, stop = match.groups()
@@ -244,7 +256,9 @@ def measure(match: re.Match[str], reading: Reading) -> str | None:
         return None
     one, many = _UNITS[unit]
     if power:
-        kind = "square" if power == "^2" else "cubic"
+        if power[0] != "^" and unit not in _LENGTHS:
+            return None
+        kind = "square" if power[-1] == "2" else "cubic"
         one, many = f"{kind} {one}", f"{kind} {many}"
     spoken = f"{figure(written)} {one if written == '1' or _before_a_noun(match) else many}"
     if per:
@@ -252,15 +266,21 @@ def measure(match: re.Match[str], reading: Reading) -> str | None:
     return spoken + (stop if stop and unit not in _STOPPED else "")
 
 
+@MEASURES.rule(rf"(per )?(?<![\w^])\b({'|'.join(_LENGTHS)})\^([23])(?!\d)", has="^")
+def square_without_a_figure(match: re.Match[str], reading: Reading) -> str | None:
+    per, unit, power = match.groups()
+    return f"{per or ''}{'square' if power == '2' else 'cubic'} {_UNITS[unit][0 if per else 1]}"
+
+
 @MEASURES.rule(rf"(?<![\w/])({_UNIT})/({any_of(_PER)})(?![A-Za-z/])", has="/")
 def rate_without_a_figure(match: re.Match[str], reading: Reading) -> str:
     return f"{_UNITS[match[1]][1]} per {_PER[match[2]]}"
 
 
-@MEASURES.rule(rf"(?<=[a-z]s)/({any_of(word for word in _PER if len(word) > 2)})(?![A-Za-z/])", has="/")
+@MEASURES.rule(rf"((?<=[a-z]s)|(?<=\d)|[$£€])/({any_of(word for word in _PER if len(word) > 2)})(?![A-Za-z/])", has="/")
 def per(match: re.Match[str], reading: Reading) -> str:
     """``5 litres/day`` -> ``five litres per day``."""
-    return f" per {_PER[match[1]]}"
+    return f"{SIGNS[match[1]][1] if match[1] else ''} per {_PER[match[2]]}"
 
 
 @MEASURES.rule(r"(?<![\d.])(\d{1,6}|[A-Za-z]|[A-Za-z]{2,})\^(-?)(\d{1,3}|[a-z]\b)", has="^")
@@ -291,7 +311,8 @@ def star(match: re.Match[str], reading: Reading) -> str:
 
 
 @SIGNS_BETWEEN_FIGURES.rule(
-    rf"(?<=\d)(?: ?(?:{_UNIT})\b)?( ?[xX] ?| times )(?=\d[\d., x]{{0,40}}( ?=)?)", has=("x", "X", " times ")
+    rf"(?<=\d)(?: ?(?:{_UNIT})\b)?( ?[xX] ?| times )(?=\d[\d.]{{0,12}}(?: ?[xX] ?[\d.]{{1,12}}){{0,4}}( ?=)?)",
+    has=("x", "X", " times "),
 )
 def by(match: re.Match[str], reading: Reading) -> str | None:
     """``8x10`` -> ``eight by ten``."""
@@ -305,7 +326,9 @@ SIGNS_BETWEEN_FIGURES.words("times_as_much", r"(?<=\d)[xX]\b", " times", has="xX
 
 SIGNS_BETWEEN_FIGURES.words("at_most", r" ?<= ?(?=[-$£€\d])", " at most ", has=("<=",))
 SIGNS_BETWEEN_FIGURES.words("at_least", r" ?>= ?(?=[-$£€\d])", " at least ", has=(">=",))
-SIGNS_BETWEEN_FIGURES.words("less_than", r" ?(?<![<-])< ?(?=[-$£€\d])|(?<=[a-z]) < (?=[a-z])", " less than ", has="<")
+SIGNS_BETWEEN_FIGURES.words(
+    "less_than", r" ?(?<![<-])< ?(?=[-$£€\d])|(?<=[a-z]) < (?=[a-z])|(?<=\b[a-z])<(?=[a-z]\b)", " less than ", has="<"
+)
 SIGNS_BETWEEN_FIGURES.words(
     "more_than", r" ?(?<![>=-])> ?(?=[-$£€\d])|(?<=[a-z]) > (?=[a-z])", " greater than ", has=">"
 )
