@@ -113,12 +113,16 @@ def months_in_a_row(match: re.Match[str], reading: Reading) -> str:
     return f"{_month(first)} {between.strip().replace('-', 'to')} {_month(last)}"
 
 
-@CALENDAR.rule(rf"\b({_MONTH}) ?{_DAY}{_SUFFIX}?\b(?![:/]\d|[.,]\d)", has=_MONTHS)
+@CALENDAR.rule(rf"\b({_MONTH}) ?{_DAY}{_SUFFIX}?\b(?![:/]\d|[.,]\d)(?=(,? 20\d\d\b)?)", has=_MONTHS)
 def month_and_day(match: re.Match[str], reading: Reading) -> str:
-    """``July 4th`` -> ``july fourth``. A bare figure after a month in full is read as it stands."""
-    month, day, suffix = match.groups()
-    in_full = month in MONTHS and int(day) > 3 and (month, day) not in _REMEMBERED_DAYS
-    return f"{_month(month)} {cardinal(int(day)) if in_full and not suffix else ordinal(int(day))}"
+    """``July 4th`` -> ``july fourth``.
+
+    A bare day behind a month in full is read as it stands ("november twenty two"), as the readers of old print and of
+    reports do; the first three, days known by their names and dates of this century are ordinals all the same.
+    """
+    month, day, suffix, recent = match.groups()
+    bare = month in MONTHS and int(day) > 3 and not suffix and not recent and (month, day) not in _REMEMBERED_DAYS
+    return f"{_month(month)} {cardinal(int(day)) if bare else ordinal(int(day))}"
 
 
 @CALENDAR.rule(
