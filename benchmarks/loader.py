@@ -34,7 +34,7 @@ from chelys.data.dataset import Features
 from chelys.data.features import extract
 from chelys.data.loader import StepLoader
 from chelys.data.manifest import Utterance, write_manifest
-from chelys.data.prepare.engine import available_cores
+from chelys.machine import available_cores
 from chelys.tortoise.tokenizer import make_tortoise_tokenizer
 from chelys.training.task import map_tensors, tensors_of
 from chelys.training.tasks import RUNS

@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "chelys"
 
-_BASE = {"registry", "errors", "config", "files", "parsing", "deprecation", "old_names", "configs"}
+_BASE = {"registry", "errors", "config", "files", "parsing", "deprecation", "old_names", "configs", "machine"}
 _NETWORKS = {*_BASE, "text", "audio", "nn", "models", "weights"}
 
 #: Room -> what it may import of the others. The front is ``chelys/__init__.py``, which hands out inference lazily.
@@ -31,6 +31,7 @@ SEES: dict[str, set[str]] = {
     "old_names": set(),
     "deprecation": {"errors", "old_names"},
     "files": {"errors"},
+    "machine": {"errors"},
     "parsing": {"errors", "files"},
     "config": {"errors", "deprecation"},
     "configs": {"errors", "deprecation", "files", "parsing"},

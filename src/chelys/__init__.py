@@ -54,7 +54,7 @@ def load(
     model: str = "nano",
     *,
     compat: Literal["repaired", "reference"] = "repaired",
-    device: str = "cpu",
+    device: str = "auto",
     dtype: str | None = None,
 ) -> Synthesizer:
     """Load a model for speaking.
@@ -63,8 +63,9 @@ def load(
         model: ``nano``, which is part of the package; ``tortoise-v2``, which is fetched and converted on first use;
             a model folder; or a model of the hub, ``OWNER/NAME``.
         compat: ``reference`` reproduces the original TorToise with its bugs; ``repaired`` fixes them.
-        device: As torch names it.
-        dtype: ``float32`` (the default), ``bfloat16`` or ``float16``: what the networks compute with.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` is the first of CUDA, MPS and CPU that there is.
+        dtype: What the networks compute with: ``float32`` (the default), ``bfloat16``, ``float16``, or ``auto``:
+            bfloat16 where the hardware multiplies it, else float32.
 
     Raises:
         ModelError: If the model is unknown, incomplete or damaged, cannot be fetched, or the memory has no room for it.

@@ -170,7 +170,7 @@ def test_a_clip_that_is_no_use(refused: Callable[..., str], clips: dict[str, Pat
         (["Hello.", "-p", "slow"], "unknown preset 'slow': choose one of ultra_fast, fast, standard, high_quality"),
         (["Hello.", "--model", "giant"], "no model 'giant'"),
         (["Hello.", "--device", "abacus"], "unknown device 'abacus': choose cpu, cuda, cuda:N, mps or auto"),
-        (["Hello.", "--dtype", "int8"], "unknown dtype 'int8': choose from float32, bfloat16, float16"),
+        (["Hello.", "--dtype", "int8"], "unknown dtype 'int8': choose from auto, float32, bfloat16, float16"),
         (["   "], "the text is empty"),
         ([""], "the text is empty"),
         (["-"], "the text is empty"),
@@ -421,7 +421,7 @@ def test_device_and_dtype_reach_the_model(
     )
     assert invoke("speak", "Hello.", "--device", "auto", "--dtype", "bfloat16").exit_code == 0
     assert invoke("speak", "Hello.", "--force").exit_code == 0
-    assert asked == [("auto", "bfloat16"), ("cpu", "float32")]
+    assert asked == [("auto", "bfloat16"), ("auto", "float32")]
 
 
 def test_old_names_of_options_still_set_them(invoke: Callable[..., Any], synthesizer: Any) -> None:

@@ -94,3 +94,28 @@ def test_too_little_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert asked == [tmp_path]
     with pytest.raises(OutputError, match="^it takes 4.2 GB in .*/not/yet, and 3.0 GB are free: make room"):
         checks.require_disk(tmp_path / "not" / "yet", 42 * GIGA // 10, "it takes")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "dtype"),
+    [
+        ("flags\t: fpu avx2 avx512f\n", "float32"),
+        ("flags\t: fpu avx512_bf16\n", "bfloat16"),
+        ("flags\t: amx_bf16 fpu\n", "bfloat16"),
+        ("Features\t: fp asimd bf16\n", "bfloat16"),
+        ("model name\t: bf16\n", "float32"),
+    ],
+)
+def test_bfloat16_is_chosen_where_the_processor_multiplies_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: str, dtype: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{cpu}\nprocessor\t: 1\n")
+    flags = checks._cpu_flags(tmp_path / "cpuinfo")
+    monkeypatch.setattr(checks, "_cpu_flags", lambda: flags)
+    assert checks.best_dtype("cpu") == dtype
+    assert checks.place("cpu", "auto") == ("cpu", getattr(torch, dtype))
+    assert checks.best_dtype("mps") == "float32"
+
+
+def test_without_linux_nothing_is_known_of_the_processor(tmp_path: Path) -> None:
+    assert checks._cpu_flags(tmp_path / "gone") == set()

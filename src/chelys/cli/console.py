@@ -15,34 +15,58 @@ from typer.core import TyperCommand
 
 from chelys.deprecation import warn_renamed
 from chelys.errors import UserError
+from chelys.machine import MOST_THREADS, THREADS_VARIABLE, set_threads
 
 DEVICES = "cpu, cuda, cuda:N, mps or auto"
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 ModelOption = Annotated[str, typer.Option("--model", help="Name or folder of the model.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, mps, or auto for the best there is.")]
-DtypeOption = Annotated[
-    str, typer.Option("--dtype", help="What the networks compute with: float32, bfloat16 or float16.")
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, cuda:N, mps; auto is the first of CUDA, MPS and CPU that there is.")
 ]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--dtype", help="What networks compute with: float32, bfloat16, float16; auto: bfloat16 if the hardware has it."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, max=MOST_THREADS, envvar=THREADS_VARIABLE,
+        help="Threads of the CPU; default: the cores that this process may use.",
+    ),
+]  # fmt: skip
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes; default: the cores of this machine.")
+    int | None,
+    typer.Option(
+        "--workers", min=1, envvar=THREADS_VARIABLE, help="Processes; default: the cores that this process may use."
+    ),
 ]
 CompatOption = Annotated[
     str, typer.Option("--compat", help="'reference' does what the original TorToise did, its faults included.")
 ]
 
 
-def load_model(model: str, device: str = "cpu", compat: Any = "repaired", dtype: str = "float32") -> Any:
-    """The synthesizer; arguments are checked before torch is imported.
+def check_place(device: str | None, dtype: str | None = None) -> None:
+    """Refuse unknown names before torch is imported; None is not looked at. Raises UserError."""
+    if device is not None and not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise UserError(f"unknown device {device!r}: choose {DEVICES}")
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
+
+
+def load_model(
+    model: str, device: str = "auto", compat: Any = "repaired", dtype: str = "float32", threads: int | None = None
+) -> Any:
+    """The synthesizer; arguments are checked before torch is imported, which then gets its number of threads.
 
     Raises UserError if device, dtype or compat is unknown; ModelError if the model cannot be loaded.
     """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        raise UserError(f"unknown device {device!r}: choose {DEVICES}")
-    if dtype not in DTYPES:
-        raise UserError(f"unknown dtype {dtype!r}: choose from {', '.join(DTYPES)}")
+    check_place(device, dtype)
     if compat not in ("repaired", "reference"):
         raise UserError(f"compat is {compat!r}: choose repaired or reference")
+    set_threads(threads)
     import chelys
 
     return chelys.load(model, device=device, dtype=dtype, compat=compat)

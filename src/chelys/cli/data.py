@@ -13,6 +13,7 @@ import typer
 from chelys.cli import prepare
 from chelys.cli.console import DeviceOption, WorkersOption, counting, echo, progress_bar, renamed
 from chelys.errors import OutputError, UserError
+from chelys.machine import available_cores, set_threads
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -184,7 +185,7 @@ def features(
     ] = MelSpecName.shared,
     pitch: Annotated[bool, typer.Option("--pitch", help="Track the pitch too, for a vocoder that reads it.")] = False,
     workers: WorkersOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = "auto",
 ) -> None:
     with _folder(out), progress_bar() as update:
         from chelys.data.features import extract
@@ -197,7 +198,6 @@ def features(
         if pitch:
             from chelys.data.dataset import Features
             from chelys.data.pitch import PitchCache
-            from chelys.data.prepare.engine import available_cores
 
             PitchCache(Features(out)).fill(
                 workers=workers or available_cores(), progress=counting(update, "clips' pitch")
@@ -257,13 +257,14 @@ def codes(
     run: Annotated[Path, typer.Option("--run", help="Run folder of the dvae stage.")],
     out: Annotated[Path, typer.Option("--out", help="File to write, codes.npy.")],
     workers: WorkersOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = "auto",
 ) -> None:
     from chelys.data.dataset import Features
     from chelys.data.features import encode
     from chelys.training.tasks.dvae import trained_dvae
     from chelys.weights.checks import place
 
+    set_threads(workers)
     with progress_bar() as update:
         dvae, mel_range = trained_dvae(run)
         encode(
@@ -293,7 +294,6 @@ def pack(
 ) -> None:
     """Write the parts."""
     from chelys.data.clip_pack import PackOptions, pack_clips
-    from chelys.data.prepare.engine import available_cores
     from chelys.text.tokenizer import Tokenizer
 
     options = PackOptions(

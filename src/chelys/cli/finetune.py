@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chelys.cli.console import ModelOption, echo, load_model, progress_bar
-from chelys.cli.train import set_threads, training_bar
+from chelys.cli.console import (
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    ThreadsOption,
+    check_place,
+    echo,
+    load_model,
+    progress_bar,
+)
+from chelys.cli.train import training_bar
 from chelys.errors import ConfigError, OutputError, UserError, VoiceError
 
 if TYPE_CHECKING:
@@ -55,9 +64,9 @@ def finetune(
         typer.Option("--base", metavar="MANIFEST", help="Corpus that is not to be forgotten; default: the model's own "
                      "speech in its own voices."),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")
-    ] = "auto",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    threads: ThreadsOption = None,
 ) -> None:  # fmt: skip
     """Check what can be checked beforehand, prepare, adapt, write the folder, report."""
     out = out or Path(f"{name}-model")
@@ -70,12 +79,11 @@ def finetune(
     from chelys.training import finetune as adapt
     from chelys.training.finetune_data import FinetuneConfig
 
-    if device == "mps":
-        raise ConfigError("chelys finetune runs on cpu or cuda: leave --device mps out")
-    values = _settings(overrides or [], 0 if everything else lora) | {"device": device}
+    check_place(device, dtype)
+    values = {"device": device, "precision": dtype, "threads": threads or 0}
+    values = _settings(overrides or [], 0 if everything else lora, values)
     settings = from_mapping(FinetuneConfig, values, where="KEY=VALUE")
-    set_threads(settings.threads)
-    synthesizer = load_model(model, _speaking_device(device))
+    synthesizer = load_model(model, settings.device, threads=settings.threads)
     if name in synthesizer.voice_names:
         raise VoiceError(f"{name!r} is a voice of {synthesizer.model.config.name} already: choose another --name")
     adapt.check_model(synthesizer.model)
@@ -125,15 +133,6 @@ def _watching(stage: str, update: Callable[..., None] | None) -> Callable[[int, 
     return watch
 
 
-def _speaking_device(device: str) -> str:
-    """The device of the base model's own speech."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _check_name(name: str) -> None:
     from chelys.inference.voice_library import ALLOWED_NAMES, seed_of, valid_name
 
@@ -141,13 +140,13 @@ def _check_name(name: str) -> None:
         raise VoiceError(f"a voice cannot be called {name!r}: give --name with {ALLOWED_NAMES}, and not 'random'")
 
 
-def _settings(overrides: list[str], rank: int | None) -> dict[str, Any]:
-    """Values of ``key.inner=value`` over the defaults; their types are checked with the configuration."""
+def _settings(overrides: list[str], rank: int | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Values of ``key.inner=value`` over the options and defaults; their types are checked with the configuration."""
     from chelys.config import to_mapping
     from chelys.deprecation import warn_renamed
     from chelys.training.finetune_data import Adaptation, FinetuneConfig
 
-    values = to_mapping(FinetuneConfig())
+    values = to_mapping(FinetuneConfig()) | options
     if rank is not None:
         values["autoregressive"] |= {"rank": rank, "steps": STEPS, "learning_rate": RATES[rank > 0]}
     for override in overrides:

@@ -22,6 +22,7 @@ from chelys.cli import data, finetune, speak, tortoise, train, voices
 from chelys.cli.console import printable
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
+from chelys.machine import wait_passively
 
 USER_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT  # as shells count
@@ -176,6 +177,7 @@ def run(*, heeded: bool, at_end: Callable[[int, Any], None]) -> None:
     ``heeded``: whether an interrupt is to end it; ``at_end``: what answers one when all is done.
     """
     _show_old_names()
+    wait_passively()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)  # so that half-written files are removed on the way out
     came = False

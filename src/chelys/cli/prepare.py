@@ -10,6 +10,7 @@ import typer
 
 from chelys.cli.console import WorkersOption, echo, progress_bar
 from chelys.errors import ConfigError
+from chelys.machine import available_cores
 
 HELP = "Cut, measure, filter, transcribe and pack recordings; an interrupted run continues where it stopped."
 EXAMPLE = "Example: chelys data prepare recordings corpus transcribe.model=small --only segment --only measure"
@@ -47,7 +48,7 @@ def prepare(
     address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster.")] = None,
 ) -> None:
     from chelys.config import from_mapping
-    from chelys.data.prepare.engine import Local, Ray, available_cores
+    from chelys.data.prepare.engine import Local, Ray
     from chelys.data.prepare.pipeline import PrepareSettings
     from chelys.data.prepare.pipeline import prepare as run
 

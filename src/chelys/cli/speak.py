@@ -20,6 +20,7 @@ from chelys.cli.console import (
     DeviceOption,
     DtypeOption,
     ModelOption,
+    ThreadsOption,
     echo,
     is_stdout,
     load_model,
@@ -61,8 +62,9 @@ def speak(
         typer.Option("--seed", min=0, max=2**32 - 1, help="Same seed, same samples. Default: drawn, printed."),
     ] = None,
     model: ModelOption = "nano",
-    device: DeviceOption = "cpu",
+    device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
+    threads: ThreadsOption = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change an option of the preset: --set temperature=0.5."),
@@ -90,7 +92,7 @@ def speak(
         return
     if seed is None:
         seed = begun.get("seed", secrets.randbelow(2**31))
-    synthesizer = load_model(model, device, compat, dtype)
+    synthesizer = load_model(model, device, compat, dtype, threads)
     options = synthesizer.options(preset, **({"candidates": candidates} | changes))
     asked: dict[str, Any] = {"options": options} if changes else {"preset": preset, "candidates": candidates}
     asked |= {"seed": seed, "voice": synthesizer.resolve_voice(voice, seed=seed)}

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli.console import DeviceOption, echo, progress_bar
+from chelys.cli.console import DeviceOption, ThreadsOption, echo, progress_bar
 from chelys.errors import UserError
+from chelys.machine import set_threads
 
 CONVERT_HELP = "Make a model folder of TorToise v2's .pth files; or, given such a model folder, the .pth files again."
 CONVERT_EXAMPLE = (
@@ -75,7 +76,8 @@ def detect(
     model: Annotated[
         str, typer.Option("--model", help="Name or folder of the model with the detector.")
     ] = "tortoise-v2",
-    device: DeviceOption = "cpu",
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     compat: Annotated[
         str, typer.Option("--compat", help="repaired: the whole recording; reference: the first 9.2 s, as TorToise.")
     ] = "repaired",
@@ -95,6 +97,7 @@ def detect(
     from chelys.weights.catalog import find_model
     from chelys.weights.checks import place
 
+    set_threads(threads)
     network = load_detector(find_model(model), device=place(device, None)[0])
     windows = listen(network, waveform, reference=reference)
     probability = sum(window.probability for window in windows) / len(windows)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli.console import DeviceOption, WorkersOption, echo
+from chelys.cli.console import DeviceOption, ThreadsOption, WorkersOption, check_place, echo
 from chelys.errors import ConfigError
+from chelys.machine import available_cores, set_threads
 
 HELP = "Train one network; a run that was stopped goes on from its last checkpoint."
 EXAMPLE = (
@@ -31,14 +32,24 @@ def train(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Laid over the file, for example loop.steps=10.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the newest checkpoint.")] = True,
+    device: Annotated[
+        str | None, typer.Option("--device", help="As loop.device: auto, cpu, mps, cuda or cuda:N.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="As loop.precision: auto, float32, bfloat16 or float16.")
+    ] = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Read the run, and train it."""
+    check_place(device, dtype)
     for override in overrides or []:
         if not override.partition("=")[0] or "=" not in override:
             raise ConfigError(f"{override!r} is not KEY=VALUE: write for example loop.steps=1000")
     from chelys.training.trainer import read_run, train_run
 
-    run = read_run(stage, config, overrides or [])
+    given = {"device": device, "precision": dtype, "threads": threads}
+    laid_over = [f"loop.{name}={value}" for name, value in given.items() if value is not None]
+    run = read_run(stage, config, [*(overrides or []), *laid_over])
     set_threads(run.loop.threads)
     first = os.environ.get("RANK", "0") == "0"  # one of several processes prints
     with training_bar(stage, shown=first and sys.stderr is not None and sys.stderr.isatty()) as progress:
@@ -70,10 +81,10 @@ def train_nano(
     """Read the packs, train stage by stage."""
     from chelys.config import from_mapping
     from chelys.configs import read_config_file
-    from chelys.data.prepare.engine import available_cores
     from chelys.training import accelerated
     from chelys.weights.checks import place
 
+    set_threads(workers)
     settings = from_mapping(
         accelerated.AcceleratedConfig, read_config_file(Path(config), overrides or []), where=config
     )
@@ -114,14 +125,6 @@ def training_bar(stage: str, *, shown: bool) -> Iterator[Callable[[int, int, dic
             progress.update(task, completed=step, total=steps, losses=losses, refresh=True)
 
         yield update
-
-
-def set_threads(threads: int) -> None:
-    """Let torch use so many CPU threads in this process; 0 leaves its own choice."""
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 def _losses(metrics: dict[str, float], width: int) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chelys.cli.console import DeviceOption, ModelOption, echo, load_model, renamed
+from chelys.cli.console import DeviceOption, DtypeOption, ModelOption, ThreadsOption, echo, load_model, renamed
 from chelys.errors import OutputError, VoiceError
 from chelys.files import atomic_path
 
@@ -66,7 +66,9 @@ def add_voice(
             "[default: the model's]",
         ),
     ] = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    threads: ThreadsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace your voice of that name.")] = False,
 ) -> None:
     """Refuse a bad name before anything is loaded; keep the voice whole or not at all."""
@@ -80,7 +82,7 @@ def add_voice(
         if len(clips) > 1:
             raise
         files, refusal = [], error  # unless it is a voice in another format
-    synthesizer = load_model(model, device)
+    synthesizer = load_model(model, device, dtype=dtype, threads=threads)
     _check_not_built_in(name, synthesizer, model)
     latents = synthesizer.read_voice(clips[0]) if len(clips) == 1 else None
     if latents is not None:

@@ -26,10 +26,10 @@ import numpy as np
 from chelys.audio.io import MIN_CLIP_PEAK, MIN_CLIP_RMS, centered
 from chelys.audio.stream import open_audio
 from chelys.data.manifest import Utterance, fault_of, numbered_entries
-from chelys.data.prepare.engine import available_cores
 from chelys.deprecation import renamed_arguments
 from chelys.errors import AudioError, ManifestError, TextError, UserError
 from chelys.files import output_file
+from chelys.machine import available_cores
 from chelys.parsing import ParseError
 from chelys.text.normalize import check_speakable, normalize
 

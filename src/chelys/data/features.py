@@ -20,9 +20,9 @@ from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, SAMPLES_PER_CODE
 from chelys.data.dataset import MEL_SPECS, Clip, Features, MelSpecName, mel_of
 from chelys.data.manifest import BAD_CLIPS_FILE, BadClip, BadClips, Utterance, read_manifest
-from chelys.data.prepare.engine import available_cores
 from chelys.errors import AudioError, ManifestError
 from chelys.files import atomic_file, write_json, write_json_lines
+from chelys.machine import available_cores
 from chelys.models.dvae import DVAE
 
 log = logging.getLogger(__name__)

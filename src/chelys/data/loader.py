@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from chelys.data.prepare.engine import available_cores
 from chelys.errors import ManifestError, UserError
+from chelys.machine import available_cores
 
 #: One clip in so many is held out ...
 ONE_IN = 100

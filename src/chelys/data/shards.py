@@ -45,9 +45,9 @@ from chelys.data.dataset import (
     mel_of,
 )
 from chelys.data.manifest import BadClips
-from chelys.data.prepare.engine import available_cores
 from chelys.errors import ManifestError, OutputError, first_line
 from chelys.files import open_regular, output_file
+from chelys.machine import available_cores
 from chelys.parsing import ParseError, parse_json
 
 log = logging.getLogger(__name__)

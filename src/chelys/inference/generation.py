@@ -154,7 +154,7 @@ def _steps(
     device = prompts[0].conditioning.device
     conditioning = torch.stack([p.conditioning for p in prompts])
     text = torch.nn.utils.rnn.pad_sequence([p.text_ids for p in prompts], batch_first=True)
-    lengths = torch.tensor([len(p.text_ids) for p in prompts], device=device)
+    lengths = torch.tensor([len(p.text_ids) for p in prompts])
     max_len = max(max_lens)
     same = len({(id(p.conditioning), id(p.text_ids)) for p in prompts}) == 1
     if same:  # many candidates of one text: read it once

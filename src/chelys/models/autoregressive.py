@@ -290,10 +290,12 @@ class Autoregressive(nn.Module):
         Shorter rows are padded on the left, so that all rows end, and continue, in the same column.
 
         ``conditioning``: ``(b, d)`` or ``(b, n, d)``; ``text``: ids ``(b, t)``, padded on the right; ``text_lengths``:
-        ``(b,)``; ``capacity``: how many codes may follow. Returns latents of the first codes ``(b, d)``, for
-        ``code_head``, and the cache for ``read_code``.
+        ``(b,)``, best on the CPU; ``capacity``: how many codes may follow. Returns latents of the first codes
+        ``(b, d)``, for ``code_head``, and the cache for ``read_code``.
         """
         config, b = self.config, len(text)
+        padded = bool((text_lengths < text.shape[1]).any())
+        text_lengths = text_lengths.to(text.device)
         framed = self._frame_text(text, text_lengths)
         start = text.new_full((b, 1), config.start_code)
         voice = _columns(conditioning)
@@ -307,7 +309,7 @@ class Autoregressive(nn.Module):
         x = x.gather(1, order.unsqueeze(-1).expand_as(x))
         cache = KVCache(config.layers, b, config.heads, length + capacity, config.dim // config.heads, x)
         mask = None
-        if padding.any():
+        if padded:
             real = ~padding.gather(1, order)
             cache.valid = F.pad(real, (0, capacity), value=True)
             causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()

@@ -144,7 +144,7 @@ def _at(table: Tensor, index: Index, like: Tensor) -> float | Tensor:
     """Entry of a table: a number, or ``(b, 1, 1)`` in the precision of ``like``."""
     if isinstance(index, int):
         return float(table[index])
-    return table.to(like.device)[index].to(like.dtype).view(-1, 1, 1)
+    return table.to(like.dtype).to(like.device)[index].view(-1, 1, 1)  # rounded first: MPS has no float64
 
 
 __getattr__ = renamed_names(__name__)

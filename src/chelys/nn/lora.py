@@ -58,9 +58,8 @@ class LowRank(nn.Module):
     @torch.no_grad()
     def merged(self) -> Adaptable:
         """The layer with what was learned added to its weights; it computes the same."""
-        change = self.up.weight.flatten(1).double() @ self.down.weight.flatten(1).double()
-        weight = self.base.weight
-        weight.copy_(weight.double() + change.view_as(weight))
+        up, down, weight = (layer.weight.cpu().double() for layer in (self.up, self.down, self.base))  # not on MPS
+        self.base.weight.copy_(weight + (up.flatten(1) @ down.flatten(1)).view_as(weight))
         return self.base
 
 

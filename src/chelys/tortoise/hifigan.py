@@ -210,7 +210,7 @@ def stretch_rows(latents: Tensor, lengths: Tensor, first: Tensor, count: int) ->
     begin with.
     """
     frames = lengths[:, None] * FRAMES_PER_CODE
-    longer = (frames.double() * RATE_RATIO).long() > frames
+    longer = frames * OUTPUT_RATE // PUBLISHED_CODE_RATE > frames
     inverse = torch.where(longer, 1 / RATE_RATIO, 1.0).float()
     at = first[:, None] + torch.arange(count, device=latents.device)
 

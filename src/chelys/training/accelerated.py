@@ -168,7 +168,8 @@ def build_task(stage: str, run: Any, device: torch.device) -> Task:
         return made
     decoder = load_trained(Autoregressive(run.decoder_network), run.decoder).to(device)
     task = DiffusionTask(network, decoder, data)
-    task.noise_schedule.alphas_cumprod = task.noise_schedule.alphas_cumprod.to(device)
+    if device.type == "cuda":  # graphs copy nothing from the host
+        task.noise_schedule.alphas_cumprod = task.noise_schedule.alphas_cumprod.to(device)
     return task
 
 

@@ -57,16 +57,16 @@ class LoopConfig:
     #: decay of the exponential moving average of the weights, which is evaluated and kept; 0 keeps the weights
     #: themselves
     ema_decay: float = 0.999
-    #: What the networks compute in; weights, losses and optimizers are float32 always. ``float16`` scales the loss so
-    #: that small gradients survive.
-    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    #: What the networks compute in; weights, losses and optimizers are float32 always. ``auto`` is bfloat16 where the
+    #: hardware multiplies it, else float32. ``float16`` scales the loss so that small gradients survive.
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     grad_accum_steps: int = 1  # micro-batches that a step's batch is computed in: less memory, the same batch
     #: compute blocks again in the backward pass rather than keep their activations: less memory, a third more time
     activation_checkpointing: bool = False
     #: Where ``torchrun`` starts several processes: a copy of the network in each (``ddp``) or a shard of it
     #: (``fsdp``). ``single`` refuses to run in more than one.
     strategy: Literal["single", "ddp", "fsdp"] = "ddp"
-    device: str = "auto"  # ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``
+    device: str = "auto"  # ``auto`` (a GPU where there is one), ``cpu``, ``mps``, ``cuda`` or ``cuda:N``
     log_every: int = 20  # steps between log lines
     evaluate_every: int = 500  # steps between evaluations on held-out clips
     checkpoint_every: int = 250  # steps between checkpoints
@@ -74,7 +74,8 @@ class LoopConfig:
     pictures: bool = True  # draw pictures at each evaluation and the losses at the end, where matplotlib is installed
     tensorboard: bool = True  # log to ``RUN/tensorboard`` too, where tensorboard is installed
     seed: int = 1  # of initial weights, batches and noise
-    #: CPU threads of ``chelys train``; 0 is torch's choice. Results are the same to the bit only for the same number.
+    #: CPU threads of ``chelys train``; 0 is the cores that the process may use. Results are the same to the bit only
+    #: for the same number.
     threads: int = 0
     #: Processes that load batches ahead of the step; by default none on a CPU, and up to 8 on a GPU. Batches are the
     #: same for any number.
@@ -94,8 +95,8 @@ class LoopConfig:
             raise ConfigError(f"betas is {list(self.betas)}; both must be 0 or more and below 1")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 or more and below 1")
         require(0 <= self.min_lr_ratio <= 1, "min_lr_ratio", self.min_lr_ratio, "0 to 1")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ConfigError(f"device is {self.device!r}; it must be auto, cpu, cuda or cuda:N")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise ConfigError(f"device is {self.device!r}; it must be auto, cpu, mps, cuda or cuda:N")
         if bool(self.milestones) != (self.schedule == "milestones"):
             raise ConfigError(
                 f"schedule is {self.schedule} and milestones is {list(self.milestones)}: "

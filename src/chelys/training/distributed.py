@@ -23,6 +23,7 @@ from chelys.nn.attention import AttentionBlock
 from chelys.nn.encoder import EncoderBlock
 from chelys.training.config import LoopConfig
 from chelys.training.losses import PeriodDiscriminator, SpectrogramDiscriminator
+from chelys.weights.checks import best_device
 
 T = TypeVar("T")
 #: Runs a piece of work inside the wrapper (DDP, FSDP) of the network that it uses.
@@ -87,6 +88,8 @@ def make_context(config: LoopConfig) -> DistributedContext:
     several and Accelerate is not installed.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("loop.device is mps, but torch finds none here: say loop.device=cpu")
     if config.device.startswith("cuda"):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count:
@@ -105,7 +108,7 @@ def make_context(config: LoopConfig) -> DistributedContext:
     if world_size > 1 or config.strategy == "fsdp":
         return AccelerateContext(config)
     if config.device == "auto":
-        return DistributedContext("cuda" if torch.cuda.is_available() else "cpu")
+        return DistributedContext(best_device())
     return DistributedContext(config.device)
 
 

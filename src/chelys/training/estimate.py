@@ -76,7 +76,11 @@ def estimate(
         raise ConfigError(f"--gpus is {gpus}; it must be 1 or more")
     if not 0 < utilisation <= 1:
         raise ConfigError(f"--utilisation is {utilisation:g}; it must be above 0 and at most 1")
-    rate = A100[run.loop.precision] if flops_per_second is None else flops_per_second
+    rate = (
+        A100[{"auto": "bfloat16"}.get(run.loop.precision, run.loop.precision)]
+        if flops_per_second is None
+        else flops_per_second
+    )
     if not 0 < rate < float("inf"):
         raise ConfigError(f"--flops-per-second is {rate:g}; it must be above 0, for example 312e12")
     if not 0.1 <= clip_seconds <= 60:

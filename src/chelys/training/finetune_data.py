@@ -102,9 +102,10 @@ class FinetuneConfig:
     #: pull the sound towards it
     emphasis: float = 1.2
     max_codes: int = 400  # codes of the longest clip used
-    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"  # what the networks compute in
-    device: str = "auto"  # ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``
-    threads: int = 0  # CPU threads of ``chelys finetune``; 0 is torch's choice
+    #: what the networks compute in; ``auto`` is bfloat16 where the hardware multiplies it, else float32
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"  # ``auto`` (a GPU where there is one), ``cpu``, ``mps``, ``cuda`` or ``cuda:N``
+    threads: int = 0  # CPU threads of ``chelys finetune``; 0 is the cores that the process may use
     seed: int = 1  # of all that is random
 
     def __post_init__(self) -> None:

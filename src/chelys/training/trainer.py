@@ -48,6 +48,7 @@ from chelys.training.config import EarlyStopping, Evaluation, LoopConfig, Run
 from chelys.training.distributed import DistributedContext, MicroBatches, checkpoint_activations, make_context
 from chelys.training.logging import RunLog, draw_pictures, plot_losses, save_broken_batch, write_samples
 from chelys.training.task import RowGenerator, Task, TaskData, map_tensors, mix_seed, tensors_of
+from chelys.weights.checks import as_dtype, best_dtype
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,6 @@ Progress = Callable[[int, int, dict[str, float]], None]
 INIT_SCALE, GROWTH_INTERVAL = 2.0**16, 1000
 #: Steps in a row that float16 may skip for an overflow; the scale is then a thousandth of what it was.
 MAX_SKIPPED = 10
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 # ---- a network and its optimizer ------------------------------------------------------------------------------------
@@ -72,6 +72,8 @@ class TrainableModule:
 
     def __init__(self, network: nn.Module, config: LoopConfig, context: DistributedContext) -> None:
         self.network, self.config, self.context = network.to(context.device), config, context
+        self.precision = best_dtype(context.device) if config.precision == "auto" else config.precision
+        log.info("%s computes in %s on %s", type(network).__name__, self.precision, context.device)
         trained = [p for p in network.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -81,19 +83,19 @@ class TrainableModule:
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=fused)
         self.wrapped = context.wrap(network, self.optimizer)
         self.scaler = torch.amp.GradScaler(
-            context.device.type, INIT_SCALE, growth_interval=GROWTH_INTERVAL, enabled=config.precision == "float16"
+            context.device.type, INIT_SCALE, growth_interval=GROWTH_INTERVAL, enabled=self.precision == "float16"
         )
         self.skipped = 0  # steps in a row
 
     def forward(self, work: Callable[[], Any]) -> Any:
         """Run work that uses the network, in the configured precision."""
-        with autocast(self.context.device, self.config.precision):
+        with autocast(self.context.device, self.precision):
             return self.wrapped(work)
 
     @torch.no_grad()
     def evaluate(self, work: Callable[[], Any], *, precision: str | None = None) -> Any:
         """Run work that uses the network without training it, in the configured precision or another."""
-        with autocast(self.context.device, precision or self.config.precision):
+        with autocast(self.context.device, precision or self.precision):
             return self.wrapped(work) if self.context.sharded else work()
 
     def backward(self, loss: Tensor) -> None:
@@ -166,7 +168,7 @@ class TrainableModule:
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Context in which networks compute in a precision."""
-    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "float32")
+    return torch.autocast(device.type, dtype=as_dtype(precision), enabled=precision != "float32")
 
 
 def clip_grad_norm(network: nn.Module, max_norm: float) -> float:

@@ -43,13 +43,6 @@ class Engine(Protocol):
         ...
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    with suppress(AttributeError):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def perform(stage: PrepareStage, item: Item, store: Store) -> str | None:
     """Do one item and keep its rows; returns None, or the reason why it failed."""
     name = key(stage, item)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chelys.data.prepare.encode import Encode, EncodeSettings, encoder_digest
-from chelys.data.prepare.engine import Engine, Local, available_cores
+from chelys.data.prepare.engine import Engine, Local
 from chelys.data.prepare.measure import (
     DeduplicateSettings,
     Fingerprint,
@@ -47,6 +47,7 @@ from chelys.data.prepare.work import ClipRecord, ClipStage, Item, PrepareStage, 
 from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, OutputError
 from chelys.files import file_lock, remove_partial_files, write_json_lines, write_text
+from chelys.machine import available_cores
 
 log = logging.getLogger(__name__)
 __getattr__ = renamed_names(__name__)

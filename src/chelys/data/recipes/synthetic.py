@@ -31,9 +31,9 @@ import soundfile as sf
 import soxr
 
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
-from chelys.data.prepare.engine import available_cores
 from chelys.errors import MissingExtra, UserError
 from chelys.files import atomic_path, remove_partial_files, write_json
+from chelys.machine import available_cores
 from chelys.parsing import ParseError, parse_json, read_json
 
 CLIPS_PER_BLOCK = 200

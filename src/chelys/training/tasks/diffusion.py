@@ -289,8 +289,8 @@ class DiffusionTask(Task):
         if self.diffusion.config.prediction == "epsilon":
             return (prediction - batch.noise).square().mean()
         # weighted like an error of the velocity (Salimans & Ho 2022), short of where there is nothing to remove
-        alphas = self.noise_schedule.alphas_cumprod.to(batch.timesteps.device)
-        noise = 1 - alphas[batch.timesteps].float()[:, None, None]
+        alphas = self.noise_schedule.alphas_cumprod.float().to(batch.timesteps.device)
+        noise = 1 - alphas[batch.timesteps][:, None, None]
         return ((prediction - batch.mel).square() / noise.clamp(min=MIN_NOISE)).mean()
 
     def _vlb(self, prediction: Tensor, variance: Tensor, x: Tensor, batch: DiffusionBatch) -> Tensor:

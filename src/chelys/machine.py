@@ -1,0 +1,102 @@
+"""The processors of the machine at hand: how many this process may use, and how its threads wait for each other.
+
+A library does not decide this for its host, so nothing here is called by importing or loading. The command line calls
+``wait_passively`` before torch is imported and ``set_threads`` after it; a program that wants the same does so too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from chelys.errors import UserError
+
+#: Name of the environment variable that ``--threads`` and ``--workers`` of the command line default to.
+THREADS_VARIABLE = "CHELYS_THREADS"
+MOST_THREADS = 1024
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its affinity, and what the quota of its control group leaves of that."""
+    cores = os.cpu_count() or 1
+    with suppress(AttributeError):  # not on macOS and Windows
+        cores = len(os.sched_getaffinity(0))
+    quota = cgroup_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> float | None:
+    """Cores that the control groups of this process may use together, version 2 or 1; None if there is no limit."""
+    try:
+        lines = [line.split(":", 2) for line in groups.read_text(encoding="utf8").splitlines()]
+    except (OSError, ValueError):
+        return None
+    limits = []
+    for fields in lines:
+        if len(fields) != 3:
+            continue
+        _, controllers, group = fields
+        if not controllers:  # version 2
+            top, read = root, _quota_of_version_2
+        elif "cpu" in controllers.split(","):
+            top, read = root / "cpu", _quota_of_version_1
+        else:
+            continue
+        # a container sees its own group at the top, whatever its name is outside; a limit above binds those below
+        folder = top / group.strip("/")
+        folders = [folder, *folder.parents]
+        limits += [read(place) for place in folders[: folders.index(top) + 1]]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _quota_of_version_2(folder: Path) -> float | None:
+    with suppress(OSError, ValueError, ZeroDivisionError):  # "max" is no limit
+        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        return int(quota) / int(period)
+    return None
+
+
+def _quota_of_version_1(folder: Path) -> float | None:
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = (int((folder / f"cpu.cfs_{part}_us").read_text("ascii")) for part in ("quota", "period"))
+        return quota / period if quota > 0 else None
+    return None
+
+
+def choose_threads(asked: int | None = None) -> int:
+    """Threads to compute with: what was asked for, what ``OMP_NUM_THREADS`` says, or the available cores.
+
+    The load of the machine does not change the number, since the last bits of sums, and so of samples, hang on it;
+    threads that wait passively lose little where others share the cores.
+
+    Raises UserError if the number is out of range.
+    """
+    if not asked:
+        with suppress(ValueError):
+            asked = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
+    threads = asked or available_cores()
+    if not 1 <= threads <= MOST_THREADS:
+        raise UserError(f"threads is {threads}; it must lie between 1 and {MOST_THREADS}")
+    return threads
+
+
+def wait_passively() -> None:
+    """Let threads of OpenMP sleep while they wait for each other, unless the environment says how they wait.
+
+    By default they spin: where others share the cores, two threads then take ten times the time of one. It takes
+    effect if torch is not imported yet.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def set_threads(asked: int | None = None) -> int:
+    """Let torch compute with `choose_threads` in the whole process, now or once it is imported; returns the number."""
+    threads = choose_threads(asked)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    return threads

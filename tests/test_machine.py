@@ -1,0 +1,90 @@
+"""Threads for the machine at hand, and that a library leaves those of its host alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+
+import chelys
+from chelys import machine
+from chelys.cli.main import app
+from chelys.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "quota"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/a/b\n", {"cpu.max": "max 100000", "a/cpu.max": "300000 100000", "a/b/cpu.max": "400000 100000"}, 3.0),
+        ("0::/outside\n", {"cpu.max": "200000 100000"}, 2.0),  # a container sees its own group at the top
+        ("4:cpu,cpuacct:/x\n", {"cpu/x/cpu.cfs_quota_us": "50000", "cpu/x/cpu.cfs_period_us": "100000"}, 0.5),
+        ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("0::/\n", {"cpu.max": "nonsense"}, None),
+        ("9:name=systemd:/\nbroken\n", {}, None),
+    ],
+)
+def test_quota_of_control_groups(tmp_path: Path, lines: str, files: dict[str, str], quota: float | None) -> None:
+    (tmp_path / "cgroup").write_text(lines)
+    for name, text in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(text + "\n")
+    assert machine.cgroup_quota(tmp_path / "root", tmp_path / "cgroup") == quota
+
+
+def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
+    assert machine.cgroup_quota(tmp_path, tmp_path / "gone") is None
+
+
+def test_the_quota_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    for quota, cores in ((None, 8), (2.5, 2), (0.5, 1), (64.0, 8)):
+        monkeypatch.setattr(machine, "cgroup_quota", lambda quota=quota: quota)
+        assert machine.available_cores() == cores
+
+
+def test_threads_are_those_asked_for_then_the_environments_then_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert (machine.choose_threads(3), machine.choose_threads(None), machine.choose_threads(0)) == (3, 6, 6)
+    for text, threads in (("4", 4), ("2,1", 2), ("many", 6)):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert machine.choose_threads() == threads
+    for wrong in (-1, 5000):
+        with pytest.raises(UserError, match=f"threads is {wrong}; it must lie between 1 and 1024"):
+            machine.choose_threads(wrong)
+
+
+def test_waiting_is_left_as_the_environment_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    machine.wait_passively()
+    assert os.environ == {"OMP_WAIT_POLICY": "PASSIVE"}
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.setattr(os, "environ", {name: "7"})
+        machine.wait_passively()
+        assert os.environ == {name: "7"}
+
+
+def test_a_library_leaves_its_host_alone_and_the_command_line_does_not(
+    toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        before = dict(os.environ)
+        tts = chelys.load(str(toy_folder), device="cpu")
+        tts.voice([toy.tone(200.0, 1.0)])
+        tts.speak("one", seed=1)
+        assert torch.get_num_threads() == 3 and dict(os.environ) == before
+        monkeypatch.setenv("CHELYS_THREADS", "2")
+        speak = ["speak", "one", "--model", str(toy_folder), "-q"]
+        app([*speak, "-o", "a.wav"], standalone_mode=False)
+        assert torch.get_num_threads() == 2
+        app([*speak, "-o", "b.wav", "--threads", "1"], standalone_mode=False)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
