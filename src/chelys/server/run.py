@@ -1,0 +1,83 @@
+"""The process: loads the model, listens, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+import chelys
+from chelys.errors import UserError
+from chelys.machine import set_threads
+from chelys.server.app import Server, make_app
+from chelys.server.settings import ServerSettings
+
+log = logging.getLogger("chelys.server")
+
+
+def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
+    """Serve until the process is told to stop; then finish what was begun, within the grace time.
+
+    ``say`` is called with the address once requests are taken. Raises UserError if the address cannot be listened at.
+    """
+    if not settings.is_loopback and settings.api_key is None:
+        log.warning("%s is open to other machines and asks for no key: set --api-key", settings.host)
+    listener = _listen(settings.host, settings.port)
+    set_threads(settings.threads)
+    synthesizer = chelys.load(settings.model, device=settings.device, dtype=settings.dtype)
+    server = Server(synthesizer, settings)
+    server.voices.resolve(None, 0)  # an unknown default voice is a mistake to hear of now
+    synthesizer.options(settings.preset)
+    config = uvicorn.Config(
+        make_app(server), log_config=None, access_log=False, server_header=False, lifespan="on",
+        timeout_graceful_shutdown=round(settings.grace_s), timeout_keep_alive=30, h11_max_incomplete_event_size=32_768,
+        limit_concurrency=1000,
+    )  # fmt: skip
+    asyncio.run(_run(_Server(config), server, listener, say))
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are handled by ``_run``; uvicorn's own way would end the process by the signal it was sent."""
+        yield
+
+
+async def _run(uvicorn_server: _Server, server: Server, listener: socket.socket, say: Callable[[str], None]) -> None:
+    def stop(*_: object) -> None:
+        if uvicorn_server.should_exit:  # told twice: do not wait
+            uvicorn_server.force_exit = True
+        server.scheduler.drain()
+        uvicorn_server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+    serving = asyncio.ensure_future(uvicorn_server.serve(sockets=[listener]))
+    while not uvicorn_server.started and not serving.done():
+        await asyncio.sleep(0.02)
+    if not serving.done():
+        host, port = listener.getsockname()[:2]
+        say(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    await serving
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(256)
+    except OSError as error:
+        raise UserError(f"cannot listen at {host}:{port}: {error.strerror or error}; choose another --port") from error
+    listener.setblocking(False)
+    return listener

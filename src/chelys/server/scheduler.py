@@ -1,0 +1,375 @@
+"""Who speaks next: requests share one model, sentence by sentence.
+
+One thread samples (``batching``), ``renderers`` others rank, render and do whatever else needs the networks. Nothing
+else touches the model. The first sentence of a text goes before all later ones; a later sentence is the more urgent the
+sooner its listener has heard everything that came before it. Times are in seconds of ``time.monotonic``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from chelys.errors import UserError
+from chelys.inference.speech import Chunk
+from chelys.inference.synthesizer import SentencePlan, Synthesizer
+from chelys.server.batching import BatchSampler, Group
+from chelys.server.metrics import Metrics
+
+T = TypeVar("T")
+
+log = logging.getLogger("chelys.server")
+
+#: Speech takes about so long for each character of its text.
+SECONDS_PER_CHAR = 0.065
+#: A job whose audio lies unread for so many seconds of speech waits until its client reads on.
+UNREAD_SECONDS = 60.0
+#: Work per character before anything was measured, seconds.
+FIRST_GUESS = 0.1
+
+
+class Busy(Exception):
+    """There is no room for another request now; ``retry_after`` is in whole seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"the server is busy: try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class Stopping(Exception):
+    """The server takes no more requests."""
+
+
+class Late(Exception):
+    """A request was not done within its time."""
+
+
+class _Cancelled(Exception):
+    """Whoever asked has gone."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A text that is being spoken. Iterate over it for its chunks, in order; ``cancel`` it to be rid of it."""
+
+    plans: list[SentencePlan]
+    deadline: float
+    scheduler: Scheduler
+    arrived: float = field(default_factory=time.monotonic)
+    cancelled: bool = False
+    next: int = 0  # sentence to sample next
+    ahead: float = 0.0  # seconds of speech that are being made
+    started: float | None = None  # when the first audio was there
+    seconds: float = 0.0  # of audio that is there
+    read: float = 0.0  # of it that the client has taken
+    sent: int = 0  # sentences handed over
+    waiting: dict[int, Chunk] = field(default_factory=dict)  # later sentences that were ready first
+
+    def __post_init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
+
+    @property
+    def urgency(self) -> tuple[int, float]:
+        """Smaller is sooner."""
+        if self.next == 0:
+            return 0, self.arrived
+        return 1, (self.started or time.monotonic()) + self.seconds + self.ahead
+
+    def cancel(self) -> None:
+        """Whoever asked has gone: free what the job holds within one step."""
+        self.cancelled = True
+        self.scheduler.forget(self)
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Raises Late, or what went wrong."""
+        while True:
+            try:
+                item = await asyncio.wait_for(self._queue.get(), self.deadline - time.monotonic())
+            except asyncio.TimeoutError:
+                self.cancel()
+                raise Late("the request took longer than it may") from None
+            if item is None:
+                return
+            if isinstance(item, Exception):
+                raise item
+            self.read += len(item.audio) / item.sample_rate
+            yield item
+            self.scheduler.wake()
+
+    def put(self, item: Chunk | Exception | None) -> None:
+        """Hand something over, from any thread."""
+        if not self.cancelled:
+            try:
+                self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+            except RuntimeError:  # the loop is closed
+                self.cancelled = True
+
+
+@dataclass(eq=False)
+class _Call:
+    """Something else to be done by a thread that may use the model."""
+
+    urgency: tuple[int, float]
+    run: Callable[[], None]
+
+
+class Scheduler:
+    """Owns a synthesizer; ``submit`` texts to it from an event loop."""
+
+    def __init__(
+        self, synthesizer: Synthesizer, metrics: Metrics, *, max_rows: int, max_requests: int, renderers: int
+    ) -> None:
+        self.synthesizer, self.metrics = synthesizer, metrics
+        self.max_rows, self.max_requests, self.renderers = max_rows, max_requests, renderers
+        self.sampler = BatchSampler(synthesizer.model.autoregressive, synthesizer.family)
+        self.jobs: list[Job] = []
+        self.seconds_per_char = FIRST_GUESS  # that the machine needs while it is busy
+        self._sampled: list[tuple[Job, int, Group]] = []  # sentences to be rendered
+        self._groups: dict[Group, tuple[Job, int]] = {}  # sentences that are being sampled
+        self._calls: list[_Call] = []
+        self._lock = threading.Condition()
+        self._stopping = self._stopped = False
+        self._threads = [
+            threading.Thread(target=self._sample, name="chelys-sampler", daemon=True),
+            *(
+                threading.Thread(target=self._render, name=f"chelys-renderer-{i}", daemon=True)
+                for i in range(renderers)
+            ),
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all threads are at work."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def drain(self) -> None:
+        """Take no more jobs."""
+        self._stopping = True
+
+    def stop(self) -> None:
+        """End the threads; jobs that are not done fail."""
+        with self._lock:
+            self._stopping = self._stopped = True
+            for job in self.jobs:
+                job.put(Stopping("the server was stopped"))
+            self._lock.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=10)
+
+    # ---- for the event loop -----------------------------------------------------------------------------------------
+
+    def check_room(self) -> None:
+        """Raises Busy or Stopping if another job would not be taken."""
+        if self._stopping:
+            raise Stopping("the server is stopping")
+        if len(self.jobs) >= self.max_requests:
+            pending = sum(len(plan.sentence.text) for job in self.jobs for plan in job.plans[job.sent :])
+            raise Busy(max(1, min(300, round(pending * self.seconds_per_char / max(1, len(self.jobs))))))
+
+    def submit(self, plans: list[SentencePlan], timeout_s: float) -> Job:
+        """Speak the sentences of a text. Raises Busy or Stopping."""
+        self.check_room()
+        job = Job(plans, time.monotonic() + timeout_s, self)
+        with self._lock:
+            self.jobs.append(job)
+            self.metrics.requests_waiting.set(len(self.jobs))
+            self._lock.notify_all()
+        return job
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run something that uses the model, between two sentences. Raises what it raises, and Stopping."""
+        if self._stopping:
+            raise Stopping("the server is stopping")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def run() -> None:
+            try:
+                result, error = function(), None
+            except Exception as raised:
+                result, error = None, raised
+            loop.call_soon_threadsafe(_settle, future, result, error)
+
+        with self._lock:
+            self._calls.append(_Call((0, time.monotonic()), run))
+            self._lock.notify_all()
+        return await future
+
+    def forget(self, job: Job) -> None:
+        """Take a job off the list; its rows are freed before the next step."""
+        with self._lock:
+            if job in self.jobs:
+                self.jobs.remove(job)
+                self.metrics.requests_waiting.set(len(self.jobs))
+            self._sampled = [entry for entry in self._sampled if entry[0] is not job]
+            self._lock.notify_all()
+
+    def wake(self) -> None:
+        """Look again what there is to do."""
+        with self._lock:
+            self._lock.notify_all()
+
+    # ---- the sampling thread ----------------------------------------------------------------------------------------
+
+    def _sample(self) -> None:
+        while not self._stopped:
+            with self._lock:
+                while not self._stopped and not self._next_job() and not self._groups and not self._backlogged():
+                    self._lock.wait(timeout=1.0)
+            if self._stopped:
+                return
+            try:
+                self._admit()
+                if self._backlogged():  # more is sampled than the renderers keep up with: help them
+                    self._render_one()
+                elif self._groups:
+                    self._step()
+            except Exception as error:  # a fault: those who were in it are told, the others go on
+                self._fail_all(error)
+
+    def _backlogged(self) -> bool:
+        return len(self._sampled) >= 2 * self.renderers
+
+    def _next_job(self) -> Job | None:
+        """Whose sentence to sample next; None if there is none, or it has to wait."""
+        ready = [
+            job for job in self.jobs
+            if job.next < len(job.plans) and not job.cancelled and job.seconds - job.read < UNREAD_SECONDS
+        ]  # fmt: skip
+        return min(ready, key=lambda job: job.urgency) if ready else None
+
+    def _admit(self) -> None:
+        """Let sentences join while there is room for all their candidates, one at least."""
+        for group, (owner, _) in list(self._groups.items()):
+            if owner.cancelled:
+                self.sampler.leave(group)
+                del self._groups[group]
+        while not self._backlogged():
+            with self._lock:
+                if (job := self._next_job()) is None:
+                    break
+                plan = job.plans[job.next]
+                rows = self.sampler.rows
+                if rows and rows + len(plan.generators) > self.max_rows:
+                    break
+                number, job.next = job.next, job.next + 1
+                job.ahead += len(plan.sentence.text) * SECONDS_PER_CHAR
+            try:
+                self._groups[self.sampler.join(plan)] = job, number
+            except Exception as error:
+                self._fail(job, error)
+        self.metrics.rows.set(self.sampler.rows)
+
+    def _step(self) -> None:
+        self.metrics.steps.inc()
+        self.metrics.stepped_rows.inc(self.sampler.rows)
+        finished = self.sampler.step()
+        self.metrics.rows.set(self.sampler.rows)
+        if finished:
+            with self._lock:
+                for group in finished:
+                    job, number = self._groups.pop(group)
+                    if not job.cancelled:
+                        self._sampled.append((job, number, group))
+                self._lock.notify_all()
+
+    def _fail_all(self, error: Exception) -> None:
+        log.exception("sampling failed", exc_info=error)
+        for group, (job, _) in list(self._groups.items()):
+            self.sampler.leave(group)
+            self._fail(job, error)
+        self._groups.clear()
+        self.metrics.rows.set(0)
+
+    # ---- the rendering threads --------------------------------------------------------------------------------------
+
+    def _render(self) -> None:
+        while not self._stopped:
+            with self._lock:
+                while not self._stopped and not self._sampled and not self._calls:
+                    self._lock.wait(timeout=1.0)
+            if not self._stopped:
+                self._render_one()
+
+    def _render_one(self) -> None:
+        """Render the most urgent sentence, or make the most urgent call."""
+        with self._lock:
+            choices: list[tuple[tuple[float, ...], Any]] = [(call.urgency, call) for call in self._calls]
+            for entry in self._sampled:
+                job, number, _ = entry
+                dry = (job.started or job.arrived) + job.seconds
+                choices.append(((0, job.arrived) if number == 0 else (1, dry, number), entry))
+            if not choices:
+                return
+            chosen = min(choices, key=lambda choice: choice[0])[1]
+            (self._calls if isinstance(chosen, _Call) else self._sampled).remove(chosen)
+            self._lock.notify_all()  # there is room for another
+        if isinstance(chosen, _Call):
+            chosen.run()
+            return
+        job, number, group = chosen
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if job.cancelled:
+                raise _Cancelled
+
+        begun = time.monotonic()
+        try:
+            chunk = self.synthesizer.finish(group.plan, group.candidates, progress)
+        except _Cancelled:
+            return
+        except Exception as error:
+            self._fail(job, error)
+            return
+        self.metrics.render_seconds.observe(time.monotonic() - begun)
+        self._deliver(job, number, chunk)
+
+    def _deliver(self, job: Job, number: int, chunk: Chunk) -> None:
+        """Hand over a sentence, and those after it that were ready before."""
+        with self._lock:
+            now = time.monotonic()
+            chars = len(job.plans[number].sentence.text)
+            job.ahead -= chars * SECONDS_PER_CHAR
+            job.waiting[number] = chunk
+            while job.sent in job.waiting:
+                ready = job.waiting.pop(job.sent)
+                job.started = job.started or now
+                job.seconds += len(ready.audio) / ready.sample_rate
+                job.sent += 1
+                job.put(ready)
+            done = job.sent == len(job.plans)
+            if done and job in self.jobs:
+                self.jobs.remove(job)
+                job.put(None)
+                spent = (now - job.arrived) / sum(len(plan.sentence.text) for plan in job.plans)
+                self.seconds_per_char += 0.1 * (spent - self.seconds_per_char)
+            self.metrics.requests_waiting.set(len(self.jobs))
+        self.metrics.audio_seconds.inc(len(chunk.audio) / chunk.sample_rate)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        if not isinstance(error, UserError):
+            log.error("a sentence failed", exc_info=error)
+        job.put(error)
+        job.cancelled = True
+        self.forget(job)
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if future.cancelled():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
