@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chelys.text.rules import Reading, Rules, any_of, behind
+from chelys.text.rules import Late, Reading, Rules, any_of, behind
 
 #: Before a name, with a stop or without one.
 TITLES = {
@@ -99,7 +99,7 @@ _LETTERED = (
     "case|answer|choice|item|formula|"
     "factor|variable|axis|phase|table|channel|building|wing|terminal|platform|an|a|the"
 )
-_LETTER_BEFORE = re.compile(rf"(?:\b(?:{_LETTERED}) |-)$", flags=re.IGNORECASE)
+_LETTER_BEFORE = Late(rf"(?:\b(?:{_LETTERED}) |-)$", flags=re.IGNORECASE)
 
 #: "St." with the word before it and the capitalised word behind it.
 SAINT_OR_STREET = re.compile(
@@ -131,7 +131,9 @@ def begins_sentence(word: str) -> bool:
 
 def letter_ends_sentence(before: str, following: str | None) -> bool:
     """Whether the stop behind a lone capital ends a sentence, by the text before it and the word behind it."""
-    return following in _NEVER_NAMES or (following is not None and _LETTER_BEFORE.search(before[-20:]) is not None)
+    return following in _NEVER_NAMES or (
+        following is not None and _LETTER_BEFORE.compiled.search(before[-20:]) is not None
+    )
 
 
 def no_is_a_number(before: str, word: str, *, stop: bool) -> bool:
@@ -139,16 +141,16 @@ def no_is_a_number(before: str, word: str, *, stop: bool) -> bool:
     if word[0] == "N":
         return True
     if not stop:
-        return _NUMBERED_BEFORE.search(before[-20:]) is not None
-    return _ANSWER_BEFORE.search(before[-20:]) is None
+        return _NUMBERED_BEFORE.compiled.search(before[-20:]) is not None
+    return _ANSWER_BEFORE.compiled.search(before[-20:]) is None
 
 
-_NUMBERED_BEFORE = re.compile(
+_NUMBERED_BEFORE = Late(
     r"\b(?:account|bus|case|catalog|exhibit|flat|house|invoice|item|lot|model|order|page|part|phone|platform|plot|room|"
     r"serial|telephone|track|train|unit) $",
     re.IGNORECASE,
 )
-_ANSWER_BEFORE = re.compile(
+_ANSWER_BEFORE = Late(
     r"\b(?:a|an|answer(?:ed|s)?|be|but|cried|is|or|repl(?:y|ied)|said|saying|says?|shouted|that|the|told|"
     r"voted?|was|whispered|yelled|,) \"?$",
     re.IGNORECASE,

@@ -14,7 +14,7 @@ from chelys.text.numbers import (
     fraction,
     ordinal,
 )
-from chelys.text.rules import LETTER_A, Reading, Rules, before, behind, letters
+from chelys.text.rules import LETTER_A, Late, Reading, Rules, before, behind, letters
 
 NAMES = Rules(r"\d")
 
@@ -77,33 +77,33 @@ def number_to_dial(match: re.Match[str], reading: Reading) -> str:
 
 NAMES.add("zip_code", r"(?<=\b[A-Z]{2} )\d{5}(?:-\d{4})?(?![\d-]|,\d)", _grouped)
 NAMES.words("number_sign", r"#(?=\d)", "number ", has="#")
-_CODE_BEFORE = re.compile(
+_CODE_BEFORE = Late(
     rf"\b(?:(?:{_SECRET})(?: (?:no\.?|num(?:ber)?))?:?(?: (?:is|was|of|reads|to))?|(number(?: is| was)?)|"
     "address of) ?$",
     re.IGNORECASE,
 )
-_COUNTED_BEFORE = re.compile(rf"\b(?:{_COUNTED})\.?(?: (?:no\.?|number))? ?$", re.IGNORECASE)
-_NUMBERED_BEFORE = re.compile(rf"\b(?:{_NUMBERED})(?: number)? $", re.IGNORECASE)
+_COUNTED_BEFORE = Late(rf"\b(?:{_COUNTED})\.?(?: (?:no\.?|number))? ?$", re.IGNORECASE)
+_NUMBERED_BEFORE = Late(rf"\b(?:{_NUMBERED})(?: number)? $", re.IGNORECASE)
 
 
 @NAMES.rule(r"(?<![\d.,])\d{4,12}(?!\d|[.,-]\d)")
 def code(match: re.Match[str], reading: Reading) -> str | None:
     """``the code is 276983`` -> digits."""
-    found = _CODE_BEFORE.search(before(match))
+    found = _CODE_BEFORE.compiled.search(before(match))
     return None if found is None or (found[1] and len(match.group()) < 5) else digits(match.group())
 
 
 @NAMES.rule(r"(?<![\d.,:])0{1,3}(\d{1,3})(?!\d|[:/,.]\d)", has="0")
 def zero_in_front(match: re.Match[str], reading: Reading) -> str | None:
     """``Chapter 07`` -> ``chapter seven``."""
-    return cardinal(int(match[1])) if _COUNTED_BEFORE.search(before(match)) else None
+    return cardinal(int(match[1])) if _COUNTED_BEFORE.compiled.search(before(match)) else None
 
 
 @NAMES.rule(r"(?<![\d.,])(\d{3,4})(?:-?([A-Z]))?(?!\w|[.,-]\d)")
 def numbered(match: re.Match[str], reading: Reading) -> str | None:
     """``Room 204`` -> ``room two oh four``, ``Exhibit No. 133-A`` -> ``exhibit number one thirty three A``."""
     written, letter = match.groups()
-    if _NUMBERED_BEFORE.search(before(match)) is None:
+    if _NUMBERED_BEFORE.compiled.search(before(match)) is None:
         return None
     return f"{_in_pairs(written)}{f' {letters(letter)}' if letter else ''}"
 

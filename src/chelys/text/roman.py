@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from chelys.text.numbers import cardinal, ordinal
-from chelys.text.rules import Reading, Rules, before, behind
+from chelys.text.rules import Late, Reading, Rules, before, behind
 
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 #: A numeral below 400 as it is properly written; never empty.
@@ -42,12 +42,12 @@ _RULERS = (
 _TITLES = r"(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser|Prince|Sultan|Shah|Pharaoh)"
 
 NUMERALS = Rules(r" [IVXLC]+(?![A-Za-z])", "WW", r"[(.]\)? ?[ivx]", r"[IVX]\)", r"^[IVX]{1,5}\.", r" [ivx]+\b")
-_COUNTED_BEFORE = re.compile(rf"\b({_COUNTED})s?\.? $", re.IGNORECASE)
-_RULER_BEFORE = re.compile(
+_COUNTED_BEFORE = Late(rf"\b({_COUNTED})s?\.? $", re.IGNORECASE)
+_RULER_BEFORE = Late(
     rf"(?:\b({_TITLES}) )?\b({'|'.join(_RULERS)})((?: (?:[A-Z][a-z]{{1,20}}|[A-Z]\.))?(?: [A-Z][a-z]{{1,20}})?) $"
 )
-_NAME_BEFORE = re.compile(r"\b(?!(?:The|His|Her|This|That|Their|Your|Our|Each|Every|Some|Any) )[A-Z][a-z]{2,20} $")
-_DRIP_BEHIND = re.compile(r" (?:access|antibiotic|bag|catheter|drip|fluid|infusion|injection|line|pole|pump|therapy)")
+_NAME_BEFORE = Late(r"\b(?!(?:The|His|Her|This|That|Their|Your|Our|Each|Every|Some|Any) )[A-Z][a-z]{2,20} $")
+_DRIP_BEHIND = Late(r" (?:access|antibiotic|bag|catheter|drip|fluid|infusion|injection|line|pole|pump|therapy)")
 
 
 def value(numeral: str) -> int:
@@ -75,15 +75,15 @@ def numeral(match: re.Match[str], reading: Reading) -> str | None:
     """``Henry VIII`` -> ``henry the eighth``, ``Chapter IV`` -> ``chapter four``, ``Apollo XI`` -> ``apollo "
     "eleven``."""
     words = before(match, 60)
-    counted = _COUNTED_BEFORE.search(words)
+    counted = _COUNTED_BEFORE.compiled.search(words)
     if counted:
         played = match[1] == "I" and not counted[1][0].isupper() and re.match(" [a-z]", behind(match))
         return None if played else _ends(match, cardinal)  # "the part I played"
-    ruler = _RULER_BEFORE.search(words)
+    ruler = _RULER_BEFORE.compiled.search(words)
     if ruler and _is_a_ruler(match, *ruler.groups()):
         return f"the {_ends(match, ordinal)}"
-    sure = re.fullmatch(_SURE, match[1]) or (match[1] == "IV" and not _DRIP_BEHIND.match(behind(match)))
-    return _ends(match, cardinal) if sure and _NAME_BEFORE.search(words) else None
+    sure = re.fullmatch(_SURE, match[1]) or (match[1] == "IV" and not _DRIP_BEHIND.compiled.match(behind(match)))
+    return _ends(match, cardinal) if sure and _NAME_BEFORE.compiled.search(words) else None
 
 
 def _is_a_ruler(match: re.Match[str], title: str | None, name: str, more: str) -> bool:

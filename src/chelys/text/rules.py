@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 #: Whose dates, the first being the default.
 LOCALES = ("en-US", "en-GB")
@@ -28,6 +29,18 @@ class Reading:
 Say = Callable[[re.Match[str], Reading], "str | None"]
 
 
+class Late:
+    """A pattern that is compiled when it is first needed: most texts need few of them."""
+
+    def __init__(self, pattern: str, flags: int = 0) -> None:
+        self._pattern, self._flags = pattern, flags
+
+    @cached_property
+    def compiled(self) -> re.Pattern[str]:
+        """The pattern itself."""
+        return re.compile(self._pattern, self._flags)
+
+
 class Rules:
     """An ordered table of rules. Most are skipped for most texts, by looking for a few characters that they need.
 
@@ -37,11 +50,11 @@ class Rules:
 
     def __init__(self, *needs: str) -> None:
         self.needs = [re.compile(pattern) for pattern in needs]
-        self.table: dict[str, tuple[Sequence[str], re.Pattern[str], Say]] = {}
+        self.table: dict[str, tuple[Sequence[str], Late, Say]] = {}
 
     def add(self, name: str, pattern: str, say: Say, *, has: Sequence[str] = (), flags: int = 0) -> None:
         """Enter the next rule."""
-        self.table[name] = (has, re.compile(pattern, flags), say)
+        self.table[name] = (has, Late(pattern, flags), say)
 
     def rule(self, pattern: str, *, has: Sequence[str] = (), flags: int = 0) -> Callable[[Say], Say]:
         """Enter the function below as the next rule, under its name."""
@@ -65,7 +78,7 @@ class Rules:
             return text
         for has, pattern, say in self.table.values():
             if not has or _holds(text, has):
-                text = pattern.sub(_apart(say, reading), text)
+                text = pattern.compiled.sub(_apart(say, reading), text)
         return text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from chelys.text.numbers import AMOUNT, CURRENCIES, cardinal, figure, ordinal
-from chelys.text.rules import Reading, Rules, any_of
+from chelys.text.rules import Late, Reading, Rules, any_of
 
 #: Sign of a currency -> one, many, one of its parts, many of its parts; no parts where few would know their name.
 SIGNS = CURRENCIES | {
@@ -145,12 +145,12 @@ _MEASURED = frozenset(
 _DETERMINER = re.compile(
     r"(?:^|[ (\"'-])(?:an?|another|each|every|that|the|this|my|your|his|her|its|our|their|per) $", re.IGNORECASE
 )
-_NEXT_WORD = re.compile(r"[ -]([a-z]+)(?:[ -]([a-z]+))?")
+_NEXT_WORD = Late(r"[ -]([a-z]+)(?:[ -]([a-z]+))?")
 
 
 def _before_a_noun(match: re.Match[str]) -> bool:
     """Whether a measure says what kind of thing the noun behind it is, and stands in the singular."""
-    following = _NEXT_WORD.match(match.string, match.end())
+    following = _NEXT_WORD.compiled.match(match.string, match.end())
     if following is None:
         return False
     if match.string[match.end()] == "-" or following[1].removesuffix("s") in _MEASURED:
