@@ -132,7 +132,7 @@ def test_configurations_are_found_by_name(commands: Path, tmp_path: Path) -> Non
 
 
 @slow
-@pytest.mark.parametrize("page", ["test_data_doc.py", "test_training_doc.py"])
+@pytest.mark.parametrize("page", ["test_data_doc.py", "test_training_doc.py", "test_user_docs.py"])
 def test_the_documentation_can_be_followed(commands: Path, tmp_path: Path, page: str) -> None:
     test = ROOT / "tests" / "docs" / page
     run(commands / "python", "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider", test, cwd=ROOT)
