@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +34,14 @@ def nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     """Whoever runs the tests may have voices and models of their own."""
     monkeypatch.setenv("CHELYS_VOICES", str(tmp_path / "shelf"))
     monkeypatch.setenv("CHELYS_MODELS", str(tmp_path / "models"))
+
+
+@pytest.fixture(scope="session", name="toy")
+def toy_corpus_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A corpus with features and codes; not to be changed."""
+    import toy_corpus  # late: most tests do without
+
+    return toy_corpus.make(tmp_path_factory.getbasetemp() / "toy_corpus")
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,11 @@ from chelys.text.tokenizer import Tokenizer, make_tokenizer
 
 RATE = 24_000
 MEL_RANGE = MelRange(low=-9.0, high=-3.0)
+#: Of runs that train on it.
+LOOP = {
+    "steps": 12, "warmup": 3, "threads": 1, "precision": "float32", "pictures": False, "tensorboard": False,
+    "log_every": 1, "evaluate_every": 5, "checkpoint_every": 4,
+}  # fmt: skip
 DVAE_SIZES = DVAEConfig(tokens=16, code_width=4, hidden=16, residual_blocks=1)
 
 #: Pitch of each speaker, Hz.

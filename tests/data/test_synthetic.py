@@ -29,14 +29,13 @@ from chelys.data.recipes.synthetic import (
     DISTINCT_SPEAKERS,
     HELD_OUT_SPEAKERS,
     KOKORO_SPEAKERS,
-    SIZES,
     TEACHERS,
+    VOICE_SIZES,
     HibariTeacher,
     SyntheticRecipe,
     check_installed,
     clip_text,
     kokoro_speakers,
-    level,
     make,
     parse_voices,
     trim,
@@ -185,10 +184,10 @@ def test_cast_is_the_same_every_time_and_everyone_differs() -> None:
 
 
 def test_shares_of_the_sizes() -> None:
-    assert sum(share for _, share in SIZES.values()) == pytest.approx(1)
+    assert sum(share for _, share in VOICE_SIZES.values()) == pytest.approx(1)
     recipe = SyntheticRecipe(Path("unused"), 0)
     voices = Counter(synthetic._clip_voice(recipe, i, np.random.default_rng([1, i, 0])) for i in range(2000))
-    for voice, (_, share) in SIZES.items():
+    for voice, (_, share) in VOICE_SIZES.items():
         assert voices[voice] / 2000 == pytest.approx(share, abs=0.03)
 
 
@@ -204,7 +203,7 @@ def test_other_sizes_move_the_pitch_and_keep_the_tempo() -> None:
     for voice in ("bronze", "wren"):
         its_seconds, its_pitch = said(voice)
         assert its_seconds == pytest.approx(seconds, rel=0.01)
-        assert its_pitch == pytest.approx(pitch * SIZES[voice][0], rel=0.02)
+        assert its_pitch == pytest.approx(pitch * VOICE_SIZES[voice][0], rel=0.02)
 
 
 def test_trim_leaves_a_fixed_lead_and_tail() -> None:
@@ -214,15 +213,6 @@ def test_trim_leaves_a_fixed_lead_and_tail() -> None:
     assert trim(audio)[1_200] == 0.5 and trim(audio)[1_199] == 0.0
     assert len(trim(audio[9_500:11_000])) == 1_500, "nothing is added where nothing is"
     assert len(trim(np.full(100, 0.001, np.float32))) == 0
-
-
-@pytest.mark.parametrize("gain", [0.001, 0.2, 3.0])
-def test_level(gain: float) -> None:
-    rng = np.random.default_rng(0)
-    audio = gain * rng.standard_normal(10_000)
-    assert np.sqrt(np.mean(level(audio) ** 2)) == pytest.approx(0.08, rel=0.01)
-    audio[5] = 60 * gain  # a click must not clip
-    assert np.abs(level(audio)).max() == pytest.approx(0.95, rel=0.01)
 
 
 def test_voices_by_name_and_in_spans() -> None:
@@ -266,7 +256,7 @@ def test_the_corpus_is_the_same_for_any_number_of_workers(wordnet: Path, tmp_pat
         audio, rate = sf.read(utterance.audio)
         assert rate == RATE and len(audio) / rate == pytest.approx(utterance.seconds, abs=1e-3)
         assert 0.3 <= utterance.seconds <= 16.0
-        assert utterance.speaker in SIZES and f"/audio/{utterance.speaker}/" in utterance.audio
+        assert utterance.speaker in VOICE_SIZES and f"/audio/{utterance.speaker}/" in utterance.audio
     assert not list(recipe.out.rglob("*.part"))
 
 

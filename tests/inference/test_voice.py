@@ -16,11 +16,12 @@ import toy
 from safetensors.torch import save_file
 from torch import Tensor
 
+from chelys.audio.io import normalize_loudness
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import AudioError, OutputError, VoiceError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer
-from chelys.inference.voice import CLIP_FRAMES, KEPT_SECONDS, Voice, normalize_loudness, trained_mels
+from chelys.inference.voice import CLIP_FRAMES, KEPT_SECONDS, Voice, trained_mels
 
 QUICK = SpeechOptions(candidates=1, steps=1)
 

@@ -13,11 +13,12 @@ import torch
 import toy
 from torch import Tensor
 
+from chelys.audio.io import normalize_loudness
 from chelys.audio.mel import PUBLISHED_MEL_RANGE
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.audio.resample import sinc_resample
 from chelys.errors import VoiceError
-from chelys.inference.voice import Voice, at_rate, conditioning_latents, normalize_loudness, trained_mels
+from chelys.inference.voice import Voice, at_rate, conditioning_latents, trained_mels
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.tortoise.mel import code_mel, diffusion_mel

@@ -12,6 +12,7 @@ import pytest
 import torch
 import toy_corpus
 from safetensors.torch import save_file
+from toy_corpus import LOOP
 
 from chelys.config import from_mapping
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
@@ -48,16 +49,6 @@ STAGES: dict[str, dict[str, Any]] = {
     "autoregressive_prior": {"rows": 8, "frames": 32},
     "diffusion_prior": {"rows": 8, "frames": 32},
 }
-LOOP = {
-    "steps": 12, "warmup": 3, "threads": 1, "precision": "float32", "pictures": False, "tensorboard": False,
-    "log_every": 1, "evaluate_every": 5, "checkpoint_every": 4,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> toy_corpus.ToyCorpus:
-    """One for the whole session; not to be changed."""
-    return toy_corpus.make(tmp_path_factory.getbasetemp() / "toy_corpus")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_corpus import MEL_RANGE, ToyCorpus
+from toy_corpus import MEL_RANGE, SPEAKERS, ToyCorpus
 from typer.testing import CliRunner
 
 from chelys.cli.main import app
@@ -25,7 +25,7 @@ from chelys.text.tokenizer import Tokenizer
 from chelys.training import accelerated
 from chelys.training.accelerated import AcceleratedConfig, Batches, GraphedPass, check_size, train_nano
 from chelys.training.checkpoint import read_weights, write_parts
-from chelys.training.device_corpus import SIZES, WIDTHS, DeviceCorpus, rows_of
+from chelys.training.device_corpus import SPEAKER_SIZES, WIDTHS, DeviceCorpus, rows_of
 
 SMALL = {"layers": 1, "dim": 32, "heads": 2}
 LOOP = {"learning_rate": 3e-3, "warmup": 5, "ema_decay": 0.9}
@@ -69,7 +69,6 @@ def clips(packs: Path) -> PackedClips:
 def corpus(clips: PackedClips) -> DeviceCorpus:
     made = DeviceCorpus(clips, MEL_RANGE, "cpu", sizes=2)
     made.codes = torch.arange(len(made.mel) // 4, dtype=torch.int16)
-    made.f0_hz = torch.zeros(len(made.waveform) // 256)
     return made
 
 
@@ -85,6 +84,21 @@ def test_a_pack_holds_the_clips_and_their_words(clips: PackedClips, toy: ToyCorp
     assert set(clips.speakers) == {"ada", "bob", "cleo"} and set(clips.sources) == {"corpus"}
     assert 0 < clips.held_out.sum() < 6 and clips.read.all()
     assert any(len(a) != len(b) for a, b in zip(clips.text, clips.grapheme_text, strict=True))
+
+
+def test_a_pack_holds_the_pitch_of_its_first_hours(clips: PackedClips, toy: ToyCorpus, tmp_path: Path) -> None:
+    corpus = DeviceCorpus(clips, MEL_RANGE, "cpu", sizes=2)
+    assert (corpus.pitched == ~corpus.resized).all() and len(corpus.f0_hz) == len(corpus.waveform) // 256
+    names = np.unique(clips.speakers)
+    for row in np.flatnonzero(corpus.pitched):
+        _, f0_hz = corpus.waveforms(np.array([row]), np.array([0]), int(corpus.frames[row]))
+        spoken = float(f0_hz[f0_hz > 0].median())
+        assert spoken == pytest.approx(SPEAKERS[names[corpus.speaker[row]]], rel=0.1)
+    options = PackOptions(min_seconds=0.3, pitch_hours=sum(clips.held_out) / 3600)
+    pack_clips([toy.manifest], Tokenizer.load(toy.text), tmp_path, options)
+    some = read_packs([tmp_path])
+    tracked = np.array([len(f0_hz) > 0 for f0_hz in some.f0_hz])
+    assert 0 < tracked.sum() < len(tracked) and tracked[some.held_out].any()
 
 
 def test_speakers_are_kept_out(toy: ToyCorpus, tmp_path: Path) -> None:
@@ -127,7 +141,7 @@ def test_references_are_other_clips_of_the_voice(corpus: DeviceCorpus) -> None:
 def test_other_sizes_are_other_voices(corpus: DeviceCorpus) -> None:
     assert corpus.resized.any() and not (corpus.resized & corpus.held_out).any()
     assert len(set(corpus.voice.tolist())) == 6
-    own, resized = (set((corpus.voice[corpus.resized == kind] % len(SIZES)).tolist()) for kind in (False, True))
+    own, resized = (set((corpus.voice[corpus.resized == kind] % len(SPEAKER_SIZES)).tolist()) for kind in (False, True))
     assert own == {0} and 0 not in resized
 
 

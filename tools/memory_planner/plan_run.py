@@ -9,7 +9,6 @@ Unlike ``chelys train plan`` it counts activations too, and proposes settings th
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,8 +17,16 @@ from plan import A100, Machine, Plan, make_plan
 
 from chelys.cli.console import echo
 from chelys.cli.main import OneLineErrors
-from chelys.cli.train import stage_of
-from chelys.errors import ConfigError
+from chelys.cli.train import (
+    ClipSeconds,
+    FlopsPerSecond,
+    JsonOption,
+    PlanOverrides,
+    RunOption,
+    StageOption,
+    Utilisation,
+    stage_of,
+)
 
 GB = 10**9
 app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False)
@@ -28,36 +35,25 @@ app.callback()(lambda: None)  # so that the command keeps its name
 
 @app.command("plan")
 def plan(
-    config: Annotated[Path, typer.Option("--config", help="YAML file of the run.")],
+    config: RunOption,
     gpus: Annotated[int, typer.Option("--gpus", help="GPUs; 0 is this machine's processor alone.")],
     gpu_memory: Annotated[float, typer.Option("--gpu-memory", metavar="GB", help="Of each GPU, or of the machine.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Laid over the file, for example loop.grad_accum_steps=4."),
-    ] = None,
-    stage: Annotated[
-        str | None, typer.Option("--stage", help="Which network, if the file's name does not say.")
-    ] = None,
+    overrides: PlanOverrides = None,
+    stage: StageOption = None,
     hours_of_audio: Annotated[
         float | None, typer.Option("--hours-of-audio", help="Of the corpus: how often will the run go through it?")
     ] = None,
-    clip_seconds: Annotated[float, typer.Option("--clip-seconds", help="Usual length of a clip.")] = 6.0,
-    flops_per_second: Annotated[
-        float | None,
-        typer.Option("--flops-per-second", help="Of a GPU's matrix products; default an A100's (or what is measured)."),
-    ] = None,
-    utilisation: Annotated[float, typer.Option("--utilisation", help="Share of that which is reached.")] = 0.4,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+    clip_seconds: ClipSeconds = 6.0,
+    flops_per_second: FlopsPerSecond = None,
+    utilisation: Utilisation = 0.4,
+    as_json: JsonOption = False,
 ) -> None:
     """Read the run, count a step, print what follows."""
-    from chelys.config import from_mapping
-    from chelys.configs import read_config_file
     from chelys.training.tasks import RUNS
+    from chelys.training.trainer import read_run
 
     name = stage or stage_of(config, tuple(RUNS))
-    if name not in RUNS:
-        raise ConfigError(f"unknown stage {name!r}: choose from {', '.join(RUNS)}")
-    run = from_mapping(RUNS[name], read_config_file(config, overrides or []), where=str(config))
+    run = read_run(name, config, overrides or [])
     if flops_per_second is None:
         flops_per_second = A100[run.loop.precision] if gpus else matrix_rate(run.loop.precision)
     machine = Machine(gpus, gpu_memory * GB, flops_per_second, utilisation)

@@ -28,6 +28,7 @@ READABLE = "wav, flac, ogg or mp3"
 
 #: What a folder of clips is searched for.
 CLIP_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .m4a .aac".split())
+RMS, PEAK = 0.08, 0.95  # loudness of clips that networks hear, and their largest sample
 MIN_CLIP_SECONDS = 0.5
 MIN_CLIP_PEAK = 1e-3
 MIN_CLIP_RMS = 1e-4
@@ -228,6 +229,12 @@ def check_clip(audio: np.ndarray, rate: int, name: str | Path) -> None:
     inner = audio[edge : len(audio) - edge]
     if np.abs(inner).max() < MIN_CLIP_PEAK or inner.std(dtype=np.float64) < MIN_CLIP_RMS:
         raise AudioError(f"{name} is silent: a voice needs clips with a peak of at least {MIN_CLIP_PEAK} of full scale")
+
+
+def normalize_loudness(audio: np.ndarray) -> np.ndarray:
+    """A clip ``(n,)`` as loud as networks hear clips, but never clipped; so a quiet recording makes no quiet voice."""
+    gain = RMS / (float(np.sqrt(np.mean(audio.astype(np.float64) ** 2))) + 1e-9)
+    return (audio * min(gain, PEAK / (float(np.abs(audio).max()) + 1e-9))).astype(np.float32)
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------

@@ -290,6 +290,9 @@ def pack(
     unread_source: Annotated[
         list[str] | None, typer.Option(help="A source whose texts are not what is said; may be repeated.")
     ] = None,
+    pitch_hours: Annotated[
+        float, typer.Option("--pitch-hours", min=0.0, help="Hours whose pitch is tracked, for the vocoder.")
+    ] = 8.0,
     workers: WorkersOption = None,
 ) -> None:
     """Write the parts."""
@@ -298,7 +301,7 @@ def pack(
 
     options = PackOptions(
         part_mib=part_mib, kbps=kbps, exclude_speakers=exclude_speaker or (), exclude_sources=exclude_source or (),
-        unread_sources=unread_source or (),
+        unread_sources=unread_source or (), pitch_hours=pitch_hours,
     )  # fmt: skip
     with _folder(out), progress_bar() as update:
         parts = pack_clips(

@@ -184,7 +184,7 @@ def _claim(work: Path, facts: dict[str, Any]) -> None:
 def _prepare(
     synthesizer: Synthesizer, source: Path, work: Path, settings: FinetuneConfig, base: Path | None
 ) -> Material:
-    from chelys.inference.voice import normalize_loudness
+    from chelys.audio.io import normalize_loudness
     from chelys.training import finetune as adapt
 
     done = 0

@@ -178,24 +178,32 @@ def train_app() -> typer.Typer:
     return app
 
 
+# Options that `tools/memory_planner` has as well.
+RunOption = Annotated[Path, typer.Option("--config", help="YAML file of the run.")]
+PlanOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Laid over the file, for example loop.grad_accum_steps=4."),
+]
+StageOption = Annotated[str | None, typer.Option("--stage", help="Which network, if the file's name does not say.")]
+ClipSeconds = Annotated[float, typer.Option("--clip-seconds", help="Usual length of a clip.")]
+FlopsPerSecond = Annotated[
+    float | None, typer.Option("--flops-per-second", help="Of a GPU's matrix products; default: an A100's.")
+]
+Utilisation = Annotated[float, typer.Option("--utilisation", help="Share of that which training reaches.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
 def plan(
-    config: Annotated[Path, typer.Option("--config", help="YAML file of the run.")],
+    config: RunOption,
     gpus: Annotated[int, typer.Option("--gpus", help="GPUs that share each batch.")] = 1,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Laid over the file, for example loop.grad_accum_steps=4."),
-    ] = None,
-    stage: Annotated[
-        str | None, typer.Option("--stage", help="Which network, if the file's name does not say.")
-    ] = None,
-    clip_seconds: Annotated[float, typer.Option("--clip-seconds", help="Usual length of a clip.")] = 6.0,
-    flops_per_second: Annotated[
-        float | None, typer.Option("--flops-per-second", help="Of a GPU's matrix products; default: an A100's.")
-    ] = None,
-    utilisation: Annotated[float, typer.Option("--utilisation", help="Share of that which training reaches.")] = 0.4,
+    overrides: PlanOverrides = None,
+    stage: StageOption = None,
+    clip_seconds: ClipSeconds = 6.0,
+    flops_per_second: FlopsPerSecond = None,
+    utilisation: Utilisation = 0.4,
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", hidden=True)] = None,
     hours_of_audio: Annotated[float | None, typer.Option("--hours-of-audio", hidden=True)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Read the run, count a step, print what follows."""
     from chelys.deprecation import warn_renamed

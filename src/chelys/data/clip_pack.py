@@ -1,8 +1,8 @@
 """Packs: a corpus in a few files of bounded size, for training on another machine with everything on its accelerator.
 
 A part is two files: ``pack-0.opus``, clips as Ogg Opus end to end, and ``pack-0.npz``, a row for each: length in bytes,
-speaker, source, whether it is held out, whether its text is what is said, and its text ids twice, as the lexicon has
-them and with some words spelled.
+speaker, source, whether it is held out, whether its text is what is said, its text ids twice, as the lexicon has them
+and with some words spelled, and of some hours the pitch at each mel frame, which the vocoder learns to read.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from chelys.audio.rates import OUTPUT_RATE
 from chelys.data.arrays import read_npz
 from chelys.data.loader import held_out
 from chelys.data.manifest import fault_of, numbered_entries
@@ -30,10 +31,11 @@ log = logging.getLogger(__name__)
 
 #: Rates that Opus decodes to, Hz; other recordings are resampled to the next of them.
 OPUS_RATES = (8_000, 12_000, 16_000, 24_000)
-RMS, PEAK = 0.08, 0.95  # loudness of a packed clip, and its largest sample
 #: Share of words given as letters in the second text of a clip.
 GRAPHEME_PROBABILITY = 0.16
 MIB = 2**20
+#: What has several values for each clip.
+TABLES = {"ids": np.uint16, "graphemes": np.uint16, "f0_hz": np.float16}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class PackOptions:
     exclude_speakers: Collection[str] = ()  # speakers that are kept out, for tests of cloning
     exclude_sources: Collection[str] = ()
     unread_sources: Collection[str] = ()  # sources whose texts are not what is said: only their sound is used
+    pitch_hours: float = 8.0  # of which the pitch is tracked, held-out clips first
     seed: int = 5  # of the order of clips and of the spelled words
 
 
@@ -63,6 +66,7 @@ class PackedClips:
     read: np.ndarray  # bool: the text is what is said
     text: list[np.ndarray]  # ids as the lexicon has them
     grapheme_text: list[np.ndarray]  # ids with some words spelled
+    f0_hz: list[np.ndarray]  # float16 at each mel frame, 0 without voice; empty where it was not tracked
 
 
 def pack_clips(
@@ -95,21 +99,26 @@ def pack_clips(
             kept.append(row)
     for row, held in zip(kept, held_out([row["id"] for row in kept]), strict=True):
         row["held_out"] = bool(held)
+    hours = 0.0
+    for row in sorted(kept, key=lambda row: not row["held_out"]):
+        row["pitch"] = hours < options.pitch_hours
+        hours += row["seconds"] / 3600
     out.mkdir(parents=True, exist_ok=True)
     parts, part, size = [], [], 0  # type: ignore[var-annotated]
     with ProcessPoolExecutor(workers) as pool:
         encode = partial(_encoded, kbps=options.kbps)
-        for number, (row, data) in enumerate(zip(kept, pool.map(encode, kept, chunksize=16), strict=True), 1):
+        for number, (row, encoded) in enumerate(zip(kept, pool.map(encode, kept, chunksize=16), strict=True), 1):
             if progress:
                 progress(number, len(kept))
-            if isinstance(data, str):
-                log.warning("%s is left out: %s", row["path"], data)
+            if isinstance(encoded, str):
+                log.warning("%s is left out: %s", row["path"], encoded)
                 continue
-            if part and size + len(data) > options.part_mib * MIB * 0.98:  # room for the table
+            taken = len(encoded[0]) + encoded[1].nbytes
+            if part and size + taken > options.part_mib * MIB * 0.98:  # room for the table
                 parts.append(_write(out, len(parts), part))
                 part, size = [], 0
-            part.append(row | {"data": data})
-            size += len(data)
+            part.append(row | dict(zip(("data", "f0_hz"), encoded, strict=True)))
+            size += taken
     if part:
         parts.append(_write(out, len(parts), part))
     if not parts:
@@ -134,16 +143,20 @@ def _rows(manifest: Path, options: PackOptions) -> Iterator[dict[str, Any]]:
             yield entry | {"path": str(manifest.parent.absolute() / entry["audio"])}
 
 
-def _encoded(row: dict[str, Any], kbps: int) -> bytes | str:
-    """A clip as Ogg Opus at one loudness; why not, if it cannot be read."""
-    from chelys.audio.io import decode, encode_opus, resample
+def _encoded(row: dict[str, Any], kbps: int) -> tuple[bytes, np.ndarray] | str:
+    """A clip as Ogg Opus at one loudness, and its pitch if it is wanted; why not, if it cannot be read."""
+    from chelys.audio.io import decode, encode_opus, normalize_loudness, resample
 
     try:
         audio, rate = decode(Path(row["path"]), start=row.get("start", 0.0), end=row.get("end"))
         wanted = next((known for known in OPUS_RATES if known >= rate), OPUS_RATES[-1])
         audio = resample(audio, rate, wanted) if rate != wanted else audio
-        gain = min(RMS / (float(np.sqrt(np.mean(audio**2))) + 1e-6), PEAK / (float(np.abs(audio).max()) + 1e-6))
-        return encode_opus(audio * gain, wanted, kbps)
+        audio, f0_hz = normalize_loudness(audio), np.zeros(0, np.float16)
+        if row["pitch"]:
+            from chelys.data.pitch import track_pitch
+
+            f0_hz = track_pitch(resample(audio, wanted, OUTPUT_RATE)).astype(np.float16)
+        return encode_opus(audio, wanted, kbps), f0_hz
     except MissingExtra:
         raise
     except Exception as error:  # whatever a damaged file raises
@@ -161,8 +174,8 @@ def _write(out: Path, number: int, rows: list[dict[str, Any]]) -> Path:
     }
     for key in ("speaker", "source"):
         arrays[f"{key}_names"], arrays[key] = np.unique([row[key] for row in rows], return_inverse=True)
-    for key in ("ids", "graphemes"):
-        arrays[key] = np.concatenate([np.array(row[key], np.uint16) for row in rows])
+    for key, kind in TABLES.items():
+        arrays[key] = np.concatenate([np.array(row[key], kind) for row in rows])
         arrays[f"{key}_length"] = np.array([len(row[key]) for row in rows])
     target = out / f"pack-{number}.npz"
     with atomic_path(target, suffix=".npz") as path:
@@ -185,18 +198,16 @@ def read_packs(paths: Sequence[Path], *, workers: int = 1) -> PackedClips:
         audio, rates = zip(*(clip for part in pool.map(_decoded, jobs) for clip in part), strict=True)
     names = {k: np.concatenate([t[f"{k}_names"][t[k]] for t in tables]) for k in ("speaker", "source")}
     flags = {k: np.concatenate([t[k] for t in tables]) for k in ("held_out", "read")}
-    ids = {
-        k: [row for t in tables for row in np.split(t[k], t[f"{k}_length"].cumsum()[:-1])] for k in ("ids", "graphemes")
-    }
+    rows = {k: [row for t in tables for row in np.split(t[k], t[f"{k}_length"].cumsum()[:-1])] for k in TABLES}
     return PackedClips(
         list(audio), np.array(rates), names["speaker"], names["source"], flags["held_out"], flags["read"],
-        ids["ids"], ids["graphemes"],
+        rows["ids"], rows["graphemes"], rows["f0_hz"],
     )  # fmt: skip
 
 
 #: Columns of a pack: those with a row for each clip, and those behind them.
-_COLUMNS = ("length", "held_out", "read", "speaker", "source", "ids_length", "graphemes_length")
-_VALUES = ("speaker_names", "source_names", "ids", "graphemes")
+_COLUMNS = ("length", "held_out", "read", "speaker", "source", *(f"{key}_length" for key in TABLES))
+_VALUES = ("speaker_names", "source_names", *TABLES)
 
 
 def _table(path: Path) -> dict[str, np.ndarray]:
@@ -207,7 +218,7 @@ def _table(path: Path) -> dict[str, np.ndarray]:
         whole = all(table[key].shape == (rows,) for key in _COLUMNS) and all(table[key].ndim == 1 for key in _VALUES)
         for key, names in (("speaker", "speaker_names"), ("source", "source_names")):
             whole = whole and rows > 0 and 0 <= table[key].min() <= table[key].max() < len(table[names])
-        for key in ("ids", "graphemes"):
+        for key in TABLES:
             whole = whole and table[f"{key}_length"].min() >= 0 and table[f"{key}_length"].sum() == len(table[key])
         sounds = path.with_suffix(".opus")
         open_regular(sounds).close()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from chelys import registry
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.errors import UserError
+from chelys.errors import UserError, VoiceError
 from chelys.inference.generation import DecodingRules
 from chelys.inference.options import NANO_PRESETS, SpeechOptions
 from chelys.inference.reranking import Scorer
@@ -153,8 +153,8 @@ class Family:
         return None
 
     def draw_latents(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Conditioning latents of a random voice; only where ``draws_voices``."""
-        raise NotImplementedError
+        """Conditioning latents of a random voice. Raises VoiceError where ``draws_voices`` is not set."""
+        raise VoiceError(f"{self.model.config.name} has no networks that draw voices")
 
     def check_voice(self, voice: Voice, options: SpeechOptions) -> None:
         """Refuse a voice, or a model, that lacks what the options need, before any work is done.

@@ -321,6 +321,8 @@ def conditioning_latents(
     clips: Sequence[np.ndarray], autoregressive: Autoregressive, diffusion: Diffusion, mel_range: MelRange
 ) -> tuple[Tensor, Tensor]:
     """Latents ``(d,)`` and ``(2 d',)`` of waveforms ``(n,)`` at 24 kHz: means over all of the leveled recordings."""
+    from chelys.audio.io import normalize_loudness
+
     parameter = next(autoregressive.parameters())
     mels: list[Tensor] = []
     for clip in clips:
@@ -339,12 +341,6 @@ def trained_mels(mel: Tensor) -> list[Tensor]:
     count = max(1, round(frames / CLIP_FRAMES))
     starts = torch.linspace(0, frames - CLIP_FRAMES, count).round().int().tolist()
     return [mel[:, :, s : s + CLIP_FRAMES] for s in starts]
-
-
-def normalize_loudness(clip: np.ndarray, rms: float = 0.08) -> np.ndarray:
-    """A clip at the loudness of the training corpus, so that a quiet recording does not make a quiet voice."""
-    gain = rms / (float(np.sqrt(np.mean(clip.astype(np.float64) ** 2))) + 1e-9)
-    return (clip * min(gain, 0.95 / (float(np.abs(clip).max()) + 1e-9))).astype(np.float32)
 
 
 def at_rate(clip: np.ndarray, rate: int, wanted: int) -> np.ndarray:

@@ -27,7 +27,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
 from chelys.audio.mel import MelRange
@@ -52,7 +51,7 @@ from chelys.training.tasks.clvp import CLVPBatch, CLVPTask, Corrupted
 from chelys.training.tasks.diffusion import DiffusionBatch, DiffusionTask
 from chelys.training.tasks.dvae import DeviceDVAEBatch, DeviceDVAETask
 from chelys.training.tasks.vocoder import VocoderBatch, VocoderTask
-from chelys.training.trainer import TrainableModule
+from chelys.training.trainer import TrainableModule, averaged, update_ema
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +92,6 @@ class AcceleratedConfig:
     reference_clips: int = 2  # clips of a voice that condition a row
     reference_frames: int = 256  # mel frames of each
     grapheme_share: float = 0.5  # share of texts in which some words are letters
-    pitch_hours: float = 8.0  # of the corpus, whose pitch is tracked for the vocoder
     max_total_mib: float = 64.0  # what may be carried off together
     max_file_mib: float = 15.5  # and of it, the largest file
     seed: int = 1
@@ -185,7 +183,7 @@ class Batches:
         if stage == "vocoder":
             usable = usable & ~corpus.resized & (corpus.frames >= run.stage.frames)
             if run.network.pitches:
-                usable = usable & np.isin(np.arange(len(usable)), pitch_rows(corpus, config))
+                usable = usable & corpus.pitched
         self.chance = corpus.chances(config.sources, config.resized) * usable
         if not self.chance.any():
             raise ConfigError(f"{stage}: no clip to train on fits")
@@ -248,15 +246,6 @@ class Batches:
             timesteps=torch.randint(TRAIN_STEPS, (len(rows),), device=corpus.device),
             uncond_mask=torch.rand(len(rows), device=corpus.device) < self.run.stage.conditioning_dropout,
         )  # fmt: skip
-
-
-def pitch_rows(corpus: DeviceCorpus, config: AcceleratedConfig) -> np.ndarray:
-    """Rows whose pitch is tracked: a random part of the corpus, the held-out ones first."""
-    rng = np.random.default_rng(config.seed)
-    rows = rng.permutation(np.flatnonzero(~corpus.resized))
-    rows = rows[np.argsort(~corpus.held_out[rows], kind="stable")]
-    hours = corpus.frames[rows].cumsum() * HOP / OUTPUT_RATE / 3600
-    return rows[: max(16, int((hours < config.pitch_hours).sum()))]
 
 
 # ---- a stage --------------------------------------------------------------------------------------------------------
@@ -356,9 +345,7 @@ class StageTrainer:
         """One step of all modules at a progress of 0 to 1, by which the learning rate falls."""
         loop, batch = self.loop, next(self._stream)
         found: dict[str, Tensor] = {}
-        cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        lr = loop.learning_rate * min(1.0, (self.steps + 1) / max(1, loop.warmup))
-        lr *= loop.min_lr_ratio + (1 - loop.min_lr_ratio) * cosine
+        lr = loop.cosine_lr(self.steps, min(progress, 1.0))
         for name, module in self.modules.items():
             module.zero_grad(lr)
             if name in self.graphed:
@@ -370,37 +357,24 @@ class StageTrainer:
                 module.optimizer.step()
             found |= {k if k != "loss" else f"{name}_loss": v.detach() for k, v in losses.items()}
         metrics = self.task.after_step(self.steps, batch, torch.Generator().manual_seed(self.steps))
+        update_ema(self.ema, self.task.network, loop.ema_decay, self.steps)
         self.steps += 1
-        self._average()
         return found | {k: torch.tensor(v, device=self.device) for k, v in metrics.items()}
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.loop.ema_decay, (1 + self.steps) / (10 + self.steps))
-        state = self.task.network.state_dict()
-        floats = [key for key, value in state.items() if value.is_floating_point()]
-        get_ema_multi_avg_fn(decay)([self.ema[k] for k in floats], [state[k] for k in floats], None)
-        for key in state.keys() - set(floats):
-            self.ema[key].copy_(state[key])
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Held-out losses of the averaged weights, which are kept unless 2 % worse than the best so far."""
-        network = self.task.network
-        live = {k: v.clone() for k, v in network.state_dict().items()}
-        network.load_state_dict(self.ema)
-        network.eval()
         sums: dict[str, list[float]] = {}
         state = self.generator.get_state()
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with averaged(self.task.network, self.ema), torch.random.fork_rng(devices=devices):
             torch.manual_seed(7)
             self.generator.manual_seed(7)
             for batch in self.batches.held_out():
                 for name, loss in self._losses(next(iter(self.modules)), batch).items():
                     sums.setdefault(name, []).append(float(loss))
         self.generator.set_state(state)
-        network.load_state_dict(live)
-        network.train()
+        self.task.network.train()
         found = {name: float(np.mean(values)) for name, values in sums.items()}
         score = found.get("loss", 0.0)
         # the losses of these change with what joins: a codebook, discriminators
@@ -498,7 +472,7 @@ def train_nano(
         out: Folder, new or of an earlier call.
         device: Where to train.
         minutes: In all.
-        workers: Processes that decode clips and track pitch.
+        workers: Processes that decode clips.
         isolate: Give each stage a process of its own, so that it leaves nothing in the accelerator's memory.
         only_plan: Measure some steps of each stage, and leave no weights.
 
@@ -566,8 +540,6 @@ def write_corpus(
     """Make the corpus on the device, and write it for the stages' processes."""
     clips = read_packs(packs, workers=workers)
     corpus = DeviceCorpus(clips, config.mel_range, device, sizes=config.sizes, seed=config.seed)
-    rows = pitch_rows(corpus, config) if config.run("vocoder", Path()).network.pitches else np.zeros(0, int)
-    corpus.track_pitch(rows, workers)
     hours = float(corpus.frames[~corpus.resized].sum()) * HOP / OUTPUT_RATE / 3600
     write({"rows": len(corpus.frames), "hours": hours, "voices": len(np.unique(corpus.voice))})
     torch.save(corpus.move("cpu"), file, pickle_protocol=5)

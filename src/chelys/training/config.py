@@ -105,13 +105,16 @@ class LoopConfig:
 
     def lr(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then the schedule."""
+        if step >= self.warmup and self.schedule == "constant":
+            return self.learning_rate
+        if step >= self.warmup and self.schedule == "milestones":
+            return self.learning_rate * self.gamma ** sum(step >= milestone for milestone in self.milestones)
+        return self.cosine_lr(step, (step - self.warmup) / max(1, self.steps - self.warmup))
+
+    def cosine_lr(self, step: int, progress: float) -> float:
+        """Linear warm-up by steps, then half a cosine from 0 to 1 of a progress that may be of time."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
-        if self.schedule == "constant":
-            return self.learning_rate
-        if self.schedule == "milestones":
-            return self.learning_rate * self.gamma ** sum(step >= milestone for milestone in self.milestones)
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         return self.learning_rate * (self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine)
 

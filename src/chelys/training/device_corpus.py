@@ -10,24 +10,23 @@ b rows, f bands, s mel frames, m codes, t text ids, c reference clips, r frames 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from chelys.audio.io import RMS
 from chelys.audio.mel import MelRange, log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_24K, OUTPUT_RATE
 from chelys.audio.resample import sinc_resample
-from chelys.data.clip_pack import RMS, PackedClips
+from chelys.data.clip_pack import PackedClips
 from chelys.data.pairs import Batch
-from chelys.data.pitch import track_pitch
 from chelys.errors import ManifestError
 from chelys.models.dvae import DVAE
 
 #: Sizes of a speaker: what the sample rate is multiplied by; the first is the speaker.
-SIZES = (1.0, 0.90, 0.94, 1.06, 1.11)
+SPEAKER_SIZES = (1.0, 0.90, 0.94, 1.06, 1.11)
 #: Mel frames to which clips are padded, each with the shortest that holds it; longer clips are left out.
 WIDTHS = (128, 192, 256, 384, 512, 768, 1024, 1536)
 MIN_FRAMES = 32
@@ -42,12 +41,11 @@ class DeviceCorpus:
         mel: ``(frames of all rows, f)`` float16 in network units, row after row.
         codes: ``(frames / 4,)`` int16, once `encode` has made them.
         waveform: int16, of the rows at their own size.
-        f0_hz: Pitch at each frame of these rows, once `track_pitch` has made it; 0 without voice.
+        f0_hz: Pitch at each frame of these rows; 0 without voice, and of rows that are not ``pitched``.
         mean: Mean spectrum of each row, ``(rows, f)``.
     """
 
     codes: Tensor
-    f0_hz: Tensor
 
     def __init__(
         self, clips: PackedClips, mel_range: MelRange, device: torch.device | str, *, sizes: int = 3, seed: int = 0
@@ -57,7 +55,7 @@ class DeviceCorpus:
         rng = np.random.default_rng(seed)
         names, speaker = np.unique(clips.speakers, return_inverse=True)
         # each speaker comes at sizes of its own, none of them twice
-        order = np.stack([np.concatenate([[0], 1 + rng.permutation(len(SIZES) - 1)]) for _ in names])
+        order = np.stack([np.concatenate([[0], 1 + rng.permutation(len(SPEAKER_SIZES) - 1)]) for _ in names])
         usable = np.array([len(audio) > MIN_FRAMES * HOP * rate / OUTPUT_RATE for audio, rate in
                            zip(clips.audio, clips.rates, strict=True)])  # fmt: skip
         wanted = [
@@ -65,10 +63,11 @@ class DeviceCorpus:
         ]
         groups: dict[tuple[int, float], list[tuple[int, int, int]]] = {}
         for i, v in wanted:
-            key = int(clips.rates[i]), SIZES[order[speaker[i], v]]
+            key = int(clips.rates[i]), SPEAKER_SIZES[order[speaker[i], v]]
             groups.setdefault(key, []).append((len(clips.audio[i]), i, v))
         mels: list[Tensor] = []
         waveforms: list[Tensor] = []
+        pitch = [np.zeros(0, np.float16)]
         rows: list[tuple[int, int, int]] = []
         for (rate, size), members in groups.items():
             for part in _chunks(sorted(members)):
@@ -77,6 +76,8 @@ class DeviceCorpus:
                         rows.append((i, v, len(mel)))
                         mels.append(mel)
                         waveforms.append(waveform if v == 0 else waveform[:0])
+                        if v == 0:  # a frame that the tracker did not reach is 0, and so is all that was not tracked
+                            pitch.append(np.resize(np.append(clips.f0_hz[i], np.float16(0)), len(mel)))
         if not rows:
             raise ManifestError("the packs hold no clip of a usable length")
         clip, variant, self.frames = np.array(rows).T
@@ -86,8 +87,10 @@ class DeviceCorpus:
         self.lengths = self._to_device(self.frames)
         counts = np.array([len(waveform) for waveform in waveforms])
         self.waveform_starts = self._to_device(counts.cumsum() - counts)
+        self.f0_hz = self._to_device(np.concatenate(pitch)).float()
+        self.pitched = (variant == 0) & np.array([len(clips.f0_hz[i]) > 0 for i in clip])
         self.resized, self.speaker = variant > 0, speaker[clip]
-        self.voice = self.speaker * len(SIZES) + order[self.speaker, variant]
+        self.voice = self.speaker * len(SPEAKER_SIZES) + order[self.speaker, variant]
         self.held_out, self.read, self.source = clips.held_out[clip], clips.read[clip], clips.sources[clip]
         self.width = np.array(WIDTHS)[np.searchsorted(WIDTHS, self.frames)]
         self._set_text(clips, clip)
@@ -211,17 +214,6 @@ class DeviceCorpus:
                     at = first // FRAMES_PER_CODE
                     self.codes[at : at + len(codes)] = codes.short()
 
-    def track_pitch(self, rows: np.ndarray, workers: int) -> None:
-        """Track the pitch of some rows at their speaker's own size; the others' is 0."""
-        self.f0_hz = torch.zeros(len(self.waveform) // HOP)
-        begins = self.waveform_starts.cpu().numpy()[rows]
-        samples = self.waveform.cpu().numpy()
-        waveforms = [samples[b : b + n * HOP] for b, n in zip(begins, self.frames[rows], strict=True)]
-        with ProcessPoolExecutor(workers) as pool:
-            for begin, f0_hz in zip(begins // HOP, pool.map(_track, waveforms, chunksize=8), strict=True):
-                self.f0_hz[begin : begin + len(f0_hz)] = torch.from_numpy(f0_hz)
-        self.f0_hz = self.f0_hz.to(self.device)
-
     def move(self, device: torch.device | str) -> DeviceCorpus:
         """Put all tensors on a device."""
         self.device = torch.device(device)
@@ -285,7 +277,3 @@ def _chunks(members: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int
         part.append(member)
     if part:
         yield part
-
-
-def _track(waveform: np.ndarray) -> np.ndarray:
-    return track_pitch(waveform.astype(np.float32) / 32767)

@@ -191,6 +191,36 @@ def _by_kind(tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     ]
 
 
+# ---- the moving average of the weights ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def update_ema(ema: dict[str, Tensor], network: nn.Module, ema_decay: float, step: int) -> None:
+    """Move the average of a network's state towards its state after a step; with a decay of 0 it is that state.
+
+    The early steps count for less: an average over the first hundred steps has no memory of the start.
+    """
+    decay = min(ema_decay, (1 + step) / (10 + step)) if ema_decay else 0.0
+    state = network.state_dict()
+    averaged = [key for key, value in state.items() if value.is_floating_point() and decay]
+    pairs = zip(*(_by_kind([tensors[k] for k in averaged]) for tensors in (ema, state)), strict=True)
+    for kept, current in pairs:
+        if kept:
+            get_ema_multi_avg_fn(decay)(kept, current, None)
+    for key in state.keys() - set(averaged):
+        ema[key].copy_(state[key])
+
+
+@contextmanager
+def averaged(network: nn.Module, ema: Mapping[str, Tensor]) -> Iterator[None]:
+    """The network with its average in evaluation mode; afterwards its own weights are back, the mode is not."""
+    current = {k: v.detach().clone() for k, v in network.state_dict().items()}
+    network.load_state_dict(ema)
+    network.eval()
+    yield
+    network.load_state_dict(current)
+
+
 # ---- the loop -------------------------------------------------------------------------------------------------------
 
 
@@ -328,7 +358,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(mix_seed(config.seed, self.step))
         after = partial(task.after_step, self.step, batches[-1], generator)
         metrics |= self._main.evaluate(after, precision="float32")
-        self._update_ema()
+        update_ema(self.ema, task.network, config.ema_decay, self.step)
         return metrics
 
     def _backward(
@@ -376,20 +406,6 @@ class Trainer:
             + (f", or look at the batch in {kept}" if kept else "")
         )
 
-    @torch.no_grad()
-    def _update_ema(self) -> None:
-        # the early steps count for less: an average over the first hundred steps has no memory of the start
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step)) if self.config.ema_decay else 0.0
-        state = self.task.network.state_dict()
-        averaged = [key for key, value in state.items() if value.is_floating_point() and decay]
-        update = get_ema_multi_avg_fn(decay)
-        pairs = zip(*(_by_kind([tensors[k] for k in averaged]) for tensors in (self.ema, state)), strict=True)
-        for ema, current in pairs:
-            if ema:
-                update(ema, current, None)
-        for key in state.keys() - set(averaged):
-            self.ema[key].copy_(state[key])
-
     # ---- evaluation and log ---------------------------------------------------------------------------------------
 
     def evaluate(self) -> dict[str, float]:
@@ -397,18 +413,15 @@ class Trainer:
 
         All processes compute all of it: a mean over a few dozen clips is not worth the risk of a wrong one.
         """
-        network, main = self.task.network, self._main
+        main = self._main
         self.task.context = DistributedContext(main.context.device)
-        current = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        network.load_state_dict(self.ema)
-        network.eval()
-        metrics = main.evaluate(self.task.evaluate)
-        if self.config.pictures:
-            pictures, samples = main.evaluate(self.task.pictures), main.evaluate(self.task.samples)
-            if main.context.is_first:
-                draw_pictures(self.folder / "pictures", self.step, pictures)
-                write_samples(self.folder / "samples", self.step, samples)
-        network.load_state_dict(current)
+        with averaged(self.task.network, self.ema):
+            metrics = main.evaluate(self.task.evaluate)
+            if self.config.pictures:
+                pictures, samples = main.evaluate(self.task.pictures), main.evaluate(self.task.samples)
+                if main.context.is_first:
+                    draw_pictures(self.folder / "pictures", self.step, pictures)
+                    write_samples(self.folder / "samples", self.step, samples)
         return {f"held_out/{name}": value for name, value in metrics.items()}
 
     def _evaluate_and_log(self) -> None:

@@ -116,4 +116,4 @@ def test_the_manifest_is_json_that_the_reader_knows(clips: None, corpus: Path, t
 def test_old_module_names() -> None:
     with pytest.warns(ChelysDeprecationWarning):
         assert import_module("chelys.data.recipes.make").make_manifest is make_manifest
-        assert import_module("chelys.data.recipes.teachers").SIZES["heart"] == (1.0, 0.52)
+        assert import_module("chelys.data.recipes.teachers").VOICE_SIZES["heart"] == (1.0, 0.52)

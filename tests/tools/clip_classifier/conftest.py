@@ -11,23 +11,13 @@ import pytest
 import torch
 import toy_corpus
 from classifier_task import Batch
+from toy_corpus import LOOP
 from train_classifier import ClassifierRun
 
 from chelys.config import from_mapping
 from chelys.training.config import LoopConfig
 from chelys.training.task import Task
 from chelys.training.trainer import Trainer
-
-LOOP = {
-    "steps": 12, "warmup": 3, "threads": 1, "precision": "float32", "pictures": False, "tensorboard": False,
-    "log_every": 1, "evaluate_every": 5, "checkpoint_every": 4,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> toy_corpus.ToyCorpus:
-    """One for the whole session; not to be changed."""
-    return toy_corpus.make(tmp_path_factory.getbasetemp() / "toy_corpus")
 
 
 @pytest.fixture

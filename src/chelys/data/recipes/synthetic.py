@@ -30,6 +30,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from chelys.audio.io import normalize_loudness
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.errors import MissingExtra, UserError
 from chelys.files import atomic_path, remove_partial_files, write_json
@@ -48,7 +49,7 @@ _SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z',\- ]*[A-Za-z][.?!]?")
 # ---- teachers -------------------------------------------------------------------------------------------------------
 
 #: name -> (resampling factor f, share of the clips). f < 1 sounds larger, f > 1 smaller.
-SIZES: dict[str, tuple[float, float]] = {
+VOICE_SIZES: dict[str, tuple[float, float]] = {
     "heart": (1.0, 0.52),
     "bronze": (0.76, 0.06), "cedar": (0.81, 0.06), "willow": (0.86, 0.06), "hazel": (0.91, 0.06),
     "laurel": (1.05, 0.06), "clover": (1.10, 0.06), "robin": (1.16, 0.06), "wren": (1.22, 0.06),
@@ -72,7 +73,7 @@ class HibariTeacher:
         self.hibari = hibari
 
     def __call__(self, voice: str, phonemes: str, rng: np.random.Generator) -> np.ndarray:
-        factor, _ = SIZES[voice]
+        factor, _ = VOICE_SIZES[voice]
         speed = float(rng.uniform(0.92, 1.12)) / factor
         audio = self.hibari.from_phonemes(phonemes, speed, seed=int(rng.integers(2**31)))
         if factor == 1.0:
@@ -142,7 +143,7 @@ class TeacherEntry(NamedTuple):
 
 
 TEACHERS: dict[str, TeacherEntry] = {
-    "hibari": TeacherEntry(HibariTeacher, lambda: list(SIZES)),
+    "hibari": TeacherEntry(HibariTeacher, lambda: list(VOICE_SIZES)),
     "kokoro": TeacherEntry(lambda _: KokoroTeacher(), lambda: list(kokoro_speakers())),
 }
 
@@ -255,12 +256,6 @@ def trim(audio: np.ndarray, lead_s: float = 0.05, tail_s: float = 0.12, threshol
     return audio[max(0, loud[0] - int(lead_s * SAMPLE_RATE)) : loud[-1] + int(tail_s * SAMPLE_RATE)]
 
 
-def level(audio: np.ndarray, rms: float = 0.08, peak: float = 0.95) -> np.ndarray:
-    """Set the loudness of a clip without clipping it."""
-    gain = min(rms / (float(np.sqrt(np.mean(audio**2))) + 1e-6), peak / (float(np.abs(audio).max()) + 1e-6))
-    return audio * gain
-
-
 @dataclass(frozen=True)
 class SyntheticRecipe:
     """What corpus to make."""
@@ -270,7 +265,7 @@ class SyntheticRecipe:
     #: ``hibari`` (heart and its sizes) or ``kokoro`` (blends of five styles, fifty times slower)
     teacher: str = "hibari"
     seed: int = 1  # of everything random in the corpus
-    #: Of the teacher, in equal shares. By default all of hibari's, in the shares of SIZES, or Kokoro's first 64.
+    #: Of the teacher, in equal shares. By default all of hibari's, in the shares of VOICE_SIZES, or Kokoro's first 64.
     voices: tuple[str, ...] = ()
     #: Number of the first clip. A second corpus with other numbers has other sentences and ids, so that both can be
     #: used together.
@@ -383,7 +378,7 @@ def _speak_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> I
         path = Path("audio") / voice / f"{index:07d}.flac"
         (recipe.out / path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(recipe.out / path, sync=False) as partial:
-            sf.write(partial, level(audio), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+            sf.write(partial, normalize_loudness(audio), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
         yield Utterance(
             id=f"{recipe.teacher}-{index:07d}", audio=str(path), text=text, speaker=voice, seconds=round(seconds, 3)
         )
@@ -401,5 +396,5 @@ def _clip_voice(recipe: SyntheticRecipe, index: int, rng: np.random.Generator) -
         return recipe.voices[index % len(recipe.voices)]
     if recipe.teacher != "hibari":
         return f"s{index % DISTINCT_SPEAKERS:02d}"
-    names = list(SIZES)
-    return names[int(rng.choice(len(names), p=[share for _, share in SIZES.values()]))]
+    names = list(VOICE_SIZES)
+    return names[int(rng.choice(len(names), p=[share for _, share in VOICE_SIZES.values()]))]
