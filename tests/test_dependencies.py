@@ -5,6 +5,7 @@ errors, old_names, deprecation, files, parsing, config, configs < text, audio < 
                  text, audio, models, weights < data < training < cli
                  weights < tortoise, the published system < data, training
                  inference, tortoise < speaking, how the published system speaks
+                 training, tortoise < published tasks, how it is trained
 
 Only the registry names modules to its right, for import when a model or an option asks for them.
 """
@@ -46,14 +47,15 @@ SEES: dict[str, set[str]] = {
     "speaking": {*_NETWORKS, "tortoise", "inference", "front"},
     "data": {*_NETWORKS, "tortoise"},
     "training": {*_NETWORKS, "tortoise", "data"},
+    "published tasks": {*_NETWORKS, "tortoise", "data", "training"},
     "front": {*_NETWORKS, "inference"},
     "server": {*_NETWORKS, "inference", "front"},
     "cli": {*_NETWORKS, "tortoise", "speaking", "inference", "server", "data", "training", "front"},
     "__main__": {"cli"},
 }
 
-#: Modules of the published system that work with inference.
-SPEAKING = {"speaking", "voices", "api"}
+#: Modules of the published system that work with inference, and with training.
+ROOMS_OF_TORTOISE = {"speaking": "speaking", "voices": "speaking", "api": "speaking", "tasks": "published tasks"}
 
 #: Distribution -> what it is imported as, where the two differ.
 IMPORTED_AS = {
@@ -72,8 +74,8 @@ def files(package: Path = PACKAGE) -> list[Path]:
 
 def room_of(path: Path, package: Path = PACKAGE) -> str:
     first, *rest = path.relative_to(package).with_suffix("").parts
-    if first == "tortoise" and rest[0] in SPEAKING:
-        return "speaking"
+    if first == "tortoise" and rest[0] in ROOMS_OF_TORTOISE:
+        return ROOMS_OF_TORTOISE[rest[0]]
     return "front" if first == "__init__" else first
 
 
@@ -95,8 +97,8 @@ def room_named(name: str, package: Path = PACKAGE) -> str | None:
     first, *rest = name.split(".")
     if first != "chelys":
         return None
-    if rest[:1] == ["tortoise"] and rest[1:2] and rest[1] in SPEAKING:
-        return "speaking"
+    if rest[:1] == ["tortoise"] and rest[1:2] and rest[1] in ROOMS_OF_TORTOISE:
+        return ROOMS_OF_TORTOISE[rest[1]]
     inner = bool(rest) and ((package / rest[0]).is_dir() or (package / f"{rest[0]}.py").is_file())
     return rest[0] if inner else "front"
 

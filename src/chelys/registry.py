@@ -26,8 +26,14 @@ SPLITTERS = {"tortoise": "chelys.tortoise.splitter.split_by_options"}
 VOICE_FORMATS = {".pth": "chelys.tortoise.voices.voice_at"}
 #: The same for a path that must be such a voice.
 READ_TORTOISE_VOICE = "chelys.tortoise.voices.read_voice"
-#: What `chelys.text.tokenizer` had before.
-TORTOISE_TOKENIZER = "chelys.tortoise.tokenizer.make_tortoise_tokenizer"
+#: Stage of training that only another family has, to the class of its run.
+STAGES = {
+    "cvvp": "chelys.tortoise.tasks.CVVPRun",
+    "hifigan": "chelys.tortoise.tasks.HiFiGANRun",
+    "autoregressive_prior": "chelys.tortoise.tasks.AutoregressivePriorRun",
+    "diffusion_prior": "chelys.tortoise.tasks.DiffusionPriorRun",
+    "detector": "chelys.tortoise.tasks.DetectorRun",
+}
 #: What speaks [bracketed] prompts and cuts them out again.
 REDACTION = "chelys.tortoise.redact.Redaction"
 

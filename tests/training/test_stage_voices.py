@@ -17,9 +17,8 @@ import toy_corpus
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.errors import ConfigError, ManifestError
 from chelys.tortoise.detector import SYNTHETIC
-from chelys.training.losses import mean_loss, mmd, variance_loss
+from chelys.tortoise.tasks import REAL, mean_loss, mmd, variance_loss
 from chelys.training.task import Task
-from chelys.training.tasks.detector import REAL
 
 Build = Callable[..., Task]
 Learn = Callable[..., list[dict[str, Any]]]

@@ -25,11 +25,11 @@ from torch.overrides import TorchFunctionMode
 from chelys.audio.rates import HOP, MEL_22K, MEL_24K, SAMPLES_PER_CODE
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
+from chelys.tortoise.tasks import DiffusionPriorRun
 from chelys.training.config import Run
 from chelys.training.distributed import SHARDED, DistributedContext, MicroBatches, checkpoint_activations
 from chelys.training.task import RowGenerator, Task, map_tensors, tensors_of
 from chelys.training.tasks.vocoder import VocoderRun
-from chelys.training.tasks.voice_prior import DiffusionPriorRun
 from chelys.training.trainer import autocast
 
 PUBLISHED_BANDS = MEL_22K.bands

@@ -168,43 +168,6 @@ def variational_bound(schedule: DiffusionSchedule, index: Tensor, x0: Tensor, x:
     return torch.where((index == 0).view(-1, 1, 1), discretized_nll(x0, predicted), kl) / math.log(2.0)
 
 
-# ---- distributions --------------------------------------------------------------------------------------------------
-
-
-def mean_loss(fake: Tensor, real: Tensor) -> Tensor:
-    """Squared distance of the means of two sets of vectors ``(b, d)``, mean over the d numbers."""
-    return (fake.float().mean(0) - real.float().mean(0)).square().mean()
-
-
-def variance_loss(fake: Tensor, real: Tensor) -> Tensor:
-    """Squared distance of the variances of each number in two sets of vectors ``(b, d)``."""
-    return (fake.float().var(0) - real.float().var(0)).square().mean()
-
-
-def mmd(fake: Tensor, real: Tensor) -> Tensor:
-    """Squared maximum mean discrepancy of two sets of vectors ``(b, d)``: 0 where they are of one distribution.
-
-    The kernel is a sum of five rational quadratics around the real set's own mean distance; the estimate is the
-    unbiased one and can fall below 0.
-
-    Source: Gretton et al. 2012, A kernel two-sample test, lemma 6; Bińkowski et al. 2018 for the kernel.
-    """
-    fake, real = fake.float(), real.float()
-    apart = torch.cdist(real.detach(), real.detach()).square()
-    scale = apart.sum() / (len(real) * (len(real) - 1))
-
-    def alike(a: Tensor, b: Tensor) -> Tensor:
-        squares = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
-        ratio = squares.clamp(min=0) / scale
-        return torch.stack([(1 + ratio / (2 * width)) ** -width for width in (0.2, 0.5, 1.0, 2.0, 5.0)]).mean(0)
-
-    def within(a: Tensor) -> Tensor:
-        kernel = alike(a, a)
-        return (kernel.sum() - kernel.diagonal().sum()) / (len(a) * (len(a) - 1))
-
-    return within(fake) + within(real) - 2 * alike(fake, real).mean()
-
-
 def _mean(values: list[Tensor]) -> Tensor:
     return torch.stack(values).mean()
 

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 
+from chelys import registry
 from chelys.training.config import Run
 
-#: Stage -> its module here, and the class of its run.
+#: Stage -> the class of its run.
 _RUNS = {
-    "dvae": ("dvae", "DVAERun"),
-    "autoregressive": ("autoregressive", "AutoregressiveRun"),
-    "clvp": ("clvp", "CLVPRun"),
-    "diffusion": ("diffusion", "DiffusionRun"),
-    "vocoder": ("vocoder", "VocoderRun"),
-    "cvvp": ("clvp", "CVVPRun"),
-    "hifigan": ("vocoder", "HiFiGANRun"),
-    "autoregressive_prior": ("voice_prior", "AutoregressivePriorRun"),
-    "diffusion_prior": ("voice_prior", "DiffusionPriorRun"),
-    "detector": ("detector", "DetectorRun"),
-}
+    "dvae": f"{__name__}.dvae.DVAERun",
+    "autoregressive": f"{__name__}.autoregressive.AutoregressiveRun",
+    "clvp": f"{__name__}.clvp.CLVPRun",
+    "diffusion": f"{__name__}.diffusion.DiffusionRun",
+    "vocoder": f"{__name__}.vocoder.VocoderRun",
+} | registry.STAGES
 
 
 class _Runs(Mapping[str, type[Run]]):
     def __getitem__(self, stage: str) -> type[Run]:
-        module, name = _RUNS[stage]
-        return getattr(import_module(f"chelys.training.tasks.{module}"), name)
+        found: type[Run] = registry.find(_RUNS[stage])
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(_RUNS)

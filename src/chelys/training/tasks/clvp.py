@@ -1,11 +1,8 @@
-"""Training of CLVP and CVVP: what belongs to which codes, both ways round, a text or a voice (Radford et al. 2021).
+"""Training of CLVP: which text belongs to which codes, both ways round (Radford et al. 2021).
 
 At inference CLVP (Betker 2023, appendix B.3) answers a finer question: which of several candidates of one text says all
 of it, and nothing else. So each row may be compared besides with texts and codes that are wrong in one place, as hard
 negatives of its own alone (`data.corruptions`).
-
-CVVP (TorToise v2) compares codes with another clip of the speaker, which has another text, so that voice is all that
-the two have in common.
 
 b rows, n corrupted texts of a row, k corrupted codes of a row, t text ids, m codes, d width.
 """
@@ -27,11 +24,10 @@ from chelys.data.dataset import Clip
 from chelys.data.pairs import Batch, Pairs, spelling
 from chelys.errors import ConfigError
 from chelys.models.clvp import CLVP, CLVPConfig
-from chelys.tortoise.cvvp import CVVP, CVVPConfig
 from chelys.training.config import PairedRun, published_sizes
 from chelys.training.logging import Picture
 from chelys.training.losses import accuracy, info_nce
-from chelys.training.task import CroppedData, PairedData, Task, corrupt, rand
+from chelys.training.task import PairedData, Task, corrupt, rand
 
 #: Corrupted texts, and codes, that a held-out clip is compared with; the same for each run, so that runs compare.
 TEST_CORRUPTIONS = 4
@@ -252,94 +248,3 @@ def drop_ids(ids: Tensor, lengths: Tensor, keep: float, generator: torch.Generat
     kept[:, 0] = True
     order = (~kept).int().argsort(dim=1, stable=True)
     return ids.gather(1, order), kept.sum(1)
-
-
-# ---- CVVP -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CVVPTaskConfig:
-    """Weight of the loss, and crops."""
-
-    RENAMED: ClassVar[dict[str, str | None]] = {"contrast": "info_nce"}
-
-    info_nce: float = 1.0  # weight of the contrastive loss
-    crop: int = 156  # longest crop of a clip, in codes; 156 are the published 160,000 samples
-    #: Codes of other clips of the speaker are no negatives. The original had so many speakers that two clips of one
-    #: seldom met in a batch; a small corpus has not.
-    spare_speaker: bool = True
-    test_clips: int = 128  # held-out clips in an evaluation
-
-
-@dataclass(frozen=True, kw_only=True)
-class CVVPRun(PairedRun):
-    network: Annotated[CVVPConfig, published_sizes(CVVPConfig.tortoise_v2)] = field(default_factory=CVVPConfig)
-    stage: CVVPTaskConfig = field(default_factory=CVVPTaskConfig)
-
-    def build(self) -> Task:
-        return CVVPTask(CVVP(self.network), CVVPData(self.load_pairs(), self.stage))
-
-
-class CVVPBatch(NamedTuple):
-    """Mel of another clip of the speaker ``(b, f, r)``, codes of one length ``(b, m)``, and speaker number ``(b,)``."""
-
-    reference: Tensor
-    codes: Tensor
-    speaker: Tensor
-
-
-class CVVPData(CroppedData):
-    """Crops of codes, with a reference clip."""
-
-    stream = 6
-
-    def __init__(self, pairs: Pairs, config: CVVPTaskConfig) -> None:
-        super().__init__(pairs)
-        self.config = config
-        names = sorted({clip.speaker for clip in (*pairs.train, *pairs.test)})
-        self._speakers = {name: number for number, name in enumerate(names)}
-
-    def length(self, clips: Sequence[Clip]) -> int:
-        """Codes of a crop: CVVP averages over all positions, so that no row may be padded."""
-        return min(self.config.crop, min(clip.codes for clip in clips))
-
-    def crop(
-        self, clips: Sequence[Clip], batch: Batch, rngs: list[np.random.Generator], length: int, step: int
-    ) -> CVVPBatch:
-        first = [int(rng.integers(clip.codes - length + 1)) for clip, rng in zip(clips, rngs, strict=True)]
-        at = torch.tensor(first)[:, None] + torch.arange(length)
-        speaker = torch.tensor([self._speakers[clip.speaker] for clip in clips])
-        return CVVPBatch(batch.reference, batch.codes.gather(1, at), speaker)
-
-
-class CVVPTask(Task):
-    """Pairs in, named losses out. Every clip is compared with all codes, those of other processes too."""
-
-    name = "cvvp"
-    supports_grad_accum = False
-
-    def __init__(self, network: CVVP, data: CVVPData) -> None:
-        self.modules = {"cvvp": network}
-        self.cvvp, self.config = network, data.config
-        self.data: CVVPData = data
-
-    def training_step(self, module: str, batch: CVVPBatch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        return {"info_nce": self.config.info_nce * info_nce(self._scores(batch))}
-
-    def _scores(self, batch: CVVPBatch) -> Tensor:
-        clips = self.context.all_gather(self.cvvp.encode_clip(batch.reference).float())
-        speech = self.context.all_gather(self.cvvp.encode_speech(batch.codes).float())
-        scores = self.cvvp.similarity(clips, speech)
-        if not self.config.spare_speaker:
-            return scores
-        speaker = self.context.all_gather(batch.speaker)
-        others = ~torch.eye(len(speaker), dtype=torch.bool, device=speaker.device)
-        return scores.masked_fill((speaker[:, None] == speaker) & others, float("-inf"))
-
-    def evaluate(self) -> dict[str, float]:
-        """Loss and accuracy of picking the right clip for held-out codes, out of all of them at once."""
-        clips = self.data.pairs.test[: self.config.test_clips]
-        if not clips:
-            return {}
-        scores = self._scores(self.to_device(self.data.held_out(clips)))
-        return {"info_nce": float(info_nce(scores)), "accuracy": float(accuracy(scores))}

@@ -1,12 +1,8 @@
-"""Training of what makes waveforms: a Fourier head (Vocos) or UnivNet from mels, HiFi-GAN from latents.
+"""Training of vocoders, which make waveforms of mels: a Fourier head (Vocos) or UnivNet.
 
-`AdversarialTask` is what they share: spectral losses, and discriminators that join at some step (Mao et al. 2017).
-Generator and discriminators take turns within a step: first the generator, then the discriminators, on what it made
-before it learned.
-
-How the published HiFi-GAN was trained is not public. This is the objective of its own paper (Kong et al. 2020, section
-2.3) on the latents of the TorToise trick: teacher-forced, the state that predicts each code, in the voice of another
-clip of the speaker. XTTS (Casanova et al. 2024) trains its decoder so, too.
+`AdversarialTask` is what all have that make waveforms: spectral losses, and discriminators that join at some step (Mao
+et al. 2017). Generator and discriminators take turns within a step: first the generator, then the discriminators, on
+what it made before it learned.
 
 b rows, n samples, f bands, s mel frames.
 """
@@ -14,9 +10,8 @@ b rows, n samples, f bands, s mel frames.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -25,15 +20,12 @@ from torch import Tensor, nn
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.data.dataset import Clip, ClipDataset
-from chelys.data.pairs import Batch, Pairs, speaker_weights
+from chelys.data.pairs import speaker_weights
 from chelys.data.pitch import PitchCache
 from chelys.errors import ConfigError
-from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.vocos import Vocos, VocosConfig
-from chelys.tortoise.hifigan import HiFiGAN, HiFiGANConfig, frame_count, stretch_rows
 from chelys.tortoise.univnet import UnivNet, UnivNetConfig
-from chelys.training.checkpoint import load_trained
-from chelys.training.config import FeatureRun, PairedRun, published_sizes
+from chelys.training.config import FeatureRun, published_sizes
 from chelys.training.losses import (
     MEL_RESOLUTIONS,
     DiscriminatorKind,
@@ -44,8 +36,7 @@ from chelys.training.losses import (
     multi_resolution_mel_loss,
     multi_resolution_stft_loss,
 )
-from chelys.training.task import CroppedData, FeatureData, Task, mean_metrics
-from chelys.training.tasks.autoregressive import AutoregressiveSizes
+from chelys.training.task import FeatureData, Task, mean_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,109 +271,3 @@ class VocoderTask(AdversarialTask):
         batch = self.to_device(self.data.held_out(0))
         generated = self.vocoder(batch.mel, batch.noise)
         return {"real": (batch.waveform[0], OUTPUT_RATE), "generated": (generated[0], OUTPUT_RATE)}
-
-
-# ---- HiFi-GAN -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class HiFiGANTaskConfig(AdversarialConfig):
-    """Crops and weights of the losses; the defaults are those of HiFi-GAN's paper."""
-
-    frames: int = 32  # mel frames of a crop
-    mel: float = 45.0
-    mel_resolutions: int = 1
-    generator_loss: float = 1.0
-    feature_matching: float = 2.0
-    discriminator_start: int = 0
-    discriminators: DiscriminatorKind = "hifigan"
-
-
-@dataclass(frozen=True, kw_only=True)
-class HiFiGANRun(PairedRun):
-    """Run of HiFi-GAN's stage; ``decoder`` and ``decoder_network`` as in the diffusion decoder's."""
-
-    decoder: Path
-    decoder_network: AutoregressiveSizes = field(default_factory=AutoregressiveConfig)
-    network: Annotated[HiFiGANConfig, published_sizes(HiFiGANConfig.tortoise_v2)] = field(default_factory=HiFiGANConfig)
-    stage: HiFiGANTaskConfig = field(default_factory=HiFiGANTaskConfig)
-
-    def build(self) -> Task:
-        network = HiFiGAN(self.network, weight_norm=True)
-        decoder = load_trained(Autoregressive(self.decoder_network), self.decoder)
-        return HiFiGANTask(network, decoder, HiFiGANData(self.load_pairs(), self.stage))
-
-
-class HiFiGANBatch(NamedTuple):
-    """Pairs as in ``Batch``, the first mel frame of each crop ``(b,)``, its waveform ``(b, n)``, the batch's step."""
-
-    text: Tensor
-    text_lengths: Tensor
-    codes: Tensor
-    code_lengths: Tensor
-    reference: Tensor
-    first: Tensor
-    waveform: Tensor
-    step: int
-
-
-class HiFiGANData(CroppedData):
-    """Pairs, and a random crop of each clip's waveform."""
-
-    stream = 5
-
-    def __init__(self, pairs: Pairs, config: HiFiGANTaskConfig) -> None:
-        super().__init__(pairs)
-        self.config = config
-        if pairs.features.mel_spec != "codes":
-            raise ConfigError(
-                f"{pairs.features.folder} is of the shared mel spec; HiFi-GAN reads latents of codes at 22.05 kHz: "
-                "make features with 'chelys data features --mel-spec codes'"
-            )
-
-    def length(self, clips: Sequence[Clip]) -> int:
-        return min(self.config.frames, min(frame_count(clip.codes) for clip in clips))
-
-    def crop(
-        self, clips: Sequence[Clip], batch: Batch, rngs: list[np.random.Generator], length: int, step: int
-    ) -> HiFiGANBatch:
-        first = [int(rng.integers(frame_count(clip.codes) - length + 1)) for clip, rng in zip(clips, rngs, strict=True)]
-        waveforms = [
-            self.pairs.features.waveform(clip, start, length) for clip, start in zip(clips, first, strict=True)
-        ]
-        return HiFiGANBatch(
-            batch.text, batch.text_lengths, batch.codes, batch.code_lengths, batch.reference,
-            torch.tensor(first), torch.stack(waveforms), step,
-        )  # fmt: skip
-
-
-class HiFiGANTask(AdversarialTask):
-    name = "hifigan"
-
-    def __init__(self, network: HiFiGAN, decoder: Autoregressive, data: HiFiGANData) -> None:
-        sizes = (decoder.config.dim, decoder.config.dim)
-        if sizes != (network.config.latent_dim, network.config.voice_dim):
-            raise ConfigError(
-                f"the decoder is {sizes[0]} wide; set network.latent_dim and network.voice_dim to that, "
-                f"not {network.config.latent_dim} and {network.config.voice_dim}"
-            )
-        self.set_modules(network, data.config)
-        self.frozen = {"decoder": decoder}
-        self.hifigan, self.decoder, self.config = network, decoder, data.config
-        self.data: HiFiGANData = data
-
-    def generate(self, batch: HiFiGANBatch) -> Generated:
-        frames = batch.waveform.shape[1] // self.hifigan.config.hop
-        with torch.no_grad():
-            voice = self.decoder.condition(batch.reference)
-            latents = self.decoder(voice, batch.text, batch.text_lengths, batch.codes, batch.code_lengths)[2]
-            stretched = stretch_rows(latents.float().transpose(1, 2), batch.code_lengths, batch.first, frames)
-        return Generated(self.hifigan(stretched, voice), {})
-
-    def evaluate(self) -> dict[str, float]:
-        """Spectral losses of crops of held-out clips."""
-        metrics = []
-        for index, clip in enumerate(self.data.pairs.test[: self.config.test_clips]):
-            batch = self.to_device(self.data.held_out([clip], index))
-            metrics.append(self.spectral_metrics(self.generate(batch).waveform, batch.waveform))
-        return mean_metrics(metrics)
