@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from chelys.errors import ModelError, first_line
+from chelys.files import write_bytes
 
 FILE_NAME = "lexicon.txt.gz"
 #: That of nano, inside the package.
@@ -77,8 +78,6 @@ class Lexicon(Mapping[str, str]):
         """Write the file; the same entries give the same bytes."""
         lines = [f"# {line}".rstrip() for line in self.comment.splitlines()]
         lines += [f"{word}\t{phonemes}" for word, phonemes in sorted(self._entries.items())]
-        from chelys.files import write_bytes  # late: who only speaks writes nothing
-
         write_bytes(path, gzip.compress(("\n".join(lines) + "\n").encode("utf8"), 9, mtime=0))
 
     @classmethod

@@ -22,6 +22,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from chelys import registry
 from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, ModelError, first_line
+from chelys.files import write_text
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
 from chelys.text.normalize import check_speakable, normalize
@@ -97,8 +98,6 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Write the files that `load` reads."""
         folder.mkdir(parents=True, exist_ok=True)
-        from chelys.files import write_text  # late: who only speaks writes nothing
-
         write_text(folder / TOKENIZER_FILE, self.core.to_str(pretty=True) + "\n")
         if self.lexicon is not None:
             self.lexicon.save(folder / LEXICON_FILE)

@@ -23,6 +23,7 @@ from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping, to_mapping
 from chelys.errors import ConfigError, ModelError, first_line
+from chelys.files import write_json
 from chelys.models import DVAEConfig
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
@@ -201,8 +202,6 @@ def write_config(folder: Path, config: ModelConfig, hashes: Mapping[str, str]) -
 
     The hashes given are those of the networks; those of the tokenizer are added.
     """
-    from chelys.files import write_json  # late: who only speaks writes nothing
-
     text = {name: sha256(folder / name) for name in (TOKENIZER_FILE, LEXICON_FILE) if (folder / name).is_file()}
     write_json(folder / CONFIG_FILE, to_mapping(config) | {"hashes": {**hashes, **text}})
     return read_config(folder)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from chelys.deprecation import current_tensor_name
 from chelys.errors import ModelError, first_line
+from chelys.files import atomic_path
 
 #: How the format calls a dtype.
 KINDS = {
@@ -50,8 +51,6 @@ def write_tensors(
     Raises:
         ModelError: If a value is not finite, or not in that dtype; the tensor is named.
     """
-    from chelys.files import atomic_path  # late: who only speaks writes nothing
-
     state = {}
     for name, tensor in tensors.items():
         state[name] = _converted(name, tensor, dtype if tensor.is_floating_point() else tensor.dtype)
