@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
@@ -43,6 +44,29 @@ def _forbid_extra(cls: Any) -> None:
     for hint in typing.get_type_hints(cls).values():
         for part in (hint, *typing.get_args(hint)):
             _forbid_extra(part)
+
+
+#: Names of sizes that say how many parts a network has, of which each takes time to build.
+COUNTS = re.compile(r"(^|_)(layers|depth|blocks|stages|strides)$")
+_MOST_PARTS, _LARGEST = 1000, 1 << 24
+
+
+def check_sizes(config: Any, *, where: str, key: str = "") -> None:
+    """Refuse numbers in a (nested) configuration of networks that no network has.
+
+    Raises:
+        ConfigError: If a whole number is negative or too large, or another one not finite; the key is named.
+    """
+    for field in fields(config):
+        value, name = getattr(config, field.name), f"{key}{field.name}"
+        if is_dataclass(value):
+            check_sizes(value, where=where, key=f"{name}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            most = _MOST_PARTS if COUNTS.search(field.name) else _LARGEST
+            if isinstance(number, int) and not 0 <= number <= most:
+                raise ConfigError(f"{where}: {name} is {number}; it must be 0 to {most}")
+            if isinstance(number, float) and not abs(number) <= _LARGEST:
+                raise ConfigError(f"{where}: {name} is {number}; it must be a number up to {_LARGEST}")
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

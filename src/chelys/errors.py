@@ -46,7 +46,7 @@ class MissingExtra(UserError):
         super().__init__(f"{error.name or error} is not installed: pip install 'chelys[{extra}]'")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says, in short; its kind if it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:200]

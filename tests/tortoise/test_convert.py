@@ -252,8 +252,14 @@ def test_a_tar_archive_is_refused_unread(tiny_copy: Callable[[], Path], tmp_path
         ([torch.zeros(2)], "holds a list, not tensors by name"),
         ({"layers": {"a": torch.zeros(2)}}, "has 'layers', a dict, among its tensors"),
         ({"a": 3}, "has 'a', a int, among its tensors"),
-        ({"a": torch.zeros(2).to_sparse()}, "tensor a is not plain numbers"),
-        ({"a": torch.zeros(2, dtype=torch.complex64)}, "tensor a is not plain numbers"),
+        ({"a": torch.zeros(2).to_sparse()}, "holds more than plain tensors (torch._utils._rebuild_sparse_tensor)"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "holds more than plain tensors (torch.ComplexFloatStorage)"),
+        ({"a": torch.zeros(2, device="meta")}, "holds more than plain tensors (torch._utils._rebuild_meta_tensor"),
+        (
+            {"a": torch.zeros(2, dtype=torch.float8_e5m2)},
+            "holds more than plain tensors (torch._utils._rebuild_tensor_v3)",
+        ),
+        ({"a": torch.zeros(1).expand(10_000_000, 4)}, "tensor a is not plain numbers"),
         ({}, "does not fit: autoregressive: weights missing"),
     ],
 )
@@ -567,3 +573,35 @@ def test_what_was_saved_by_hand_is_read(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "rlg_auto.pth")
     found = read_checkpoint(tmp_path / "rlg_auto.pth", "autoregressive_prior")
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
+# ---- journals of strangers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../victim", "inside", "{absolute}", "a\0b", "", ".", "sub/clvp.safetensors"])
+def test_a_journal_that_names_other_files_deletes_none(tiny: Path, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "model"
+    (target / "sub").mkdir(parents=True)
+    victims = [tmp_path / "victim", target / "inside", target / "sub" / "clvp.safetensors"]
+    for victim in victims:
+        victim.write_text("mine")
+    name = name.format(absolute=victims[0])
+    journal = {"settings": {"dtype": "none"}, "sources": {name: "0"}, "files": {name: "0"}}
+    (target / ".conversion.json").write_text(json.dumps(journal))
+    run(tiny, target)
+    assert all(victim.read_text() == "mine" for victim in victims)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{}", '{"settings": 1, "sources": [], "files": "x"}', "\0", "null"])
+def test_a_journal_that_cannot_be_read_is_begun_anew(tiny: Path, tmp_path: Path, text: str) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / ".conversion.json").write_text(text)
+    assert run(tiny, target).name
+
+
+def test_a_folder_in_the_journal_s_place_is_one_line(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "model" / ".conversion.json").mkdir(parents=True)
+    with pytest.raises(OutputError) as refused:
+        run(tiny, tmp_path / "model")
+    assert "\n" not in str(refused.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_a_pickle_that_would_run_is_refused_and_runs_nothing(tts: Synthesizer, t
         ((HEARD.long(), RENDERED), "is no voice"),
         ((HEARD * float("nan"), RENDERED), "is no voice"),
         ((HEARD, "words"), "is no voice"),
-        ((HEARD.to_sparse(), RENDERED), "is no voice"),
+        ((HEARD.to_sparse(), RENDERED), "is damaged"),
         ((torch.zeros(1, 1024), torch.zeros(1, 2048)), "vectors of 1024 and 2048 numbers, the model has 32 and 64"),
         ((RENDERED, HEARD), "holds vectors of 64 and 32 numbers"),
         (b"", "is damaged"),
@@ -137,3 +138,47 @@ def test_a_file_that_is_not_there(tts: Synthesizer, tmp_path: Path) -> None:
     for path in (tmp_path / "gone.pth", tmp_path):
         with pytest.raises(VoiceError, match="no voice file at"):
             read_voice(path, tts.model.config)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        (torch.zeros(1, 1).expand(1, 10**10), RENDERED),
+        (HEARD, torch.zeros(1, 1).expand(1, 64)),
+        (torch.empty(1, 32, device="meta"), RENDERED),
+        (HEARD.to(torch.float8_e5m2), RENDERED),
+        (HEARD.to(torch.complex64), RENDERED),
+    ],
+    ids=["ten thousand million zeros", "one number for all", "meta", "float8", "complex"],
+)
+def test_a_small_file_asks_for_no_memory(tts: Synthesizer, tmp_path: Path, held: Any) -> None:
+    torch.save(held, tmp_path / "pat.pth")
+    assert (tmp_path / "pat.pth").stat().st_size < 10_000
+    with pytest.raises(VoiceError) as refused:
+        read_voice(tmp_path / "pat.pth", tts.model.config)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_compressed_archive_is_refused(tts: Synthesizer, tmp_path: Path) -> None:
+    torch.save((HEARD, RENDERED), tmp_path / "pat.pth")
+    with zipfile.ZipFile(tmp_path / "pat.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w") as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name), zipfile.ZIP_DEFLATED)
+    read_voice(tmp_path / "pat.pth", tts.model.config)
+    with pytest.raises(VoiceError, match="is damaged"):
+        read_voice(tmp_path / "bomb.pth", tts.model.config)
+
+
+def test_a_pickle_names_nothing_but_tensors(tts: Synthesizer, tmp_path: Path) -> None:
+    """``bytearray(10**11)``, which the reader of plain tensors would run, is a hundred gigabytes in forty bytes."""
+    (tmp_path / "pat.pth").write_bytes(b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\xe8\x76\x48\x17\x85R.")
+    with pytest.raises(VoiceError, match="is damaged"):
+        read_voice(tmp_path / "pat.pth", tts.model.config)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_both_formats_of_torch_save_are_read(tts: Synthesizer, tmp_path: Path, legacy: bool) -> None:
+    torch.save(
+        (HEARD, torch.nn.Parameter(RENDERED).data), tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy
+    )
+    assert torch.equal(read_voice(tmp_path / "a.pth", tts.model.config).autoregressive, HEARD[0])

@@ -58,11 +58,17 @@ class OneLineErrors(TyperGroup):
             status = _complain(str(error))
         except (KeyboardInterrupt, typer.Abort):
             status = _interrupted()
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
+        except OSError as error:  # of the machine: no file is in two states for it
             _forget_stdout()
-            status = _complain("no space left on the disk: make room, or write elsewhere")
+            where = f": {os.fspath(error.filename)!r}" if error.filename is not None else ""
+            full = error.errno == errno.ENOSPC
+            status = _complain(
+                "no space left on the disk: make room, or write elsewhere"
+                if full
+                else f"{error.strerror or error}{where}"
+            )
+        except MemoryError:
+            status = _complain("more memory is needed than is free: make room, or take less at a time")
         except Exception as error:
             # Typer brings its own copy of click from some version on, so its usage errors are known by their manner.
             if not hasattr(error, "format_message"):

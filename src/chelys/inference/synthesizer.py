@@ -24,7 +24,7 @@ from torch import Tensor
 
 from chelys.audio.rates import OUTPUT_RATE, mel_frames
 from chelys.deprecation import renamed_arguments
-from chelys.errors import UserError
+from chelys.errors import ModelError, UserError
 from chelys.files import digest
 from chelys.inference.diffusion_sampling import sample_mel
 from chelys.inference.family import LatentDecoder, Redactor, family_of
@@ -501,7 +501,12 @@ def _numbered(progress: Progress | None, number: int, sentences: int) -> Progres
 
 
 def _audio(samples: Tensor) -> np.ndarray:
-    return samples.flatten().float().cpu().numpy()
+    audio = samples.flatten().float().cpu().numpy()
+    if not np.isfinite(audio).all():
+        raise ModelError(
+            "the model and the voice make samples that are no finite numbers: get both again, or choose --dtype float32"
+        )
+    return audio
 
 
 def _silence(seconds: float) -> np.ndarray:

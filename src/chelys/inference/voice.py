@@ -32,12 +32,17 @@ from chelys.errors import AudioError, OutputError, VoiceError
 from chelys.files import digest, output_file
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
+from chelys.parsing import parse_json
 from chelys.weights.folder import Model
+from chelys.weights.tensor_file import tensor_head
 
 #: Seconds of the clips that a voice carries.
 KEPT_SECONDS = 12.0
 #: Mel frames of the clips that nano's networks are trained to be conditioned on.
 CLIP_FRAMES = 256
+
+#: Bytes of a voice file: with ten minutes of clips.
+MAX_FILE = 1 << 25
 
 #: Recordings of one speaker: files, folders of files, or waveforms ``(n,)``.
 Clips = Sequence["str | Path | np.ndarray | Tensor"] | str | Path | np.ndarray | Tensor
@@ -226,8 +231,11 @@ class Voice:
         if not path.is_file():
             raise VoiceError(f"no voice file at {path}")
         try:
+            if path.stat().st_size > MAX_FILE:
+                raise ValueError("it is too large")
+            _, metadata = tensor_head(path)
+            about = parse_json(metadata["voice"])
             with safe_open(path, "pt") as file:
-                about = json.loads((file.metadata() or {})["voice"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
             order = sorted(int(key.removeprefix("clip.")) for key in tensors if key.startswith("clip."))
             clips = tuple(tensors[f"clip.{number}"].numpy() for number in order)
@@ -238,7 +246,7 @@ class Voice:
             voice = cls(latents["autoregressive"].float(), latents["diffusion"].float(), model, clips, about, blended)
             voice._check()
             return voice
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise VoiceError(
                 f"{path} is no voice file, or is damaged: make one with 'chelys voices add NAME CLIP...'"
             ) from error

@@ -46,6 +46,11 @@ class VocosConfig:
     def __post_init__(self) -> None:
         if self.pitches < 0 or self.pitches == 1:
             raise ConfigError(f"vocos.pitches is {self.pitches}; it must be 0, for no harmonic source, or two and more")
+        if not 0 < self.hop <= self.n_fft or self.n_fft % 2 or (self.n_fft - self.hop) % 2 or self.blocks < 1:
+            raise ConfigError(
+                f"vocos: n_fft is {self.n_fft}, hop {self.hop}, blocks {self.blocks}; n_fft and hop must be even,"
+                " hop 1 to n_fft, blocks 1 or more"
+            )
 
     @property
     def noise_dim(self) -> int:

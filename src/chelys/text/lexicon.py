@@ -16,11 +16,14 @@ from functools import cached_property
 from pathlib import Path
 
 from chelys.errors import ModelError, first_line
-from chelys.files import write_bytes
+from chelys.files import open_regular, write_bytes
 
 FILE_NAME = "lexicon.txt.gz"
 #: That of nano, inside the package.
 NANO_LEXICON = Path(__file__).parents[1] / "assets" / "nano" / FILE_NAME
+
+#: Bytes of an unpacked lexicon, some 20 times nano's, and letters of a line.
+MAX_BYTES, MAX_LINE = 1 << 26, 500
 
 _VOICELESS = frozenset("ptkfθ")
 _SIBILANT = frozenset("szʃʒʧʤ")
@@ -88,7 +91,11 @@ class Lexicon(Mapping[str, str]):
             ModelError: If the file is missing, not gzip text, or a line is not ``word<TAB>phonemes``.
         """
         try:
-            lines = gzip.decompress(path.read_bytes()).decode("utf8").splitlines()
+            with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file:
+                data = file.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise ModelError(f"{path} unpacks to more than {MAX_BYTES} bytes: fetch the model folder again")
+            lines = data.decode("utf8").splitlines()
         except FileNotFoundError:
             raise ModelError(f"no lexicon at {path}: fetch or convert the model folder again") from None
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -101,7 +108,7 @@ class Lexicon(Mapping[str, str]):
             if line.startswith("#") or not line:
                 continue
             word, tab, phonemes = line.partition("\t")
-            if not (word and tab and phonemes):
+            if not (word and tab and phonemes) or len(line) > MAX_LINE:
                 raise ModelError(f"{path}, line {number}: expected 'word<TAB>phonemes', found {line[:40]!r}")
             entries[word] = phonemes
         return cls(entries, "\n".join(comment))

@@ -11,18 +11,20 @@ a word that no lexicon has.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from chelys import registry
 from chelys.deprecation import renamed_names
-from chelys.errors import ConfigError, ModelError, first_line
-from chelys.files import write_text
+from chelys.errors import ConfigError, ModelError, TextError, UserError, first_line
+from chelys.files import read_bytes, write_text
+from chelys.parsing import parse_json
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
 from chelys.text.normalize import check_speakable, normalize
@@ -82,12 +84,7 @@ class Tokenizer:
         path = folder / TOKENIZER_FILE
         if not path.is_file():
             raise ModelError(f"no {TOKENIZER_FILE} in {folder}: a model folder needs one; fetch or convert it again")
-        try:
-            core = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf8"))
-        except Exception as error:  # the Rust side raises bare Exception
-            raise ModelError(
-                f"{path} is not a tokenizer ({first_line(error)}): fetch or convert the model folder again"
-            ) from None
+        core = read_core(path)
         for token in (STOP, UNKNOWN):
             if core.token_to_id(token) is None:
                 raise ModelError(f"{path} has no {token} token: fetch or convert the model folder again")
@@ -104,8 +101,8 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of ids, the special ones among them."""
-        return self.core.get_vocab_size()
+        """The highest id and one, the special ones among them."""
+        return 1 + max(self.core.get_vocab().values(), default=-1)
 
     @property
     def stop_id(self) -> int:
@@ -179,7 +176,77 @@ class Tokenizer:
         """Ids ``(t,)`` of symbols."""
         if self._names_space:
             symbols = symbols.replace(" ", SPACE)
-        return self.core.encode(symbols, add_special_tokens=False).ids
+        try:
+            ids: list[int] = self.core.encode(symbols, add_special_tokens=False).ids
+        except BaseException as error:
+            raise _of_rust(error, TextError(f"the tokenizer cannot read {symbols[:60]!r}")) from None
+        if not ids and symbols.strip():
+            raise TextError(f"the tokenizer reads nothing of {symbols[:60]!r}: write it in other words")
+        return ids
+
+
+#: Bytes of a ``tokenizer.json``.
+MAX_TOKENIZER = 1 << 24
+#: What a ``tokenizer.json`` may be made of. Others multiply or truncate texts, or add what no model has seen.
+_ALLOWED = {
+    "model": {"WordLevel", "BPE"},
+    "normalizer": {"Sequence", "Replace", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Strip"},
+    "pre_tokenizer": {"Sequence", "Split", "Whitespace", "WhitespaceSplit", "Punctuation", "Digits", "ByteLevel"},
+}
+_GROWTH = 64  # times that replacements can make a text longer
+
+
+def read_core(path: Path) -> tokenizers.Tokenizer:
+    """A ``tokenizer.json`` of the `tokenizers` library, if it does nothing but map text to ids.
+
+    Raises:
+        ModelError: If it is missing, damaged or too large, or has parts that chelys does not use.
+    """
+    try:
+        data = read_bytes(path, MAX_TOKENIZER)
+        _check_parts(parse_json(data))
+        core = tokenizers.Tokenizer.from_buffer(data)
+        core.no_padding()
+        core.no_truncation()
+    except BaseException as error:
+        advice = "fetch or convert the model folder again"
+        raise _of_rust(error, ModelError(f"{path} is not a tokenizer ({first_line(error)}): {advice}")) from None
+    return core
+
+
+def _of_rust(error: BaseException, instead: UserError) -> BaseException:
+    """What to raise for an error of the library, whose panics are no Exception."""
+    return error if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)) else instead
+
+
+def _check_parts(values: Any) -> None:
+    """Raise a ValueError for parts that are unknown, or can grow or stall on a text."""
+    if not isinstance(values, dict):
+        raise ValueError("it holds no keys")
+    model = values.get("model")
+    if isinstance(model, dict) and model.get("unk_token") not in (model.get("vocab") or {}):
+        raise ValueError("its token for what is unknown is not in its vocabulary")
+    for key, allowed in _ALLOWED.items():
+        growth = 1
+        parts: list[Any] = [values.get(key)]
+        while parts:
+            part = parts.pop()
+            if part is None and key != "model":
+                continue
+            kind = part.get("type", "BPE") if isinstance(part, dict) else None
+            if kind not in allowed:
+                raise ValueError(f"its {key} is of the kind {str(kind)[:40]!r}; {', '.join(sorted(allowed))} are used")
+            parts += part.get("normalizers") or part.get("pretokenizers") or []
+            growth *= 1 + len(part.get("content") or "")
+            pattern = part.get("pattern")
+            regex = pattern.get("Regex", "") if isinstance(pattern, dict) else ""
+            if growth > _GROWTH or len(parts) > _GROWTH:
+                raise ValueError(f"its {key} can make a text more than {_GROWTH} times as long")
+            if len(regex) > 200 or len(_REPEATS.findall(regex)) > 2 or _NESTED.search(regex):
+                raise ValueError(f"its {key} has a pattern that could take for ever: {regex[:40]!r}")
+
+
+_REPEATS, _NESTED = re.compile(r"[*+{]"), re.compile(r"\)[*+{?]|\\[1-9kg]")
 
 
 def tokenizer_with(cleaner: str, core: tokenizers.Tokenizer, lexicon: Lexicon | None = None) -> Tokenizer:

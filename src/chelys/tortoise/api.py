@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import tokenizers
 import torch
 from torch import Tensor
 
 import chelys
 from chelys.audio.rates import PUBLISHED_CODE_RATE
-from chelys.errors import UserError
+from chelys.errors import ModelError, UserError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.voice import Voice
+from chelys.text.tokenizer import read_core
 from chelys.tortoise.speaking import PUBLISHED_PRESETS
 from chelys.tortoise.tokenizer import TortoiseTokenizer
 from chelys.tortoise.voices import Latents, get_voices, load_audio, load_voice, load_voices
@@ -268,14 +268,15 @@ class TextToSpeech:
         core = model.tokenizer.core
         if file is not None:
             try:
-                core = tokenizers.Tokenizer.from_str(Path(file).read_text(encoding="utf8"))
-            except Exception as error:  # the Rust side raises bare Exception
-                raise UserError(f"cannot read the tokenizer {file} ({str(error).splitlines()[0]})") from error
-        most = model.config.autoregressive.text_tokens
-        if core.get_vocab_size() > most:
-            raise UserError(f"the tokenizer {file} has {core.get_vocab_size()} ids, the model only {most}")
+                core = read_core(Path(file))
+            except ModelError as error:
+                raise UserError(f"cannot read the tokenizer: {error}") from error
         assert isinstance(model.tokenizer, TortoiseTokenizer)
-        model.tokenizer = TortoiseTokenizer(core, cleaner="basic" if basic else model.tokenizer.cleaner)
+        tokenizer = TortoiseTokenizer(core, cleaner="basic" if basic else model.tokenizer.cleaner)
+        most = model.config.autoregressive.text_tokens
+        if tokenizer.vocabulary_size > most:
+            raise UserError(f"the tokenizer {file} has {tokenizer.vocabulary_size} ids, the model only {most}")
+        model.tokenizer = tokenizer
 
 
 def _latents(voice: Voice) -> tuple[Tensor, Tensor]:

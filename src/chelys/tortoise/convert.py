@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from chelys.errors import ModelError, OutputError
-from chelys.files import atomic_file, file_lock, remove_partial_files, write_text
+from chelys.files import atomic_file, file_lock, output_errors, remove_partial_files, write_text
 from chelys.parsing import read_json
 from chelys.tortoise.model import SilenceTrimming, TortoiseConfig, published_config, published_skeleton
 from chelys.tortoise.sizes import PUBLISHED, infer_config
@@ -214,7 +214,7 @@ def convert(
     if done is not None:
         _tidy(target)  # a conversion may have been killed at its very end
         return done
-    with claimed(target, last=CONFIG_FILE) as journal:
+    with claimed(target, last=CONFIG_FILE) as journal, output_errors(target):
         journal.begin({"dtype": dtype, "weight_norm": weight_norm})
         todo = [part.written for part in parts if file_of(part.network) not in journal.files]
         require_disk(target, sum(todo), "the model takes")
@@ -341,7 +341,7 @@ def export(source: Path, target: Path, *, dtype: str = "float32", progress: Prog
     heads = {network: read_head(source / file_of(network)) for network in networks}
     sizes = {network: sum(entry.size(kind) for entry in head.values()) for network, head in heads.items()}
     last = TABLES[networks[-1]].file
-    with claimed(target, last=last) as journal:
+    with claimed(target, last=last) as journal, output_errors(target):
         journal.begin({"dtype": dtype})
         todo = [network for network in networks if TABLES[network].file not in journal.files]
         require_disk(target, sum(sizes[network] for network in todo), "the checkpoints take")

@@ -14,23 +14,26 @@ Source of the published names: the state dicts of neonbjb/tortoise-tts and neonb
 
 from __future__ import annotations
 
+import io
 import pickle
 import pickletools
 import re
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
 
 from chelys.errors import ModelError, first_line
+from chelys.files import open_regular
 from chelys.nn.attention import rotary_frequencies
-from chelys.weights.tensor_file import OUR_DIRECTION, OUR_LENGTH, fold
+from chelys.weights.tensor_file import KINDS, OUR_DIRECTION, OUR_LENGTH, fold
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -368,7 +371,7 @@ def read_checkpoint(path: Path, network: str) -> dict[str, Tensor]:
     Raises:
         ModelError: If it is no checkpoint, is truncated, holds anything but plain tensors, or is another network's.
     """
-    loaded = _load(path)
+    loaded = load_pickle(path)
     if not isinstance(loaded, Mapping):
         raise ModelError(f"{path} holds a {type(loaded).__name__}, not tensors by name: give TorToise v2's file")
     entry = TABLES[network].entry
@@ -379,16 +382,29 @@ def read_checkpoint(path: Path, network: str) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             kind = type(tensor).__name__
             raise ModelError(f"{path} has {str(name)[:80]!r}, a {kind}, among its tensors: give TorToise v2's file")
-        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
+        if not is_plain(tensor):
             raise ModelError(f"{path}: tensor {name} is not plain numbers: give TorToise v2's file")
         state[name] = tensor
     _recognise(path, network, state)
     return state
 
 
-def _load(path: Path) -> object:
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor that was loaded is real numbers in memory, each with a place of its own."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+        return False
+    held = tensor.untyped_storage().nbytes()
+    return tensor.dtype in KINDS.values() and tensor.numel() * tensor.element_size() <= held
+
+
+def load_pickle(path: Path) -> object:
+    """What ``torch.save`` wrote, if that is tensors in lists, tuples and mappings; no code of the file is executed.
+
+    Raises:
+        ModelError: If it is anything else, damaged, or would take more memory than the file has bytes.
+    """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(len(_POINTER))
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
@@ -401,35 +417,70 @@ def _load(path: Path) -> object:
     zipped = head.startswith(_ZIP)
     if zipped and not zipfile.is_zipfile(path):
         raise ModelError(f"{path} is truncated: fetch it again")
+    _check_archive(path, zipped)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the reader's own; what matters is said below
             # files from before PyTorch 1.6 are no zip archives and cannot be mapped
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        program = wanted[1] if wanted else "" if zipped else _first_program(path)
-        reason = f"it would run {program}" if program else "it is damaged or holds more than tensors"
+        reason = "it is damaged or holds more than tensors"
         raise ModelError(f"{path} is refused, {reason}: give a file of plain tensors") from error
     except Exception as error:  # the reader raises whatever a broken file makes it stumble over
         raise ModelError(f"{path} is damaged or no checkpoint ({first_line(error)}): fetch it again") from error
 
 
-def _first_program(path: Path) -> str:
-    """What a plain pickle would call first, read without running any of it; empty if that cannot be told."""
+#: Bytes of the pickle inside an archive: names and shapes.
+_MAX_PICKLE = 1 << 24
+#: What pickles of tensors name. ``weights_only`` lets more pass: kinds of tensors that take memory which the file has
+#: not, and types that are made as large as the file says.
+_NAMED = re.compile(
+    r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.(Size|device)"
+    r"|torch\.(BFloat16|Half|Float|Double|Byte|Char|Short|Int|Long|Bool)(Storage|Tensor)"
+    r"|torch\.storage\.(UntypedStorage|TypedStorage|_UntypedStorage|_TypedStorage)"
+    r"|torch\.(bfloat16|float16|float32|float64|uint8|int8|int16|int32|int64|bool)|torch\.nn\.parameter\.Parameter"
+)
+
+
+def _check_archive(path: Path, zipped: bool) -> None:
+    """Refuse a file whose pickle names anything but tensors, or whose members are compressed, before it is loaded."""
+    try:
+        with open_regular(path) as file:
+            if not zipped:
+                programs = list(_named(file))
+            else:
+                with zipfile.ZipFile(file) as archive:
+                    members = archive.infolist()
+                    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                        raise ModelError(f"{path} is compressed: give the file that torch.save wrote")
+                    pickles = [m for m in members if m.filename.rpartition("/")[2] == "data.pkl"]
+                    if any(member.file_size > _MAX_PICKLE for member in pickles):
+                        raise ModelError(f"{path} is refused, it holds more than tensors: give a file of plain tensors")
+                    programs = [name for m in pickles for name in _named(io.BytesIO(archive.read(m)))]
+    except ModelError:
+        raise
+    except Exception as error:  # whatever zipfile stumbles over
+        raise ModelError(f"{path} is damaged or no checkpoint ({first_line(error)}): fetch it again") from error
+    if strange := next((name for name in programs if not _NAMED.fullmatch(name)), ""):
+        ours = strange.startswith("torch.")
+        reason = f"it holds more than plain tensors ({strange[:80]})" if ours else f"it would run {strange[:80]}"
+        raise ModelError(f"{path} is refused, {reason}: give a file of plain tensors")
+
+
+def _named(file: BinaryIO) -> Iterator[str]:
+    """What pickles name, one after another until no more can be read; nothing of them is run."""
     words: list[str] = []
     try:
-        with path.open("rb") as file:
+        for _ in range(5):  # of a file from before PyTorch 1.6; numbers follow
             for code, value, _ in pickletools.genops(file):
-                if code.name == "GLOBAL":
-                    return str(value).replace(" ", ".")
-                if code.name == "STACK_GLOBAL":
-                    return ".".join(words[-2:])
-                if isinstance(value, str):
-                    words.append(value)
-    except ValueError:  # it is damaged
-        pass
-    return ""
+                if code.name in ("GLOBAL", "INST"):
+                    yield str(value).replace(" ", ".")
+                elif code.name == "STACK_GLOBAL":
+                    yield ".".join(words[-2:])
+                elif isinstance(value, str):
+                    words = [*words[-1:], value]
+    except Exception:  # the end, or damage, which loading says
+        return
 
 
 def _recognise(path: Path, network: str, state: Mapping[str, Tensor]) -> None:

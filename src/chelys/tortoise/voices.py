@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import random
-import warnings
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -27,14 +26,17 @@ from torch import Tensor
 from chelys.audio.io import CLIP_SUFFIXES, read, resample
 from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE
 from chelys.audio.resample import sinc_resample
-from chelys.errors import VoiceError
+from chelys.errors import ModelError, VoiceError
 from chelys.inference.voice import Voice
 from chelys.inference.voice_library import list_user_voices
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
 from chelys.tortoise.mel import CODE_CLIP_SAMPLES, DIFFUSION_CLIP_SAMPLES, code_mel, diffusion_mel
+from chelys.tortoise.state_dicts import is_plain, load_pickle
 from chelys.weights.folder import ModelConfig
 
+#: Bytes of a ``.pth`` with the latents of a voice, or its clips.
+MAX_BYTES = 1 << 28
 _REMEDY = "give clips of the speaker, or a .pth with the two vectors of a voice"
 
 
@@ -65,32 +67,33 @@ def read_latents(path: Path, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
     held = _load_pth(path)
     if isinstance(held, list) and held and all(isinstance(waveform, Tensor) for waveform in held):
         raise VoiceError(f"{path} holds waveforms, not the vectors of a voice: give the clips that they are copies of")
+    fault = VoiceError(f"{path} is no voice, which is a tuple of two tensors (1, n) of finite numbers: {_REMEDY}")
     if not (isinstance(held, tuple) and len(held) == 2 and all(map(_is_row, held))):
-        raise VoiceError(f"{path} is no voice, which is a tuple of two tensors (1, n) of finite numbers: {_REMEDY}")
+        raise fault
     found = tuple(row.shape[1] for row in held)
     if found != sizes:
         raise VoiceError(
             f"{path} holds vectors of {found[0]} and {found[1]} numbers, the model has {sizes[0]} and {sizes[1]}: "
             "it was made for another model, make the voice anew from clips"
         )
+    if not all(row.float().isfinite().all() for row in held):
+        raise fault
     return held[0][0].float(), held[1][0].float()
 
 
 def _load_pth(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that torch has doubts about; the answer below is enough
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a dozen kinds; whichever it was, nothing of the file has been executed
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"it is larger than {MAX_BYTES} bytes")
+        return load_pickle(path)
+    except (OSError, ModelError) as error:
         raise VoiceError(
             f"{path} is damaged, no file of torch.save, or holds more than tensors, which is not opened: {_REMEDY}"
         ) from error
 
 
 def _is_row(held: Any) -> bool:
-    if not (isinstance(held, Tensor) and held.layout == torch.strided and held.is_floating_point()):
-        return False
-    return held.ndim == 2 and held.shape[0] == 1 and bool(held.isfinite().all())
+    return isinstance(held, Tensor) and is_plain(held) and held.is_floating_point() and held.ndim == 2 == 1 + len(held)
 
 
 def read_voice(path: str | Path, config: ModelConfig) -> Voice:
@@ -272,7 +275,9 @@ def load_voices(
 def _read_pth(path: Path) -> tuple[Clips | None, Latents | None]:
     """Two latents, which are a tuple, or waveforms, which are a list; nothing of the file is executed."""
     held = _load_pth(path)
-    rows = isinstance(held, (list, tuple)) and all(isinstance(row, Tensor) and row.ndim == 2 for row in held)
+    rows = isinstance(held, (list, tuple)) and all(
+        isinstance(row, Tensor) and row.ndim == 2 and is_plain(row) and row.isfinite().all() for row in held
+    )
     if not rows or not held or (isinstance(held, tuple) and len(held) != 2):
         raise VoiceError(f"{path} holds neither the two vectors of a voice nor its clips: give clips of the speaker")
     return (None, held) if isinstance(held, tuple) else (list(held), None)

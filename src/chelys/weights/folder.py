@@ -8,7 +8,7 @@ most speech does without are read when they are first asked for.
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from chelys import registry
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
-from chelys.config import from_mapping, to_mapping
+from chelys.config import COUNTS, check_sizes, from_mapping, to_mapping
 from chelys.errors import ConfigError, ModelError, first_line
 from chelys.files import write_json
 from chelys.models import DVAEConfig
@@ -29,9 +29,11 @@ from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
 from chelys.models.diffusion import Diffusion, DiffusionConfig
 from chelys.models.vocos import Vocos, VocosConfig
+from chelys.parsing import ParseError, read_json
 from chelys.text.tokenizer import LEXICON_FILE, TOKENIZER_FILE, Tokenizer
 from chelys.weights.checks import require_memory
-from chelys.weights.tensor_file import load_network, sha256, write_tensors
+from chelys.weights.hashes import verify
+from chelys.weights.tensor_file import Entry, load_network, read_head, sha256, write_tensors
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
@@ -176,7 +178,9 @@ class Model:
         if name not in self._extras:
             if name not in self.config.EXTRAS or not self.has(name):
                 raise ModelError(f"model {self.config.name!r} in {self.folder} has no {name} network")
-            self._extras[name] = _load(self.config, name, self.folder / f"{name}.safetensors", self.device, self.dtype)
+            file = self.folder / f"{name}.safetensors"
+            self._extras[name] = _load(self.config, name, file, self.device, self.dtype)
+            verify(self.folder, self.config.hashes, [file.name])
         return self._extras[name]
 
 
@@ -219,11 +223,12 @@ def read_config(folder: Path) -> ModelConfig:
     if not path.is_file():
         raise ModelError(f"{folder} is not a model folder: it has no {CONFIG_FILE}")
     try:
-        values = json.loads(path.read_text(encoding="utf8"))
+        values = read_json(path, limit=1 << 20)
         if not isinstance(values, dict):
             raise ModelError(f"{path} holds no keys; get the model again")
         config = from_mapping(*_sorted_out(values), where=str(path))
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        check_sizes(config, where=str(path))
+    except (ParseError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error}); get the model again") from error
     except ConfigError as error:
         raise ModelError(str(error)) from error
@@ -271,18 +276,33 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
     require_memory(folder, files.values(), device, dtype)
     described = {"vocoder": config.vocoders[0]}
     loaded = {name: _load(config, described.get(name, name), file, device, dtype) for name, file in files.items()}
+    verify(folder, config.hashes, (*(file.name for file in files.values()), TOKENIZER_FILE, LEXICON_FILE))
     return Model(config, folder, tokenizer, device=device, dtype=dtype, **loaded)  # type: ignore[arg-type]
 
 
 def _load(config: ModelConfig, field: str, file: Path, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
     """A network for speaking, filled from its file."""
+    where, head = file.parent / CONFIG_FILE, read_head(file)
+    if excess := oversized(getattr(config, field), head):
+        raise ModelError(f"{file} does not fit config.json: it has too few tensors for {field}.{excess}")
     try:
         network = build(config, field)
-    except (RuntimeError, ValueError, AssertionError, ZeroDivisionError) as error:
-        where = file.parent / CONFIG_FILE
+    except (RuntimeError, ValueError, AssertionError, ZeroDivisionError, IndexError, OverflowError) as error:
         raise ModelError(f"{where} describes no network that can be built ({first_line(error)})") from error
     load_network(file, network, device=device, dtype=dtype)
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def oversized(sizes: Any, head: Mapping[str, Entry]) -> str:
+    """A size of a network that its file belies, with what it is, so that nothing is built for it; else nothing."""
+    most = {name: len(head) for name in vars(sizes) if COUNTS.search(name)}
+    if isinstance(sizes, VocosConfig):  # the only one that is built with memory for its tensors
+        values = sum(math.prod(entry.shape) for entry in head.values())
+        width = max(sizes.dim, 1)
+        most |= {"dim": values, "inner": values // width // max(sizes.blocks, 1)}
+        most |= dict.fromkeys(("bands", "n_fft", "pitches"), values // width)
+    held = {name: getattr(sizes, name) for name in most}
+    return next((f"{name}={n}" for name, n in held.items() if isinstance(n, int) and n > most[name]), "")
 
 
 def build(config: ModelConfig, field: str) -> nn.Module:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +18,8 @@ from torch import Tensor, nn
 
 from chelys.deprecation import current_tensor_name
 from chelys.errors import ModelError, first_line
-from chelys.files import atomic_path
+from chelys.files import atomic_path, open_regular
+from chelys.parsing import parse_json
 
 #: How the format calls a dtype.
 KINDS = {
@@ -25,6 +29,8 @@ KINDS = {
 #: What torch calls the two parts of a kernel under weight norm.
 OUR_DIRECTION, OUR_LENGTH = "parametrizations.weight.original1", "parametrizations.weight.original0"
 _BLOCK = 1 << 22
+#: Bytes of a file's head, and tensors in it.
+MAX_HEAD, MAX_TENSORS = 1 << 23, 20_000
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,10 @@ def write_tensors(
         if progress is not None:
             progress(state[name].nbytes)
     with atomic_path(path) as partial:
-        save_file(state, partial, metadata={"network": network})
+        try:
+            save_file(state, partial, metadata={"network": network})
+        except SafetensorError as error:  # the library's for a full disk and the like
+            raise OSError(errno.EIO, first_line(error), str(path)) from error
         digest = sha256(partial)
     return digest
 
@@ -79,19 +88,62 @@ def read_head(path: Path) -> dict[str, Entry]:
     Raises:
         ModelError: If the file is missing, damaged or truncated.
     """
-    if not path.is_file():
-        raise ModelError(f"{path.parent} lacks {path.name}; get the model again")
     try:
-        with safe_open(path, "pt") as file:
-            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            return {
-                current_tensor_name(name): Entry(KINDS[part.get_dtype()], tuple(part.get_shape()), name)
-                for name, part in parts.items()
-            }
-    except KeyError as error:
-        raise ModelError(f"{path} is damaged (a tensor is of the unknown kind {error}); get the model again") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is damaged ({first_line(error)}); get the model again") from error
+        return {current_tensor_name(name): entry for name, entry in tensor_head(path)[0].items()}
+    except FileNotFoundError:
+        raise ModelError(f"{path.parent} lacks {path.name}; get the model again") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({_reason(error)}); get the model again") from error
+
+
+def tensor_head(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The tensors of a file by the names they are stored under, and its metadata; nothing is allocated for them.
+
+    Raises:
+        OSError: If the file cannot be read, or is no regular file.
+        ValueError: If it is no safetensors file, or its head claims more than the file has or than is sensible.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        room = size - 8 - length
+        if length > MAX_HEAD or room < 0:
+            raise ValueError("it is cut off, or no safetensors file")
+        head = parse_json(file.read(length))
+    metadata = head.pop("__metadata__", None) or {} if isinstance(head, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its head has no tensors by name")
+    if len(head) > MAX_TENSORS:
+        raise ValueError(f"it has more than {MAX_TENSORS} tensors")
+    end, places = 0, {name: _entry(name, value) for name, value in head.items()}
+    for entry, start in sorted(places.values(), key=lambda place: (place[1], place[0].size(place[0].dtype))):
+        if start != end:
+            raise ValueError(f"tensor {entry.stored[:80]!r} does not begin where another ends")
+        end += entry.size(entry.dtype)
+    if end != room:
+        raise ValueError(f"its tensors take {end} bytes, and it has {room}")
+    return {name: entry for name, (entry, _) in places.items()}, metadata
+
+
+def _entry(name: str, value: Any) -> tuple[Entry, int]:
+    """What a head says of a tensor, and the byte at which it begins."""
+    try:
+        kind, shape, (start, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"its head does not say what tensor {name[:80]!r} is") from None
+    if kind not in KINDS:
+        raise ValueError(f"a tensor is of the unknown kind {str(kind)[:20]!r}")
+    if not all(type(part) is int and 0 <= part < 1 << 40 for part in (*shape, start, end)) or len(shape) > 8:
+        raise ValueError(f"tensor {name[:80]!r} has an impossible shape")
+    if end - start != math.prod(shape) * KINDS[kind].itemsize:
+        raise ValueError(f"tensor {name[:80]!r} has other bytes than its shape")
+    if math.prod(max(part, 1) for part in shape) >= 1 << 60:
+        raise ValueError(f"tensor {name[:80]!r} has an impossible shape")
+    return Entry(KINDS[kind], shape, name), start
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def read_tensors(path: Path, head: Mapping[str, Entry], dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
@@ -163,7 +215,7 @@ def _mismatch(given: Mapping[str, Entry], wanted: Mapping[str, Tensor]) -> str:
 def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
     """Hexadecimal SHA-256 of a file; ``progress`` is called with the bytes of each block that is read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
             if progress is not None:
