@@ -88,9 +88,9 @@ class FakeSynthesizer:
         return options_for(preset, **changes)
 
     def speak(self, text: str, *, voice: Any, preset: str = "fast", seed: int, candidates: int | None = None,
-              keep: int = 1, options: SpeechOptions | None = None, progress: Any = None, spoken: Any = (),
-              on_chunk: Any = None) -> Speech:  # fmt: skip
-        options = options or self.options(preset, candidates=candidates)
+              speed: float | None = None, keep: int = 1, options: SpeechOptions | None = None, progress: Any = None,
+              spoken: Any = (), on_chunk: Any = None) -> Speech:  # fmt: skip
+        options = options or self.options(preset, candidates=candidates, speed=speed)
         if keep > options.candidates:
             raise UserError(f"keep is {keep}; it must lie between 1 and {options.candidates}")
         self.calls.append(
@@ -108,8 +108,13 @@ class FakeSynthesizer:
         receipt = {"text": text, "seed": seed, "scores": [kept.score for kept in joined]}
         return Speech(joined[0].audio, RATE, joined, receipt, warnings)
 
+    def read_text(self, text: str, *, options: SpeechOptions, format: str, locale: str) -> str:
+        self.read = {"options": options, "format": format, "locale": locale}
+        return text
+
     def stream(self, text: str, *, voice: Any, preset: str = "fast", seed: int, candidates: int | None = None,
-               options: SpeechOptions | None = None, progress: Any = None, start: int = 0) -> Any:  # fmt: skip
+               speed: float | None = None, options: SpeechOptions | None = None, progress: Any = None,
+               start: int = 0) -> Any:  # fmt: skip
         yield from self._chunks(text, seed, 1, start, progress)
 
     def _chunks(self, text: str, seed: int, keep: int, start: int, progress: Any) -> Any:

@@ -17,13 +17,15 @@ from typing import Any
 import chelys
 from chelys.data.pairs import PairConfig
 from chelys.inference.speech import Candidate, Chunk
+from chelys.text.document import Document, Sentence
 from chelys.training.config import LoopConfig
 
 #: Sections of a run's configuration.
 CLASSES: dict[str, type] = {"loop": LoopConfig, "pairs": PairConfig}
 #: Classes of the Python API.
 PUBLIC: dict[str, type] = {
-    kind.__name__: kind for kind in (chelys.SpeechOptions, chelys.Speech, Candidate, Chunk, chelys.Voice)
+    kind.__name__: kind
+    for kind in (chelys.SpeechOptions, chelys.Speech, Document, Sentence, Candidate, Chunk, chelys.Voice)
 }
 _SECTION = re.compile(r"<!-- keys: (?P<name>\w+) -->\n.*?<!-- /keys -->", re.S)
 

@@ -362,3 +362,68 @@ def test_old_modules_and_their_names_warn_and_work(old: str, name: str, new: str
         found = getattr(module, name)
     assert found is getattr(importlib.import_module(home), attribute)
     assert [new in str(warning.message) for warning in caught] == ([] if name == attribute else [True])
+
+
+# ---------------------------------------------------------------- documents
+
+
+def test_a_document_sounds_as_its_text(tts: Synthesizer, speak: Callable[..., Speech]) -> None:
+    document = tts.read_text(TEXT)
+    assert [one.spoken for one in document.sentences] == ["hello there.", "one, two, three!"]
+    speech = speak(document)
+    np.testing.assert_array_equal(speech.audio, speak().audio)
+    assert speech.receipt["text"] == TEXT
+
+
+def test_pauses_are_as_long_as_the_text_asks(speak: Callable[..., Speech]) -> None:
+    speech = speak("[pause:0.123]Hello [pause:0.8] there. [pause:50ms]", keep=2)
+    for candidate in speech.candidates:
+        first, second = (len(codes) * SAMPLES_PER_CODE for codes in candidate.codes)
+        pauses = [round(seconds * OUTPUT_RATE) for seconds in (0.123, 0.8, 0.05)]
+        assert len(candidate.audio) == first + second + sum(pauses)
+        middle = pauses[0] + first
+        for start, length in ((0, pauses[0]), (middle, pauses[1]), (len(candidate.audio) - pauses[2], pauses[2])):
+            assert not candidate.audio[start : start + length].any()
+        assert candidate.audio[pauses[0]] and candidate.audio[middle - 1] and candidate.audio[middle + pauses[1]]
+
+
+def test_warnings_of_the_text_come_with_the_first_chunk(tts: Synthesizer) -> None:
+    chunks = list(tts.stream("Hello. [laugh] There [rate:2] 漢.", seed=7, options=QUICK))
+    assert [len(chunk.warnings) for chunk in chunks] == [3] + [0] * (len(chunks) - 1)
+
+
+@pytest.mark.parametrize("speed", [0.5, 0.8, 1.25, 2.0])
+def test_the_pace_stretches_speech_and_leaves_codes_and_pauses(speak: Callable[..., Speech], speed: float) -> None:
+    plain, paced = speak(), speak(options=replace(QUICK, speed=speed))
+    assert paced.candidates[0].codes == plain.candidates[0].codes
+    pause, patch = round(SENTENCE_PAUSE_S * OUTPUT_RATE), 2 * 256
+    assert len(paced.audio) - pause == pytest.approx((len(plain.audio) - pause) / speed, abs=2 * patch)
+    assert np.isfinite(paced.audio).all() and paced.audio.any()
+
+
+def test_the_pace_of_a_part_joins_that_of_the_whole(speak: Callable[..., Speech]) -> None:
+    text = '<speak><prosody rate="slow">Hello there.</prosody> <prosody rate="fast">One two.</prosody></speak>'
+    parts = [speak("Hello there.", options=replace(QUICK, speed=0.6)), speak(text, options=replace(QUICK, speed=0.8))]
+    np.testing.assert_array_equal(parts[1].audio[: len(parts[0].audio)], parts[0].audio)
+    with pytest.raises(UserError, match="speed is 3"):
+        speak(options=None, preset="ultra_fast", speed=3.0)
+    with pytest.raises(UserError, match="speed and options are both given"):
+        speak(speed=1.0)
+
+
+def test_a_text_changes_voices(speak: Callable[..., Speech]) -> None:
+    mixed = speak("Hello there. [voice:high] One two. [voice:] One two.", voice="low")
+    sentences = [speak("Hello there.", voice="low"), None, None]
+    start = len(sentences[0].audio) + round(SENTENCE_PAUSE_S * OUTPUT_RATE)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(mixed.audio[: len(sentences[0].audio)], sentences[0].audio)  # type: ignore[union-attr]
+    same = speak("Hello there. One two. One two.", voice="low")
+    assert not np.array_equal(mixed.audio[start : start + 5000], same.audio[start : start + 5000])
+    high = speak("Hello there. One two. One two.", voice="high")
+    first = len(speak("Hello there.", voice="high").audio) + round(SENTENCE_PAUSE_S * OUTPUT_RATE)
+    np.testing.assert_array_equal(mixed.audio[start : start + 5000], high.audio[first : first + 5000])
+
+
+@pytest.mark.parametrize("name", ["nobody", "../voices", "low.safetensors", "random:1", "low+high", "/etc/passwd"])
+def test_a_text_names_voices_and_no_paths(speak: Callable[..., Speech], name: str) -> None:
+    with pytest.raises(VoiceError, match="the text asks for a voice"):
+        speak(f"Hello. [voice:{name}] There.")

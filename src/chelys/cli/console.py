@@ -43,6 +43,14 @@ WorkersOption = Annotated[
         "--workers", min=1, envvar=THREADS_VARIABLE, help="Processes; default: the cores that this process may use."
     ),
 ]
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", help="What the text is written in: text, markdown, html, ssml; 'auto' finds out."),
+]
+SsmlOption = Annotated[bool, typer.Option("--ssml", help="The text is SSML; the same as --format ssml.")]
+LocaleOption = Annotated[
+    str, typer.Option("--locale", help="en-US, or en-GB, where a date in figures has the day first.")
+]
 CompatOption = Annotated[
     str, typer.Option("--compat", help="'reference' does what the original TorToise did, its faults included.")
 ]
@@ -70,6 +78,20 @@ def load_model(
     import chelys
 
     return chelys.load(model, device=device, dtype=dtype, compat=compat)
+
+
+def reading_options(format: str, locale: str, *, ssml: bool) -> dict[str, Any]:
+    """How to read a text, for ``read_text``. Raises UserError if there is no such format or locale."""
+    from chelys.text.front_end import FORMATS
+    from chelys.text.normalize import LOCALES
+
+    if format not in FORMATS:
+        raise UserError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
+    if ssml and format not in ("auto", "ssml"):
+        raise UserError(f"--ssml and --format {format} contradict each other: give one of them")
+    if locale not in LOCALES:
+        raise UserError(f"unknown locale {locale!r}: choose from {', '.join(LOCALES)}")
+    return {"format": "ssml" if ssml else format, "locale": locale}
 
 
 @contextmanager
@@ -110,6 +132,12 @@ def echo(message: str, *, error: bool = False) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     message = printable(message)
     print(message.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def warn(message: str) -> None:
+    """One line on standard error, whatever is in it."""
+    line = "".join(c if c.isprintable() else " " for c in message)
+    echo(f"chelys: warning: {line}", error=True)
 
 
 def renamed(**options: str) -> type[TyperCommand]:

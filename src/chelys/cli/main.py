@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli import data, finetune, serve, speak, tortoise, train, voices
+from chelys.cli import data, finetune, serve, speak, text, tortoise, train, voices
 from chelys.cli.console import printable
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
@@ -118,6 +118,7 @@ def _forget_stdout() -> None:
 
 app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False, help="Text to speech in the manner of TorToise.")
 app.command("speak", help=speak.HELP, epilog=speak.EXAMPLE)(speak.speak)
+app.command("text", help=text.HELP, epilog=text.EXAMPLE)(text.text)
 app.add_typer(train.train_app(), name="train")
 app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLE)(finetune.finetune)
 app.command("detect", help=tortoise.DETECT_HELP, epilog=tortoise.DETECT_EXAMPLE)(tortoise.detect)

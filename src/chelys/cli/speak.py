@@ -19,13 +19,19 @@ from chelys.cli.console import (
     CompatOption,
     DeviceOption,
     DtypeOption,
+    FormatOption,
+    LocaleOption,
     ModelOption,
+    SsmlOption,
     ThreadsOption,
     echo,
     is_stdout,
     load_model,
     progress_bar,
+    reading_options,
+    warn,
 )
+from chelys.cli.text import file_named, read_argument
 from chelys.errors import OutputError, TextError, UserError
 
 if TYPE_CHECKING:
@@ -57,6 +63,12 @@ def speak(
     keep: Annotated[
         int, typer.Option("--keep", min=1, help="Candidates to write, best first: NAME.wav, NAME-2.wav ...")
     ] = 1,
+    speed: Annotated[
+        float | None, typer.Option("--speed", help="Pace, 0.5 to 2: 2 is twice as fast. The pitch stays.")
+    ] = None,
+    format: FormatOption = "auto",
+    ssml: SsmlOption = False,
+    locale: LocaleOption = "en-US",
     seed: Annotated[
         int | None,
         typer.Option("--seed", min=0, max=2**32 - 1, help="Same seed, same samples. Default: drawn, printed."),
@@ -83,8 +95,9 @@ def speak(
     """Check all that can be checked before the model is loaded, then speak."""
     if not quiet:
         _hint_at_file(text)
-    text = _read_text(text, model)
-    changes = _check_options(preset, assignments or [], candidates)
+    reading = reading_options(format, locale, ssml=ssml)
+    text = _read_text(text, model, reading)
+    changes = _check_options(preset, assignments or [], candidates=candidates, speed=speed)
     files = _output_files(output, keep, candidates, stream=stream, as_json=as_json)
     begun = _check_free(files, resume=resume, force=force)
     if begun is None:  # an earlier run came to its end
@@ -93,17 +106,20 @@ def speak(
     if seed is None:
         seed = begun.get("seed", secrets.randbelow(2**31))
     synthesizer = load_model(model, device, compat, dtype, threads)
-    options = synthesizer.options(preset, **({"candidates": candidates} | changes))
-    asked: dict[str, Any] = {"options": options} if changes else {"preset": preset, "candidates": candidates}
+    options = synthesizer.options(preset, **({"candidates": candidates, "speed": speed} | changes))
+    asked: dict[str, Any] = {"options": options}
+    if not changes:  # the receipt then names the preset
+        asked = {"preset": preset, "candidates": candidates, "speed": speed}
     asked |= {"seed": seed, "voice": synthesizer.resolve_voice(voice, seed=seed)}
+    document = synthesizer.read_text(text, options=options, **reading)
     partial = None
     if files:
         from chelys.files import digest
         from chelys.inference.partial import PartialSpeech
 
         request = {
-            "version": chelys.__version__, "text": digest(text.encode()), "voice": asked["voice"].fingerprint,
-            "model": synthesizer.fingerprint, "seed": seed,
+            "version": chelys.__version__, "text": digest(text.encode()), "reading": reading,
+            "voice": asked["voice"].fingerprint, "model": synthesizer.fingerprint, "seed": seed,
             "options": asdict(options), "compat": compat, "keep": keep, "stream": stream,
         }  # fmt: skip
         partial = PartialSpeech(files[0], request, keep=keep, in_sight=stream)
@@ -111,18 +127,15 @@ def speak(
             partial.resume()
     with _keeping(partial):
         if stream:
-            _speak_stream(synthesizer, text, asked, partial, quiet=quiet)
+            _speak_stream(synthesizer, document, asked, partial, quiet=quiet)
         else:
-            _speak_whole(synthesizer, text, {**asked, "keep": keep}, files, partial, as_json=as_json, quiet=quiet)
+            _speak_whole(synthesizer, document, {**asked, "keep": keep}, files, partial, as_json=as_json, quiet=quiet)
 
 
 def _hint_at_file(text: str) -> None:
     """Whoever gives the name of a file most likely means what is in it."""
-    try:
-        if "\n" not in text and Path(text).is_file():
-            echo(f"chelys: warning: {text!r} is a file; to speak what is in it: chelys speak - < {text}", error=True)
-    except (OSError, ValueError):  # too long for a name; a null character
-        pass
+    if file_named(text):
+        warn(f"{text!r} is a file; to speak what is in it: chelys speak - < {text}")
 
 
 def _check_free(files: list[Path], *, resume: bool, force: bool) -> dict[str, Any] | None:
@@ -167,24 +180,21 @@ def _keeping(partial: PartialSpeech | None) -> Iterator[None]:
         raise
 
 
-def _read_text(text: str, model: str) -> str:
-    try:
-        if text != "-":
-            text.encode("utf-8")  # the shell hands over any bytes; those that are no UTF-8 are lone surrogates here
-        elif sys.stdin is None:
-            raise TextError("standard input is closed: pipe UTF-8 text into it, or give the text itself")
-        else:
-            text = sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeError as error:
-        at = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
-        raise TextError(f"the text is not valid UTF-8{at}: convert it, for example with iconv -t utf-8") from error
+def _read_text(text: str, model: str, reading: dict[str, Any]) -> str:
+    text = read_argument(text)
+    from chelys.text.front_end import format_of
     from chelys.text.normalize import check_speakable, refuse_blank
 
-    (check_speakable if model == "nano" else refuse_blank)(text)  # others may read what nano cannot
+    format = format_of(text) if reading["format"] == "auto" else reading["format"]
+    if format == "ssml":
+        from chelys.text.ssml import read_ssml
+
+        read_ssml(text, {})  # refuses what is damaged before anything is loaded
+    (check_speakable if model == "nano" and format == "text" else refuse_blank)(text)  # others read more, or markup
     return text
 
 
-def _check_options(preset: str, assignments: list[str], candidates: int | None) -> dict[str, object]:
+def _check_options(preset: str, assignments: list[str], **given: float | None) -> dict[str, object]:
     """Refuse what no model knows; whether this one has the preset is seen once it is loaded."""
     from chelys.inference.options import NANO_PRESETS, SpeechOptions, parse_options
     from chelys.registry import MORE_PRESETS
@@ -193,9 +203,11 @@ def _check_options(preset: str, assignments: list[str], candidates: int | None) 
     if preset not in known:
         raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(known)}")
     changes = parse_options(assignments)
-    if candidates is not None and "candidates" in changes:
-        raise UserError("--candidates and --set candidates say the same: give one of them")
-    SpeechOptions(**changes)  # type: ignore[arg-type]  # refuses what is out of range
+    for name, value in given.items():
+        if value is not None and name in changes:
+            raise UserError(f"--{name} and --set {name} say the same: give one of them")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    SpeechOptions(**chosen | changes)  # type: ignore[arg-type]  # refuses what is out of range
     return changes
 
 
@@ -225,7 +237,7 @@ def _output_files(output: Path, keep: int, candidates: int | None, *, stream: bo
 
 
 def _speak_whole(
-    synthesizer: Any, text: str, asked: dict[str, Any], files: list[Path], partial: PartialSpeech | None, *,
+    synthesizer: Any, document: Any, asked: dict[str, Any], files: list[Path], partial: PartialSpeech | None, *,
     as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     from chelys.audio.io import write, write_stdout
@@ -237,10 +249,10 @@ def _speak_whole(
     start = time.monotonic()
     spoken = partial.chunks() if partial is not None else []
     with progress_bar(quiet=quiet) as progress:
-        speech = synthesizer.speak(text, progress=progress, spoken=spoken, on_chunk=keep, **asked)
+        speech = synthesizer.speak(document, progress=progress, spoken=spoken, on_chunk=keep, **asked)
     spent = time.monotonic() - start
     for warning in speech.warnings:
-        echo(f"chelys: warning: {warning}", error=True)
+        warn(warning)
     if not files:
         write_stdout(speech.audio, speech.sample_rate)
         if not quiet:
@@ -269,7 +281,7 @@ def _speak_whole(
 
 
 def _speak_stream(
-    synthesizer: Any, text: str, asked: dict[str, Any], partial: PartialSpeech | None, *, quiet: bool
+    synthesizer: Any, document: Any, asked: dict[str, Any], partial: PartialSpeech | None, *, quiet: bool
 ) -> None:
     from chelys.audio.io import WavStream
 
@@ -279,7 +291,7 @@ def _speak_stream(
         progress = stack.enter_context(progress_bar(quiet=quiet))
         wav: WavStream | None = None
         first = 0 if partial is None else partial.sentences
-        for chunk in synthesizer.stream(text, progress=progress, start=first, **asked):
+        for chunk in synthesizer.stream(document, progress=progress, start=first, **asked):
             if partial is not None:
                 partial.add(chunk)
             else:
@@ -295,7 +307,7 @@ def _speak_stream(
     if not seconds:
         raise TextError("nothing in the text can be spoken: give at least one word")
     for warning in warnings:
-        echo(f"chelys: warning: {warning}", error=True)
+        warn(warning)
     if not quiet:
         file = "-" if partial is None else partial.sounds[0]
         echo(_summary(file, seconds, time.monotonic() - start, asked["seed"]), error=partial is None)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from chelys import registry
 from chelys.deprecation import rename_keys, renamed_arguments, warn_renamed
 from chelys.errors import UserError
+from chelys.text.document import FASTEST, MAX_CHARS, SLOWEST
 
 Sampler = Literal["dpm++2m", "ddim", "ddpm"]
 
@@ -30,6 +31,7 @@ class SpeechOptions:
     typical_mass: float = 1.0
     repetition_penalty: float = 1.0  # Divides the odds of codes already sampled (Keskar et al. 2019); 1 is none.
     max_new_tokens: int = 0  # maximum number of codes of a candidate; 0 leaves it to the length of the text
+    speed: float = 1.0  # pace, 0.5 to 2: 2 is twice as fast; pitch and pauses stay
     cvvp: float = 0.0  # weight of CVVP, which compares candidates with the voice's clips, against CLVP: 0 to 1
     #: what renders the latents: ``diffusion`` and the vocoder, or ``hifigan`` alone, where a model has it
     decoder: str = "diffusion"
@@ -44,7 +46,7 @@ class SpeechOptions:
     diffusion_temperature: float = 1.0  # scale of the noise that the diffusion starts from, 0 to 2
     #: how a long text is cut: ``sentences`` knows abbreviations; ``tortoise`` is the published rule
     splitting: str = "sentences"
-    max_chars: int = 100  # most characters of a piece that a text is cut into
+    max_chars: int = MAX_CHARS  # most characters of a piece that a text is cut into
     redact: bool = False  # speak what stands in [brackets], so that its mood carries over, then cut it out of the audio
 
     def __post_init__(self) -> None:
@@ -57,6 +59,7 @@ class SpeechOptions:
             ("typical_mass", 1e-6, 1.0),
             ("repetition_penalty", 1.0, 100.0),
             ("max_new_tokens", 0, 10_000),
+            ("speed", SLOWEST, FASTEST),
             ("cvvp", 0.0, 1.0),
             ("steps", 1, 4000),
             ("eta", 0.0, 1.0),

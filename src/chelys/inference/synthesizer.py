@@ -34,7 +34,7 @@ from chelys.inference.reranking import rank, score
 from chelys.inference.speech import Candidate, Chunk, Progress, Speech
 from chelys.inference.voice import KEPT_SECONDS, Clips, Voice
 from chelys.inference.voice_library import VoiceLibrary
-from chelys.text.document import Document, Sentence
+from chelys.text.document import FASTEST, SLOWEST, Document, Sentence
 from chelys.weights.folder import Model, load_model
 
 #: Codes between two pieces of a streamed candidate: 1.9 seconds, as published.
@@ -183,7 +183,10 @@ class Synthesizer:
             locale: ``en-US``, or ``en-GB``, where a date in figures has the day first.
             options: They say how long a piece may be; None is the preset ``fast``.
         """
-        return self.family.read_text(text, options or self.options(), format=format, locale=locale)
+        options = options or self.options()
+        redaction = self._redaction_of(text, options)
+        join = redaction.join if redaction else None
+        return self.family.read_text(text, options, format=format, locale=locale, join=join)
 
     def speak(
         self,
@@ -193,6 +196,7 @@ class Synthesizer:
         preset: str | None = None,
         seed: int | None = None,
         candidates: int | None = None,
+        speed: float | None = None,
         keep: int = 1,
         options: SpeechOptions | None = None,
         progress: Progress | None = None,
@@ -211,8 +215,9 @@ class Synthesizer:
                 ``paper`` and ``streaming``.
             seed: Of everything random, 0 or more; None draws one, which the receipt names.
             candidates: Candidates sampled for each sentence; None leaves it to the preset.
+            speed: Pace, 0.5 to 2, where 2 is twice as fast; None leaves it to the preset. The pitch stays.
             keep: How many of them to render, best first.
-            options: All options at once; then preset and candidates must not be given.
+            options: All options at once; then preset, candidates and speed must not be given.
             progress: Called with the stage, the steps done and the number of steps.
             spoken: Chunks of whole sentences, the first of the text, that an earlier call with the same arguments and
                 seed gave to ``on_chunk``; they are not spoken again.
@@ -220,11 +225,11 @@ class Synthesizer:
         """
         started = time.perf_counter()
         named = None if options is not None else preset or "fast"
-        document, options, seed = self._check(text, preset, candidates, options, keep, seed)
-        resolved = self._resolve_for(options, voice, seed)
+        document, options, seed = self._check(text, preset, candidates, speed, options, keep, seed)
+        voices = self._resolve_for(document, options, voice, seed)
         chunks = list(spoken)
         start = chunks[-1].sentence + 1 if chunks else 0
-        for chunk in self._chunks(document, resolved, seed, keep, options, progress, start):
+        for chunk in self._chunks(document, voices, seed, keep, options, progress, start):
             chunks.append(chunk)
             if on_chunk is not None:
                 on_chunk(chunk)
@@ -239,7 +244,7 @@ class Synthesizer:
         elapsed, seconds = time.perf_counter() - started, len(kept[0].audio) / OUTPUT_RATE
         receipt = {
             "text": document.text,
-            "voice": resolved.name,
+            "voice": voices[None].name,
             "model": self.model.config.name,
             "seed": seed,
             "preset": named,
@@ -262,6 +267,7 @@ class Synthesizer:
         preset: str | None = None,
         seed: int | None = None,
         candidates: int | None = None,
+        speed: float | None = None,
         keep: int = 1,
         options: SpeechOptions | None = None,
         progress: Progress | None = None,
@@ -272,35 +278,43 @@ class Synthesizer:
         Arguments and errors as for ``speak``; errors are raised at once, not with the first chunk. ``start``: the
         sentence to begin with, from 0; it sounds as it does after those before it.
         """
-        document, options, seed = self._check(text, preset, candidates, options, keep, seed)
-        resolved = self._resolve_for(options, voice, seed)
-        return self._chunks(document, resolved, seed, keep, options, progress, start)
+        document, options, seed = self._check(text, preset, candidates, speed, options, keep, seed)
+        voices = self._resolve_for(document, options, voice, seed)
+        return self._chunks(document, voices, seed, keep, options, progress, start)
 
     def _check(
-        self, text: str | Document, preset: str | None, candidates: int | None, options: SpeechOptions | None,
-        keep: int, seed: int | None,
+        self, text: str | Document, preset: str | None, candidates: int | None, speed: float | None,
+        options: SpeechOptions | None, keep: int, seed: int | None,
     ) -> tuple[Document, SpeechOptions, int]:  # fmt: skip
         """What to say, the options and the seed, if everything that was asked for can be done."""
         if options is None:
-            options = self.options(preset or "fast", candidates=candidates)
-        elif preset is not None or candidates is not None:
-            given = "preset" if preset is not None else "candidates"
-            raise UserError(f"{given} and options are both given: set it in the options, or leave them out")
+            options = self.options(preset or "fast", candidates=candidates, speed=speed)
+        else:
+            for name, given in (("preset", preset), ("candidates", candidates), ("speed", speed)):
+                if given is not None:
+                    raise UserError(f"{name} and options are both given: set it in the options, or leave them out")
         if not 1 <= keep <= options.candidates:
             raise UserError(f"keep is {keep}; it must lie between 1 and the number of candidates, {options.candidates}")
         seed = random_seed() if seed is None else operator.index(seed)  # a plain integer, for the receipt
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}; it must lie between 0 and {2**32 - 1}")
-        self.family.latent_decoder(options)  # a model without it says so now
+        decoder = self.family.latent_decoder(options)  # a model without it says so now
         if isinstance(text, str):
-            redaction = self._redaction_of(text, options)
-            text = self.family.read_text(text, options, join=redaction.join if redaction else None)
+            text = self.read_text(text, options=options)
+        if decoder is not None and any(options.speed * sentence.rate != 1 for sentence in text.sentences):
+            raise UserError(f"{options.decoder} keeps the pace of the voice: set speed to 1, or decoder to diffusion")
         return text, options, seed
 
-    def _resolve_for(self, options: SpeechOptions, voice: Voice | str | Path | None, seed: int) -> Voice:
-        resolved = self.resolve_voice(voice, seed=seed)
-        self.family.check_voice(resolved, options)
-        return resolved
+    def _resolve_for(
+        self, document: Document, options: SpeechOptions, voice: Voice | str | Path | None, seed: int
+    ) -> dict[str | None, Voice]:
+        """The voice that was asked for, under None, and those that the text asks for, by name."""
+        voices: dict[str | None, Voice] = {None: self.resolve_voice(voice, seed=seed)}
+        for name in dict.fromkeys(sentence.voice for sentence in document.sentences if sentence.voice):
+            voices[name] = self._library.resolve_known(name)
+        for resolved in voices.values():
+            self.family.check_voice(resolved, options)
+        return voices
 
     def _redaction_of(self, text: str, options: SpeechOptions) -> Redactor | None:
         """What cuts prompts out of the audio of a text; None if it has none."""
@@ -320,6 +334,7 @@ class Synthesizer:
         preset: str | None = None,
         seed: int | None = None,
         candidates: int | None = None,
+        speed: float | None = None,
         keep: int = 1,
         options: SpeechOptions | None = None,
     ) -> list[SentencePlan]:
@@ -327,15 +342,17 @@ class Synthesizer:
 
         Arguments and errors as for ``speak``. ``finish`` makes of each plan and its candidates what ``stream`` yields.
         """
-        document, options, seed = self._check(text, preset, candidates, options, keep, seed)
-        resolved, sentences = self._resolve_for(options, voice, seed), document.sentences
-        return [
-            self._plan(sentence, number, resolved, seed, keep, options) for number, sentence in enumerate(sentences)
-        ]
+        document, options, seed = self._check(text, preset, candidates, speed, options, keep, seed)
+        voices, sentences = self._resolve_for(document, options, voice, seed), document.sentences
+        return [self._plan(sentence, number, voices, seed, keep, options) for number, sentence in enumerate(sentences)]
 
     def _plan(
-        self, sentence: Sentence, number: int, voice: Voice, seed: int, keep: int, options: SpeechOptions
-    ) -> SentencePlan:
+        self, sentence: Sentence, number: int, voices: dict[str | None, Voice], seed: int, keep: int,
+        options: SpeechOptions,
+    ) -> SentencePlan:  # fmt: skip
+        voice = voices[sentence.voice]
+        if sentence.rate != 1:
+            options = replace(options, speed=min(max(options.speed * sentence.rate, SLOWEST), FASTEST))
         prompt = self._prompt(self.text_ids(self.family.tokenizer.ids(sentence.phonemes)), voice, options)
         stream = (seed, self.family.seed_index(number))
         generators = [candidate_generator(*stream, i) for i in range(options.candidates)]
@@ -343,14 +360,14 @@ class Synthesizer:
         return SentencePlan(sentence, prompt, generators, voice, options, keep, redaction)
 
     def _chunks(
-        self, document: Document, voice: Voice, seed: int, keep: int, options: SpeechOptions,
+        self, document: Document, voices: dict[str | None, Voice], seed: int, keep: int, options: SpeechOptions,
         progress: Progress | None, start: int = 0,
     ) -> Iterator[Chunk]:  # fmt: skip
         """Sentence by sentence, of arguments that ``_check`` let pass; the first brings the document's warnings."""
         decoder = self.family.latent_decoder(options)
         sentences, warnings = document.sentences, document.warnings if not start else []
         for number, sentence in enumerate(sentences[start:], start):
-            plan = self._plan(sentence, number, voice, seed, keep, options)
+            plan = self._plan(sentence, number, voices, seed, keep, options)
             complete = decoder is None or options.candidates > 1 or plan.redaction is not None
             if decoder is not None and not complete:
                 chunks = self._pieces(plan, decoder)
@@ -424,9 +441,15 @@ class Synthesizer:
         self, latents: Tensor, voice: Voice, generator: torch.Generator, options: SpeechOptions,
         progress: Progress | None,
     ) -> Tensor:  # fmt: skip
-        """Latents ``(1, m, d)`` to the mel ``(1, f, s)`` that the diffusion decoder makes of them."""
+        """Latents ``(1, m, d)`` to the mel ``(1, f, s)`` that the diffusion decoder makes of them.
+
+        Another pace is another stretch of the latents: the decoder renders more or fewer frames of the same codes.
+        """
         network = self.model.diffusion
         frames = mel_frames(latents.shape[1], self.family.code_rate)
+        if options.speed != 1:
+            patch = network.config.patch
+            frames = max(1, round(frames / options.speed / patch)) * patch
         speaker = voice.diffusion.to(self._device, self._dtype)[None]
         conditioning = network.conditioning(latents, speaker, frames // network.config.patch)
 

@@ -81,6 +81,16 @@ class VoiceLibrary:
         made = Voice.from_waveforms(found.waveforms, OUTPUT_RATE, self.family, about=about)
         return self._blend(made, 0.0 if found.name == config.default_voice else None)
 
+    def resolve_known(self, name: str) -> Voice:
+        """A voice that a text asks for: built-in or the user's, by its name alone, never a path.
+
+        Raises VoiceError if there is none.
+        """
+        if name not in self._files and find_user_voice(name) is None:
+            known = ", ".join(dict.fromkeys([*self.names, *list_user_voices()]))
+            raise VoiceError(f"the text asks for a voice {name[:64]!r}: choose from {known}, or take the tag out")
+        return self.resolve(name)
+
     def random(self, seed: int) -> Voice:
         """The voice ``random:SEED``.
 

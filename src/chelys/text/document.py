@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+#: Most characters of a piece that is spoken at once, unless options say otherwise.
+MAX_CHARS = 100
+#: Slowest and fastest pace; 1 is the voice's own.
+SLOWEST, FASTEST = 0.5, 2.0
+
 
 @dataclass(frozen=True)
 class Sentence:
@@ -24,7 +29,7 @@ class Document:
     """A text, read: what will be said. `chelys.text.front_end.read_text` makes it, a synthesizer speaks it."""
 
     text: str  # as it was given
-    sentences: list[Sentence]
+    sentences: list[Sentence]  # in order
     warnings: list[str] = field(default_factory=list)  # what was dropped, guessed or not understood, a line each
 
     def as_json(self) -> dict[str, Any]:

@@ -177,10 +177,9 @@ class _Reader:
             self._dropped.update(dict.fromkeys(encoding.dropped))
             self._warnings.update(dict.fromkeys(map(self._given.written, encoding.warnings)))
             written, spoken = self._given.written(piece.text), self._given.spoken(encoding.normalized.lower())
-            sentence = Sentence(
-                written, piece.pause_s, spoken, encoding.symbols, rate=stretch.rate, voice=stretch.voice
+            sentences.append(
+                Sentence(written, piece.pause_s, spoken, encoding.symbols, rate=stretch.rate, voice=stretch.voice)
             )
-            sentences.append(sentence)
         return sentences
 
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field, replace
 from xml.etree.ElementTree import ParseError
 
 from chelys.errors import TextError
+from chelys.text.document import FASTEST, SLOWEST
 from chelys.text.markup import Part, Pause, Run, read_pause
 from chelys.text.numbers import cardinal, ordinal
 from chelys.text.split import CLAUSE_PAUSE_S, PARAGRAPH_PAUSE_S, PHRASE_PAUSE_S, SENTENCE_PAUSE_S
 
 #: Open elements at a time.
 DEEPEST = 64
-#: Slowest and fastest pace.
-SLOWEST, FASTEST = 0.5, 2.0
 
 _ROOT = re.compile(r"\s*(?:<speak[\s>/]|<(?:\?xml|!DOCTYPE|!--).{0,100000}?<speak[\s>/])", re.DOTALL)
 _BORDERS = {"p": PARAGRAPH_PAUSE_S, "paragraph": PARAGRAPH_PAUSE_S, "s": SENTENCE_PAUSE_S, "sentence": SENTENCE_PAUSE_S}
