@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,3 +91,43 @@ def test_a_library_leaves_its_host_alone_and_the_command_line_does_not(
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks into /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """Without a guard they wait for work for ever, each holding open the pipe by which the others would see the end."""
+    program = f"""
+import os, pathlib, time
+from chelys.machine import worker_pool
+
+def note(number):
+    (pathlib.Path({str(tmp_path)!r}) / str(os.getpid())).touch()
+    time.sleep(0.2)
+
+if __name__ == "__main__":
+    with worker_pool(3) as pool:
+        list(pool.map(note, range(6)))
+        print("ready", flush=True)
+        time.sleep(60)
+"""
+    file = tmp_path / "program.py"
+    file.write_text(program)
+    environment = os.environ | {"PYTHONPATH": str(Path(chelys.__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, file], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    workers = [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
+    assert len(workers) == 3 and all(map(is_running, workers))
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 20
+    while any(map(is_running, workers)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(is_running, workers))
+
+
+def is_running(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z"  # nobody may be there to bury it
+    except FileNotFoundError:
+        return False

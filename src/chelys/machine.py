@@ -6,12 +6,19 @@ A library does not decide this for its host, so nothing here is called by import
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from chelys.errors import UserError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 #: Name of the environment variable that ``--threads`` and ``--workers`` of the command line default to.
 THREADS_VARIABLE = "CHELYS_THREADS"
@@ -100,3 +107,34 @@ def set_threads(asked: int | None = None) -> int:
     else:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     return threads
+
+
+@contextmanager
+def worker_pool(
+    workers: int | None = None, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes, by default one for each core, that end with this process however it ends."""
+    from concurrent.futures import ProcessPoolExecutor  # late: speaking needs none
+
+    with ProcessPoolExecutor(workers or available_cores(), None, _begin, (initializer, initargs)) as pool:
+        yield pool
+
+
+def _begin(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
+    end_with_parent()
+    if initializer is not None:
+        initializer(*initargs)
+
+
+def end_with_parent() -> None:
+    """End this worker process as soon as the process that started it is gone; otherwise it would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent, os.getppid()), daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess, above: int) -> None:
+    # a worker that was forked holds what the end of its elder siblings' parent is seen by, hence the second sign
+    while parent.is_alive() and os.getppid() == above:
+        parent.join(1.0)
+    os._exit(1)

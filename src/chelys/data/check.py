@@ -15,7 +15,6 @@ import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -29,7 +28,7 @@ from chelys.data.manifest import Utterance, fault_of, numbered_entries
 from chelys.deprecation import renamed_arguments
 from chelys.errors import AudioError, ManifestError, TextError, UserError
 from chelys.files import output_file
-from chelys.machine import available_cores
+from chelys.machine import available_cores, worker_pool
 from chelys.parsing import ParseError
 from chelys.text.normalize import check_speakable, normalize
 
@@ -171,7 +170,7 @@ def _analyse_audio(
         if line.utterance is not None:
             of_file[line.utterance.audio].append(line)
     done, rest = 0, iter(of_file.items())
-    with ProcessPoolExecutor(workers) as pool:
+    with worker_pool(workers) as pool:
         while some := list(islice(rest, at_once)):
             parts = ([FilePart(u.start, u.end) for line in its if (u := line.utterance)] for _, its in some)
             tasks = ((name, clips, limits.max_seconds) for (name, _), clips in zip(some, parts, strict=True))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from chelys.data.manifest import fault_of, numbered_entries
 from chelys.data.pairs import spelling
 from chelys.errors import ManifestError, MissingExtra, first_line
 from chelys.files import atomic_path, open_regular
+from chelys.machine import worker_pool
 from chelys.parsing import ParseError
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def pack_clips(
         hours += row["seconds"] / 3600
     out.mkdir(parents=True, exist_ok=True)
     parts, part, size = [], [], 0  # type: ignore[var-annotated]
-    with ProcessPoolExecutor(workers) as pool:
+    with worker_pool(workers) as pool:
         encode = partial(_encoded, kbps=options.kbps)
         for number, (row, encoded) in enumerate(zip(kept, pool.map(encode, kept, chunksize=16), strict=True), 1):
             if progress:
@@ -194,7 +194,7 @@ def read_packs(paths: Sequence[Path], *, workers: int = 1) -> PackedClips:
         ends = table["length"].cumsum()
         spans = list(zip((ends - table["length"]).tolist(), table["length"].tolist(), strict=True))
         jobs += [(file.with_suffix(".opus"), spans[i : i + 100]) for i in range(0, len(spans), 100)]
-    with ProcessPoolExecutor(workers) as pool:
+    with worker_pool(workers) as pool:
         audio, rates = zip(*(clip for part in pool.map(_decoded, jobs) for clip in part), strict=True)
     names = {k: np.concatenate([t[f"{k}_names"][t[k]] for t in tables]) for k in ("speaker", "source")}
     flags = {k: np.concatenate([t[k] for t in tables]) for k in ("held_out", "read")}

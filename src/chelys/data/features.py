@@ -22,7 +22,7 @@ from chelys.data.dataset import MEL_SPECS, Clip, Features, MelSpecName, mel_of
 from chelys.data.manifest import BAD_CLIPS_FILE, BadClip, BadClips, Utterance, read_manifest
 from chelys.errors import AudioError, ManifestError
 from chelys.files import atomic_file, write_json, write_json_lines
-from chelys.machine import available_cores
+from chelys.machine import available_cores, worker_pool
 from chelys.models.dvae import DVAE
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def extract(
     first, total, squares = 0, 0.0, 0.0
     clips: list[Clip] = []
     bad, seen = BadClips(), dict[bytes, str]()  # the latter: from the hash of a mel to the clip that has it
-    with (out / "mel.f16").open("wb") as frames, ProcessPoolExecutor(workers or available_cores()) as pool:
+    with (out / "mel.f16").open("wb") as frames, worker_pool(workers) as pool:
         mels = _mels(pool, utterances, mel_spec, torch.device(device))
         for done, (u, mel) in enumerate(zip(utterances, mels, strict=True), 1):
             sound = b"" if isinstance(mel, BadClip) else hashlib.blake2b(mel.data, digest_size=16).digest()
@@ -177,7 +177,7 @@ def encode(
         made: Iterator[list[np.ndarray]] = map(_ClipEncoder(*parts), batches)
         workers = min(workers or available_cores(), len(batches))
         if workers > 1 and torch.device(device).type == "cpu":
-            pool = stack.enter_context(ProcessPoolExecutor(workers, initializer=_set_up, initargs=parts))
+            pool = stack.enter_context(worker_pool(workers, initializer=_set_up, initargs=parts))
             made = pool.map(_encode, batches)
         for clips, codes_of_clips in zip(batches, made, strict=True):
             for clip, found in zip(clips, codes_of_clips, strict=True):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 from chelys.audio.rates import HOP, OUTPUT_RATE
 from chelys.data.dataset import Clip, ClipDataset
 from chelys.errors import MissingExtra
+from chelys.machine import worker_pool
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class PitchCache:
     def fill(self, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> Path:
         """Track all clips ahead of training, in so many processes."""
         clips = self.dataset.clips
-        with ProcessPoolExecutor(workers) as pool:
+        with worker_pool(workers) as pool:
             for done, _ in enumerate(pool.map(partial(_track, self), clips, chunksize=16), 1):
                 if progress and done % 50 == 0:
                     progress(done, len(clips))

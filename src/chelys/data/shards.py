@@ -19,7 +19,6 @@ import os
 import tarfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -47,7 +46,7 @@ from chelys.data.dataset import (
 from chelys.data.manifest import BadClips
 from chelys.errors import ManifestError, OutputError, first_line
 from chelys.files import open_regular, output_file
-from chelys.machine import available_cores
+from chelys.machine import available_cores, worker_pool
 from chelys.parsing import ParseError, parse_json
 
 log = logging.getLogger(__name__)
@@ -205,7 +204,7 @@ def _scan_all(paths: list[Path]) -> Iterator[tuple[list[_Row], dict[str, int]]]:
     if len(paths) < 16 or available_cores() == 1:
         yield from map(_scan, paths)
         return
-    with ProcessPoolExecutor(available_cores()) as pool:
+    with worker_pool() as pool:
         yield from pool.map(_scan, paths)
 
 

@@ -35,6 +35,7 @@ from chelys.config import from_mapping, to_mapping
 from chelys.data.clip_pack import MIB, read_packs
 from chelys.errors import ConfigError, UserError
 from chelys.files import json_line, write_json
+from chelys.machine import end_with_parent
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.clvp import CLVP
 from chelys.models.diffusion import Diffusion
@@ -596,6 +597,7 @@ class _StageProcess:
 
 
 def _wait_and_train(turn: Any, job: tuple[Any, ...]) -> None:
+    end_with_parent()
     train_stage(*job, until=turn.recv())
 
 

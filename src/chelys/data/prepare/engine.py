@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 
 from chelys.data.prepare.work import Item, PrepareStage, Store, key
 from chelys.errors import ConfigError, MissingExtra
+from chelys.machine import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -169,14 +169,7 @@ def _start_worker() -> None:
     """Leave interrupts to the main process, use one thread, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 class Ray:

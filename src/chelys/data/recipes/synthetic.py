@@ -20,7 +20,7 @@ import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
@@ -34,7 +34,7 @@ from chelys.audio.io import normalize_loudness
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.errors import MissingExtra, UserError
 from chelys.files import atomic_path, remove_partial_files, write_json
-from chelys.machine import available_cores
+from chelys.machine import worker_pool
 from chelys.parsing import ParseError, parse_json, read_json
 
 CLIPS_PER_BLOCK = 200
@@ -300,7 +300,7 @@ def make(
     starts = list(range(recipe.first, recipe.end, CLIPS_PER_BLOCK))
     todo = [s for s in starts if not _block_list(recipe, s).exists()]
     done = len(starts) - len(todo)
-    with ProcessPoolExecutor(workers or available_cores()) as pool:
+    with worker_pool(workers) as pool:
         futures = [pool.submit(_make_block, recipe, sentences, start) for start in todo]
         try:
             for future in as_completed(futures):
