@@ -16,7 +16,8 @@ TITLES = {
 STOPPED_TITLES = {
     "Hon": "honorable", "Gen": "general", "Sen": "senator", "Rep": "representative", "Col": "colonel", "Adm": "admiral",
     "Pres": "president", "Supt": "superintendent", "Insp": "inspector", "Fr": "father", "Sr": "senior",
-    "Bro": "brother",
+    "Bro": "brother", "Sens": "senators", "Reps": "representatives", "Drs": "doctors", "Profs": "professors",
+    "Gens": "generals",
     "Wm": "William", "Geo": "George", "Chas": "Charles", "Jas": "James", "Thos": "Thomas", "Jos": "Joseph",
     "Robt": "Robert", "Edw": "Edward", "Benj": "Benjamin", "Rt": "right", "Ven": "venerable",
 }  # fmt: skip
@@ -155,6 +156,15 @@ _ANSWER_BEFORE = Late(
     r"voted?|was|whispered|yelled|,) \"?$",
     re.IGNORECASE,
 )
+#: States of America as newspapers shorten them behind a city.
+_STATES = {
+    "Ala": "Alabama", "Ariz": "Arizona", "Ark": "Arkansas", "Calif": "California", "Colo": "Colorado",
+    "Conn": "Connecticut", "Del": "Delaware", "Fla": "Florida", "Ga": "Georgia", "Ill": "Illinois", "Ind": "Indiana",
+    "Kan": "Kansas", "Ky": "Kentucky", "La": "Louisiana", "Mass": "Massachusetts", "Md": "Maryland", "Mich": "Michigan",
+    "Minn": "Minnesota", "Miss": "Mississippi", "Mo": "Missouri", "Mont": "Montana", "Neb": "Nebraska",
+    "Nev": "Nevada", "Okla": "Oklahoma", "Ore": "Oregon", "Pa": "Pennsylvania", "Penn": "Pennsylvania",
+    "Tenn": "Tennessee", "Tex": "Texas", "Va": "Virginia", "Vt": "Vermont", "Wash": "Washington", "Wis": "Wisconsin",
+}  # fmt: skip
 _DIRECTIONS = {"N": "north", "S": "south", "E": "east", "W": "west"}
 _STREETS = "Avenue|Ave|Boulevard|Blvd|Circle|Court|Drive|Dr|Lane|Ln|Parkway|Place|Road|Rd|Square|Street|St|Terrace|Way"
 
@@ -187,10 +197,11 @@ def number(match: re.Match[str], reading: Reading) -> str | None:
 SHORT_FORMS.add(
     "before_a_figure",
     rf"\b({any_of(word for word, spoken in BEFORE_FIGURE.items() if spoken)})(?:\. ?|(?<=\bpp) |(?<=\bp) |"
-    r"(?<=\bRte) |(?<=\bRm) )(?=\d)",
+    r"(?<=\bRte) |(?<=\bRm) )(?=\d|[IVXL]+\b)",
     lambda match, reading: f"{BEFORE_FIGURE[match[1]]} ",
     has=("p ", "p.", "Rte", "Rm", "l.", "e.", "h.", "ec.", "er.", "rt.", "t."),
 )
+SHORT_FORMS.words("touching_saint", r"\bSt\.(?=[A-Z][a-z])", "St. ", has=("St.",))
 SHORT_FORMS.add("saint_or_street", SAINT_OR_STREET.pattern, lambda match, reading: saint_or_street(match), has=("St.",))
 
 
@@ -201,6 +212,14 @@ def saint_or_street_without_a_stop(match: re.Match[str], reading: Reading) -> st
     if before and not (name and begins):
         return f"{before}Street"
     return f"{before or ''}Saint" if name else None
+
+
+SHORT_FORMS.add(
+    "state",
+    rf"(?<=[a-z], )({any_of(_STATES)})\.(?=( [A-Z])?)",
+    lambda match, reading: _STATES[match[1]] + "." * (match[2] is not None or match.end() == len(match.string)),
+    has=(", ",),
+)
 
 
 @SHORT_FORMS.rule(
@@ -222,10 +241,12 @@ def drive(match: re.Match[str], reading: Reading) -> str:
     return f"{match[1]}Drive" + ("." if match[2] and (not following or following.isupper()) else "")
 
 
-@SHORT_FORMS.rule(rf"\b({any_of(TITLES)})(?:(\.)|(?= (?:[A-Z][a-z']|[A-Z]\.|and M)))", has=tuple(TITLES))
+@SHORT_FORMS.rule(
+    rf"\b({any_of(TITLES)}|MRS?|DR)(?:(\.)|(?= (?:[A-Z][A-Za-z']|[A-Z]\.|and M)))", has=(*TITLES, "MR", "DR")
+)
 def title(match: re.Match[str], reading: Reading) -> str:
     touching = match.string[match.end() : match.end() + 1].isalpha()  # "Mr.Brown"
-    return TITLES[match[1]] + " " * touching
+    return TITLES[match[1].capitalize()] + " " * touching
 
 
 @SHORT_FORMS.rule(rf"(?<=[A-Za-z0-9,] )({any_of(BEHIND_A_NAME)})\b(?!\.)", has=tuple(BEHIND_A_NAME))

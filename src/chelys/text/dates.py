@@ -58,6 +58,10 @@ def _count(number: str, one: str) -> str:
     return f"{cardinal(int(number))} {one}{'s' * (int(number) != 1)}"
 
 
+CALENDAR.words("places_in_a_row", r"(?<=\dst|\dnd|\drd|\dth)-(?=\d)", " to ", has="-")
+CALENDAR.words("decades_in_a_row", r"(?<=0s)-(?='?\d0s)", " to ", has=("0s-",))
+
+
 @CALENDAR.rule(r"(?<![\d.])(\d{1,3})h(?:rs?)? ?([0-5]?\d)(?: ?m(?:ins?)?)?(?: ?([0-5]?\d) ?s)?\b", has="h")
 def hours_and_minutes(match: re.Match[str], reading: Reading) -> str:
     """``1h30m`` -> ``one hour thirty minutes``."""
@@ -192,8 +196,8 @@ CALENDAR.words(
 
 
 @CALENDAR.rule(
-    r"\b\d{3,4}(?= (?:BC|B\.C)\b)|(?<=\bIn )\d{3}(?=,| [A-Z][a-z])|(?<=\b[Ii]n )10\d\d(?![\d,]\d| ?[a-z]+s\b)",
-    has=("BC", "B.C", "In ", "in 10"),
+    r"\b\d{3,4}(?= (?:BC|B\.C)\b)|(?<=\b[Ii]n )\d{3}(?=,| [A-Z][a-z])|(?<=\b[Ii]n )10\d\d(?![\d,]\d| ?[a-z]+s\b)",
+    has=("BC", "B.C", "In ", "in "),
 )
 def old_year(match: re.Match[str], reading: Reading) -> str:
     """``2250 BC`` -> ``twenty two fifty``; ``In 529 Cyrus died`` -> ``five twenty nine``."""

@@ -22,14 +22,14 @@ _LETTER_AND_FIGURES = r"\b([A-Z]{1,3})"
 #: Things with a number of their own, which is read in pairs: "room 204", "flight 370".
 _NUMBERED = (
     "apartment|apt|area|boeing|bus|cell|channel|exhibit|flight|frame|gate|highway|interstate|locker|lot|platform|"
-    "P\\.?S\\.?|room|route|suite|train|unit|ward"
+    "form|P\\.?S\\.?|room|route|suite|train|unit|ward"
 )
 _STREET = (
     "avenue|ave|boulevard|blvd|circle|court|ct|drive|dr|lane|ln|place|pl|parkway|pkwy|road|rd|square|street|st|"
     "terrace|way"
 )  #: Numbers of an order are amounts, zeros in front or not.
 _COUNTED = (
-    "act|bk|book|chapter|chap|ch|day|episode|exercise|figure|item|lesson|level|line|page|part|question|round|scene|"
+    "act|bk|book|no|number|chapter|chap|ch|day|episode|exercise|figure|item|lesson|level|line|page|part|question|round|scene|"
     "season|section|sec|slide|stage|step|table|track|unit|verse|vol|volume|week"
 )
 _SECRET = (
@@ -39,8 +39,9 @@ _SECRET = (
 
 
 def _groups(written: str) -> str:
-    """Groups of digits, a breath between them."""
-    return ", ".join(digits(group) for group in re.findall("[0-9]+", written))
+    """Groups of digits, a breath between them but where each is a single one."""
+    groups = re.findall("[0-9]+", written)
+    return (" " if max(map(len, groups)) == 1 else ", ").join(map(digits, groups))
 
 
 def _grouped(match: re.Match[str], reading: Reading) -> str:
@@ -57,29 +58,34 @@ NAMES.add(
     "free_phone", r"\b1-(800|900)-(?=[A-Z])", lambda match, reading: f"one {cardinal(int(match[1]))} ", has=("1-",)
 )
 NAMES.add("card", r"(?<![\d.,-])\d{4}([ -])\d{4}\1\d{4}(?:\1\d{1,7}){0,2}(?![\d-])", _grouped, has=" -")
-NAMES.add("social_security", r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])", _grouped, has="-")
+NAMES.add("groups_joined_by_hyphens", r"(?<![\d-])\d{1,7}(?:-\d{1,7}){2,6}(?![\d-])", _grouped, has="-")
 NAMES.add(
-    "digits_one_by_one", r"(?<![\d-])\d(?:-\d){2,9}(?![\d-])", lambda match, reading: digits(match.group()), has="-"
+    "ten_digits",
+    r"(?<![\d.,$£€-])(\d{3})(\d{3})(\d{4})(?<!000000)(?!\d|[.,]\d| ?[%€£$])",
+    lambda match, reading: _groups(" ".join(match.groups())),
 )
+NAMES.words("retirement_plan", r"\b401\(?k\)?(?![A-Za-z])", "four oh one k", has=("401",))
 NAMES.add("digits_without_end", rf"(?<!\d)\d{{{LONGEST_AMOUNT + 1},}}", _grouped)
 
 
-@NAMES.rule(
-    r"(?<=\b[Dd]ial )(\d{2,6})(?![\d-]|,\d)|(?<=\b[Cc]all )(911|999|112|411|311)\b(?! [a-z]+s\b)|"
-    r"(?<=\b[Cc]alled )(911|999)\b"
-    r"|(?<=\b[Cc]alling )(911|999)\b|(?<=\b[Pp]hone )(911|999)\b|\b(911|999)(?= (?:call|dispatcher|operator|"
-    "emergency))",
-    has=("ial ", "911", "999", "112", "411", "311"),
-)
-def number_to_dial(match: re.Match[str], reading: Reading) -> str:
-    return digits(match.group())
+_DIAL_BEFORE = Late(r"\b(?:(dial(?:l?ed|l?ing|s)?)|call(?:ed|ing|s)?|phon(?:e|ed|ing)|rang|ring|text) $", re.IGNORECASE)
+_CALL_BEHIND = Late(r" (?:calls?|callers?|dispatchers?|emergency|operators?)\b")
+_EMERGENCY = ("911", "999", "112", "311", "411")
+
+
+@NAMES.rule(r"(?<![\d.,-])\d{2,6}(?!\d|[-,.]\d)", has=("ial", *_EMERGENCY))
+def number_to_dial(match: re.Match[str], reading: Reading) -> str | None:
+    """``Dial 911`` -> ``dial nine one one``."""
+    called = _DIAL_BEFORE.compiled.search(before(match))
+    emergency = match.group() in _EMERGENCY and (called or _CALL_BEHIND.compiled.match(behind(match)))
+    return digits(match.group()) if emergency or (called and called[1]) else None
 
 
 NAMES.add("zip_code", r"(?<=\b[A-Z]{2} )\d{5}(?:-\d{4})?(?![\d-]|,\d)", _grouped)
 NAMES.words("number_sign", r"#(?=\d)", "number ", has="#")
 _CODE_BEFORE = Late(
     rf"\b(?:(?:{_SECRET})(?: (?:no\.?|num(?:ber)?))?:?(?: (?:is|was|of|reads|to))?|(number(?: is| was)?)|"
-    "address of) ?$",
+    "address of|ending in) ?$",
     re.IGNORECASE,
 )
 _COUNTED_BEFORE = Late(rf"\b(?:{_COUNTED})\.?(?: (?:no\.?|number))? ?$", re.IGNORECASE)
@@ -146,9 +152,12 @@ def caliber(match: re.Match[str], reading: Reading) -> str:
 
 NAMES.add("capitals_before_a_figure", r"(?<![A-Za-z\d&-])([A-Z]{1,3})(?=\d)", lambda match, reading: letters(match[1]))
 
+#: Joined to a figure by a hyphen: "a 5-km run".
+_SHORT_UNITS = "cm|ft|g|GB|hr|in|kg|km|lb|lbs|m|MB|mg|mi|min|ml|mm|mph|oz|sec|TB|V|W|yd|yr"
+
 RANGES = Rules("-")
 
-_AMOUNT_UNIT = r"(?:[%°]|°[CF]|[AaPp]\.?[Mm]\.?|[a-zA-Z]{1,3})?"
+_AMOUNT_UNIT = r"(?:[%°]|°[CF]| ?[AaPp]\.?[Mm]\.?|[a-zA-Z]{1,3})?"
 
 
 RANGES.words("from_noon_or_midnight", r"\b([Nn]oon|[Mm]idnight)-(?=\d)", r"\1 to ", has=("oon-", "night-"))
@@ -163,7 +172,11 @@ def shares_of_a_hundred(match: re.Match[str], reading: Reading) -> str | None:
 
 
 RANGES.words(
-    "hyphen_to_a_word", r"(?<=[A-Za-z])-(?=\d)(?<!\d[a-zA-Z]-)(?<!\d[a-zA-Z]{2}-)|(?<=\d)-(?=[A-Za-z])", " ", has="-"
+    "hyphen_to_a_word",
+    r"(?<=[A-Za-z])-(?=\d)(?<!\d[a-zA-Z]-)(?<!\d[a-zA-Z]{2}-)|"
+    rf"(?<=\d)-(?!(?:{_SHORT_UNITS})\b)(?=[A-Za-z])",
+    " ",
+    has="-",
 )
 RANGES.words("up_to", rf"(?<=\d)({_AMOUNT_UNIT})-(?=[$£€¥~]?\.?\d)", r"\1 to ", has="-")
 

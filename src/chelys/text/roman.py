@@ -16,8 +16,10 @@ _SURE = r"(?:XL|L?X{0,3})(?:VI{1,3}|I{2,3}|IX)|X{1,3}I?V|XI{1,3}|XX{1,2}I{0,3}|L
 
 #: Counted by Roman numerals; cardinal behind them, "I" too where they have a capital.
 _COUNTED = (
-    "act|annex|episode|appendix|article|book|bowl|canto|category|chapter|chap|class|division|factor|figure|grade|group|lesson|"
-    "level|mark|month|number|part|phase|plate|psalm|round|scene|schedule|season|section|sonnet|stage|stanza|step|"
+    "act|annex|episode|appendix|article|book|bowl|canto|category|chapter|chap|class|division|factor|figure|"
+    "grade|group|lesson|"
+    "level|mark|month|number|part|phase|plate|psalm|round|saturn|scene|schedule|season|section|sonnet|stage|"
+    "stanza|step|"
     "symphony|table|tier|title|type|unit|vol|volume|war"
 )
 #: Rulers, popes and what families call their sons.
@@ -41,8 +43,8 @@ _RULERS = (
 ).split()
 _TITLES = r"(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser|Prince|Sultan|Shah|Pharaoh)"
 
-NUMERALS = Rules(r" [IVXLC]+(?![A-Za-z])", "WW", r"[(.]\)? ?[ivx]", r"[IVX]\)", r"^[IVX]{1,5}\.", r" [ivx]+\b")
-_COUNTED_BEFORE = Late(rf"\b({_COUNTED})s?\.? $", re.IGNORECASE)
+NUMERALS = Rules(r" [IVXLC]+(?![A-Za-z])", "WW", r"[(.]\)? ?[ivx]", r"[IVX]\)", r"^[IVXLC]{1,5}[. ]", r" [ivx]+\b")
+_COUNTED_BEFORE = Late(rf"\b({_COUNTED})s?\.? (?:[IVXL]+,? (?:and|or|to|&) |[IVXL]+, )?$", re.IGNORECASE)
 _RULER_BEFORE = Late(
     rf"(?:\b({_TITLES}) )?\b({'|'.join(_RULERS)})((?: (?:[A-Z][a-z]{{1,20}}|[A-Z]\.))?(?: [A-Z][a-z]{{1,20}})?) $"
 )
@@ -76,7 +78,7 @@ def numeral(match: re.Match[str], reading: Reading) -> str | None:
     "eleven``."""
     words = before(match, 60)
     counted = _COUNTED_BEFORE.compiled.search(words)
-    if counted:
+    if counted and match[1] != "C" and (match[1] != "L" or counted[1].lower() == "bowl"):
         played = match[1] == "I" and not counted[1][0].isupper() and re.match(" [a-z]", behind(match))
         return None if played else _ends(match, cardinal)  # "the part I played"
     ruler = _RULER_BEFORE.compiled.search(words)

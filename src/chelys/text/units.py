@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chelys.text.numbers import AMOUNT, CURRENCIES, cardinal, figure, ordinal
+from chelys.text.numbers import AMOUNT, CURRENCIES, by_hundreds, cardinal, figure, ordinal, plural
 from chelys.text.rules import Late, Reading, Rules, any_of
 
 #: Sign of a currency -> one, many, one of its parts, many of its parts; no parts where few would know their name.
@@ -250,8 +250,10 @@ def feet_and_inches_in_letters(match: re.Match[str], reading: Reading) -> str:
 def measure(match: re.Match[str], reading: Reading) -> str | None:
     """``5 µg`` -> ``five micrograms``."""
     written, gap, unit, power, per, per_power, stop = match.groups()
-    if (unit in _TOUCHING and gap) or (gap == " -"):
+    if (unit in _TOUCHING and gap) or gap == " -":
         return None
+    if unit == "s" and re.fullmatch(r"\d{3}", written):
+        return plural(by_hundreds(int(written)))  # "747s"
     if unit == "in" and not (stop or _INCHES.match(match.string, match.end())):
         return None
     one, many = _UNITS[unit]
@@ -260,7 +262,7 @@ def measure(match: re.Match[str], reading: Reading) -> str | None:
             return None
         kind = "square" if power[-1] == "2" else "cubic"
         one, many = f"{kind} {one}", f"{kind} {many}"
-    spoken = f"{figure(written)} {one if written == '1' or _before_a_noun(match) else many}"
+    spoken = f"{figure(written)} {one if written == '1' or gap == '-' or _before_a_noun(match) else many}"
     if per:
         spoken += f" per {_PER[per]}" + {None: "", "^2": " squared", "^3": " cubed"}[per_power]
     return spoken + (stop if stop and unit not in _STOPPED else "")
