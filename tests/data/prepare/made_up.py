@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from chelys.data.prepare.transcribe import Align, TranscriptCandidate, Transcription, Word
+from chelys.data.prepare.transcribe import Align, TranscriptCandidate, Transcription, TimedWord
 from chelys.data.prepare.work import Item, Row, Store
 
 RATE = 24_000
@@ -57,9 +57,9 @@ class Listener:
             for c in clips
         ]
 
-    def align(self, clips: list[np.ndarray], texts: list[str]) -> list[list[Word]]:
+    def align(self, clips: list[np.ndarray], texts: list[str]) -> list[list[TimedWord]]:
         self._note("align", len(clips))
-        return [[Word(w, i * 0.1, i * 0.1 + 0.1) for i, w in enumerate(text.split())] for text in texts]
+        return [[TimedWord(w, i * 0.1, i * 0.1 + 0.1) for i, w in enumerate(text.split())] for text in texts]
 
     def _note(self, what: str, count: int) -> None:
         folder = Path(self.settings.model)

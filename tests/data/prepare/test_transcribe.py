@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import soxr
 
-from chelys.data.prepare.transcribe import FasterWhisper, TranscribeSettings, Word, _join_punctuation
+from chelys.data.prepare.transcribe import FasterWhisper, TranscribeSettings, TimedWord, _join_punctuation
 from chelys.errors import ConfigError, MissingExtra
 
 
 def test_punctuation_goes_with_the_words() -> None:
     heard = [" Well", ",", " he", " said", ' "', "yes", '."', " ", " (", "No", ")", "!"]
-    words = _join_punctuation([Word(w, float(i), i + 0.5) for i, w in enumerate(heard)])
+    words = _join_punctuation([TimedWord(w, float(i), i + 0.5) for i, w in enumerate(heard)])
     assert [w.word for w in words] == ["Well,", "he", "said", '"yes."', "(No)!"]
-    assert words[3] == Word('"yes."', 5.0, 5.5)
+    assert words[3] == TimedWord('"yes."', 5.0, 5.5)
 
 
 def test_candidates_come_out_of_the_beam() -> None:

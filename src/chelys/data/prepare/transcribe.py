@@ -34,7 +34,7 @@ class TranscriptCandidate(NamedTuple):
     confidence: float
 
 
-class Word(NamedTuple):
+class TimedWord(NamedTuple):
     """A word and its time, seconds from the clip's start."""
 
     word: str
@@ -56,7 +56,7 @@ class Transcriber(Protocol):
         """Transcribe clips ``(n,)`` at 16 kHz."""
         ...
 
-    def align(self, clips: list[np.ndarray], texts: list[str]) -> list[list[Word]]:
+    def align(self, clips: list[np.ndarray], texts: list[str]) -> list[list[TimedWord]]:
         """Find the words of known texts."""
         ...
 
@@ -204,14 +204,14 @@ class FasterWhisper:
             found.append(Transcription(list(candidates.values()), result.no_speech_prob))
         return found
 
-    def align(self, clips: list[np.ndarray], texts: list[str]) -> list[list[Word]]:
+    def align(self, clips: list[np.ndarray], texts: list[str]) -> list[list[TimedWord]]:
         out = []
         for clip, text in zip(clips, texts, strict=True):
             encoded = self._encode([clip])  # one at a time: the words of a batch must be of one language and length
             (tokenizer,) = self._tokenizers(encoded, 1)
             frames = min(_WINDOW, max(2, len(clip) // 160))
             (words,) = self.model.find_alignment(tokenizer, [tokenizer.encode(" " + text.strip())], encoded, frames)
-            out.append(_join_punctuation([Word(w["word"], float(w["start"]), float(w["end"])) for w in words]))
+            out.append(_join_punctuation([TimedWord(w["word"], float(w["start"]), float(w["end"])) for w in words]))
         return out
 
     def _encode(self, clips: list[np.ndarray]) -> Any:
@@ -238,9 +238,9 @@ def _unusable(settings: TranscribeSettings, error: Exception) -> ConfigError:
     )
 
 
-def _join_punctuation(words: list[Word]) -> list[Word]:
+def _join_punctuation(words: list[TimedWord]) -> list[TimedWord]:
     """Attach punctuation to the word before, or to the next one if it opens a bracket or a quotation."""
-    out: list[Word] = []
+    out: list[TimedWord] = []
     opening = ""
     for word, start, end in words:
         bare = word.strip()
@@ -252,6 +252,6 @@ def _join_punctuation(words: list[Word]) -> list[Word]:
         elif out and all(character in _CLOSING for character in bare):
             out[-1] = out[-1]._replace(word=out[-1].word + bare)
         else:
-            out.append(Word(opening + bare, start, end))
+            out.append(TimedWord(opening + bare, start, end))
             opening = ""
     return out
