@@ -122,6 +122,12 @@ def remove_partial_files(folder: str | Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def refuse_existing(path: Path) -> None:
+    """Raise the OutputError that answers the name of a file that exists where none is to be replaced."""
+    if path.exists():
+        raise OutputError(f"{path} exists: name another file with -o, or replace it with --force")
+
+
 @contextmanager
 def output_errors(path: str | Path, advice: str = "") -> Iterator[None]:
     """Turn any ``OSError`` of the block into the one-line ``OutputError`` for ``path``, with advice."""

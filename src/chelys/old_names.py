@@ -8,7 +8,7 @@ MOVED_MODULES = {
     "chelys.inference.samplers": "chelys.inference.diffusion_sampling",
     "chelys.inference.rerank": "chelys.inference.reranking",
     "chelys.inference.voices": "chelys.inference.voice_library",
-    "chelys.inference.voice_shelf": "chelys.inference.voice_library",
+    "chelys.inference.voice_shelf": "chelys.inference.voice_files",
     "chelys.nn.kv_cache": "chelys.nn.attention",
     "chelys.nn.rotary": "chelys.nn.attention",
     "chelys.text.characters": "chelys.text.normalize",

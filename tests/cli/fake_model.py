@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from chelys.audio import io
 from chelys.errors import ModelError, TextError, UserError, VoiceError
-from chelys.inference import voice_library
+from chelys.inference import voice_files
 from chelys.inference.options import SpeechOptions, options_for
 from chelys.inference.speech import Candidate, Chunk, Speech
 
@@ -34,13 +34,13 @@ class FakeVoice:
         return json.dumps(self.info, sort_keys=True)
 
     def save(self, path: str | Path) -> None:
-        save_file({"vector": np.zeros(4, np.float32)}, path, metadata={"info": json.dumps(self.info)})
+        save_file({"vector": np.zeros(4, np.float32)}, path, metadata={"voice": json.dumps(self.info)})
 
     @classmethod
     def load(cls, path: str | Path) -> FakeVoice:
         try:
             with safe_open(path, "np") as file:
-                return cls(json.loads(file.metadata()["info"]))
+                return cls(json.loads(file.metadata()["voice"]))
         except Exception as error:
             raise VoiceError(f"{path} is no voice file") from error
 
@@ -65,14 +65,14 @@ class FakeSynthesizer:
             return voice
         if str(voice) in self.voices:
             return self.voices[str(voice)]
-        if shelved := voice_library.find_user_voice(str(voice)):
+        if shelved := voice_files.find_user_voice(str(voice)):
             return FakeVoice.load(shelved)
         path = Path(voice)
         if path.suffix == ".safetensors":
             return FakeVoice.load(path)
         if path.exists():
             return self.voice([path], name=path.stem)
-        known = [*self.voice_names, *voice_library.list_user_voices()]
+        known = [*self.voice_names, *voice_files.list_user_voices()]
         raise VoiceError(f"unknown voice {str(voice)!r}: choose from {', '.join(known)}, or give a file")
 
     def read_voice(self, path: Path) -> None:
@@ -99,7 +99,8 @@ class FakeSynthesizer:
         chunks = list(spoken)
         for chunk in self._chunks(text, seed, keep, len(chunks), progress):
             chunks.append(chunk)
-            on_chunk(chunk)
+            if on_chunk:
+                on_chunk(chunk)
         joined = [
             Candidate(np.concatenate([chunk.candidates[i].audio for chunk in chunks]), 1.0 - i / 10, [])
             for i in range(keep)

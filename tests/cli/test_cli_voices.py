@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
 import pytest
 import torch
 
-from chelys.inference import voice_library
+import chelys
+from chelys.audio.voice_pitch import median_pitch
+from chelys.inference import voice_files
+from chelys.inference.voice import Voice
 
 
 @pytest.fixture
@@ -21,30 +28,30 @@ def shelf(tmp_path: Path) -> Path:
 
 def test_the_shelf_is_the_users_data_folder_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CHELYS_VOICES", raising=False)
-    assert voice_library.user_folder() == Path(platformdirs.user_data_dir("chelys")) / "voices"
+    assert voice_files.user_folder() == Path(platformdirs.user_data_dir("chelys")) / "voices"
     monkeypatch.setenv("CHELYS_VOICES", "~/somewhere")
-    assert voice_library.user_folder() == Path.home() / "somewhere"
+    assert voice_files.user_folder() == Path.home() / "somewhere"
 
 
 def test_the_shelf_finds_voices_by_name_alone(monkeypatch: pytest.MonkeyPatch, shelf: Path) -> None:
     monkeypatch.setenv("CHELYS_VOICES", str(shelf))
-    assert voice_library.list_user_voices() == {} and voice_library.find_user_voice("me") is None
+    assert voice_files.list_user_voices() == {} and voice_files.find_user_voice("me") is None
     (shelf / "folder.safetensors").mkdir(parents=True)
     for name in ("you.safetensors", "me.safetensors", "notes.txt", ".part.safetensors"):
         (shelf / name).touch()
     (shelf.parent / "out.safetensors").touch()
-    assert list(voice_library.list_user_voices()) == ["me", "you"]
-    assert voice_library.find_user_voice("me") == shelf / "me.safetensors"
-    assert voice_library.find_user_voice("../out") is None and voice_library.find_user_voice("folder") is None
+    assert list(voice_files.list_user_voices()) == ["me", "you"]
+    assert voice_files.find_user_voice("me") == shelf / "me.safetensors"
+    assert voice_files.find_user_voice("../out") is None and voice_files.find_user_voice("folder") is None
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "..", "a.b", "é", "a\n", "x" * 65, "a\\b", "heart:0.5"])
+@pytest.mark.parametrize("name", ["random", "", "a b", "a/b", "..", "a.b", "é", "a\n", "x" * 65, "a\\b", "heart:0.5"])
 def test_names_that_could_be_paths_or_mixes_are_not_valid(name: str) -> None:
-    assert not voice_library.valid_name(name)
+    assert not voice_files.valid_name(name)
 
 
 def test_names_that_are_valid() -> None:
-    assert all(map(voice_library.valid_name, ["me", "Me-2", "x" * 64, "_", "7"]))
+    assert all(map(voice_files.valid_name, ["me", "Me-2", "x" * 64, "_", "7"]))
 
 
 def test_add_list_and_info_go_together(invoke: Callable[..., Any], clips: dict[str, Path], shelf: Path) -> None:
@@ -52,16 +59,15 @@ def test_add_list_and_info_go_together(invoke: Callable[..., Any], clips: dict[s
     assert added.exit_code == 0 and added.stdout == f"me  2.0 s from 2 clips  {shelf}/me.safetensors\n"
     assert [path.name for path in shelf.iterdir()] == ["me.safetensors"]
     lines = invoke("voices", "list").stdout.splitlines()
-    assert [line.split()[:2] for line in lines] == [["heart", "built"], ["bronze", "built"], ["me", "yours"]]
+    assert lines[0] == "heart   built in     18.0 s   200 Hz  woman; the clearest  (default)"
+    assert lines[-1] == "me      yours         2.0 s           from good.wav, good.wav"
     rows = json.loads(invoke("voices", "list", "--json").stdout)
-    assert rows[0] == {
-        "name": "heart", "kind": "built in", "seconds": 5.0, "description": "the voice of heart", "sources": []
-    }  # fmt: skip
-    assert rows[2]["sources"] == ["good.wav", "good.wav"]
+    assert len(rows) == 13 and rows[0]["licence"] == "Apache-2.0" and rows[0]["pitch"] == 200
+    assert rows[-1]["sources"] == ["good.wav", "good.wav"]
     for voice in ("me", shelf / "me.safetensors"):
         assert json.loads(invoke("voices", "info", voice, "--json").stdout)["seconds"] == 2.0
     assert "sources      good.wav, good.wav" in invoke("voices", "info", "me").stdout
-    assert "description  the voice of heart" in invoke("voices", "info", "heart").stdout
+    assert "description  woman; the clearest" in invoke("voices", "info", "heart").stdout
 
 
 def test_add_says_how_much_of_the_default_voice_is_blended_in(
@@ -127,6 +133,8 @@ def test_other_mistakes(refused: Callable[..., str], clips: dict[str, Path], tmp
     (tmp_path / "nothing").mkdir()
     assert "holds no recordings" in refused("voices", "add", "me", tmp_path / "nothing")
     assert "heart, bronze" in refused("voices", "info", "nobody")
+    assert "a voice cannot be called 'random'" in refused("voices", "add", "random", clips["good"])
+    assert "cannot read" in refused("voices", "add", "me", "x" * 300)
     assert "no model 'giant'" in refused("voices", "list", "--model", "giant")
 
 
@@ -154,14 +162,71 @@ def test_a_voice_that_fails_while_it_is_saved_keeps_the_old(
     assert "No space left" in refused("voices", "add", "me", clips["good"], "--force")
 
 
-def test_one_bad_file_does_not_hide_the_other_voices(
+def test_bad_files_do_not_hide_the_other_voices(
     invoke: Callable[..., Any], clips: dict[str, Path], shelf: Path
 ) -> None:
     invoke("voices", "add", "me", clips["good"])
     (shelf / "bad.safetensors").write_bytes(b"no voice")
+    os.mkfifo(shelf / "pipe.safetensors")
+    for name, about in {
+        "odd": {"seconds": "x", "kind": None, "pitch": [1], "description": 7, "sources": "s"},
+        "rude": {"description": "\x1b]0;owned\x07 a\nb", "seconds": 1e300, "name": "\x1b[31m"},
+        "list": [1],
+    }.items():
+        head = json.dumps({"__metadata__": {"voice": json.dumps(about)}}).encode()
+        (shelf / f"{name}.safetensors").write_bytes(len(head).to_bytes(8, "little") + head)
     rows = {row["name"]: row["kind"] for row in json.loads(invoke("voices", "list", "--json").stdout)}
-    assert rows == {"heart": "built in", "bronze": "built in", "bad": "unusable", "me": "yours"}
-    assert "is no voice file" in invoke("voices", "list").stdout
+    assert {name: kind for name, kind in rows.items() if kind != "built in"} == {
+        "bad": "unusable", "list": "unusable", "me": "yours", "odd": "yours", "rude": "yours"
+    }  # fmt: skip
+    shown = invoke("voices", "list").stdout
+    assert "is no voice file" in shown and "\x1b" not in shown and len(shown.splitlines()) == 12 + 5
+    info = invoke("voices", "info", shelf / "rude.safetensors").stdout
+    assert "\x1b" not in info and "\x07" not in info
+
+
+def test_listing_needs_neither_torch_nor_the_model(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    folders = os.pathsep.join([str(tmp_path), str(Path(chelys.__file__).parents[1])])
+    for verb in (["list"], ["info", "heart"], ["export", "heart", "-o", str(tmp_path / "h.safetensors")]):
+        command = [sys.executable, "-m", "chelys", "voices", *verb]
+        done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": folders})
+        assert done.returncode == 0 and done.stderr == b""
+
+
+def test_what_is_said_of_the_built_in_voices_was_measured() -> None:
+    folder = Path(chelys.__file__).parent / "assets" / "nano" / "voices"
+    about = json.loads((folder / "about.json").read_text())
+    assert set(about) == {path.stem for path in folder.glob("*.safetensors")}
+    for name, said in about.items():
+        voice = Voice.load(folder / f"{name}.safetensors")
+        assert said["pitch"] == round(median_pitch(np.concatenate(voice.waveforms), 24_000) or 0)
+        assert said["description"] and said["origin"] and said["licence"]
+
+
+def test_preview_speaks_in_each_voice(invoke: Callable[..., Any], refused: Callable[..., str]) -> None:
+    lines = invoke("voices", "preview", "heart", "bronze").stdout.splitlines()
+    assert lines == ["heart  heart.wav  1.00 s", "bronze  bronze.wav  1.00 s"]
+    assert "bronze.wav exists" in refused("voices", "preview", "bronze")
+    assert "unknown voice 'nobody'" in refused("voices", "preview", "nobody")
+    assert invoke("voices", "preview", "bronze", "--force", "--text", "Hello.").stdout == "bronze  bronze.wav  0.50 s\n"
+
+
+def test_the_shell_completes_voices_presets_and_models(
+    invoke: Callable[..., Any], process: Callable[..., Any], clips: dict[str, Path]
+) -> None:
+    invoke("voices", "add", "hermes", clips["good"])
+    for words, found in {
+        "speak -v he": "heart\nhermes", "voices remove he": "hermes", "speak -p st": "standard\nstreaming",
+        "speak --model to": "tortoise-v2", "voices info he": "heart\nhermes", "speak --model giant -v he": "hermes",
+    }.items():  # fmt: skip
+        asked = {
+            "_CHELYS_COMPLETE": "complete_bash",
+            "COMP_WORDS": f"chelys {words}",
+            "COMP_CWORD": str(len(words.split())),
+        }
+        run = process(fake=False, env=asked)
+        assert run.communicate()[0].decode().strip() == found, words
 
 
 # ---------------------------------------------------------------- drawn voices, and those of the original
@@ -239,3 +304,36 @@ def test_a_voice_of_the_original_is_added_from_its_pth_or_its_folder(
     torch.save([torch.ones(1, 9_999)], folder / "latents.pth")
     assert "holds waveforms" in refusal(real("add", "three", folder))
     assert sorted(path.stem for path in shelf.iterdir()) == ["one", "two"]
+
+
+def test_mix_rename_export_and_remove(
+    real: Callable[..., Any], shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert real("mix", "calm", "low:3+high").stdout == f"calm  low:0.75+high:0.25  {shelf}/calm.safetensors\n"
+    assert real("mix", "me", "high").exit_code == 0
+    assert "you already have a voice 'me'" in refusal(real("rename", "calm", "me"))
+    assert "you have no voice 'low': choose from your own (calm, me)" in refusal(real("rename", "low", "h"))
+    before = Voice.load(shelf / "calm.safetensors")
+    assert real("rename", "calm", "soft").stdout == f"soft  was calm  {shelf}/soft.safetensors\n"
+    after = Voice.load(shelf / "soft.safetensors")
+    assert (after.name, after.fingerprint) == ("soft", before.fingerprint) and not (shelf / "calm.safetensors").exists()
+    assert real("export", "soft").stdout == "soft  soft.safetensors\n"
+    assert Path("soft.safetensors").read_bytes() == (shelf / "soft.safetensors").read_bytes()
+    assert "soft.safetensors exists" in refusal(real("export", "soft"))
+    assert real("export", "soft", "--force").exit_code == 0
+    assert "say with -o FILE.safetensors" in refusal(real("export", "low:0.5+high:0.5"))
+    assert "give it that suffix" in refusal(real("export", "soft", "-o", "soft.wav"))
+    assert real("export", "low:3+high", "-o", "mix.safetensors").exit_code == 0
+    assert Voice.load("mix.safetensors").fingerprint == before.fingerprint
+    assert real("add", "again", "soft.safetensors").stdout.startswith("again  soft of soft.safetensors  ")
+    assert Voice.load(shelf / "again.safetensors").fingerprint == before.fingerprint
+
+
+def test_remove_takes_all_or_none(invoke: Callable[..., Any], refused: Callable[..., str], shelf: Path) -> None:
+    shelf.mkdir()
+    for name in ("me", "you"):
+        (shelf / f"{name}.safetensors").touch()
+    assert "you have no voice 'him': choose from your own (me, you)" in refused("voices", "remove", "me", "him")
+    assert invoke("voices", "remove", "me", "you").stdout.splitlines()[0] == f"me  removed  {shelf}/me.safetensors"
+    assert list(shelf.iterdir()) == []

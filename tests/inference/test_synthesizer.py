@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import toy
 
 import chelys
 from chelys.audio.io import read
@@ -95,6 +96,50 @@ def test_a_text_goes_on_after_a_stop_with_the_same_samples(tts: Synthesizer, spe
     ]
     (last,) = tts.stream(text, seed=7, options=QUICK, start=2)
     np.testing.assert_array_equal(last.audio, more[0].audio)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"text": None}, "the text is NoneType: give a str"),
+        ({"text": b"Hello."}, "the text is bytes: give a str"),
+        ({"seed": 1.5}, "seed is 1.5; it must be a whole number"),
+        ({"seed": True}, "seed is True; it must be a whole number"),
+        ({"keep": 1.5}, "keep is 1.5; it must be a whole number"),
+        ({"options": None, "candidates": "2"}, "candidates is '2'; it must be a whole number"),
+        ({"options": {}}, "options is dict: give SpeechOptions"),
+        ({"options": None, "preset": 3}, "unknown preset 3"),
+        ({"voice": 3}, "clip 1 is int: give a path, or a waveform"),
+        ({"voice": []}, "no clips given"),
+        ({"voice": np.zeros((2, 9))}, r"clip 1 has shape \(2, 9\)"),
+    ],
+)
+def test_arguments_of_another_kind_are_one_line(speak: Callable[..., Speech], given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        speak(**given)
+    assert "\n" not in str(error.value)
+
+
+def test_options_of_another_kind_are_one_line(tts: Synthesizer) -> None:
+    for name, value, said in (
+        ("top_k", 1.5, "a whole number"), ("max_chars", 20.5, "a whole number"), ("temperature", "hot", "a number"),
+        ("guidance_ramp", "x", "true or false"), ("temperature", True, "a number"), ("sampler", 3, "a word"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=f"{name} is {value!r}; it must be {said}"):
+            tts.options(**{name: value})
+    with pytest.raises(UserError, match="no option 'pitch': choose from candidates, batch"):
+        tts.options(pitch=3)
+    options = tts.options(top_k=np.int64(7), temperature=np.float32(0.5))
+    assert json.dumps([options.top_k, options.temperature]) == "[7, 0.5]"
+
+
+def test_clips_stand_for_a_voice_wherever_one_is_taken(tts: Synthesizer, speak: Callable[..., Speech]) -> None:
+    clips = [toy.tone(180.0, 1.0), torch.from_numpy(toy.tone(190.0, 1.0))]
+    voice = tts.voice(clips)
+    for given in (clips, tuple(clips)):
+        np.testing.assert_array_equal(speak(voice=given).audio, speak(voice=voice).audio)
+    assert tts.resolve_voice(clips[0]).fingerprint == tts.voice([clips[0]]).fingerprint
+    assert voice.about["pitch"] == pytest.approx(185, abs=6)
 
 
 def test_long_text_is_split_and_pauses_are_silent(tts: Synthesizer) -> None:
@@ -346,7 +391,7 @@ def test_codes_that_a_user_limits_are_as_few(speak: Callable[..., Speech]) -> No
         ("chelys.inference.decode", "Take", "chelys.inference.generation.CodeCandidate"),
         ("chelys.inference.denoise", "denoise", "chelys.inference.diffusion_sampling.sample_mel"),
         ("chelys.inference.rerank", "ranked", "chelys.inference.reranking.rank"),
-        ("chelys.inference.voice_shelf", "user_folder", "chelys.inference.voice_library.user_folder"),
+        ("chelys.inference.voice_shelf", "user_folder", "chelys.inference.voice_files.user_folder"),
         ("chelys.models.schedule", "Process", "chelys.models.diffusion_schedule.DiffusionSchedule"),
         ("chelys.models.gaussian", "noise_of_clean", "chelys.models.diffusion_schedule.predict_eps"),
         ("chelys.models.harmonic_source", "pulses", "chelys.models.vocos.pulses"),

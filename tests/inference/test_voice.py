@@ -74,7 +74,8 @@ def test_a_voice_has_the_vectors_of_its_model_and_carries_its_clips(
     assert voice.model == tts.model.config.fingerprint
     assert [(len(c), c.dtype) for c in voice.clips] == [(36_000, np.int16), (24_000, np.int16)]
     assert voice.info == {
-        "name": "me", "model": voice.model, "sources": ["a.wav", "b.wav"], "seconds": 2.5, "kept_seconds": 2.5
+        "name": "me", "model": voice.model, "sources": ["a.wav", "b.wav"], "seconds": 2.5, "kept_seconds": 2.5,
+        "pitch": 150,
     }  # fmt: skip
     json.dumps(voice.info)
 
@@ -392,7 +393,7 @@ def test_f12_a_voice_is_made_of_waveforms_as_of_files(tts: Synthesizer, tmp_path
     for clips in (given, [given]):
         made = tts.voice(clips, name="me")
         assert torch.equal(vectors(made), vectors(from_file)) and np.array_equal(made.clips[0], from_file.clips[0])
-    assert made.about == {"name": "me", "sources": ["clip 1"], "seconds": 1.5}
+    assert made.about == {"name": "me", "sources": ["clip 1"], "seconds": 1.5, "pitch": 150}
 
 
 def test_f12_waveforms_of_another_rate_and_beside_files(tts: Synthesizer, clip: Callable[..., Path]) -> None:

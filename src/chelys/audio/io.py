@@ -185,7 +185,7 @@ def clip_paths(paths: Sequence[str | Path]) -> list[Path]:
     """The clips that files and folders (sorted by name) stand for; a VoiceError if there are none."""
     found: list[Path] = []
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # False, too, of what can be no name; reading it says so
             found.append(path)
             continue
         inside = sorted(p for p in path.iterdir() if p.suffix.lower() in CLIP_SUFFIXES and not p.name.startswith("."))

@@ -20,7 +20,52 @@ from chelys.machine import MOST_THREADS, THREADS_VARIABLE, set_threads
 DEVICES = "cpu, cuda, cuda:N, mps or auto"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
-ModelOption = Annotated[str, typer.Option("--model", help="Name or folder of the model.")]
+
+def complete_voices(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of voices, for the shell: the model's and the user's."""
+    from chelys.inference.voice_files import built_in_voices, list_user_voices
+    from chelys.weights.catalog import find_model
+
+    try:
+        own = built_in_voices(find_model(ctx.params.get("model") or "nano"))
+    except UserError:  # half of a name
+        own = {}
+    return [name for name in (*own, *list_user_voices()) if name.startswith(incomplete)]
+
+
+def complete_own_voices(incomplete: str) -> list[str]:
+    """The same of the user's voices alone."""
+    from chelys.inference.voice_files import list_user_voices
+
+    return [name for name in list_user_voices() if name.startswith(incomplete)]
+
+
+def complete_presets(incomplete: str) -> list[str]:
+    """Names of presets."""
+    from chelys.inference.options import NANO_PRESETS
+    from chelys.registry import MORE_PRESETS
+
+    return [name for name in (*NANO_PRESETS, *MORE_PRESETS) if name.startswith(incomplete)]
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """Names of models, and folders here that hold one."""
+    from chelys import registry
+
+    here = sorted(str(path.parent) for path in Path().glob("*/config.json"))
+    return [name for name in ("nano", *registry.MODELS, *here) if name.startswith(incomplete)]
+
+
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Name or folder of the model.", autocompletion=complete_models)
+]
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        "-p", "--preset", autocompletion=complete_presets,
+        help="ultra_fast, fast, standard, high_quality; TorToise v2: paper, streaming.",
+    ),
+]  # fmt: skip
 DeviceOption = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:N, mps; auto is the first of CUDA, MPS and CPU that there is.")
 ]

@@ -134,10 +134,10 @@ def _watching(stage: str, update: Callable[..., None] | None) -> Callable[[int, 
 
 
 def _check_name(name: str) -> None:
-    from chelys.inference.voice_library import ALLOWED_NAMES, seed_of, valid_name
+    from chelys.inference.voice_files import ALLOWED_NAMES, valid_name
 
-    if not valid_name(name) or seed_of(name) is not None:
-        raise VoiceError(f"a voice cannot be called {name!r}: give --name with {ALLOWED_NAMES}, and not 'random'")
+    if not valid_name(name):
+        raise VoiceError(f"a voice cannot be called {name!r}: give --name with {ALLOWED_NAMES}")
 
 
 def _settings(overrides: list[str], rank: int | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,10 @@ from chelys.cli.console import (
     FormatOption,
     LocaleOption,
     ModelOption,
+    PresetOption,
     SsmlOption,
     ThreadsOption,
+    complete_voices,
     echo,
     is_stdout,
     load_model,
@@ -33,6 +35,7 @@ from chelys.cli.console import (
 )
 from chelys.cli.text import file_named, read_argument
 from chelys.errors import OutputError, TextError, UserError
+from chelys.files import digest, refuse_existing
 
 if TYPE_CHECKING:
     from chelys.inference.partial import PartialSpeech
@@ -50,12 +53,14 @@ def speak(
     ] = Path("speech.wav"),
     voice: Annotated[
         str | None,
-        typer.Option("-v", "--voice", help="Name, voice file, clip, folder of clips, or a mix 'a:0.7+b:0.3'."),
+        typer.Option(
+            "-v",
+            "--voice",
+            autocompletion=complete_voices,
+            help="Name, voice file, clip, folder of clips, or a mix 'a:0.7+b:0.3'.",
+        ),  # fmt: skip
     ] = None,
-    preset: Annotated[
-        str,
-        typer.Option("-p", "--preset", help="ultra_fast, fast, standard, high_quality; TorToise v2: paper, streaming."),
-    ] = "fast",
+    preset: PresetOption = "fast",
     candidates: Annotated[
         int | None,
         typer.Option("--candidates", min=1, help="Candidates to sample; the best is kept. Default: the preset's."),
@@ -114,7 +119,6 @@ def speak(
     document = synthesizer.read_text(text, options=options, **reading)
     partial = None
     if files:
-        from chelys.files import digest
         from chelys.inference.partial import PartialSpeech
 
         request = {
@@ -154,8 +158,7 @@ def _check_free(files: list[Path], *, resume: bool, force: bool) -> dict[str, An
     if journal.exists():
         raise OutputError(f"{files[0]} was begun and stopped: go on with --resume, or begin anew with --force")
     for file in files:
-        if file.exists():
-            raise OutputError(f"{file} exists: name another file with -o, or replace it with --force")
+        refuse_existing(file)
     return {}
 
 

@@ -3,46 +3,60 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from chelys.cli.console import DeviceOption, DtypeOption, ModelOption, ThreadsOption, echo, load_model, renamed
+from chelys.cli.console import (
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    PresetOption,
+    ThreadsOption,
+    complete_own_voices,
+    complete_voices,
+    echo,
+    load_model,
+    progress_bar,
+    renamed,
+)
 from chelys.errors import OutputError, VoiceError
-from chelys.files import atomic_path
+from chelys.files import atomic_path, output_errors, refuse_existing, write_bytes
+
+PREVIEW_TEXT = "The tortoise was slow. But she was never late, and she knew the way."
 
 app = typer.Typer(
     no_args_is_help=True, help="List, make and look at voices.", epilog="Example: chelys voices add me clip1.wav"
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+NewNameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What to call it: letters, digits, '-' and '_'.")]
+VoiceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE", help="A voice's name, its .safetensors file, or a mix.", autocompletion=complete_voices
+    ),
+]
 
 
 @app.command("list", help="List the model's voices and your own.", epilog="Example: chelys voices list --json")
 def list_voices(model: ModelOption = "nano", as_json: JsonOption = False) -> None:
-    """Every voice that ``speak -v NAME`` finds."""
-    from chelys.inference.voice_library import list_user_voices
+    """Every voice that ``speak -v NAME`` finds; neither the model nor torch is loaded."""
+    from chelys.inference import voice_files
+    from chelys.weights.catalog import find_model
 
-    synthesizer = load_model(model)
-    built_in = synthesizer.voice_names
-    found: list[tuple[str, str, str | Path]] = [(name, "built in", name) for name in built_in]
-    # the model's own come first
-    found += [(name, "yours", path) for name, path in list_user_voices().items() if name not in built_in]
-    rows = []
-    for name, kind, source in found:
-        try:
-            rows.append(_entry(name, kind, synthesizer.resolve_voice(source).info))
-        except VoiceError as error:  # one bad file does not hide the others
-            rows.append({"name": name, "kind": "unusable", "description": str(error)})
+    rows = voice_files.list_voices(find_model(model))
     if as_json:
         echo(json.dumps(rows, indent=2, default=str))
         return
-    width = max(len(row["name"]) for row in rows) if rows else 0
+    width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
-        seconds = f"{row['seconds']:6.1f} s" if row.get("seconds") is not None else " " * 8
-        echo(f"{row['name']:{width}}  {row['kind']:8}  {seconds}  {row.get('description') or ''}".rstrip())
+        default = "  (default)" if row["default"] else ""
+        echo(f"{row['name']:{width}}  {row['kind']:8}  {voice_files.describe(row)}{default}")
 
 
 @app.command(
@@ -52,7 +66,7 @@ def list_voices(model: ModelOption = "nano", as_json: JsonOption = False) -> Non
     epilog="Example: chelys voices add me clip1.wav clip2.flac, then: chelys speak -v me 'Hello.'",
 )
 def add_voice(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it: letters, digits, '-' and '_'.")],
+    name: NewNameArgument,
     clips: Annotated[list[Path], typer.Argument(metavar="CLIP", help="Recordings, or folders of them.")],
     model: ModelOption = "nano",
     speaker_blend: Annotated[
@@ -69,10 +83,10 @@ def add_voice(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     threads: ThreadsOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace your voice of that name.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Refuse a bad name before anything is loaded; keep the voice whole or not at all."""
-    path = _new_path(name, force)
+    path = _new_path(name, force, model)
     from chelys.audio.io import clip_paths
 
     try:
@@ -83,7 +97,11 @@ def add_voice(
             raise
         files, refusal = [], error  # unless it is a voice in another format
     synthesizer = load_model(model, device, dtype=dtype, threads=threads)
-    _check_not_built_in(name, synthesizer, model)
+    if len(clips) == 1 and clips[0].suffix == ".safetensors":  # a voice that was exported
+        voice = synthesizer.resolve_voice(clips[0])
+        _save(_named(voice, name), path)
+        echo(f"{name}  {voice.name} of {clips[0]}  {path}")
+        return
     latents = synthesizer.read_voice(clips[0]) if len(clips) == 1 else None
     if latents is not None:
         source = ", ".join(latents.about["sources"])
@@ -110,19 +128,17 @@ def draw_random_voice(
     save: Annotated[str | None, typer.Option("--save", metavar="NAME", help="Keep it under a name.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it as a .safetensors file.")] = None,
     model: ModelOption = "nano",
-    force: Annotated[bool, typer.Option("--force", help="Replace your voice of that name.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Refuse what cannot be kept before anything is loaded."""
     if save is None and output is None:
         raise OutputError("nowhere to keep the voice: give a name with --save NAME, or a file with -o FILE.safetensors")
-    path = None if save is None else _new_path(save, force)
-    if output is not None and output.suffix != ".safetensors":
-        raise OutputError(f"cannot write {output}: a voice is a .safetensors file, give it that suffix")
+    path = None if save is None else _new_path(save, force, model)
+    if output is not None:
+        _check_voice_output(output, force)
     from chelys.inference.synthesizer import random_seed
 
     synthesizer = load_model(model)
-    if save is not None:
-        _check_not_built_in(save, synthesizer, model)
     voice = synthesizer.random_voice(random_seed() if seed is None else seed)
     if output is not None:
         voice.save(output)
@@ -132,24 +148,136 @@ def draw_random_voice(
         echo(f"{save}  {voice.name}, {voice.info['description']}  {path}")
 
 
-@app.command("info", help="Show the metadata of a voice.", epilog="Example: chelys voices info heart")
-def show_voice(
-    voice: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A voice's name, or its .safetensors file.")],
+@app.command(
+    "mix",
+    help="Keep a mix of voices under a name.",
+    epilog="Example: chelys voices mix calm heart:0.7+rowan:0.3, then: chelys speak -v calm 'Hello.'",
+)
+def mix_voices(
+    name: NewNameArgument,
+    recipe: Annotated[str, typer.Argument(metavar="MIX", help="Voices with their weights: 'heart:0.7+rowan:0.3'.")],
     model: ModelOption = "nano",
-    as_json: JsonOption = False,
+    force: ForceOption = False,
 ) -> None:
-    """Print what the voice file says of the voice."""
-    info: dict[str, Any] = load_model(model).resolve_voice(voice).info
+    """The mix as ``speak -v`` makes it."""
+    path = _new_path(name, force, model)
+    voice = load_model(model).resolve_voice(recipe)
+    _save(_named(voice, name), path)
+    echo(f"{name}  {voice.name}  {path}")
+
+
+@app.command("remove", help="Remove voices of your own.", epilog="Example: chelys voices remove me")
+def remove_voices(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="Your voices to remove.", autocompletion=complete_own_voices)
+    ],
+) -> None:
+    """All of them or, if one is unknown, none."""
+    paths = [_own_path(name) for name in names]
+    for name, path in zip(names, paths, strict=True):
+        with output_errors(path):
+            path.unlink()
+        echo(f"{name}  removed  {path}")
+
+
+@app.command(
+    "rename", help="Give a voice of your own another name.", epilog="Example: chelys voices rename me narrator"
+)
+def rename_voice(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Your voice.", autocompletion=complete_own_voices)],
+    name: NewNameArgument,
+    model: ModelOption = "nano",
+    force: ForceOption = False,
+) -> None:
+    """The new file first, so that nothing is lost if it cannot be written."""
+    from chelys.inference.voice import Voice
+
+    source = _own_path(old)
+    path = _new_path(name, force, model)
+    voice = Voice.load(source)
+    _save(replace(voice, about={**voice.about, "name": name}), path)
+    if source != path:
+        with output_errors(source):
+            source.unlink()
+    echo(f"{name}  was {old}  {path}")
+
+
+@app.command(
+    "export",
+    help="Write any voice as a file of its own, which 'voices add' takes elsewhere.",
+    epilog="Example: chelys voices export me -o me.safetensors",
+)
+def export_voice(
+    voice: VoiceArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The .safetensors file. [default: NAME.safetensors]")
+    ] = None,
+    model: ModelOption = "nano",
+    force: ForceOption = False,
+) -> None:
+    """A file of the user's or the model's as it is; what must be made first, by the model."""
+    file = _voice_file(voice, model)
+    if output is None and file is None:
+        raise OutputError(f"{voice!r} is no name of a voice: say with -o FILE.safetensors where to write it")
+    output = output or Path(f"{voice if file is None else file.stem}.safetensors")
+    _check_voice_output(output, force)
+    if file is None:
+        load_model(model).resolve_voice(voice).save(output)
+    else:
+        with output_errors(output):
+            write_bytes(output, file.read_bytes())
+    echo(f"{voice}  {output}")
+
+
+@app.command(
+    "preview",
+    help="Speak a sentence in each of some voices, into NAME.wav.",
+    epilog="Example: chelys voices preview heart rowan me --to previews",
+)
+def preview_voices(
+    names: Annotated[
+        list[str], typer.Argument(metavar="VOICE", help="Voices as for 'speak -v'.", autocompletion=complete_voices)
+    ],
+    folder: Annotated[Path, typer.Option("--to", help="An existing folder.")] = Path("."),
+    text: Annotated[str, typer.Option("--text", help="What to say.")] = PREVIEW_TEXT,
+    preset: PresetOption = "fast",
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same for all of them.")] = 1,
+    model: ModelOption = "nano",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """All files are checked before the model is loaded."""
+    from chelys.audio.io import check_output
+
+    files = {name: folder / f"{_file_stem(name)}.wav" for name in names}
+    for file in files.values():
+        check_output(file)
+        if not force:
+            refuse_existing(file)
+    synthesizer = load_model(model, device, dtype=dtype, threads=threads)
+    voices = {name: synthesizer.resolve_voice(name, seed=seed) for name in names}
+    for name, file in files.items():
+        with progress_bar() as progress:
+            speech = synthesizer.speak(text, voice=voices[name], preset=preset, seed=seed, progress=progress)
+        speech.save(file)
+        echo(f"{name}  {file}  {speech.seconds:.2f} s")
+
+
+@app.command("info", help="Show the metadata of a voice.", epilog="Example: chelys voices info heart")
+def show_voice(voice: VoiceArgument, model: ModelOption = "nano", as_json: JsonOption = False) -> None:
+    """What the voice's file says of it; of a mix or of clips, what the model makes of them."""
+    from chelys.inference.voice_files import read_about
+
+    file = _voice_file(voice, model)
+    info: dict[str, Any] = load_model(model).resolve_voice(voice).info if file is None else read_about(file)
     if as_json:
         echo(json.dumps(info, indent=2, default=str))
         return
     for key, value in info.items():
         shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-        echo(f"{key:12} {shown}")
-
-
-def _entry(name: str, kind: str, info: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": kind, **info, "name": name}
+        echo(f"{key:12} {' '.join(str(shown).split())}")
 
 
 def _named(voice: Any, name: str) -> Any:
@@ -157,21 +285,56 @@ def _named(voice: Any, name: str) -> Any:
     return replace(voice, about={**voice.about, "name": name, "origin": voice.name})
 
 
-def _new_path(name: str, force: bool) -> Path:
+def _new_path(name: str, force: bool, model: str) -> Path:
     """File of a new voice of the user's, if the name is allowed and free."""
-    from chelys.inference.voice_library import ALLOWED_NAMES, user_voice_path, valid_name
+    from chelys.inference.voice_files import ALLOWED_NAMES, user_voice_path, valid_name
 
     if not valid_name(name):
         raise VoiceError(f"a voice cannot be called {name!r}: choose {ALLOWED_NAMES}")
+    if name in _built_in(model):
+        raise VoiceError(f"{name!r} is a built-in voice of {model}: choose another name")
     path = user_voice_path(name)
     if path.exists() and not force:
         raise VoiceError(f"you already have a voice {name!r} ({path}): choose another name, or replace it with --force")
     return path
 
 
-def _check_not_built_in(name: str, synthesizer: Any, model: str) -> None:
-    if name in synthesizer.voice_names:
-        raise VoiceError(f"{name!r} is a built-in voice of {model}: choose another name")
+def _built_in(model: str) -> dict[str, Path]:
+    from chelys.inference.voice_files import built_in_voices
+    from chelys.weights.catalog import find_model
+
+    return built_in_voices(find_model(model))
+
+
+def _own_path(name: str) -> Path:
+    from chelys.inference.voice_files import find_user_voice, list_user_voices
+
+    path = find_user_voice(name)
+    if path is None:
+        yours = ", ".join(list_user_voices()) or "you have none"
+        raise VoiceError(f"you have no voice {name!r}: choose from your own ({yours})")
+    return path
+
+
+def _voice_file(voice: str, model: str) -> Path | None:
+    """The file of a voice that is one; None for a mix, a random voice or clips."""
+    from chelys.inference.voice_files import SUFFIX, find_user_voice
+
+    path = _built_in(model).get(voice) or find_user_voice(voice)
+    return Path(voice) if path is None and voice.endswith(SUFFIX) else path
+
+
+def _file_stem(voice: str) -> str:
+    """What to call a file of a voice's sound: its name, or the last part of a path; a mix keeps letters and digits."""
+    stem = Path(voice).stem if Path(voice).exists() else voice
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.")[:64] or "voice"
+
+
+def _check_voice_output(output: Path, force: bool) -> None:
+    if output.suffix != ".safetensors":
+        raise OutputError(f"cannot write {output}: a voice is a .safetensors file, give it that suffix")
+    if not force:
+        refuse_existing(output)
 
 
 def _save(voice: Any, path: Path) -> None:

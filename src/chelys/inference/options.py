@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from chelys import registry
@@ -50,6 +52,8 @@ class SpeechOptions:
     redact: bool = False  # speak what stands in [brackets], so that its mood carries over, then cut it out of the audio
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            object.__setattr__(self, option.name, _typed(option.name, getattr(self, option.name), type(option.default)))
         for name, low, high in (
             ("candidates", 1, 1024),
             ("batch", 1, 1024),
@@ -85,6 +89,26 @@ class SpeechOptions:
         return getattr(self, RENAMED[name])
 
 
+def whole_number(name: str, value: object) -> int:
+    """An argument that counts, also of numpy's kinds. Raises UserError if it is no whole number."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise UserError(f"{name} is {value!r:.60}; it must be a whole number") from None
+
+
+def _typed(name: str, value: object, kind: type) -> object:
+    if kind is int:
+        return whole_number(name, value)
+    fits = isinstance(value, Real) and not isinstance(value, bool) if kind is float else isinstance(value, kind)
+    if not fits:
+        wanted = {float: "a number", bool: "true or false", str: "a word"}[kind]
+        raise UserError(f"{name} is {value!r:.60}; it must be {wanted}")
+    return value if type(value) in (int, kind) else kind(value)  # numpy's numbers are no JSON
+
+
 #: Chosen by measurement; ``fast`` is the default.
 NANO_PRESETS = {
     "ultra_fast": SpeechOptions(candidates=2, steps=6, guidance=0.0),
@@ -101,10 +125,13 @@ def options_for(
 
     Raises UserError if the preset is unknown, or a value is out of range.
     """
-    if preset not in presets:
+    if not isinstance(preset, str) or preset not in presets:
         raise UserError(f"unknown preset {preset!r}: choose from {', '.join(presets)}")
-    given = {name: value for name, value in changes.items() if value is not None}
-    return replace(presets[preset], **rename_keys(given, RENAMED, where="options"))
+    given = rename_keys({k: v for k, v in changes.items() if v is not None}, RENAMED, where="options")
+    known = [option.name for option in fields(SpeechOptions)]
+    if unknown := [name for name in given if name not in known]:
+        raise UserError(f"no option {unknown[0]!r}: choose from {', '.join(known)}")
+    return replace(presets[preset], **given)
 
 
 def parse_options(assignments: Iterable[str]) -> dict[str, object]:

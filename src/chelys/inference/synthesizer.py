@@ -11,7 +11,6 @@ t text ids, m codes, d width of the latents, f bands, s mel frames, n samples.
 from __future__ import annotations
 
 import math
-import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,15 +23,15 @@ from torch import Tensor
 
 from chelys.audio.rates import OUTPUT_RATE, mel_frames
 from chelys.deprecation import renamed_arguments
-from chelys.errors import ModelError, UserError
+from chelys.errors import ModelError, TextError, UserError
 from chelys.files import digest
 from chelys.inference.diffusion_sampling import sample_mel
 from chelys.inference.family import LatentDecoder, Redactor, family_of
 from chelys.inference.generation import CodeCandidate, Prompt, default_max_new_tokens, generate, generate_stream
-from chelys.inference.options import SpeechOptions, options_for
+from chelys.inference.options import SpeechOptions, options_for, whole_number
 from chelys.inference.reranking import rank, score
 from chelys.inference.speech import Candidate, Chunk, Progress, Speech
-from chelys.inference.voice import KEPT_SECONDS, Clips, Voice
+from chelys.inference.voice import KEPT_SECONDS, AnyVoice, Clips, Voice
 from chelys.inference.voice_library import VoiceLibrary
 from chelys.text.document import FASTEST, SLOWEST, Document, Sentence
 from chelys.weights.folder import Model, load_model
@@ -138,7 +137,7 @@ class Synthesizer:
             clips, sample_rate=sample_rate, name=name, kept_seconds=kept_seconds, speaker_blend=speaker_blend
         )
 
-    def resolve_voice(self, voice: Voice | str | Path | None = None, *, seed: int | None = None) -> Voice:
+    def resolve_voice(self, voice: AnyVoice | None = None, *, seed: int | None = None) -> Voice:
         """A voice of this model from whatever names one.
 
         Raises VoiceError if there is no such voice; the message lists the known ones; AudioError if its clips cannot be
@@ -147,7 +146,8 @@ class Synthesizer:
         Args:
             voice: A Voice; the name of a built-in voice or of one of the user's; a voice file, also one of the
                 original's with two latents; an audio file or a folder of them; a mix such as
-                ``heart:0.7+rowan:0.3``; ``random`` or ``random:SEED``; None is the default voice.
+                ``heart:0.7+rowan:0.3``; ``random`` or ``random:SEED``; clips as for ``voice``, waveforms at 24 kHz;
+                None is the default voice.
             seed: Which voice ``random`` is; None draws one. TorToise v2, which has no voices of its own, also speaks
                 in that one by default.
         """
@@ -192,7 +192,7 @@ class Synthesizer:
         self,
         text: str | Document,
         *,
-        voice: Voice | str | Path | None = None,
+        voice: AnyVoice | None = None,
         preset: str | None = None,
         seed: int | None = None,
         candidates: int | None = None,
@@ -263,7 +263,7 @@ class Synthesizer:
         self,
         text: str | Document,
         *,
-        voice: Voice | str | Path | None = None,
+        voice: AnyVoice | None = None,
         preset: str | None = None,
         seed: int | None = None,
         candidates: int | None = None,
@@ -293,20 +293,25 @@ class Synthesizer:
             for name, given in (("preset", preset), ("candidates", candidates), ("speed", speed)):
                 if given is not None:
                     raise UserError(f"{name} and options are both given: set it in the options, or leave them out")
+            if not isinstance(options, SpeechOptions):
+                raise UserError(f"options is {type(options).__name__}: give SpeechOptions, as tts.options() makes them")
+        keep = whole_number("keep", keep)
         if not 1 <= keep <= options.candidates:
             raise UserError(f"keep is {keep}; it must lie between 1 and the number of candidates, {options.candidates}")
-        seed = random_seed() if seed is None else operator.index(seed)  # a plain integer, for the receipt
+        seed = random_seed() if seed is None else whole_number("seed", seed)
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}; it must lie between 0 and {2**32 - 1}")
         decoder = self.family.latent_decoder(options)  # a model without it says so now
         if isinstance(text, str):
             text = self.read_text(text, options=options)
+        elif not isinstance(text, Document):
+            raise TextError(f"the text is {type(text).__name__}: give a str, or a Document")
         if decoder is not None and any(options.speed * sentence.rate != 1 for sentence in text.sentences):
             raise UserError(f"{options.decoder} keeps the pace of the voice: set speed to 1, or decoder to diffusion")
         return text, options, seed
 
     def _resolve_for(
-        self, document: Document, options: SpeechOptions, voice: Voice | str | Path | None, seed: int
+        self, document: Document, options: SpeechOptions, voice: AnyVoice | None, seed: int
     ) -> dict[str | None, Voice]:
         """The voice that was asked for, under None, and those that the text asks for, by name."""
         voices: dict[str | None, Voice] = {None: self.resolve_voice(voice, seed=seed)}
@@ -330,7 +335,7 @@ class Synthesizer:
         self,
         text: str | Document,
         *,
-        voice: Voice | str | Path | None = None,
+        voice: AnyVoice | None = None,
         preset: str | None = None,
         seed: int | None = None,
         candidates: int | None = None,

@@ -30,6 +30,7 @@ from chelys.audio.rates import MEL_24K, OUTPUT_RATE
 from chelys.deprecation import warn_renamed
 from chelys.errors import AudioError, OutputError, VoiceError
 from chelys.files import digest, output_file
+from chelys.inference.options import whole_number
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
 from chelys.parsing import parse_json
@@ -159,7 +160,11 @@ class Voice:
         """The same from waveforms ``(n,)`` float32 at ``rate``, each at least half a second, which are not checked."""
         latents = encoder.conditioning_latents(waveforms, rate, seed=seed)
         autoregressive, diffusion = (latent.float().cpu() for latent in latents)
+        from chelys.audio.voice_pitch import median_pitch  # late: speaking in an existing voice reads no audio
+
         about = {**about, "seconds": round(sum(map(len, waveforms)) / rate, 2)}
+        if pitch := median_pitch(np.concatenate([waveform[: 30 * rate] for waveform in waveforms]), rate):
+            about["pitch"] = round(pitch)
         return cls(
             autoregressive, diffusion, encoder.model.config.fingerprint, _kept(waveforms, rate, kept_seconds), about
         )
@@ -281,6 +286,9 @@ class Voice:
         return made
 
 
+#: Whatever stands for a voice: the voice, its name, a file, a mix, or clips.
+AnyVoice = Voice | Clips
+
 #: Old attributes, and old names in voice files, which older versions wrote.
 _RENAMED_NAMES = {"reader": "sampling_latent", "reading": "blended", "borrow": "blend", "waves": "waveforms"}
 _RENAMED_KEYS = {"reading": "blended", "borrowed": "speaker_blend"}
@@ -290,7 +298,9 @@ def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
     """A waveform as ``(n,)`` float32 at ``rate``, checked like a file."""
     from chelys.audio.io import centered, check_clip, resample
 
-    waveform = clip.detach().cpu().float().numpy() if isinstance(clip, Tensor) else np.asarray(clip)
+    if not isinstance(clip, (Tensor, np.ndarray)):
+        raise VoiceError(f"{name} is {type(clip).__name__}: give a path, or a waveform as an array or a tensor")
+    waveform = clip.detach().cpu().float().numpy() if isinstance(clip, Tensor) else clip
     if waveform.ndim == 2 and 1 in waveform.shape:
         waveform = waveform.reshape(-1)
     if waveform.ndim != 1 or not len(waveform):
@@ -302,6 +312,7 @@ def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
     waveform = waveform.astype(np.float32)
     if not np.isfinite(waveform).all():
         raise AudioError(f"{name} holds samples that are not finite numbers (NaN or infinity)")
+    sample_rate = whole_number("sample_rate", sample_rate)
     if not 1_000 <= sample_rate <= 1_000_000:
         raise AudioError(f"sample_rate is {sample_rate} Hz: 1000 to 1000000 Hz can be used")
     if sample_rate != rate:

@@ -1,32 +1,27 @@
 """The voices that a model can speak in, by name: built-in, the user's own, files, clips, mixes, random ones.
 
-The user's voices are ``NAME.safetensors`` in the folder ``voices`` of chelys' data folder, or in ``CHELYS_VOICES``.
+Which files there are says ``voice_files``.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from dataclasses import replace
 from pathlib import Path
 
-import platformdirs
 import torch
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.deprecation import renamed_names
 from chelys.errors import VoiceError
 from chelys.inference.family import Family
-from chelys.inference.voice import KEPT_SECONDS, Clips, Voice
+from chelys.inference.options import whole_number
+from chelys.inference.voice import KEPT_SECONDS, AnyVoice, Clips, Voice
+from chelys.inference.voice_files import SUFFIX, built_in_voices, find_user_voice, list_user_voices
 
 SEEDS = 2**32
-#: For messages that refuse a name.
-ALLOWED_NAMES = "1 to 64 letters, digits, '-' or '_'"
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RANDOM = re.compile(r"random(:[^+]*)?")  # with a plus it is a mix
-_SUFFIX = ".safetensors"
 
 
 class VoiceLibrary:
@@ -34,7 +29,7 @@ class VoiceLibrary:
 
     def __init__(self, family: Family) -> None:
         self.family, self.model = family, family.model
-        self._files = {path.stem: path for path in sorted((self.model.folder / "voices").glob(f"*{_SUFFIX}"))}
+        self._files = built_in_voices(self.model.folder)
         self._built_in: dict[str, Voice] | None = None
         self._read: dict[Path, tuple[tuple[int, int], Voice]] = {}
 
@@ -61,10 +56,12 @@ class VoiceLibrary:
         )
         return self._blend(voice, speaker_blend)
 
-    def resolve(self, voice: Voice | str | Path | None = None, *, seed: int | None = None) -> Voice:
+    def resolve(self, voice: AnyVoice | None = None, *, seed: int | None = None) -> Voice:
         """A voice of this model from whatever names one; see ``Synthesizer.resolve_voice``."""
         if voice is None:
             voice = self._default()
+        if not isinstance(voice, (Voice, str, Path)):
+            return self.create(voice, seed=seed or 0)  # which says what can be none
         found = voice if isinstance(voice, Voice) else self._find(str(voice), seed)
         config = self.model.config
         if found.model == config.fingerprint:
@@ -99,6 +96,7 @@ class VoiceLibrary:
         distribution with concentration 1/2, so that mostly one or two of them prevail. Raises VoiceError if the seed is
         out of range, or there is nothing to draw a voice from.
         """
+        seed = whole_number("seed", seed)
         if not 0 <= seed < SEEDS:
             raise VoiceError(f"the seed of a random voice is {seed}; it must lie between 0 and {SEEDS - 1}")
         generator = torch.Generator().manual_seed(seed)
@@ -141,7 +139,7 @@ class VoiceLibrary:
         if random_seed is not None:
             return self.random(seed if name == "random" and seed is not None else random_seed)
         if path := _existing(name):
-            if path.suffix == _SUFFIX:
+            if path.suffix == SUFFIX:
                 return self._load(path)
             return self.family.read_voice(path) or self.create([path], name=path.stem, seed=seed or 0)
         if "+" in name:
@@ -204,43 +202,6 @@ def _existing(name: str) -> Path | None:
         return path if name and path.exists() else None
     except (OSError, RuntimeError, ValueError):  # longer than a name can be; no such home; a null character
         return None
-
-
-# ---- the user's own -------------------------------------------------------------------------------------------------
-
-
-def user_folder() -> Path:
-    """Where the user's voices are kept; it need not exist yet."""
-    chosen = os.environ.get("CHELYS_VOICES")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("chelys")) / "voices"
-
-
-def valid_name(name: str) -> bool:
-    """Whether a voice can be called so; a valid name is never a path."""
-    return _NAME.fullmatch(name) is not None
-
-
-def list_user_voices() -> dict[str, Path]:
-    """Name -> file of the user's voices, sorted by name."""
-    try:
-        files = sorted(user_folder().iterdir())
-    except OSError:  # no voice was ever added
-        return {}
-    return {file.stem: file for file in files if file.suffix == _SUFFIX and valid_name(file.stem) and file.is_file()}
-
-
-def user_voice_path(name: str) -> Path:
-    """Where a voice of that (valid) name is kept, whether it exists or not."""
-    assert valid_name(name), name
-    return user_folder() / f"{name}{_SUFFIX}"
-
-
-def find_user_voice(name: str) -> Path | None:
-    """File of the user's voice of that name, None if there is no such voice."""
-    if not valid_name(name):
-        return None
-    path = user_voice_path(name)
-    return path if path.is_file() else None
 
 
 __getattr__ = renamed_names(__name__)

@@ -83,7 +83,7 @@ class Server:
 
     def _make_voice(self, name: str, clips: list[Any]) -> dict[str, Any]:
         from chelys.audio.io import resample
-        from chelys.inference.voice_library import user_folder, user_voice_path
+        from chelys.inference.voice_files import user_folder, user_voice_path
 
         rate = self.synthesizer.family.clip_rate
         waveforms = [resample(audio, source, rate) if source != rate else audio for audio, source in clips]

@@ -7,7 +7,8 @@ from typing import Any
 from chelys.errors import VoiceError
 from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
-from chelys.inference.voice_library import find_user_voice, list_user_voices, seed_of, user_voice_path, valid_name
+from chelys.inference.voice_files import find_user_voice, list_user_voices, user_voice_path, valid_name
+from chelys.inference.voice_library import seed_of
 
 #: OpenAI's voices, and which of nano's speak in their place: women for women, men for men.
 OPENAI_VOICES = {
@@ -85,7 +86,7 @@ class Voices:
 
     def check_new(self, name: str) -> None:
         """Raises VoiceError if a new voice cannot have that name."""
-        from chelys.inference.voice_library import ALLOWED_NAMES
+        from chelys.inference.voice_files import ALLOWED_NAMES
 
         if not valid_name(name):
             raise VoiceError(f"a voice cannot be called {name[:80]!r}: a name has {ALLOWED_NAMES}")

@@ -28,7 +28,7 @@ from chelys.audio.rates import OUTPUT_RATE, PUBLISHED_CODE_RATE
 from chelys.audio.resample import sinc_resample
 from chelys.errors import ModelError, VoiceError
 from chelys.inference.voice import Voice
-from chelys.inference.voice_library import list_user_voices
+from chelys.inference.voice_files import list_user_voices
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.diffusion import Diffusion
 from chelys.tortoise.mel import CODE_CLIP_SAMPLES, DIFFUSION_CLIP_SAMPLES, code_mel, diffusion_mel

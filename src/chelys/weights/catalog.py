@@ -20,6 +20,8 @@ def find_model(name: str | Path) -> Path:
     Raises:
         ModelError: If there is no such model, or it cannot be fetched.
     """
+    if not isinstance(name, (str, Path)):
+        raise ModelError(f"the model is {type(name).__name__}: give a name or a folder")
     if str(name) == BUILT_IN:
         return Path(str(resources.files("chelys") / "assets" / BUILT_IN))
     if str(name) in registry.MODELS:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from chelys.data.prepare.transcribe import Align, TranscriptCandidate, Transcription, TimedWord
+from chelys.data.prepare.transcribe import Align, TimedWord, TranscriptCandidate, Transcription
 from chelys.data.prepare.work import Item, Row, Store
 
 RATE = 24_000

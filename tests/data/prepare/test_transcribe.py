@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soxr
 
-from chelys.data.prepare.transcribe import FasterWhisper, TranscribeSettings, TimedWord, _join_punctuation
+from chelys.data.prepare.transcribe import FasterWhisper, TimedWord, TranscribeSettings, _join_punctuation
 from chelys.errors import ConfigError, MissingExtra
 
 
