@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import random
 import sys
 import warnings
@@ -140,6 +141,20 @@ def test_clips_stand_for_a_voice_wherever_one_is_taken(tts: Synthesizer, speak: 
         np.testing.assert_array_equal(speak(voice=given).audio, speak(voice=voice).audio)
     assert tts.resolve_voice(clips[0]).fingerprint == tts.voice([clips[0]]).fingerprint
     assert voice.about["pitch"] == pytest.approx(185, abs=6)
+
+
+def test_the_log_has_choices_and_times_and_no_text_but_for_debugging(
+    tts: Synthesizer, speak: Callable[..., Speech], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "chelys"):
+        speak("Hello there.")
+    lines = "\n".join(caplog.messages)
+    for part in ("sentences in low, seed 7, 3 candidates", "sentence 1 of 1", "sampled", "ranked", "rendered", "spoke"):
+        assert part in lines
+    assert "Hello" not in lines
+    with caplog.at_level(logging.DEBUG, "chelys"):
+        speak("Hello there.")
+    assert "'Hello there.' is read as " in "\n".join(caplog.messages)
 
 
 def test_long_text_is_split_and_pauses_are_silent(tts: Synthesizer) -> None:

@@ -10,6 +10,7 @@ t text ids, m codes, d width of the latents, f bands, s mel frames, n samples.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,8 @@ from chelys.inference.voice import KEPT_SECONDS, AnyVoice, Clips, Voice
 from chelys.inference.voice_library import VoiceLibrary
 from chelys.text.document import FASTEST, SLOWEST, Document, Sentence
 from chelys.weights.folder import Model, load_model
+
+log = logging.getLogger(__name__)
 
 #: Codes between two pieces of a streamed candidate: 1.9 seconds, as published.
 STREAMED_CODES = 40
@@ -81,7 +84,13 @@ class Synthesizer:
         aligner: Any = None,
     ) -> Synthesizer:
         """Load a model folder. Raises ModelError if it is incomplete or damaged."""
-        return cls(load_model(folder, device=device, dtype=dtype), compat=compat, aligner=aligner)
+        started = time.perf_counter()
+        model = load_model(folder, device=device, dtype=dtype)
+        log.info(
+            "loaded %s on %s in %s, %d threads of the CPU: %.2f s", model.config.name, device,
+            str(dtype).removeprefix("torch."), torch.get_num_threads(), time.perf_counter() - started,
+        )  # fmt: skip
+        return cls(model, compat=compat, aligner=aligner)
 
     @property
     def fingerprint(self) -> str:
@@ -256,6 +265,7 @@ class Synthesizer:
             "sentences": [{"text": chunk.text, "scores": chunk.scores} for chunk in chunks if chunk.text],
             "scores": [None if math.isnan(candidate.score) else candidate.score for candidate in kept],
         }
+        log.info("spoke %.2f s in %.2f s: real-time factor %.2f", seconds, elapsed, elapsed / seconds)
         warnings = list(dict.fromkeys(w for chunk in chunks for w in chunk.warnings))
         return Speech(kept[0].audio, OUTPUT_RATE, kept, receipt, warnings)
 
@@ -371,8 +381,16 @@ class Synthesizer:
         """Sentence by sentence, of arguments that ``_check`` let pass; the first brings the document's warnings."""
         decoder = self.family.latent_decoder(options)
         sentences, warnings = document.sentences, document.warnings if not start else []
+        log.info(
+            "%d sentences in %s, seed %d, %d candidates, %d steps of %s, guidance %g", len(sentences),
+            ", ".join(voice.name for voice in voices.values()), seed, options.candidates, options.steps,
+            options.sampler, options.guidance,
+        )  # fmt: skip
+        log.debug("%s", options)
         for number, sentence in enumerate(sentences[start:], start):
             plan = self._plan(sentence, number, voices, seed, keep, options)
+            log.info("sentence %d of %d: %d ids", number + 1, len(sentences), len(plan.prompt.text_ids))
+            log.debug("%r is read as %s", sentence.text, sentence.phonemes)
             complete = decoder is None or options.candidates > 1 or plan.redaction is not None
             if decoder is not None and not complete:
                 chunks = self._pieces(plan, decoder)
@@ -385,10 +403,13 @@ class Synthesizer:
 
     def _sentence(self, plan: SentencePlan, progress: Progress | None) -> Chunk:
         """Sample, rank and render one sentence."""
+        started = time.perf_counter()
         candidates = generate(
             self.model.autoregressive, [plan.prompt] * len(plan.generators), plan.options, plan.generators,
             rules=self.family.decoding_rules(plan.options), progress=progress,
         )  # fmt: skip
+        lengths = [len(candidate.codes) for candidate in candidates]
+        log.info("sampled %d to %d codes: %.2f s", min(lengths), max(lengths), time.perf_counter() - started)
         return self.finish(plan, candidates, progress)
 
     @torch.inference_mode()
@@ -396,20 +417,24 @@ class Synthesizer:
         self, plan: SentencePlan, candidates: Sequence[CodeCandidate], progress: Progress | None = None
     ) -> Chunk:
         """Rank the candidates of a sentence, one for each of its generators, and render the best."""
-        family, options = self.family, plan.options
+        family, options, started = self.family, plan.options, time.perf_counter()
         scores = score(
             self.model.clvp, plan.prompt.text_ids, candidates, row=family.row(options),
             scorers=family.scorers(plan.voice, options), clvp_weight=1.0 - options.cvvp,
         )  # fmt: skip
         best = rank(candidates, scores, unstopped_last=family.unstopped_last)[: plan.keep]
+        log.info("ranked them, best is number %d: %.2f s", best[0] + 1, time.perf_counter() - started)
+        log.debug("scores %s", " ".join(f"{value:.4f}" for value in scores))
         lead, pause = _silence(plan.sentence.lead_s), _silence(plan.sentence.pause_s)
-        kept = []
+        kept, started = [], time.perf_counter()
         for i in best:
             codes = candidates[i].codes
             audio = self.render(plan.prompt.text_ids, codes, plan.voice, plan.generators[i], options, progress)
             if plan.redaction is not None:
                 audio = plan.redaction.cut(audio, plan.sentence.text)
             kept.append(Candidate(np.concatenate((lead, audio, pause)), scores[i], [codes.tolist()]))
+        spent = time.perf_counter() - started
+        log.info("rendered %d of them, %.2f s of sound: %.2f s", len(kept), len(kept[0].audio) / OUTPUT_RATE, spent)
         warnings = []
         if not candidates[best[0]].stopped:
             warnings.append(f"no candidate came to its end: {plan.sentence.text[:60]!r} may be cut or ramble")
