@@ -160,6 +160,7 @@ RANGES = Rules("-")
 _AMOUNT_UNIT = r"(?:[%°]|°[CF]| ?[AaPp]\.?[Mm]\.?|[a-zA-Z]{1,3})?"
 
 
+RANGES.words("sign_of_money_first", r"([$£€])-(?=\d)", r"-\1", has=("$-", "£-", "€-"))
 RANGES.words("from_noon_or_midnight", r"\b([Nn]oon|[Mm]idnight)-(?=\d)", r"\1 to ", has=("oon-", "night-"))
 
 
@@ -173,7 +174,7 @@ def shares_of_a_hundred(match: re.Match[str], reading: Reading) -> str | None:
 
 RANGES.words(
     "hyphen_to_a_word",
-    r"(?<=[A-Za-z])-(?=\d)(?<!\d[a-zA-Z]-)(?<!\d[a-zA-Z]{2}-)|"
+    r"(?<=[A-Za-z])-(?=\d)(?<![\d°][a-zA-Z]-)(?<!\d[a-zA-Z]{2}-)|"
     rf"(?<=\d)-(?!(?:{_SHORT_UNITS})\b)(?=[A-Za-z])",
     " ",
     has="-",

@@ -26,7 +26,8 @@ _FOLDED = {
     **{raised: f"^{digit}" for digit, raised in enumerate(_RAISED)},
     **{chr(0x2080 + digit): str(digit) for digit in range(10)},
     "ϕ": " phi ", "ϵ": " epsilon ", "ϑ": " theta ", "⁻": "^-", "ⁿ": "^n",
-    "−": "-", "…": "...", "•": ",", "·": " ", "™": "", "®": "", "©": " copyright ", "×": " x ", "÷": " divided by ",
+    "−": " minus ", "…": "...", "•": ",", "·": " ", "™": "", "®": "", "©": " copyright ", "×": " times ",
+    "÷": " divided by ",
     "±": " plus or minus ", "≈": " about ", "≠": " is not equal to ", "≤": " at most ", "≥": " at least ",
     "→": " to ", "∞": " infinity ", "√": " square root of ", "∆": " delta ", "∑": " sum ", "∏": " product ",
     "§": " section ", "№": " number ", "⁄": "/", "μ": "µ", "Ω": "Ω", "ℓ": "l", "º": "°", "♯": " sharp ", "♭": " flat ",
@@ -38,6 +39,7 @@ _FOLDED = {
 #: Control, format and unassigned characters and combining marks vanish without a word.
 _SILENT_CATEGORIES = ("C", "M")
 _TIGHT_DASH = re.compile(r"(?<=[\w%°.])[–‒](?=[$£€¥~.]?\d)|(?<=[a-z])[–‒](?=[A-Z])")
+_TIGHT_CROSS = re.compile(r"(?<=\d)×(?=\d)")
 _RAISED_FIGURES = re.compile(r"\^(-?)\^?(\d)((?:\^\d){0,20})")
 
 
@@ -51,7 +53,7 @@ def to_ascii(text: str) -> tuple[str, str]:
         return text.replace("`", "'"), ""
     pieces: list[str] = []
     dropped: dict[str, None] = {}
-    for character in _TIGHT_DASH.sub("-", text):
+    for character in _TIGHT_CROSS.sub("x", _TIGHT_DASH.sub("-", text)):
         folded = character if character.isascii() and character != "`" else _fold(character)
         if folded is None:
             dropped[character] = None

@@ -19,16 +19,15 @@ _DOLLARS_OF = {
     "US": "US", "C": "canadian", "CA": "canadian", "CAD": "canadian", "A": "australian", "AU": "australian",
     "AUD": "australian", "NZ": "new zealand", "HK": "hong kong", "S": "singapore", "R": "",
 }  # fmt: skip
-_CODES = {
-    "USD": ("US dollar", "US dollars"), "EUR": ("euro", "euros"), "GBP": ("british pound", "british pounds"),
-    "JPY": ("yen", "yen"), "CHF": ("swiss franc", "swiss francs"), "CAD": ("canadian dollar", "canadian dollars"),
-    "AUD": ("australian dollar", "australian dollars"), "NZD": ("new zealand dollar", "new zealand dollars"),
-    "INR": ("rupee", "rupees"), "CNY": ("yuan", "yuan"), "RMB": ("yuan", "yuan"),
-    "SEK": ("swedish krona", "swedish kronor"),
+_CODES: dict[str, tuple[str, ...]] = {
+    "USD": ("US dollar", "US dollars", "cent", "cents"), "EUR": CURRENCIES["€"], "JPY": CURRENCIES["¥"],
+    "GBP": ("british pound", "british pounds", "penny", "pence"), "CHF": ("swiss franc", "swiss francs"),
+    "CAD": ("canadian dollar", "canadian dollars", "cent", "cents"),
+    "AUD": ("australian dollar", "australian dollars", "cent", "cents"),
+    "NZD": ("new zealand dollar", "new zealand dollars", "cent", "cents"), "INR": SIGNS["₹"], "KRW": SIGNS["₩"],
+    "CNY": ("yuan", "yuan"), "RMB": ("yuan", "yuan"), "SEK": ("swedish krona", "swedish kronor"),
     "NOK": ("norwegian krone", "norwegian kroner"), "DKK": ("danish krone", "danish kroner"),
-    "PLN": ("zloty", "zlotys"),
-    "MXN": ("mexican peso", "mexican pesos"), "BRL": ("real", "reais"), "KRW": ("won", "won"),
-    "BTC": ("bitcoin", "bitcoins"),
+    "PLN": ("zloty", "zlotys"), "MXN": ("mexican peso", "mexican pesos"), "BRL": ("real", "reais"), "BTC": SIGNS["₿"],
 }  # fmt: skip
 _SCALES = {
     "k": "thousand", "m": "million", "mn": "million", "mio": "million", "mil": "million", "b": "billion",
@@ -67,7 +66,7 @@ _UNITS = {
     f"{prefix}{unit}": (f"{_PREFIXES[prefix]}{name}", f"{_PREFIXES[prefix]}{_several(name)}")
     for unit, (name, prefixes) in _PREFIXED.items()
     for prefix in ["", *prefixes.split()]
-    if prefix or unit in ("m", "g", "l", "L", "s", "W", "Wh", "V", "A", "J", "cal", "Ah")
+    if prefix or unit in ("m", "g", "l", "L", "s", "mol", "Pa", "W", "Wh", "V", "A", "J", "cal", "Ah")
 } | {
     "kph": ("kilometer per hour", "kilometers per hour"), "kmh": ("kilometer per hour", "kilometers per hour"),
     "mph": ("mile per hour", "miles per hour"), "mpg": ("mile per gallon", "miles per gallon"),
@@ -87,6 +86,7 @@ _UNITS = {
     "Kb": ("kilobit", "kilobits"),
     "KiB": ("kibibyte", "kibibytes"), "MiB": ("mebibyte", "mebibytes"), "GiB": ("gibibyte", "gibibytes"),
     "hPa": ("hectopascal", "hectopascals"), "mbar": ("millibar", "millibars"), "psi": ("PSI", "PSI"),
+    "atm": ("atmosphere", "atmospheres"), "lx": ("lux", "lux"),
     "hp": ("horsepower", "horsepower"), "kn": ("knot", "knots"), "kt": ("knot", "knots"), "kts": ("knot", "knots"),
     "ly": ("light year", "light years"),
     "sec": ("second", "seconds"), "secs": ("second", "seconds"), "min": ("minute", "minutes"),
@@ -135,12 +135,13 @@ _NEVER_MEASURED = frozenset(
     "were what when where which while who wide will with within without worth would yesterday yet you".split()
 )
 _MEASURED = frozenset(
-    "angle baby bag ball bar bill beam board bottle box break budget bulb cable can card check cheque clip coin "
-    "commute contract dash delay deposit discount disk display donation drive drop fee file film fine flight gap "
-    "gun hike hole home house investment jog journey jug lawsuit laptop mansion layer lead lens lesson limit loan "
-    "meeting monitor nap note pause phone pipe plank plate pole pool prize project race radius rain ride rope round "
-    "ruler run screen session shift sprint stick stretch swim tank ticket timer tip trip tube tv video wait walk "
-    "wall window wire workout zone".split()
+    "angle baby bag ball bar battery beam beer bet bill board bonus bottle box break bridge budget bulb cable can "
+    "card check cheque clip coffee coin commute contract dash deal delay deposit dinner discount disk display "
+    "donation donut drive drop fan fee file film fine flight gap gun hike hole home house investment jog journey "
+    "jug laptop lawsuit layer lead lens lesson light limit loan lunch mansion meeting module monitor nap note "
+    "pause phone pipe plank plate pole pool prize project race radius rain ride rope round ruler run salary "
+    "scholarship screen session shift sprint steak stick stretch swim tank ticket timer tip tower trip tube turn "
+    "tv video wait walk wall weight wind window wire workout zone".split()
 )
 _DETERMINER = re.compile(
     r"(?:^|[ (\"'-])(?:an?|another|each|every|that|the|this|my|your|his|her|its|our|their|per) $", re.IGNORECASE
@@ -164,20 +165,26 @@ def _before_a_noun(match: re.Match[str]) -> bool:
 
 _SIGN = f"[{''.join(SIGNS)}]"
 _CURRENCY_CODE = any_of(_CODES)
-#: With American commas, or with a decimal comma.
-_SUM = rf"(?:(?<![\d.,])\d{{1,3}}(?:\.\d{{3}}){{0,3}},\d\d(?![\d,]|\.\d)|{AMOUNT}|(?<!\d)\.\d\d(?!\d))"
+#: With commas between thousands, or with a decimal comma.
+_SUM = (
+    r"(?:(?<![\d.,])\d{1,2}(?:,\d\d)+,\d{3}(?![\d,])|"  # Indian commas
+    r"(?<![\d.,])\d{1,3}(?:\.\d{3}){0,3},\d\d(?![\d,]|\.\d)|"
+    rf"{AMOUNT}|(?<!\d)\.\d\d(?!\d))"
+)
 
-MONEY = Rules(_SIGN, "[A-Z]{3}")
+MONEY = Rules(_SIGN, "[A-Z]{3}", "Rs", r"\ds")
 
 
-def _decimal_point(written: str) -> str:
+def _decimal_point(written: str, *, euros: bool = False) -> str:
     """``1.234,50`` -> ``1234.50``."""
+    if euros and re.fullmatch(r"\d{1,3}(?:\.\d{3})+", written):
+        return written.replace(".", "")
     return written.replace(".", "").replace(",", ".") if re.search(r",\d\d$", written) else written
 
 
 def _money(written: str, scale: str | None, names: tuple[str, ...], *, single: bool = False) -> str:
     """``5.50`` -> ``five dollars and fifty cents``."""
-    written = _decimal_point(written)
+    written = _decimal_point(written, euros=names[0] == "euro")
     one, many, one_part, many_parts = (*names, "", "")[:4]
     if scale:
         word = scale.strip()
@@ -186,9 +193,23 @@ def _money(written: str, scale: str | None, names: tuple[str, ...], *, single: b
     if len(decimals) != 2 or not many_parts:
         return f"{figure(written)} {one if single or written == '1' else many}"
     main, parts = int(whole or 0), int(decimals)
-    words = [f"{cardinal(main)} {one if single or main == 1 else many}"] if main or not parts else []
-    words += [f"{cardinal(parts)} {one_part if single or parts == 1 else many_parts}"] if parts else []
+    words = [f"{cardinal(main)} {one if main == 1 or (single and not parts) else many}"] if main or not parts else []
+    words += [f"{cardinal(parts)} {one_part if parts == 1 else many_parts}"] if parts else []
     return " and ".join(words)
+
+
+MONEY.words("rupees", r"\bRs\.? ?(?=\d)", "₹", has=("Rs",))
+
+
+@MONEY.rule(r"(?:£ ?(\d{1,7}),? ?)?(?<![\d.,])(\d{1,2})s\.?(?:,? (\d{1,2})d\b\.?)?", has=("s. ", "£"))
+def old_money(match: re.Match[str], reading: Reading) -> str | None:
+    """``£3 4s. 6d.`` -> ``three pounds four shillings six pence``."""
+    pounds, shillings, pence = match.groups()
+    if not pounds and not pence:
+        return None
+    words = [f"{cardinal(int(pounds))} {'pound' if pounds == '1' else 'pounds'}"] if pounds else []
+    words.append(f"{cardinal(int(shillings))} {'shilling' if shillings == '1' else 'shillings'}")
+    return " ".join(words + ([f"{cardinal(int(pence))} {'penny' if pence == '1' else 'pence'}"] if pence else []))
 
 
 @MONEY.rule(rf"({_SIGN}) ?({AMOUNT})(?:-| to )({AMOUNT})(?! ?{_SIGN}){_SCALE}", has=tuple(SIGNS))
@@ -226,16 +247,16 @@ def money_with_the_code_before(match: re.Match[str], reading: Reading) -> str:
 MEASURES = Rules(r"[\d/^]")
 
 #: Units that are also words, names or letters of something else: only touching the figure, or with their stop.
-_TOUCHING = frozenset(("A", "J", "s", "b", "ha"))
+_TOUCHING = frozenset(("A", "J", "s", "b"))
 _LENGTHS = ("mm", "cm", "m", "km", "in", "ft", "yd", "mi")
-_INCHES = re.compile(r"$|[,;)]|\.(?= ?[a-z(,;:])| (?=(?:long|wide|tall|high|thick|deep|by|x|screen|display)\b)")
+_AT_THE_END = re.compile(r"$|[.,;)]")
+_INCHES = re.compile(r"\.?$|[,;)]|\.(?= ?[a-z(,;:])| (?=(?:long|wide|tall|high|thick|deep|by|x|screen|display)\b)")
 
 
-@MEASURES.rule(r"(?<![\d'])(\d{1,2})'(?: ?(\d{1,2})(?:\"|''))?(?![\d'A-Za-z])", has="'")
-def feet_and_inches(match: re.Match[str], reading: Reading) -> str | None:
+@MEASURES.rule(r"(?<![\d'])(\d{1,2})'(?: ?(\d{1,2})(?:\"|'')|(1[01]|\d)\b)(?![\d'A-Za-z])", has="'")
+def feet_and_inches(match: re.Match[str], reading: Reading) -> str:
     """``6'2"`` -> ``six foot two``."""
-    feet, inches = match.groups()
-    return f"{cardinal(int(feet))} foot {cardinal(int(inches))}" if inches else None
+    return f"{cardinal(int(match[1]))} foot {cardinal(int(match[2] or match[3]))}"
 
 
 @MEASURES.rule(
@@ -250,11 +271,11 @@ def feet_and_inches_in_letters(match: re.Match[str], reading: Reading) -> str:
 def measure(match: re.Match[str], reading: Reading) -> str | None:
     """``5 µg`` -> ``five micrograms``."""
     written, gap, unit, power, per, per_power, stop = match.groups()
-    if (unit in _TOUCHING and gap) or gap == " -":
+    if (unit in _TOUCHING and gap and not _AT_THE_END.match(match.string, match.end())) or gap == " -":
         return None
     if unit == "s" and re.fullmatch(r"\d{3}", written):
         return plural(by_hundreds(int(written)))  # "747s"
-    if unit == "in" and not (stop or _INCHES.match(match.string, match.end())):
+    if unit == "in" and not (stop or _INCHES.match(match.string, match.end()) or _before_a_noun(match)):
         return None
     one, many = _UNITS[unit]
     if power:
@@ -313,19 +334,18 @@ def star(match: re.Match[str], reading: Reading) -> str:
 
 
 @SIGNS_BETWEEN_FIGURES.rule(
-    rf"(?<=\d)(?: ?(?:{_UNIT})\b)?( ?[xX] ?| times )(?=\d[\d.]{{0,12}}(?: ?[xX] ?[\d.]{{1,12}}){{0,4}}( ?=)?)",
-    has=("x", "X", " times "),
+    rf"(?<=\d)( ?(?:{_UNIT})\b)? ?[xX] ?(?=\d[\d.]{{0,12}}(?: ?[xX] ?[\d.]{{1,12}}){{0,4}}( ?=)?)", has="xX"
 )
-def by(match: re.Match[str], reading: Reading) -> str | None:
-    """``8x10`` -> ``eight by ten``."""
-    if match[1] == " times " and not match[2]:
-        return None
-    return match.group()[: match.start(1) - match.start()] + (" times " if match[2] else " by ")
+def by(match: re.Match[str], reading: Reading) -> str:
+    """``8x10`` -> ``eight by ten``, ``5 x 3 = 15`` -> ``times``."""
+    return f"{match[1] or ''} {'times' if match[2] else 'by'} "
 
 
 SIGNS_BETWEEN_FIGURES.words("times_as_much", r"(?<=\d)[xX]\b", " times", has="xX")
 
 
+SIGNS_BETWEEN_FIGURES.words("not_equal", r" ?!= ?", " is not equal to ", has=("!=",))
+SIGNS_BETWEEN_FIGURES.words("arrow", r" ?[-=]+> ?", " to ", has=("->", "=>"))
 SIGNS_BETWEEN_FIGURES.words("at_most", r" ?<= ?(?=[-$£€\d])", " at most ", has=("<=",))
 SIGNS_BETWEEN_FIGURES.words("at_least", r" ?>= ?(?=[-$£€\d])", " at least ", has=(">=",))
 SIGNS_BETWEEN_FIGURES.words(
