@@ -10,7 +10,7 @@ from chelys.text.rules import Reading, Rules, letters
 #: Endings of hosts that are words; others of two letters are countries and spelled.
 _DOMAINS = (
     "com|org|net|edu|gov|mil|int|info|biz|name|app|dev|blog|shop|store|online|site|tech|cloud|page|news|wiki|xyz|"
-    "io|ai|co|me|tv|uk|us|ca|de|fr|it|es|nl|eu|ch|at|be|se|no|dk|fi|pl|ie|au|nz|jp|cn|in|br|mx|ru|za"
+    "io|ai|co|ly|me|tv|uk|us|ca|de|fr|it|es|nl|eu|ch|at|be|se|no|dk|fi|pl|ie|au|nz|jp|cn|in|br|mx|ru|za"
 )
 #: Endings of files.
 _FILES = (
@@ -32,7 +32,7 @@ _SPELLED = frozenset(
 #: What follows an address in a text rather than belonging to it.
 _BEHIND = ".,;:!?)]}>'\""
 
-ADDRESSES = Rules(r"[A-Za-z\d](?:[.:@/\\]|://)[A-Za-z\d~/_]|[@#/~\\][A-Za-z]|_")
+ADDRESSES = Rules(r"[A-Za-z\d](?:[.:@/\\]|://)[A-Za-z\d~/_]|[.@#/~\\][A-Za-z]|_")
 
 
 def _spoken(address: str) -> str:
@@ -81,4 +81,5 @@ ADDRESSES.add(
 ADDRESSES.add(
     "path", r"(?<![\w.<])(?P<address>(?:[A-Za-z]:\\|~/|\.{1,2}/|/(?=[\w.-]+/))[\w.\\/~-]{1,2000})", _address, has="/\\"
 )
+ADDRESSES.words("dot_of_a_domain", r"(?<![\w.])\.(?=(?:com|edu|gov|net|NET|org)\b)", "dot ", has=".")
 ADDRESSES.add("handle", r"(?<![\w.])(?P<address>@[A-Za-z_]\w{0,50})", _address, has="@")

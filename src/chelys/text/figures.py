@@ -48,6 +48,12 @@ def _grouped(match: re.Match[str], reading: Reading) -> str:
     return _groups(match.group())
 
 
+@NAMES.rule(r"(?<=[A-Za-z.,;:)\"])\[\d{1,3}\]", has="[")
+def footnote(match: re.Match[str], reading: Reading) -> str:
+    reading.warn(f"{match.group()} is taken for a footnote and left out")
+    return ""
+
+
 NAMES.add("phone", r"(?<![\d-])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])?\d{3}-\d{4}(?![\d-])", _grouped, has="-")
 NAMES.add("phone_with_stops", r"(?<![\d.-])(?:\+?1\.)?\d{3}\.\d{3}\.\d{4}(?!\d|\.\d)", _grouped, has=".")
 NAMES.add("phone_abroad", r"(?<!\d)\+\d{1,3}(?:[ -]\d{2,5}){2,5}(?!\d)", _grouped, has="+")

@@ -127,6 +127,7 @@ _SPACES.words("forgotten_space", FORGOTTEN_SPACE.pattern, " ")
 #: What is left when everything else is read.
 _SIGNS = Rules(rf"[^A-Za-z.,?!\- {LETTER_A}]", r"[A-Za-z]\.[A-Za-z]", "--")
 _SIGNS.words("dot", r"(?<=[A-Za-z])\.(?=[A-Za-z])", " dot ", has=".")
+_SIGNS.words("sharp", r"(?<=\b[A-G])#(?!\w)", " sharp", has="#")
 _SIGNS.words("micro", r"µ(?=[A-Za-z])", "micro", has="µ")
 _SIGNS.words("or", r"(?<=[A-Za-z]{2})/(?=[A-Za-z]{2})", " ", has="/")
 _SIGNS.add("sign", rf"[{re.escape(''.join(_NAMES_OF_SIGNS))}]", lambda match, _: f" {_NAMES_OF_SIGNS[match.group()]} ")
