@@ -34,6 +34,8 @@ TOKENIZER = Tokenizer.load(NANO_LEXICON.parent)
         ('<h1>Head</h1>\n<p>A line\nthat goes on<br>and <a href="x">on</a>.</p>', "head | a line that goes on and on."),
         ("<ul><li>Red<li>Blue</ul>", "red | blue"),
         ("<ol start=3><li>Red</li></ol>", "three. red"),
+        ("So *it* was.\n\n7. Red\n9. Blue", "so it was. | seven. red | nine. blue"),
+        ("Tea&nbsp;&frac12; &hellip; caf&eacute;", "tea one half. cafe"),
         ("<!DOCTYPE html><html><head><title>No</title></head><body>Yes<script>no()</script></body></html>", "yes"),
         ("<div>One<style>p { }</style> two</div>", "one two"),
         ('<p class="a">One &quot;two&quot;</p>', 'one "two"'),

@@ -50,6 +50,8 @@ def test_pauses(inner: str, expected: list[tuple[str, float]]) -> None:
         ('interpret-as="ordinal"', "21", "twenty first"),
         ('interpret-as="date" format="dmy"', "3/5/2024", "may third, twenty twenty four"),
         ('interpret-as="date" format="mdy"', "3/5/2024", "march fifth, twenty twenty four"),
+        ('interpret-as="date" format="yyyymmdd"', "20240305", "march fifth, twenty twenty four"),
+        ('interpret-as="date" format="dmy"', "soon", "soon"),
         ('interpret-as="date" format="my"', "5.2024", "may twenty twenty four"),
         ('interpret-as="telephone"', "(212) 555-1212", "two one two, five five five, one two one two"),
         ('interpret-as="expletive"', "darn", ""),

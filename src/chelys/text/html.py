@@ -26,7 +26,7 @@ _HTML_PAGE = re.compile(
 _VALUE = r"""(?:"[^"<>]{0,2000}"|'[^'<>]{0,2000}'|[^\s"'<>]{1,200})"""
 _HTML_WITHIN = re.compile(
     rf"</?(?:{_INLINE}|{'|'.join(sorted(_BLOCKS))})(?:\s{{1,9}}[\w:-]{{1,40}}\s?=\s?{_VALUE}){{0,20}}\s?/?>"
-    r"|&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos|nbsp|[lr][sd]quo|[mn]dash|hellip|copy|deg|eacute);",
+    r"|&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8}\d{0,2});",
     re.IGNORECASE,
 )
 #: What a text has that is Markdown. Lines that begin with figures, and stars between spaces, prove nothing.
@@ -87,7 +87,11 @@ def text_of_markdown(markdown: str, warnings: dict[str, None]) -> str:
     markdown = re.sub(r"(?<=\w)`(?=\w)", "'", markdown)
     markdown = re.sub(r"==(?=\S)([^=\n]{1,400})(?<=\S)==", r"\1", markdown)
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"]).disable("code")
-    return text_of_html(parser.render(markdown), warnings, keep_lines=True)
+    tokens = parser.parse(markdown)
+    for token in tokens:
+        if token.type == "list_item_open" and token.info:
+            token.attrSet("value", token.info)  # items keep the numbers that they are written with
+    return text_of_html(parser.renderer.render(tokens, parser.options, {}), warnings, keep_lines=True)
 
 
 def _tags_alone(html: str) -> str:
@@ -137,6 +141,8 @@ class _Reader(HTMLParser):
             start = dict(attrs).get("start") or "1"
             self._lists.append(int(start) if tag == "ol" and re.fullmatch(r"\d{1,9}", start) else None)
         elif tag == "li" and self._lists and (number := self._lists[-1]) is not None:
+            value = dict(attrs).get("value") or ""
+            number = int(value) if re.fullmatch(r"\d{1,9}", value) else number
             self._pieces.append(f"{number}. ")
             self._lists[-1] = number + 1
         elif tag == "tr":

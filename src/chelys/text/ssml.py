@@ -225,7 +225,11 @@ def _say_as(text: str, attributes: dict[str, str], warn: _Warn) -> Run:
 
 def _date(text: str, order: str) -> str | None:
     """``3/5/2024`` in the order of a format such as ``dmy`` as a date in words; None if it is another."""
-    figures = re.findall(r"\d{1,4}", text)
+    order = re.sub(r"(.)\1+", r"\1", order)  # "yyyymmdd"
+    figures = re.findall(r"\d{1,8}", text)
+    if len(figures) == 1 and len(figures[0]) == 8 and sorted(order) == ["d", "m", "y"]:
+        widths = "".join(f"(\\d{{{4 if letter == 'y' else 2}}})" for letter in order)
+        figures = list(re.fullmatch(widths, figures[0]).groups())  # type: ignore[union-attr]
     if not re.fullmatch("[dmy]{1,3}", order) or len(figures) != len(order) or len(set(order)) != len(order):
         return None
     named = dict(zip(order, figures, strict=True))
