@@ -12,6 +12,7 @@ import toy
 from chelys.errors import TextError
 from chelys.inference.generation import (
     CodeCandidate,
+    CodeSampler,
     DecodingRules,
     Prompt,
     default_max_new_tokens,
@@ -22,6 +23,7 @@ from chelys.inference.generation import (
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.models.autoregressive import Autoregressive
+from chelys.models.code_reader import CodeReader
 from chelys.tortoise.model import SilenceTrimming
 from chelys.tortoise.speaking import decoding_rules
 
@@ -176,7 +178,7 @@ def test_equal_prompts_are_read_once(
     monkeypatch.setattr(decoder, "read_prompt", counted)
     generate(decoder, [prompt(tts, "A")] * 5, SAMPLED, generators(5))
     generate(decoder, [prompt(tts, "A"), prompt(tts, "b")], SAMPLED, generators(2))
-    assert rows == [1, 2]
+    assert rows == [1, 1, 1]
 
 
 def test_limits_are_kept_and_told(tts: Synthesizer, decoder: Autoregressive) -> None:
@@ -278,8 +280,8 @@ def test_a_stream_samples_no_further_than_it_is_asked(
 ) -> None:
     read: list[int] = []
     endless = with_stop(decoder, -100.0)
-    read_code = endless.read_code
-    monkeypatch.setattr(endless, "read_code", lambda *given: (read.append(given[1]), read_code(*given))[1])
+    real = CodeReader.read
+    monkeypatch.setattr(CodeReader, "read", lambda *given: (read.append(given[2][0][1]), real(*given))[1])
     stream = generate_stream(endless, prompt(tts, SENTENCE), GREEDY, generators(1)[0])
     for _ in range(3):
         next(stream)
@@ -310,3 +312,37 @@ def with_stop(decoder: Autoregressive, logit: float) -> Autoregressive:
     with torch.no_grad():
         changed.code_head.bias[decoder.config.stop_code] = logit
     return changed
+
+
+# ---- company --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_who_joins_and_leaves_changes_no_candidate(
+    tts: Synthesizer, decoder: Autoregressive, learned: Autoregressive, positions: str
+) -> None:
+    network = decoder if positions == "rotary" else learned
+    prompts = [prompt(tts, text[:50], LIMIT) for text in RAGGED]
+    alone = [generate(network, [given] * 5, SAMPLED, generators(5, seed=i)) for i, given in enumerate(prompts)]
+    sampler, joined = CodeSampler(network), []
+    for i, given in enumerate(prompts):
+        joined.append(sampler.join(given, SAMPLED, generators(5, seed=i), DecodingRules()))
+        sampler.step()
+        stranger = sampler.join(given, replace(SAMPLED, repetition_penalty=2.0), generators(1, seed=9), DecodingRules())
+        sampler.step()
+        sampler.leave(stranger)
+    assert 5 < sampler.rows <= 30
+    while sampler.groups:
+        sampler.step()
+    for takes, group in zip(alone, joined, strict=True):
+        assert all(map(same, takes, group.candidates))
+        for take, other in zip(takes, group.candidates, strict=True):
+            assert torch.equal(torch.stack(take.latents), torch.stack(other.latents))
+        assert group.cache.store.numel() == 0, "what came to its end holds no memory"
+
+
+def test_kept_latents_are_those_of_the_whole_pass(tts: Synthesizer, decoder: Autoregressive) -> None:
+    given = prompt(tts, SENTENCE, 30)
+    for take in generate(decoder, [given] * 3, SAMPLED, generators(3)):
+        wanted = decoder.latents(given.conditioning[None], given.text_ids[None], take.codes[None])[0]
+        torch.testing.assert_close(torch.stack(take.latents), wanted, rtol=1e-4, atol=1e-5)

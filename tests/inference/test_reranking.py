@@ -66,7 +66,7 @@ def test_a_reader_has_a_say(counted: Callable) -> None:
     said = [CodeCandidate(torch.tensor(codes), True) for codes in ([1], [3, 1, 4, 1, 5])]
     rows = counted(reader.speech_encoder, "states")
     scores = score(reader, text, said)
-    assert rows == [(1, 1), (1, 5)], "each take is heard once, for both parts of its score"
+    assert rows == [(2, 5)], "both takes are heard once, together, for both parts of their scores"
     assert scores == pytest.approx([reader.score(text[None], take.codes[None]).item() for take in said])
     assert scores[0] < scores[1], "one code is too few for four ids"
 

@@ -67,7 +67,7 @@ def check_near(audio: np.ndarray, recorded: dict) -> None:
 
 @pytest.fixture(scope="module")
 def speak() -> Speak:
-    tts = chelys.load()
+    tts = chelys.load(device="cpu")
     return lambda voice, preset, text: tts.speak(text, voice=voice, preset=preset, seed=SEED).audio
 
 
@@ -97,7 +97,7 @@ def test_a_change_is_noticed(speak: Speak, record: dict) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    tts = chelys.load()
+    tts = chelys.load(device="cpu")
     spoken = {}
     for voice, preset, text in CASES:
         audio = tts.speak(text, voice=voice, preset=preset, seed=SEED).audio

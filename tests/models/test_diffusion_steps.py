@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import toy
 from torch import Tensor
 
 from chelys.models.diffusion import Diffusion, DiffusionConfig
+from chelys.models.diffusion_steps import DiffusionSteps
 from chelys.nn.attention import AttentionBlock, RelativePositionBias
 
 SMALL = DiffusionConfig(
@@ -113,3 +116,35 @@ def test_a_bias_follows_its_weights() -> None:
         with torch.no_grad():
             change(made)
             assert torch.equal(made.reversed(9).flip(2), made(9)), change
+
+
+# ---- step after step over one conditioning --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("changes", [{}, {"feed_forward": 0, "patch": 1, "final_blocks": 2, "learned_variance": True}])
+@torch.inference_mode()
+def test_steps_give_what_the_network_gives(changes: dict[str, int], guided: bool) -> None:
+    with torch.random.fork_rng(devices=[]):
+        made = Diffusion(replace(SMALL, **changes))  # type: ignore[arg-type]
+    toy.stir(made, torch.Generator().manual_seed(0))
+    made = made.eval()
+    positions = 20 // made.config.patch
+    content, x = noise(2, 32, positions), noise(2, 6, 20, seed=1)
+    steps = DiffusionSteps(made, content, guided=guided)
+    for timestep in (0, 700, 3999):
+        wanted = made(x, torch.tensor([timestep] * 2), content)
+        if guided:
+            wanted = torch.cat((wanted, made(x, torch.tensor([timestep] * 2), None)))
+        torch.testing.assert_close(steps(x, timestep), wanted, rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_steps_in_half_precision_stay_near() -> None:
+    made, content, x = network().to(torch.bfloat16), noise(1, 32, 10), noise(1, 6, 20, seed=1)
+    steps = DiffusionSteps(made, content.to(torch.bfloat16), guided=False)
+    wanted = made.float()(x, torch.tensor([700]), content)
+    made.to(torch.bfloat16)
+    found = steps(x.to(torch.bfloat16), 700)
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - wanted).norm() < 0.05 * wanted.norm()

@@ -8,7 +8,7 @@ import pytest
 import torch
 import toy
 
-from chelys.nn.attention import AttentionBlock, RelativePositionBias
+from chelys.nn.attention import AttentionBlock, KVCache, RelativePositionBias
 
 #: First and last distance of each bucket from 8 on, as T5's formula gives them for 32 buckets up to distance 64.
 FAR = {8: (8, 10), 9: (11, 13), 10: (14, 17), 11: (18, 22), 12: (23, 29), 13: (30, 38), 14: (39, 49), 15: (50, 5_000)}
@@ -64,3 +64,16 @@ def test_nobody_attends_to_what_is_masked(relative: bool) -> None:
     torch.testing.assert_close(masked[0], block(x[:1])[0])
     torch.testing.assert_close(masked[1, :, :4], block(x[1:, :, :4])[0])
     assert not torch.allclose(block(x)[1, :, :4], masked[1, :, :4])
+
+
+def test_rows_leave_a_cache_and_the_others_keep_their_columns() -> None:
+    for rows in ([], [0], [4], [0, 1, 2, 3, 4], [1, 3], [0, 2, 4], [2, 3, 4]):
+        cache = KVCache(2, 5, 3, 6, 4, torch.zeros(1))
+        cache.store.normal_(generator=torch.Generator().manual_seed(0))
+        cache.valid, cache.length = torch.arange(30).view(5, 6) % 4 > 0, 4
+        before, valid = cache.store.clone(), cache.valid.clone()
+        order = cache.keep(rows)
+        assert sorted(order) == rows
+        torch.testing.assert_close(cache.store[..., :4, :], before[:, :, order, :, :4], rtol=0, atol=0)
+        if rows:
+            assert torch.equal(cache.valid, valid[order])

@@ -30,6 +30,7 @@ from chelys.models.diffusion_schedule import (
     predict_x0,
     q_posterior,
 )
+from chelys.models.diffusion_steps import DiffusionSteps
 
 
 def sampling_schedule(sampler: Sampler, steps: int, train_steps: int = TRAIN_STEPS) -> DiffusionSchedule:
@@ -70,10 +71,14 @@ def sample_mel(
     stochastic = sampler == "ddpm" or (sampler == "ddim" and eta > 0)
     if stochastic and noise is None:
         raise ValueError(f"{sampler} needs new noise at each step: pass noise, a function that draws it")
+    steps_of: Diffusion | DiffusionSteps = network
+    if isinstance(network, Diffusion):
+        conditioning = conditioning.to(network.uncond_embedding.dtype)
+        steps_of = DiffusionSteps(network, conditioning, guided=guidance > 0)
     x, x0_prev = start, None
     for index in reversed(range(steps)):
         weight = guidance_at(schedule, index, guidance, guidance_ramp)
-        x0, variance = guided_x0(network, schedule, index, x, conditioning, weight, bounds)
+        x0, variance = guided_x0(steps_of, schedule, index, x, conditioning, weight, bounds)
         eps = noise() if stochastic and noise is not None else None
         if sampler == "dpm++2m":
             x = dpm_step(schedule, index, x, x0, x0_prev)
@@ -92,33 +97,36 @@ def sample_mel(
 
 
 def guided_prediction(
-    network: Diffusion, x: Tensor, timestep: int, conditioning: Tensor, guidance: float
+    network: Diffusion | DiffusionSteps, x: Tensor, timestep: int, conditioning: Tensor, guidance: float
 ) -> tuple[Tensor, Tensor | None]:
     """Prediction of the network under classifier-free guidance (Ho & Salimans 2022).
 
-    ``network``: in evaluation mode. It runs in its own precision. ``x``: noisy mel ``(b, f, s)``. ``timestep``: of the
-    trained schedule. ``conditioning``: ``(b, d, p)``. ``guidance``: w in (1 + w) conditional - w unconditional; 0 is
-    none. Returns eps or x0, whichever the network predicts, ``(b, f, s)``; and the learned variance, which guidance
-    leaves alone, ``(b, f, s)``, or None.
+    ``network``: in evaluation mode, or its steps over this conditioning. It runs in its own precision. ``x``: noisy mel
+    ``(b, f, s)``. ``timestep``: of the trained schedule. ``conditioning``: ``(b, d, p)``. ``guidance``: w in (1 + w)
+    conditional - w unconditional; 0 is none. Returns eps or x0, whichever the network predicts, ``(b, f, s)``; and the
+    learned variance, which guidance leaves alone, ``(b, f, s)``, or None.
     """
     b, bands, _ = x.shape
     dtype = network.uncond_embedding.dtype
     noisy, conditioning = x.to(dtype), conditioning.to(dtype)
-    if guidance:  # both passes as one batch
+    if isinstance(network, DiffusionSteps):
+        predicted = network(noisy, timestep)
+    elif guidance:  # both passes as one batch
         free = network.uncond_embedding.expand_as(conditioning)
         time = torch.full((2 * b,), timestep, device=x.device)
-        both = network(torch.cat((noisy, noisy)), time, torch.cat((conditioning, free)))
-        predicted, unconditional = both.to(x.dtype).chunk(2)
-        estimate = predicted[:, :bands] + guidance * (predicted[:, :bands] - unconditional[:, :bands])
+        predicted = network(torch.cat((noisy, noisy)), time, torch.cat((conditioning, free)))
     else:
-        predicted = network(noisy, torch.full((b,), timestep, device=x.device), conditioning).to(x.dtype)
-        estimate = predicted[:, :bands]
+        predicted = network(noisy, torch.full((b,), timestep, device=x.device), conditioning)
+    predicted = predicted.to(x.dtype)
+    estimate = predicted[:b, :bands]
+    if guidance:
+        estimate, predicted = estimate + guidance * (estimate - predicted[b:, :bands]), predicted[:b]
     return estimate, predicted[:, bands:] if predicted.shape[1] > bands else None
 
 
 def guided_x0(
-    network: Diffusion, schedule: DiffusionSchedule, index: int, x: Tensor, conditioning: Tensor, guidance: float,
-    bounds: tuple[float, float],
+    network: Diffusion | DiffusionSteps, schedule: DiffusionSchedule, index: int, x: Tensor, conditioning: Tensor,
+    guidance: float, bounds: tuple[float, float],
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The network's estimate of the clean mel at a step, clamped to its bounds, and the learned variance.
 

@@ -1,6 +1,7 @@
 """Voice and text to candidate codes: the cached autoregressive loop, and the sampling of each code.
 
-``generate`` collects whole candidates, ``generate_stream`` gives one candidate code by code; both run the same loop.
+``generate`` collects whole candidates, ``generate_stream`` gives one candidate code by code; both run the same loop,
+``CodeSampler``, in which prompts join and leave a running batch.
 ``generate_uncached`` is the naive loop that the tests compare with.
 
 Sampling is in the order of the published system: first what changes the network's odds (repetition penalty, typical
@@ -11,8 +12,9 @@ b candidates in a batch, v code ids, d width, t text ids, m codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -22,6 +24,8 @@ from chelys.errors import TextError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Progress
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
+from chelys.models.code_reader import CodeReader
+from chelys.nn.attention import KVCache
 
 _NEVER = float("-inf")
 
@@ -32,6 +36,8 @@ class CodeCandidate:
 
     codes: Tensor  # ``(m,)`` int64, without start and stop
     stopped: bool  # whether the decoder sampled the stop code, rather than running into ``max_new_tokens``
+    #: what each code was sampled from, ``(d,)``, equal to ``Autoregressive.latents`` of the same prompt
+    latents: tuple[Tensor, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -64,43 +70,158 @@ def default_max_new_tokens(text_ids: int) -> int:
 # ---- the loop -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False)
+class CodeGroup:
+    """The candidates of one prompt while they are being sampled."""
+
+    prompt: Prompt
+    options: SpeechOptions
+    rules: DecodingRules
+    generators: list[torch.Generator]  # one for each candidate
+    max_codes: int
+    cache: KVCache
+    counts: Tensor  # how often each code was sampled, ``(candidates, ids)``, where there is a penalty for it
+    hidden: Tensor  # what the next code is sampled from, ``(len(active), d)``
+    logits: Tensor  # likewise, ``(len(active), ids)``
+    active: list[int]  # candidates that are still being sampled
+    codes: list[list[int]]  # of each candidate
+    latents: list[list[Tensor]]  # what each of them was sampled from, ``(d,)``
+    stopped: list[bool]  # whether each candidate sampled the stop code
+    unread: Tensor | None = None  # codes that the active candidates sampled last
+    steps: int = 0  # codes sampled so far, the stop among them
+
+    @property
+    def candidates(self) -> list[CodeCandidate]:
+        """What was sampled so far."""
+        device = self.prompt.text_ids.device
+        return [
+            CodeCandidate(torch.tensor(codes, dtype=torch.long, device=device), stopped, tuple(latents))
+            for codes, stopped, latents in zip(self.codes, self.stopped, self.latents, strict=True)
+        ]
+
+
+class CodeSampler:
+    """Samples the candidates of several prompts together; each is the same to the bit whatever its company.
+
+    Prompts ``join`` and ``leave`` between two steps. Not for several threads.
+    """
+
+    def __init__(self, decoder: Autoregressive | CodeReader) -> None:
+        self.reader = decoder if isinstance(decoder, CodeReader) else CodeReader(decoder)
+        self.groups: list[CodeGroup] = []
+
+    @property
+    def rows(self) -> int:
+        """Candidates that are being sampled."""
+        return sum(len(group.active) for group in self.groups)
+
+    @torch.inference_mode()
+    def join(
+        self, prompt: Prompt, options: SpeechOptions, generators: Sequence[torch.Generator], rules: DecodingRules
+    ) -> CodeGroup:
+        """Read a prompt, once for all its candidates, which take part from the next step on.
+
+        Raises TextError if the text is longer than the decoder can read.
+        """
+        decoder, rows = self.reader.decoder, len(generators)
+        max_codes = _max_len(prompt, options, decoder.config, rules)
+        lengths = torch.tensor([len(prompt.text_ids)])
+        hidden, cache = decoder.read_prompt(prompt.conditioning[None], prompt.text_ids[None], lengths, max_codes)
+        cache.select(torch.zeros(rows, dtype=torch.long, device=hidden.device))
+        group = CodeGroup(
+            prompt, options, rules, list(generators), max_codes, cache,
+            counts=_initial_counts(rows, decoder.config, rules, hidden.device),
+            hidden=hidden.expand(rows, -1), logits=self.reader.logits(hidden).expand(rows, -1),
+            active=list(range(rows)), codes=[[] for _ in range(rows)], latents=[[] for _ in range(rows)],
+            stopped=[False] * rows,
+        )  # fmt: skip
+        self.groups.append(group)
+        return group
+
+    def leave(self, group: CodeGroup) -> None:
+        """Give up a group."""
+        self.groups = [other for other in self.groups if other is not group]
+
+    @torch.inference_mode()
+    def step(self) -> list[CodeGroup]:
+        """Sample one code of each candidate. Returns the groups whose candidates have all come to their end."""
+        groups = [group for group in self.groups if group.unread is not None]
+        if groups:
+            places = [(len(g.active), g.steps + g.rules.position_offset, g.cache) for g in groups]
+            rows = [len(group.active) for group in groups]
+            hidden = self.reader.read(torch.cat([g.unread for g in groups if g.unread is not None]), places)
+            logits = self.reader.logits(hidden)
+            for group, *parts in zip(groups, hidden.split(rows), logits.split(rows), strict=True):
+                group.hidden, group.logits = parts
+        for group in self.groups:
+            self._sample(group)
+        finished = [group for group in self.groups if not group.active]
+        self.groups = [group for group in self.groups if group.active]
+        return finished
+
+    def _sample(self, group: CodeGroup) -> None:
+        """Sample the next code of each candidate of a group, and let those go that come to their end."""
+        config, options, active = self.reader.decoder.config, group.options, group.active
+        group.steps += 1
+        logits = _constrain(group.logits, config, group.steps) if group.rules.constrained else group.logits
+        penalised = options.repetition_penalty != 1.0
+        counts = group.counts[active] if penalised else group.counts[: len(active)]
+        codes = sample_codes(logits, counts, options, [group.generators[i] for i in active])
+        if penalised:
+            group.counts[active, codes] += 1
+        remaining = []
+        sampled = zip(active, codes.tolist(), group.hidden.unbind(), strict=True)
+        for row, (candidate, code, latent) in enumerate(sampled):
+            if code == config.stop_code:
+                group.stopped[candidate] = True
+                continue
+            group.codes[candidate].append(code)
+            group.latents[candidate].append(latent)
+            if group.steps < group.max_codes:
+                remaining.append(row)
+        if len(remaining) < len(active):
+            order = group.cache.keep(remaining)
+            group.active = [active[row] for row in order]
+            codes = codes[order]
+        group.unread = codes
+
+
 @torch.inference_mode()
 def generate(
-    decoder: Autoregressive, prompts: list[Prompt], options: SpeechOptions, generators: list[torch.Generator], *,
-    rules: DecodingRules = NO_RULES, progress: Progress | None = None,
+    decoder: Autoregressive | CodeReader, prompts: list[Prompt], options: SpeechOptions,
+    generators: list[torch.Generator], *, rules: DecodingRules = NO_RULES, progress: Progress | None = None,
 ) -> list[CodeCandidate]:  # fmt: skip
     """Sample one candidate for each prompt, ``options.batch`` of them at a time.
 
-    ``prompts``: of any lengths; ``options``: temperature 0 is greedy; ``generators``: one for each prompt;
-    ``progress``: called with ("sampling", steps done, most steps). Returns a candidate for each prompt, in order; none
-    is empty, if the rules constrain it. Raises TextError if a text is longer than the decoder can read.
+    ``prompts``: of any lengths; one that stands several times in a row is read once; ``options``: temperature 0 is
+    greedy; ``generators``: one for each prompt; ``progress``: called with ("sampling", steps done, most steps). Returns
+    a candidate for each prompt, in order; none is empty, if the rules constrain it. Raises TextError if a text is
+    longer than the decoder can read.
     """
-    config = decoder.config
-    max_lens = [_max_len(prompt, options, config, rules) for prompt in prompts]
-    sampled: list[list[int]] = [[] for _ in prompts]
-    stopped = [False] * len(prompts)
+    sampler = CodeSampler(decoder)
+    max_lens = [_max_len(prompt, options, sampler.reader.decoder.config, rules) for prompt in prompts]
     starts = range(0, len(prompts), options.batch)
     total_steps = len(starts) * max(max_lens, default=0)
+    found: list[CodeCandidate] = []
     for batch, start in enumerate(starts):
-        part = slice(start, start + options.batch)
-        steps = _steps(decoder, prompts[part], max_lens[part], options, generators[part], rules)
-        for number, step in enumerate(steps, 1):
-            for row, code in zip(step.active, step.codes, strict=True):
-                if code == config.stop_code:
-                    stopped[start + row] = True
-                else:
-                    sampled[start + row].append(code)
+        part = list(zip(prompts, generators, strict=True))[start : start + options.batch]
+        groups = [
+            sampler.join(same[0][0], options, [generator for _, generator in same], rules)
+            for same in (list(pairs) for _, pairs in groupby(part, key=lambda pair: id(pair[0])))
+        ]
+        number = 0
+        while sampler.groups:
+            sampler.step()
+            number += 1
             if progress:
                 progress("sampling", batch * max(max_lens) + number, total_steps)
-    return [
-        CodeCandidate(torch.tensor(codes, dtype=torch.long, device=prompt.text_ids.device), end)
-        for prompt, codes, end in zip(prompts, sampled, stopped, strict=True)
-    ]
+        found += [candidate for group in groups for candidate in group.candidates]
+    return found
 
 
 @torch.inference_mode()
 def generate_stream(
-    decoder: Autoregressive, prompt: Prompt, options: SpeechOptions, generator: torch.Generator, *,
+    decoder: Autoregressive | CodeReader, prompt: Prompt, options: SpeechOptions, generator: torch.Generator, *,
     rules: DecodingRules = NO_RULES,
 ) -> Iterator[tuple[int, Tensor]]:  # fmt: skip
     """One candidate, code by code as it is sampled.
@@ -109,10 +230,12 @@ def generate_stream(
 
     Yields the code, and the latent ``(d,)`` that it was sampled from, equal to that of ``Autoregressive.latents``.
     """
-    max_len = _max_len(prompt, options, decoder.config, rules)
-    for step in _steps(decoder, [prompt], [max_len], options, [generator], rules):
-        if step.codes[0] != decoder.config.stop_code:
-            yield step.codes[0], step.latents[0]
+    sampler = CodeSampler(decoder)
+    group = sampler.join(prompt, options, [generator], rules)
+    while sampler.groups:
+        known = len(group.codes[0])
+        sampler.step()
+        yield from zip(group.codes[0][known:], group.latents[0][known:], strict=True)
 
 
 @torch.inference_mode()
@@ -136,58 +259,6 @@ def generate_uncached(
         codes.append(code)
         counts[0, code] += 1
     return CodeCandidate(torch.tensor(codes, dtype=torch.long), False)
-
-
-@dataclass(frozen=True)
-class _Step:
-    active: list[int]  # prompts that are still being sampled
-    codes: list[int]  # one for each; the stop among them, once for each candidate that ends
-    latents: Tensor  # (len(active), d), what each code was sampled from
-
-
-def _steps(
-    decoder: Autoregressive, prompts: list[Prompt], max_lens: list[int], options: SpeechOptions,
-    generators: list[torch.Generator], rules: DecodingRules,
-) -> Iterator[_Step]:  # fmt: skip
-    """One code after the other, for all prompts in one batch, with cached keys and values."""
-    config = decoder.config
-    device = prompts[0].conditioning.device
-    conditioning = torch.stack([p.conditioning for p in prompts])
-    text = torch.nn.utils.rnn.pad_sequence([p.text_ids for p in prompts], batch_first=True)
-    lengths = torch.tensor([len(p.text_ids) for p in prompts])
-    max_len = max(max_lens)
-    same = len({(id(p.conditioning), id(p.text_ids)) for p in prompts}) == 1
-    if same:  # many candidates of one text: read it once
-        latents, cache = decoder.read_prompt(conditioning[:1], text[:1], lengths[:1], max_len)
-        cache.select(torch.zeros(len(prompts), dtype=torch.long, device=device))
-        logits = decoder.code_head(latents).expand(len(prompts), -1)
-        latents = latents.expand(len(prompts), -1)
-    else:
-        latents, cache = decoder.read_prompt(conditioning, text, lengths, max_len)
-        logits = decoder.code_head(latents)
-    counts = _initial_counts(len(prompts), config, rules, device)
-    active = list(range(len(prompts)))  # row of the batch -> prompt
-    for number in range(1, max_len + 1):
-        logits = logits.float()
-        if rules.constrained:
-            logits = _constrain(logits, config, number)
-        codes = sample_codes(logits, counts[active], options, [generators[i] for i in active])
-        sampled = codes.tolist()
-        yield _Step(active, sampled, latents)
-        counts[active, codes] += 1
-        remaining = [
-            row
-            for row, (prompt, code) in enumerate(zip(active, sampled, strict=True))
-            if code != config.stop_code and number < max_lens[prompt]
-        ]
-        if not remaining:
-            break
-        if len(remaining) < len(active):
-            rows = torch.tensor(remaining, device=device)
-            cache.select(rows)
-            codes, active = codes[rows], [active[row] for row in remaining]
-        latents = decoder.read_code(codes, number + rules.position_offset, cache)
-        logits = decoder.code_head(latents)
 
 
 def _max_len(prompt: Prompt, options: SpeechOptions, config: AutoregressiveConfig, rules: DecodingRules) -> int:
@@ -230,14 +301,23 @@ def _initial_counts(rows: int, config: AutoregressiveConfig, rules: DecodingRule
 def sample_codes(logits: Tensor, counts: Tensor, options: SpeechOptions, generators: list[torch.Generator]) -> Tensor:
     """Next code of each candidate, ``(b,)``. Each has its own generator, so their number changes none of them.
 
-    Temperature 0 takes the likeliest code and draws nothing, but applies the repetition penalty.
+    The probabilities are those of ``filter_logits``, of the ``top_k`` likeliest codes alone. Temperature 0 takes the
+    likeliest code and draws nothing, but applies the repetition penalty.
     """
+    logits = _reweight(logits.float(), counts, options)
     if options.temperature == 0.0:
-        return _reweight(logits.float(), counts, options).argmax(1)
-    probabilities = filter_logits(logits.float(), counts, options).softmax(1).cpu()
+        return logits.argmax(1)
+    count = options.top_k if 0 < options.top_k < logits.shape[1] else logits.shape[1]
+    likeliest, ids = (logits / options.temperature).topk(count, dim=1)  # falling
+    probabilities = likeliest.softmax(1)
+    if options.top_p < 1.0:
+        beyond = probabilities.flip(1).cumsum(1).flip(1) <= 1 - options.top_p  # what is left from here on
+        beyond[:, 0] = False
+        probabilities = probabilities.masked_fill(beyond, 0.0)
     # the smallest of exponential waiting times, one for each code at the rate of its probability, is a sample
-    waits = torch.stack([torch.empty(probabilities.shape[1]).exponential_(generator=g) for g in generators])
-    return (probabilities / waits).argmax(1).to(logits.device)
+    waits = torch.stack([torch.empty(count).exponential_(generator=g) for g in generators])
+    chosen = (probabilities.cpu() / waits).argmax(1, keepdim=True).to(ids.device)
+    return ids.gather(1, chosen).squeeze(1)
 
 
 def filter_logits(logits: Tensor, counts: Tensor, options: SpeechOptions) -> Tensor:
@@ -255,7 +335,9 @@ def filter_logits(logits: Tensor, counts: Tensor, options: SpeechOptions) -> Ten
 
 def mask_code(logits: Tensor, code: int) -> Tensor:
     """Logits ``(b, v)`` with one code ruled out."""
-    return logits.index_fill(1, torch.tensor([code], device=logits.device), _NEVER)
+    logits = logits.clone()
+    logits[:, code] = _NEVER
+    return logits
 
 
 def _reweight(logits: Tensor, counts: Tensor, options: SpeechOptions) -> Tensor:

@@ -25,7 +25,8 @@ class SpeechOptions:
     """How to speak; the defaults are nano's preset ``fast``."""
 
     candidates: int = 8  # candidates that are sampled for each sentence, 1 or more; CLVP ranks them
-    batch: int = 16  # Candidates sampled at a time, 1 or more. It bounds the memory and changes no candidate.
+    #: candidates sampled at a time, of one sentence or several, 1 or more; it bounds the memory and changes none
+    batch: int = 32
     temperature: float = 0.3  # Of sampling codes; 0 takes the likeliest code. Lower is steadier, higher livelier.
     top_p: float = 0.9  # Nucleus sampling (Holtzman et al. 2020), above 0 to 1.
     top_k: int = 50  # only the k likeliest codes; 0 is all
@@ -39,7 +40,7 @@ class SpeechOptions:
     decoder: str = "diffusion"
     #: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020).
     sampler: Sampler = "dpm++2m"
-    steps: int = 10  # Diffusion steps, 1 or more. Fewer is faster and duller.
+    steps: int = 6  # Diffusion steps, 1 or more. Fewer is faster and duller.
     eta: float = 0.0  # of DDIM, 0 to 1: 0 adds no noise on the way, 1 as much as DDPM
     #: Weight w of classifier-free guidance in (1 + w) * conditional - w * unconditional (Ho & Salimans 2022): 0 is
     #: none and halves the work. The ``guidance_scale`` of diffusers is w + 1.
@@ -111,7 +112,7 @@ def _typed(name: str, value: object, kind: type) -> object:
 
 #: Chosen by measurement; ``fast`` is the default.
 NANO_PRESETS = {
-    "ultra_fast": SpeechOptions(candidates=2, steps=6, guidance=0.0),
+    "ultra_fast": SpeechOptions(candidates=2, steps=4, guidance=0.0),
     "fast": SpeechOptions(),
     "standard": SpeechOptions(candidates=16, steps=20),
     "high_quality": SpeechOptions(candidates=32, steps=40),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from chelys.deprecation import renamed_names
 from chelys.inference.generation import CodeCandidate
@@ -30,24 +31,28 @@ def score(
 ) -> list[float]:  # fmt: skip
     """Score of each candidate, higher is better.
 
-    ``text_ids``: ``(t,)``; they are encoded once. ``row``: makes rows of one length of codes ``(m,)``, which are scored
-    together. None scores each candidate's codes as they are and one by one, so that its score does not depend on the
-    others. ``scorers``: others beside CLVP, each with its weight. ``clvp_weight``: of CLVP; at 0 it is not run. Returns
-    scores in the order of the candidates; minus infinity for one without codes, or with a code that CLVP does not know.
+    ``text_ids``: ``(t,)``; they are encoded once. ``row``: makes rows of one length of codes ``(m,)``, as the published
+    system scores them. None scores the codes as they are, those of like length together, with what pads them masked.
+    ``scorers``: others beside CLVP, each with its weight; they know no padding. ``clvp_weight``: of CLVP; at 0 it is
+    not run. Returns scores in the order of the candidates; minus infinity for one without codes, or with a code that
+    CLVP does not know.
     """
-    weighted = list(scorers)
-    if clvp_weight > 0.0:
-        text_latents = clvp.encode_text(text_ids[None])
-        weighted.insert(0, (clvp_weight, lambda codes: clvp.score(text_ids[None], codes, text_latents=text_latents)))
+    text_latents = clvp.encode_text(text_ids[None]) if clvp_weight > 0.0 else None
     rows = [candidate.codes if row is None else row(candidate.codes) for candidate in candidates]
     valid = [i for i, codes in enumerate(rows) if len(codes) and int(codes.max()) < clvp.config.speech_tokens]
     scores = [float("-inf")] * len(rows)
-    batch = 1 if row is None else BATCH
+    valid.sort(key=lambda i: len(rows[i]))
+    batch = 1 if row is None and scorers else BATCH
     for first in range(0, len(valid), batch):
         places = valid[first : first + batch]
-        codes = torch.stack([rows[i] for i in places])
-        total = sum(weight * scorer(codes) for weight, scorer in weighted)
-        assert isinstance(total, Tensor)
+        lengths = [len(rows[i]) for i in places]
+        codes = pad_sequence([rows[i] for i in places], batch_first=True)
+        padded = torch.tensor(lengths, device=codes.device) if lengths[0] < lengths[-1] else None
+        total = codes.new_zeros(len(codes), dtype=clvp.temperature.dtype)
+        if text_latents is not None:
+            total += clvp_weight * clvp.score(text_ids[None], codes, None, padded, text_latents=text_latents)
+        for weight, scorer in scorers:
+            total = total + weight * scorer(codes)
         for i, value in zip(places, total.tolist(), strict=True):
             scores[i] = value
     return scores

@@ -13,8 +13,10 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,15 @@ from chelys.errors import ModelError, TextError, UserError
 from chelys.files import digest
 from chelys.inference.diffusion_sampling import sample_mel
 from chelys.inference.family import LatentDecoder, Redactor, family_of
-from chelys.inference.generation import CodeCandidate, Prompt, default_max_new_tokens, generate, generate_stream
+from chelys.inference.generation import (
+    CodeCandidate,
+    CodeGroup,
+    CodeSampler,
+    Prompt,
+    default_max_new_tokens,
+    generate,
+    generate_stream,
+)
 from chelys.inference.options import SpeechOptions, options_for, whole_number
 from chelys.inference.reranking import rank, score
 from chelys.inference.speech import Candidate, Chunk, Progress, Speech
@@ -238,7 +248,7 @@ class Synthesizer:
         voices = self._resolve_for(document, options, voice, seed)
         chunks = list(spoken)
         start = chunks[-1].sentence + 1 if chunks else 0
-        for chunk in self._chunks(document, voices, seed, keep, options, progress, start):
+        for chunk in self._chunks(document, voices, seed, keep, options, progress, start, at_once=True):
             chunks.append(chunk)
             if on_chunk is not None:
                 on_chunk(chunk)
@@ -353,7 +363,7 @@ class Synthesizer:
         keep: int = 1,
         options: SpeechOptions | None = None,
     ) -> list[SentencePlan]:
-        """The sentences of a text, for a program that samples them together with others (``generation.Sampler``).
+        """The sentences of a text, for a program that samples them together with others (``CodeSampler``).
 
         Arguments and errors as for ``speak``. ``finish`` makes of each plan and its candidates what ``stream`` yields.
         """
@@ -376,9 +386,12 @@ class Synthesizer:
 
     def _chunks(
         self, document: Document, voices: dict[str | None, Voice], seed: int, keep: int, options: SpeechOptions,
-        progress: Progress | None, start: int = 0,
+        progress: Progress | None, start: int = 0, *, at_once: bool = False,
     ) -> Iterator[Chunk]:  # fmt: skip
-        """Sentence by sentence, of arguments that ``_check`` let pass; the first brings the document's warnings."""
+        """Sentence by sentence, of arguments that ``_check`` let pass; the first brings the document's warnings.
+
+        ``at_once``: nobody waits for the first sentence, so it is sampled with others.
+        """
         decoder = self.family.latent_decoder(options)
         sentences, warnings = document.sentences, document.warnings if not start else []
         log.info(
@@ -387,30 +400,65 @@ class Synthesizer:
             options.sampler, options.guidance,
         )  # fmt: skip
         log.debug("%s", options)
-        for number, sentence in enumerate(sentences[start:], start):
-            plan = self._plan(sentence, number, voices, seed, keep, options)
+        plans = (
+            self._plan(sentence, number, voices, seed, keep, options)
+            for number, sentence in enumerate(sentences[start:], start)
+        )
+        if decoder is not None and options.candidates == 1:
+            sampled: Iterator[tuple[SentencePlan, list[CodeCandidate] | None]] = ((plan, None) for plan in plans)
+        else:
+            sampled = self._sampled(plans, options, range(start, len(sentences)), progress, at_once=at_once)
+        for number, (plan, candidates) in enumerate(sampled, start):
+            of_sentence = _numbered(progress, number, len(sentences))
             log.info("sentence %d of %d: %d ids", number + 1, len(sentences), len(plan.prompt.text_ids))
-            log.debug("%r is read as %s", sentence.text, sentence.phonemes)
+            log.debug("%r is read as %s", plan.sentence.text, plan.sentence.phonemes)
             complete = decoder is None or options.candidates > 1 or plan.redaction is not None
             if decoder is not None and not complete:
                 chunks = self._pieces(plan, decoder)
             else:
-                chunks = iter([self._sentence(plan, _numbered(progress, number, len(sentences)))])
+                chunks = iter([self.finish(plan, candidates or self._generate(plan, of_sentence), of_sentence)])
             for chunk in chunks:
                 chunk = replace(chunk, sentence=number, sentences=len(sentences), complete=complete)
                 yield replace(chunk, warnings=[*warnings, *chunk.warnings]) if warnings else chunk
                 warnings = []
 
-    def _sentence(self, plan: SentencePlan, progress: Progress | None) -> Chunk:
-        """Sample, rank and render one sentence."""
-        started = time.perf_counter()
-        candidates = generate(
+    def _generate(self, plan: SentencePlan, progress: Progress | None) -> list[CodeCandidate]:
+        """Sample the candidates of one sentence."""
+        return generate(
             self.model.autoregressive, [plan.prompt] * len(plan.generators), plan.options, plan.generators,
             rules=self.family.decoding_rules(plan.options), progress=progress,
         )  # fmt: skip
-        lengths = [len(candidate.codes) for candidate in candidates]
-        log.info("sampled %d to %d codes: %.2f s", min(lengths), max(lengths), time.perf_counter() - started)
-        return self.finish(plan, candidates, progress)
+
+    def _sampled(
+        self, plans: Iterator[SentencePlan], options: SpeechOptions, numbers: range, progress: Progress | None, *,
+        at_once: bool,
+    ) -> Iterator[tuple[SentencePlan, list[CodeCandidate]]]:  # fmt: skip
+        """Sentences with their candidates, in order. ``numbers``: of the sentences, up to that of the text's last.
+
+        As many are sampled together as a batch has room for, which changes none of them.
+        """
+        sampler, rules = CodeSampler(self.model.autoregressive), self.family.decoding_rules(options)
+        ahead: deque[tuple[SentencePlan, CodeGroup]] = deque()
+        most = max(1, options.batch // options.candidates)
+        if most == 1:
+            numbered = zip(numbers, plans, strict=True)
+            yield from ((plan, self._generate(plan, _numbered(progress, n, numbers.stop))) for n, plan in numbered)
+            return
+        for number in numbers:
+            room = most if at_once or number > numbers.start else 1
+            for plan in islice(plans, room - len(ahead)):
+                ahead.append((plan, sampler.join(plan.prompt, plan.options, plan.generators, rules)))
+            plan, group = ahead.popleft()
+            of_sentence = _numbered(progress, number, numbers.stop)
+            while group.active:
+                sampler.step()
+                if of_sentence:
+                    of_sentence("sampling", group.steps, group.max_codes)
+            if of_sentence:  # it may have come to its end with those before it
+                of_sentence("sampling", group.steps, group.steps)
+            lengths = [len(codes) for codes in group.codes]
+            log.info("sampled %d to %d codes", min(lengths), max(lengths))
+            yield plan, group.candidates
 
     @torch.inference_mode()
     def finish(
@@ -425,11 +473,16 @@ class Synthesizer:
         best = rank(candidates, scores, unstopped_last=family.unstopped_last)[: plan.keep]
         log.info("ranked them, best is number %d: %.2f s", best[0] + 1, time.perf_counter() - started)
         log.debug("scores %s", " ".join(f"{value:.4f}" for value in scores))
+        # they are those of rendering if the voice renders with what it samples with, and codes stand at their places
+        kept_latents = plan.voice.blended is None and not family.decoding_rules(options).position_offset
         lead, pause = _silence(plan.sentence.lead_s), _silence(plan.sentence.pause_s)
         kept, started = [], time.perf_counter()
         for i in best:
             codes = candidates[i].codes
-            audio = self.render(plan.prompt.text_ids, codes, plan.voice, plan.generators[i], options, progress)
+            audio = self.render(
+                plan.prompt.text_ids, codes, plan.voice, plan.generators[i], options, progress,
+                latents=candidates[i].latents if kept_latents else (),
+            )  # fmt: skip
             if plan.redaction is not None:
                 audio = plan.redaction.cut(audio, plan.sentence.text)
             kept.append(Candidate(np.concatenate((lead, audio, pause)), scores[i], [codes.tolist()]))
@@ -453,17 +506,22 @@ class Synthesizer:
 
     def render(
         self, text_ids: Tensor, codes: Tensor, voice: Voice, generator: torch.Generator, options: SpeechOptions,
-        progress: Progress | None = None,
+        progress: Progress | None = None, *, latents: Sequence[Tensor] = (),
     ) -> np.ndarray:  # fmt: skip
-        """Codes ``(m,)`` of one candidate to its waveform ``(n,)``."""
+        """Codes ``(m,)`` of one candidate to its waveform ``(n,)``.
+
+        ``latents``: of each code ``(d,)``, where they are known; else they are computed.
+        """
         model, decoder = self.model, self.family.latent_decoder(options)
         conditioning = voice.autoregressive.to(self._device, self._dtype)[None]
+        rendered = codes if decoder is not None else self.family.trim_codes(codes, options)
+        if len(latents) >= len(rendered) > 0 and torch.equal(rendered, codes[: len(rendered)]):
+            states = torch.stack(tuple(latents[: len(rendered)]))[None]
+        else:
+            states = model.autoregressive.latents(conditioning, text_ids[None], rendered[None])
         if decoder is not None:
-            latents = model.autoregressive.latents(conditioning, text_ids[None], codes[None])
-            return _audio(decoder.decode(latents, conditioning))
-        codes = self.family.trim_codes(codes, options)
-        latents = model.autoregressive.latents(conditioning, text_ids[None], codes[None])
-        mel = self._mel(latents, voice, generator, options, progress)
+            return _audio(decoder.decode(states, conditioning))
+        mel = self._mel(states, voice, generator, options, progress)
         log_mel = model.config.mel_range.denormalize(mel.float()).to(self._dtype)
         return _audio(model.vocoder.vocode(log_mel, generator))
 

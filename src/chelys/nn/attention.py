@@ -10,6 +10,7 @@ b batch, c channels, t time, h heads, r rotary_dim (r <= c: the rest of a head i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -192,23 +193,22 @@ class AttentionBlock(nn.Module):
 class KVCache:
     """Room for the keys and values of ``capacity`` columns that a decoder has already read.
 
-    One pair of tensors ``(b, h, capacity, c)`` for each layer, filled from the left; ``length`` columns are in use in
-    all layers alike. ``valid`` ``(b, capacity)`` marks columns that hold padding of shorter rows, where there are any.
+    ``store`` ``(layers, 2, b, h, capacity, c)`` is filled from the left; ``length`` columns are in use in all layers
+    alike. ``valid`` ``(b, capacity)`` marks columns that hold no padding of shorter rows, where there are any.
     """
 
     def __init__(self, layers: int, batch: int, heads: int, capacity: int, head_dim: int, like: Tensor) -> None:
-        shape = (batch, heads, capacity, head_dim)
-        self.keys = [torch.empty(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
-        self.values = [torch.empty_like(k) for k in self.keys]
+        self.store = like.new_empty((layers, 2, batch, heads, capacity, head_dim))
         self.valid: Tensor | None = None
         self.length = 0
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store new columns ``(b, h, t, c)`` of a layer and give back all columns so far, the new ones included."""
         end = self.length + key.shape[2]
-        self.keys[layer][:, :, self.length : end] = key
-        self.values[layer][:, :, self.length : end] = value
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        keys, values = self.store[layer, 0], self.store[layer, 1]
+        keys[:, :, self.length : end] = key
+        values[:, :, self.length : end] = value
+        return keys[:, :, :end], values[:, :, :end]
 
     def mask(self, new: int) -> Tensor | None:
         """Columns that the one new query may see, ``(b, 1, 1, t)``; None where that is all of them."""
@@ -217,10 +217,29 @@ class KVCache:
     def select(self, rows: Tensor) -> None:
         """Keep or repeat rows: the new row i is the old row ``rows[i]``."""
         used = self.length
-        for tensors in (self.keys, self.values):
-            for layer, old in enumerate(tensors):
-                fresh = old.new_empty((len(rows), *old.shape[1:]))
-                fresh[:, :, :used] = old[rows, :, :used]
-                tensors[layer] = fresh
+        fresh = self.store.new_empty((*self.store.shape[:2], len(rows), *self.store.shape[3:]))
+        fresh[:, :, :, :, :used] = self.store[:, :, rows, :, :used]
+        self.store = fresh
         if self.valid is not None:
             self.valid = self.valid[rows]
+
+    def keep(self, rows: Sequence[int]) -> list[int]:
+        """Drop all but some rows: the last ones move to where others leave, and nothing else is copied.
+
+        ``rows``: rising. Returns which old row each new row is.
+        """
+        if not rows:  # its memory is let go
+            self.store = self.store.new_empty((*self.store.shape[:2], 0, *self.store.shape[3:]))
+            return []
+        count, kept = len(rows), set(rows)
+        order = list(range(count))
+        movers = (row for row in rows if row >= count)
+        for hole in (row for row in range(count) if row not in kept):
+            order[hole] = row = next(movers)
+            self.store[:, :, hole, :, : self.length] = self.store[:, :, row, :, : self.length]
+            if self.valid is not None:
+                self.valid[hole] = self.valid[row]
+        self.store = self.store[:, :, :count]
+        if self.valid is not None:
+            self.valid = self.valid[:count]
+        return order

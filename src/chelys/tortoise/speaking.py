@@ -35,7 +35,7 @@ from chelys.tortoise.voices import clip_mels, published_latents, require_clips
 from chelys.weights.folder import Model
 
 _PUBLISHED = SpeechOptions(
-    temperature=0.8, top_p=0.8, repetition_penalty=2.0, max_new_tokens=500, sampler="ddpm", guidance=2.0,
+    batch=16, temperature=0.8, top_p=0.8, repetition_penalty=2.0, max_new_tokens=500, sampler="ddpm", guidance=2.0,
     guidance_ramp=True, max_chars=300, redact=True,
 )  # fmt: skip
 
