@@ -42,6 +42,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "folder_of_clips/one.wav": "This is my voice, and this is all I have.",
     }.items():
         tts.speak(text, voice="fern", preset="ultra_fast", seed=1).save(folder / name)
+    (folder / "chapter.md").write_text("# One\n\nIt was a *dark* night.\n", encoding="utf8")
     tiny_published.make(folder / "FOLDER")
     convert(find_checkpoints(folder / "FOLDER"), folder / "models" / "tortoise-v2")
     return folder
