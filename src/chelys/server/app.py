@@ -22,7 +22,7 @@ from chelys.audio.io import decode
 from chelys.errors import AudioError, UserError, VoiceError
 from chelys.inference.synthesizer import Synthesizer
 from chelys.machine import available_cores
-from chelys.server import speech
+from chelys.server import synthesis
 from chelys.server.encoding import FORMATS, available, encoder
 from chelys.server.guard import Guard
 from chelys.server.metrics import Metrics
@@ -59,11 +59,11 @@ class Server:
         self.scheduler.check_room()  # before any work
         encoder(24_000, request.response_format) if request.response_format == "aac" else None
         async with self.planning:
-            plans, seed = await asyncio.to_thread(speech.plan, request, self.synthesizer, self.voices, self.settings)
+            plans, seed = await asyncio.to_thread(synthesis.plan, request, self.synthesizer, self.voices, self.settings)
         if self.settings.log_texts:
             log.info("seed %d: %s", seed, request.input)
         job = self.scheduler.submit(plans, self.settings.timeout_s)
-        return speech.SpeechResponse(job, request.response_format, request.stream_format, seed, self.metrics)
+        return synthesis.SpeechResponse(job, request.response_format, request.stream_format, seed, self.metrics)
 
     # ---- voices -------------------------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ def make_app(server: Server) -> Guard:
     async def model(name: str) -> dict[str, Any]:
         """One of them."""
         if name not in (synthesizer.model.config.name, *MODEL_PRESETS):
-            raise speech.UnknownModel(f"the model {name[:80]!r} does not exist")
+            raise synthesis.UnknownModel(f"the model {name[:80]!r} does not exist")
         return _model(name)
 
     @app.get("/v1/audio/voices")
@@ -219,7 +219,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, raised: Exception) -> Response:
-        return speech.failure(raised)
+        return synthesis.failure(raised)
 
-    for kind in (UserError, speech.Busy, speech.Stopping, speech.Late):
+    for kind in (UserError, synthesis.Busy, synthesis.Stopping, synthesis.DeadlinePassed):
         app.add_exception_handler(kind, failed)

@@ -63,7 +63,7 @@ def encoder(rate: int, format: Format) -> Encoder:
     """
     if format == "aac":
         return _AAC(rate)
-    return _PCM() if format == "pcm" else _WAV(rate) if format == "wav" else _SoundFile(rate, format)
+    return _PCM() if format == "pcm" else _WAV(rate) if format == "wav" else _SoundFileEncoder(rate, format)
 
 
 def available(format: Format) -> bool:
@@ -130,7 +130,7 @@ class _WAV:
         return self._sink.take()
 
 
-class _SoundFile:
+class _SoundFileEncoder:
     def __init__(self, rate: int, format: Format) -> None:
         self._format, self._sink = format, _Sink()
         self._file = _sound_file(self._sink, rate, format)

@@ -38,17 +38,17 @@ def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
         timeout_graceful_shutdown=round(settings.grace_s), timeout_keep_alive=30, h11_max_incomplete_event_size=32_768,
         limit_concurrency=1000,
     )  # fmt: skip
-    asyncio.run(_run(_Server(config), server, listener, say))
+    asyncio.run(_run(_Uvicorn(config), server, listener, say))
 
 
-class _Server(uvicorn.Server):
+class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are handled by ``_run``; uvicorn's own way would end the process by the signal it was sent."""
         yield
 
 
-async def _run(uvicorn_server: _Server, server: Server, listener: socket.socket, say: Callable[[str], None]) -> None:
+async def _run(uvicorn_server: _Uvicorn, server: Server, listener: socket.socket, say: Callable[[str], None]) -> None:
     def stop(*_: object) -> None:
         if uvicorn_server.should_exit:  # told twice: do not wait
             uvicorn_server.force_exit = True

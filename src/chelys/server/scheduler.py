@@ -45,7 +45,7 @@ class Stopping(Exception):
     """The server takes no more requests."""
 
 
-class Late(Exception):
+class DeadlinePassed(Exception):
     """A request was not done within its time."""
 
 
@@ -87,13 +87,13 @@ class Job:
         self.scheduler.forget(self)
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
-        """Raises Late, or what went wrong."""
+        """Raises DeadlinePassed, or what went wrong."""
         while True:
             try:
                 item = await asyncio.wait_for(self._queue.get(), self.deadline - time.monotonic())
             except asyncio.TimeoutError:
                 self.cancel()
-                raise Late("the request took longer than it may") from None
+                raise DeadlinePassed("the request took longer than it may") from None
             if item is None:
                 return
             if isinstance(item, Exception):

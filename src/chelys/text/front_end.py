@@ -17,7 +17,7 @@ from chelys.text.document import Document, Sentence
 from chelys.text.html import has_html, has_markdown, is_html, text_of_html, text_of_markdown
 from chelys.text.ipa import read_phonemes
 from chelys.text.lexicon import Lexicon
-from chelys.text.markup import Part, Pause, Run, read_tags
+from chelys.text.markup import Part, Pause, TextRun, read_tags
 from chelys.text.normalize import nothing_spoken, to_ascii
 from chelys.text.numbers import digits
 from chelys.text.split import pause_after, split
@@ -66,7 +66,7 @@ def read_text(
             plain = text_of_markdown(text, warnings)
         elif format == "html":
             plain = text_of_html(text, warnings, keep_lines=not is_html(text))
-        parts = read_tags([Run(plain)], warnings) if tags else [Run(plain)]
+        parts = read_tags([TextRun(plain)], warnings) if tags else [TextRun(plain)]
     reader = _Reader(text, tokenizer, split, locale, warnings)
     sentences = reader.read(parts)
     if not sentences:
@@ -96,11 +96,11 @@ class _Reader:
         self._dropped: dict[str, None] = {}  # an ordered set, as is the next
         self._warnings = warnings
 
-    def read(self, parts: Iterable[Run | Pause]) -> list[Sentence]:
+    def read(self, parts: Iterable[TextRun | Pause]) -> list[Sentence]:
         """What runs and pauses say."""
         stretches = list(self._stretches(parts))
         given = self._given.sounds
-        self.tokenizer.check(" ".join(part.text for part in stretches if isinstance(part, Run)))
+        self.tokenizer.check(" ".join(part.text for part in stretches if isinstance(part, TextRun)))
         sentences: list[Sentence] = []
         pause: Pause | None = None  # since the last word
         for part in stretches:
@@ -129,24 +129,24 @@ class _Reader:
             lines.append(f"dropped what cannot be spoken: {_listed(self._dropped, '')}")
         return ["".join(c if c.isprintable() else " " for c in line) for line in lines]
 
-    def _stretches(self, parts: Iterable[Run | Pause]) -> Iterator[Run | Pause]:
+    def _stretches(self, parts: Iterable[TextRun | Pause]) -> Iterator[TextRun | Pause]:
         """Neighbouring runs of one voice and pace as one, with names for given sounds."""
-        stretch: Run | None = None
+        stretch: TextRun | None = None
         for part in parts:
-            if isinstance(part, Run) and (part.phonemes or part.spelled):
+            if isinstance(part, TextRun) and (part.phonemes or part.spelled):
                 part = self._named(part)
-            if isinstance(part, Run) and stretch and (part.rate, part.voice) == (stretch.rate, stretch.voice):
+            if isinstance(part, TextRun) and stretch and (part.rate, part.voice) == (stretch.rate, stretch.voice):
                 stretch = replace(stretch, text=stretch.text + part.text)
                 continue
             if stretch:
                 yield stretch
-            stretch = part if isinstance(part, Run) else None
+            stretch = part if isinstance(part, TextRun) else None
             if isinstance(part, Pause):
                 yield part
         if stretch:
             yield stretch
 
-    def _named(self, run: Run) -> Run:
+    def _named(self, run: TextRun) -> TextRun:
         """A run whose sound is given, under a name; as it is written if it cannot sound so."""
         plain, lexicon = replace(run, phonemes="", spelled=False), self.tokenizer.lexicon
         if run.spelled:
@@ -166,7 +166,7 @@ class _Reader:
                 spoken = run.text
         return replace(plain, text=self._given.name(run.text, spoken.lower(), phonemes)) if phonemes else plain
 
-    def _sentences(self, stretch: Run, given: Mapping[str, str] | None) -> list[Sentence]:
+    def _sentences(self, stretch: TextRun, given: Mapping[str, str] | None) -> list[Sentence]:
         """The sentences of a stretch of one voice and pace; none if it has nothing to say."""
         sentences = []
         for piece in self.split(stretch.text):

@@ -66,7 +66,7 @@ def has_html(text: str) -> bool:
 
 def text_of_html(html: str, warnings: dict[str, None], *, keep_lines: bool = False) -> str:
     """The text that a browser would show, without blocks of code; ``keep_lines``: line ends are not mere spaces."""
-    reader = _Reader(keep_lines=keep_lines)
+    reader = _HTMLReader(keep_lines=keep_lines)
     reader.feed(_tags_alone(html))
     reader.close()
     if reader.blocks_of_code:
@@ -108,7 +108,7 @@ def _tags_alone(html: str) -> str:
     return re.sub(r"<(?!/?[a-zA-Z][^<>]{0,5000}>)", "&lt;", html)
 
 
-class _Reader(HTMLParser):
+class _HTMLReader(HTMLParser):
     """Collects the text of HTML, however broken it is."""
 
     def __init__(self, *, keep_lines: bool) -> None:

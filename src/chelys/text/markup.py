@@ -18,7 +18,7 @@ LONGEST_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True)
-class Run:
+class TextRun:
     """Text that is spoken in one way."""
 
     text: str  # as it is written
@@ -37,7 +37,7 @@ class Pause:
     asked: bool = True  # by the author; otherwise it marks a border, as of a paragraph, and gives the least silence
 
 
-Part = Run | Pause
+Part = TextRun | Pause
 
 #: How a word with its sound looks.
 SOUNDING = re.compile(r"\[([^\[\]\n]{1,200})\]\(/([^/\n()]{1,200})/\)")
@@ -64,17 +64,17 @@ def read_tags(parts: Iterable[Part], warnings: dict[str, None]) -> Iterator[Part
                 if re.search("[A-Za-z]", match.group()):
                     warnings[f"brackets mean nothing to this model, what they hold is read: {match.group()}"] = None
                 continue
-            yield Run(part.text[end : match.start()], voice=voice)
+            yield TextRun(part.text[end : match.start()], voice=voice)
             end = match.end()
             if word:
-                yield Run(word, phonemes, voice=voice)
+                yield TextRun(word, phonemes, voice=voice)
             elif name == "voice":
                 voice = value or None
             elif unknown:
                 warnings[f"{match.group()} is no tag that this model knows: left out"] = None
             elif pause := read_pause(value, match.group(), warnings):
                 yield pause
-        yield Run(part.text[end:], voice=voice)
+        yield TextRun(part.text[end:], voice=voice)
 
 
 def read_pause(value: str, where: str, warnings: dict[str, None]) -> Pause | None:

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import ParseError
 
 from chelys.errors import TextError
 from chelys.text.document import FASTEST, SLOWEST
-from chelys.text.markup import Part, Pause, Run, read_pause
+from chelys.text.markup import Part, Pause, TextRun, read_pause
 from chelys.text.numbers import cardinal, ordinal
 from chelys.text.split import CLAUSE_PAUSE_S, PARAGRAPH_PAUSE_S, PHRASE_PAUSE_S, SENTENCE_PAUSE_S
 
@@ -46,7 +46,7 @@ def read_ssml(text: str, warnings: dict[str, None]) -> list[Part]:
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import XMLParser
 
-    reader = _Reader(warnings)
+    reader = _SSMLReader(warnings)
     try:
         parser = XMLParser(target=reader, forbid_dtd=True)
         parser.feed(text.lstrip("\ufeff \t\r\n"))
@@ -72,7 +72,7 @@ class _Element:
     text: list[str] = field(default_factory=list)  # of elements that are taken as a whole
 
 
-class _Reader:
+class _SSMLReader:
     """What the XML parser calls."""
 
     def __init__(self, warnings: dict[str, None]) -> None:
@@ -123,7 +123,7 @@ class _Reader:
         if element.name in _WHOLE:
             element.text.append(text)
         else:
-            self._say(Run(re.sub(r"\s+", " ", text)))
+            self._say(TextRun(re.sub(r"\s+", " ", text)))
 
     def end(self, tag: str) -> None:
         """The innermost element ends."""
@@ -139,7 +139,7 @@ class _Reader:
     def close(self) -> None:
         """The document ends."""
 
-    def _say(self, run: Run) -> None:
+    def _say(self, run: TextRun) -> None:
         element = self._open[-1]
         self.parts.append(replace(run, rate=element.rate, voice=element.voice))
 
@@ -186,7 +186,7 @@ class _Reader:
 _Warn = Callable[[str], None]
 
 
-def _phoneme(text: str, attributes: dict[str, str], warn: _Warn) -> Run:
+def _phoneme(text: str, attributes: dict[str, str], warn: _Warn) -> TextRun:
     alphabet = attributes.get("alphabet", "ipa").lower()
     named = {"ipa": "ipa", "x-sampa": "x-sampa", "cmu": "cmu-arpabet", "cmu-arpabet": "cmu-arpabet"}.get(alphabet)
     if named is None:
@@ -194,33 +194,33 @@ def _phoneme(text: str, attributes: dict[str, str], warn: _Warn) -> Run:
     phonemes = attributes.get("ph", "").strip()
     if not phonemes:
         warn("<phoneme> without phonemes is ignored")
-    return Run(text or "…", phonemes, named) if phonemes and named else Run(text)
+    return TextRun(text or "…", phonemes, named) if phonemes and named else TextRun(text)
 
 
-def _sub(text: str, attributes: dict[str, str], warn: _Warn) -> Run:
+def _sub(text: str, attributes: dict[str, str], warn: _Warn) -> TextRun:
     if not attributes.get("alias", "").strip():
         warn("<sub> without an alias is ignored")
-    return Run(" ".join(attributes.get("alias", "").split()) or text)
+    return TextRun(" ".join(attributes.get("alias", "").split()) or text)
 
 
-def _say_as(text: str, attributes: dict[str, str], warn: _Warn) -> Run:
+def _say_as(text: str, attributes: dict[str, str], warn: _Warn) -> TextRun:
     kind = attributes.get("interpret-as", attributes.get("type", "")).lower()
     if kind in ("characters", "spell-out", "verbatim", "digits"):
-        return Run(text, spelled=True)
+        return TextRun(text, spelled=True)
     if kind == "telephone":
-        return Run(re.sub(r"(?<=\d)(?=\d)", " ", re.sub(r"[^\dA-Za-z+]+", ", ", text).strip(", ")))
+        return TextRun(re.sub(r"(?<=\d)(?=\d)", " ", re.sub(r"[^\dA-Za-z+]+", ", ", text).strip(", ")))
     figure = re.fullmatch(r"(-?)(\d[\d, ]{0,300})", text)
     if kind in ("cardinal", "number", "ordinal") and figure:
         number = int(re.sub(r"\D", "", figure[2]))
-        return Run(f"{'minus ' if figure[1] else ''}{(ordinal if kind == 'ordinal' else cardinal)(number)}")
+        return TextRun(f"{'minus ' if figure[1] else ''}{(ordinal if kind == 'ordinal' else cardinal)(number)}")
     if kind == "date":
-        return Run(_date(text, attributes.get("format", "").lower()) or text)
+        return TextRun(_date(text, attributes.get("format", "").lower()) or text)
     if kind in ("expletive", "bleep"):
         warn(f"<say-as> {kind} is left out")
-        return Run(" ")
+        return TextRun(" ")
     if kind not in ("cardinal", "number", "ordinal", "fraction", "time", "currency", "unit", "address", "measure"):
         warn(f"<say-as> has no meaning for {kind[:40]!r}: the text is read as any other")
-    return Run(text)
+    return TextRun(text)
 
 
 def _date(text: str, order: str) -> str | None:

@@ -20,7 +20,7 @@ from chelys.server.encoding import MEDIA_TYPES, Format, encode, encoder
 from chelys.server.guard import Message, Receive, Scope, Send
 from chelys.server.metrics import Metrics
 from chelys.server.requests import MODEL_PRESETS, SpeechRequest, error
-from chelys.server.scheduler import Busy, Job, Late, Stopping
+from chelys.server.scheduler import Busy, DeadlinePassed, Job, Stopping
 from chelys.server.settings import ServerSettings
 from chelys.server.voices import Voices
 
@@ -155,7 +155,7 @@ def failure(raised: Exception) -> Response:
         return error(429, str(raised), code="rate_limit_exceeded", headers={"retry-after": str(raised.retry_after)})
     if isinstance(raised, Stopping):
         return error(503, str(raised), code="stopping", headers={"retry-after": "5"})
-    if isinstance(raised, Late):
+    if isinstance(raised, DeadlinePassed):
         return error(504, str(raised), code="timeout")
     if isinstance(raised, UserError):
         begins = str(raised).removeprefix("unknown ")
