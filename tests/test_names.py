@@ -22,8 +22,8 @@ TABLE = ROOT / "docs" / "names.md"
 #: Files that speak of old names.
 ALLOWED = {"src/chelys/deprecation.py", "src/chelys/old_names.py", "docs/names.md", "CHANGELOG.md"}
 
-#: ``name: place`` where a word is part of sentences to be spoken.
-MEANT = {"nobody: chelys/training", "nobody: chelys/text"}
+#: ``name: place`` where a word is meant: part of sentences to be spoken, a file's method, a page of the web.
+MEANT = {"nobody: chelys/training", "nobody: chelys/text", "tell: chelys/server", "page: chelys/server"}
 
 #: Tables of old names, which may stand in any module.
 OF_OLD_NAMES = re.compile(r"renamed|old_names|deprecated|moved", re.IGNORECASE)
