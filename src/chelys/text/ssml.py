@@ -49,7 +49,8 @@ def read_ssml(text: str, warnings: dict[str, None]) -> list[Part]:
     reader = _SSMLReader(warnings)
     try:
         parser = XMLParser(target=reader, forbid_dtd=True)
-        parser.feed(text.lstrip("\ufeff \t\r\n"))
+        whole = text.encode("utf8", "replace").decode("utf8")  # half a surrogate pair is no text
+        parser.feed(whole.lstrip("\ufeff \t\r\n"))
         parser.close()
     except DefusedXmlException:
         raise TextError("the SSML has a document type or entities, which are not read: write the text itself") from None
