@@ -110,11 +110,14 @@ def test_server_sent_events(server, said: np.ndarray) -> None:
         ({"voice": "/etc/passwd"}, 400, "unknown voice"),
         ({"voice": "low+/etc/passwd:0.5"}, 400, "unknown voice"),
         ({"voice": "low:nan+high"}, 400, "a mix needs"),
+        ({"input": "Hello. [voice:/etc/passwd] Hello."}, 400, "voice"),
+        ({"input": "<speak><p>Hello", "ssml": True}, 400, "SSML"),
         ({"input": ""}, 400, "text"),
         ({"input": "***"}, 400, "spoken"),
         ({"input": "x" * 30_000}, 400, "30000 characters"),
         ({"response_format": "ogg"}, 400, "response_format"),
         ({"speed": 9}, 400, "speed"),
+        ({"speed": 3}, 400, "speed"),
         ({"model": "tts-9"}, 404, "tts-9"),
         ({"preset": "slowest"}, 400, "unknown preset"),
         ({"temperature": -1.0}, 400, "temperature"),
@@ -160,7 +163,17 @@ def test_models(server, client) -> None:
 def test_what_will_be_said(server) -> None:
     read = server.client.post("/v1/text", json={"input": "Hello there. One ☃ two."}).json()
     assert [sentence["spoken"] for sentence in read["sentences"]] == ["hello there.", "one two."]
+    ssml = {"input": '<speak>One<break time="700ms"/>two.</speak>', "format": "ssml"}
+    assert [one["pause"] for one in server.client.post("/v1/text", json=ssml).json()["sentences"]] == [0.7, 0.0]
     assert read["sentences"][0]["phonemes"] == "həlˈO ðˈɛɹ." and "☃" in read["warnings"][0]
+
+
+def test_the_page_names_no_other_host(server) -> None:
+    for path in ("/", "/docs", "/page/page.js", "/page/sound.js", "/page/style.css", "/page/docs.js"):
+        answer = server.client.get(path)
+        assert answer.status_code == 200 and "http://" not in answer.text and "https://" not in answer.text, path
+    policy = server.client.get("/").headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
 
 
 # ---- voices ---------------------------------------------------------------------------------------------------------

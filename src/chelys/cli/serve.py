@@ -47,6 +47,9 @@ def serve(
     grace_s: Annotated[
         float | None, typer.Option("--grace", help="Seconds to finish what was begun, when told to stop.")
     ] = None,
+    wyoming: Annotated[
+        str | None, typer.Option("--wyoming", help="Also speak Wyoming, for Home Assistant: tcp://127.0.0.1:10200.")
+    ] = None,
     log_texts: Annotated[
         bool | None, typer.Option("--log-texts/--no-log-texts", help="Let the log show what is said.")
     ] = None,

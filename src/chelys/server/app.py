@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 import chelys
 from chelys.audio.io import decode
+from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import AudioError, UserError, VoiceError
 from chelys.inference.synthesizer import Synthesizer
 from chelys.machine import available_cores
@@ -27,7 +28,7 @@ from chelys.server.encoding import FORMATS, available, encoder
 from chelys.server.guard import Guard
 from chelys.server.metrics import Metrics
 from chelys.server.requests import MODEL_PRESETS, SpeechRequest, TextRequest, error
-from chelys.server.scheduler import Scheduler
+from chelys.server.scheduler import Job, Scheduler
 from chelys.server.settings import ServerSettings
 from chelys.server.voices import Voices
 
@@ -50,20 +51,27 @@ class Server:
         self.voices = Voices(synthesizer, settings.aliases, settings.voice)
         self.scheduler = Scheduler(
             synthesizer, self.metrics, max_rows=settings.max_rows, max_requests=settings.max_requests,
-            renderers=settings.renderers or max(1, min(8, available_cores() - 1)),
+            renderers=settings.renderers or max(1, min(8, available_cores() - 1)), grace_s=settings.grace_s,
         )  # fmt: skip
         self.planning = asyncio.Semaphore(4)  # texts that are read at a time
 
     async def speak(self, request: SpeechRequest) -> Response:
         """Answer a request for speech. Raises UserError, Busy or Stopping."""
+        if not available(request.response_format):
+            encoder(OUTPUT_RATE, request.response_format)  # which says what is missing
+        job, seed = await self.submit(request)
+        return synthesis.SpeechResponse(job, request.response_format, request.stream_format, seed, self.metrics)
+
+    async def submit(self, request: SpeechRequest) -> tuple[Job, int]:
+        """Begin to speak, and the seed of it. Raises UserError, Busy or Stopping."""
         self.scheduler.check_room()  # before any work
-        encoder(24_000, request.response_format) if request.response_format == "aac" else None
         async with self.planning:
-            plans, seed = await asyncio.to_thread(synthesis.plan, request, self.synthesizer, self.voices, self.settings)
+            plans, warnings, seed = await asyncio.to_thread(
+                synthesis.plan, request, self.synthesizer, self.voices, self.settings
+            )
         if self.settings.log_texts:
             log.info("seed %d: %s", seed, request.input)
-        job = self.scheduler.submit(plans, self.settings.timeout_s)
-        return synthesis.SpeechResponse(job, request.response_format, request.stream_format, seed, self.metrics)
+        return self.scheduler.submit(plans, self.settings.timeout_s, warnings), seed
 
     # ---- voices -------------------------------------------------------------------------------------------------
 
@@ -94,11 +102,15 @@ class Server:
 
     # ---- texts --------------------------------------------------------------------------------------------------
 
-    def read(self, text: str) -> dict[str, Any]:
+    def read(self, request: TextRequest) -> dict[str, Any]:
         """What will be said. Raises TextError if nothing can."""
-        if len(text) > self.settings.max_chars:
-            raise UserError(f"input has {len(text)} characters; {self.settings.max_chars} at most are read")
-        return self.synthesizer.read_text(text).as_json()
+        if len(request.input) > self.settings.max_chars:
+            raise UserError(f"input has {len(request.input)} characters; {self.settings.max_chars} at most are read")
+        options = self.synthesizer.options(self.settings.preset)
+        document = self.synthesizer.read_text(
+            request.input, format=request.format, locale=request.locale, options=options
+        )
+        return document.as_json()
 
 
 def make_app(server: Server) -> Guard:
@@ -109,9 +121,10 @@ def make_app(server: Server) -> Guard:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         server.scheduler.start()
         yield
+        await server.scheduler.finish()
         await asyncio.to_thread(server.scheduler.stop)
 
-    app = FastAPI(title="chelys", version=chelys.__version__, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title="chelys", version=chelys.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     _handle_errors(app)
 
     @app.post("/v1/audio/speech", responses={200: {"content": {"audio/mpeg": {}, "text/event-stream": {}}}})
@@ -165,7 +178,7 @@ def make_app(server: Server) -> Guard:
     async def text(request: TextRequest) -> dict[str, Any]:
         """How a text is read: sentences, words as spoken, phonemes, pauses, warnings."""
         async with server.planning:
-            return await asyncio.to_thread(server.read, request.input)
+            return await asyncio.to_thread(server.read, request)
 
     @app.get("/health")
     async def health() -> Response:
@@ -187,9 +200,8 @@ def make_app(server: Server) -> Guard:
         """Prometheus' text format."""
         return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(PAGE / "index.html", headers={"content-security-policy": PAGE_POLICY})
+    for path, file in (("/", "index.html"), ("/docs", "docs.html")):
+        app.add_api_route(path, _page(file), include_in_schema=False)
 
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     paths = {route.path for route in app.routes if hasattr(route, "path")}
@@ -200,6 +212,13 @@ def make_app(server: Server) -> Guard:
             expose_headers=["x-chelys-seed"],
         )  # fmt: skip
     return Guard(wrapped, settings, server.metrics, paths)
+
+
+def _page(file: str) -> Callable[[], Awaitable[Response]]:
+    async def page() -> Response:
+        return FileResponse(PAGE / file, headers={"content-security-policy": PAGE_POLICY})
+
+    return page
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 #: What needs no key: whether the server is well, and the page, which asks for the key.
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/favicon.ico"})
+OPEN_PATHS = frozenset({"/", "/docs", "/health", "/ready"})
 #: A JSON body has at most so many bytes for each character of a text, and so many beside it.
 BYTES_PER_CHAR, OTHER_BYTES = 12, 65_536
 VOICES_PATH = "/v1/audio/voices"

@@ -17,6 +17,10 @@ MODEL_PRESETS: dict[str, str | None] = {
 }  # fmt: skip
 
 
+TextFormat = Literal["auto", "text", "markdown", "html", "ssml"]
+Locale = Literal["en-US", "en-GB"]
+
+
 class VoiceId(BaseModel):
     """OpenAI's way to name a voice of the user's own."""
 
@@ -41,9 +45,12 @@ class SpeechRequest(_options()):  # type: ignore[misc]
         None, description="A name, a mix 'a:0.7+b:0.3', random:SEED, one of OpenAI's names, or {id}."
     )
     response_format: Format = "mp3"
-    speed: float = Field(1.0, ge=0.25, le=4.0)
+    speed: float = Field(1.0, ge=0.25, le=4.0, description="Pace: 0.5 to 2 can be spoken.")
     instructions: str | None = Field(None, description="Taken and not followed: this model has no such input.")
     stream_format: Literal["audio", "sse"] = "audio"
+    format: TextFormat = Field("auto", description="What the input is; auto finds out.")
+    ssml: bool = Field(False, description="The input is SSML: the same as format ssml.")
+    locale: Locale = "en-US"
     seed: int | None = Field(None, ge=0, lt=2**32, description="Same seed, same samples; without one it is drawn.")
     preset: Annotated[str, Field(max_length=50)] | None = None
     candidates: int | None = Field(None, ge=1, le=64, description="Candidates that are sampled for each sentence.")
@@ -65,6 +72,8 @@ class TextRequest(BaseModel):
     """Body of ``POST /v1/text``."""
 
     input: str
+    format: TextFormat = "auto"
+    locale: Locale = "en-US"
 
 
 def error(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 import chelys
-from chelys.errors import UserError
+from chelys.errors import MissingExtra, UserError
 from chelys.machine import set_threads
 from chelys.server.app import Server, make_app
 from chelys.server.settings import ServerSettings
@@ -49,10 +49,14 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def _run(uvicorn_server: _Uvicorn, server: Server, listener: socket.socket, say: Callable[[str], None]) -> None:
+    other = await _listen_wyoming(server)
+
     def stop(*_: object) -> None:
         if uvicorn_server.should_exit:  # told twice: do not wait
             uvicorn_server.force_exit = True
         server.scheduler.drain()
+        if other is not None:
+            other.close()
         uvicorn_server.should_exit = True
 
     loop = asyncio.get_running_loop()
@@ -67,7 +71,19 @@ async def _run(uvicorn_server: _Uvicorn, server: Server, listener: socket.socket
     if not serving.done():
         host, port = listener.getsockname()[:2]
         say(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    if other is not None:
+        say(f"tcp://{':'.join(map(str, other.sockets[0].getsockname()[:2]))}")
     await serving
+
+
+async def _listen_wyoming(server: Server) -> asyncio.Server | None:
+    if server.settings.wyoming is None:
+        return None
+    try:
+        from chelys.server.wyoming import listen
+    except ImportError as error:
+        raise MissingExtra("wyoming", error) from error
+    return await listen(server, server.settings.wyoming)
 
 
 def _listen(host: str, port: int) -> socket.socket:

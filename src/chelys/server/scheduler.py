@@ -1,8 +1,10 @@
 """Who speaks next: requests share one model, sentence by sentence.
 
-One thread samples (``batching``), ``renderers`` others rank, render and do whatever else needs the networks. Nothing
-else touches the model. The first sentence of a text goes before all later ones; a later sentence is the more urgent the
-sooner its listener has heard everything that came before it. Times are in seconds of ``time.monotonic``.
+One thread samples (``CodeSampler``: the candidates of all sentences share each step), ``renderers`` others rank, render
+and do whatever else needs the networks. Nothing else touches the model. The first sentence of a text goes before all
+later ones; a later sentence is the more urgent the sooner its listener has heard everything that came before it.
+Sentences are rendered one at a time: a batch of them costs a processor as much, and changes their last bits. Times are
+in seconds of ``time.monotonic``.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from chelys.errors import UserError
+from chelys.inference.generation import CodeGroup, CodeSampler
 from chelys.inference.speech import Chunk
 from chelys.inference.synthesizer import SentencePlan, Synthesizer
-from chelys.server.batching import BatchSampler, Group
 from chelys.server.metrics import Metrics
 
 T = TypeVar("T")
@@ -60,6 +62,7 @@ class Job:
     plans: list[SentencePlan]
     deadline: float
     scheduler: Scheduler
+    warnings: list[str] = field(default_factory=list)  # of the text as it was read
     arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     next: int = 0  # sentence to sample next
@@ -123,17 +126,19 @@ class Scheduler:
     """Owns a synthesizer; ``submit`` texts to it from an event loop."""
 
     def __init__(
-        self, synthesizer: Synthesizer, metrics: Metrics, *, max_rows: int, max_requests: int, renderers: int
-    ) -> None:
+        self, synthesizer: Synthesizer, metrics: Metrics, *, max_rows: int, max_requests: int, renderers: int,
+        grace_s: float,
+    ) -> None:  # fmt: skip
         self.synthesizer, self.metrics = synthesizer, metrics
         self.max_rows, self.max_requests, self.renderers = max_rows, max_requests, renderers
-        self.sampler = BatchSampler(synthesizer.model.autoregressive, synthesizer.family)
+        self.sampler = CodeSampler(synthesizer.model.autoregressive)
         self.jobs: list[Job] = []
         self.seconds_per_char = FIRST_GUESS  # that the machine needs while it is busy
-        self._sampled: list[tuple[Job, int, Group]] = []  # sentences to be rendered
-        self._groups: dict[Group, tuple[Job, int]] = {}  # sentences that are being sampled
+        self._sampled: list[tuple[Job, int, CodeGroup]] = []  # sentences to be rendered
+        self._groups: dict[CodeGroup, tuple[Job, int]] = {}  # sentences that are being sampled
         self._calls: list[_Call] = []
         self._lock = threading.Condition()
+        self._grace_s, self._drained_at = grace_s, 0.0
         self._stopping = self._stopped = False
         self._threads = [
             threading.Thread(target=self._sample, name="chelys-sampler", daemon=True),
@@ -155,7 +160,12 @@ class Scheduler:
 
     def drain(self) -> None:
         """Take no more jobs."""
-        self._stopping = True
+        self._stopping, self._drained_at = True, time.monotonic()
+
+    async def finish(self) -> None:
+        """Wait for the jobs that are left, within the grace time after ``drain``."""
+        while self.jobs and time.monotonic() < self._drained_at + self._grace_s:
+            await asyncio.sleep(0.05)
 
     def stop(self) -> None:
         """End the threads; jobs that are not done fail."""
@@ -178,10 +188,10 @@ class Scheduler:
             pending = sum(len(plan.sentence.text) for job in self.jobs for plan in job.plans[job.sent :])
             raise Busy(max(1, min(300, round(pending * self.seconds_per_char / max(1, len(self.jobs))))))
 
-    def submit(self, plans: list[SentencePlan], timeout_s: float) -> Job:
-        """Speak the sentences of a text. Raises Busy or Stopping."""
+    def submit(self, plans: list[SentencePlan], timeout_s: float, warnings: list[str] | None = None) -> Job:
+        """Speak the sentences of a text, of which there are warnings. Raises Busy or Stopping."""
         self.check_room()
-        job = Job(plans, time.monotonic() + timeout_s, self)
+        job = Job(plans, time.monotonic() + timeout_s, self, warnings or [])
         with self._lock:
             self.jobs.append(job)
             self.metrics.requests_waiting.set(len(self.jobs))
@@ -267,7 +277,9 @@ class Scheduler:
                 number, job.next = job.next, job.next + 1
                 job.ahead += len(plan.sentence.text) * SECONDS_PER_CHAR
             try:
-                self._groups[self.sampler.join(plan)] = job, number
+                rules = self.synthesizer.family.decoding_rules(plan.options)
+                group = self.sampler.join(plan.prompt, plan.options, plan.generators, rules)
+                self._groups[group] = job, number
             except Exception as error:
                 self._fail(job, error)
         self.metrics.rows.set(self.sampler.rows)
@@ -327,7 +339,7 @@ class Scheduler:
 
         begun = time.monotonic()
         try:
-            chunk = self.synthesizer.finish(group.plan, group.candidates, progress)
+            chunk = self.synthesizer.finish(job.plans[number], group.candidates, progress)
         except _Cancelled:
             return
         except Exception as error:

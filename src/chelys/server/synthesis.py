@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -33,8 +34,11 @@ class UnknownModel(UserError):
 
 def plan(
     request: SpeechRequest, synthesizer: Synthesizer, voices: Voices, settings: ServerSettings
-) -> tuple[list[SentencePlan], int]:
-    """The sentences that a request asks for, and its seed. Raises UserError if it asks for what cannot be."""
+) -> tuple[list[SentencePlan], list[str], int]:
+    """The sentences that a request asks for, warnings of its text, and its seed.
+
+    Raises UserError if it asks for what cannot be.
+    """
     if len(request.input) > settings.max_chars:
         raise UserError(f"input has {len(request.input)} characters; {settings.max_chars} at most are spoken")
     name = synthesizer.model.config.name
@@ -47,10 +51,10 @@ def plan(
     options = synthesizer.options(preset, **request.changes)
     if options.candidates > settings.max_rows:
         raise UserError(f"candidates is {options.candidates}; this server samples {settings.max_rows} at most")
-    if request.speed != 1.0:
-        raise UserError("speed: this model speaks at 1.0 only")
     voice = voices.resolve(request.voice_name, seed)
-    return synthesizer.plan(request.input, voice=voice, seed=seed, options=options), seed
+    format = "ssml" if request.ssml else request.format
+    document = synthesizer.read_text(request.input, format=format, locale=request.locale, options=options)
+    return synthesizer.plan(document, voice=voice, seed=seed, options=options), document.warnings, seed
 
 
 class SpeechResponse(Response):
@@ -62,7 +66,8 @@ class SpeechResponse(Response):
 
     def __init__(self, job: Job, format: Format, stream_format: str, seed: int, metrics: Metrics) -> None:
         self.job, self.format, self.sse, self.metrics = job, format, stream_format == "sse", metrics
-        self.status_code, self.background, self.codes = 200, None, 0
+        self.status_code, self.background, self.seed = 200, None, seed
+        self.codes, self.scores, self.warnings = 0, list[float](), list[str]()  # of what was spoken so far
         kind = "text/event-stream" if self.sse else MEDIA_TYPES[format]
         self.start: Message = {
             "type": "http.response.start",
@@ -130,12 +135,20 @@ class SpeechResponse(Response):
         if self.sse:
             chars = sum(len(plan.sentence.text) for plan in self.job.plans)
             usage = {"input_tokens": chars, "output_tokens": self.codes, "total_tokens": chars + self.codes}
-            yield _event({"type": "speech.audio.done", "usage": usage})
+            yield _event({"type": "speech.audio.done", "usage": usage, "chelys": self._about()})
 
     async def _chunks(self) -> AsyncIterator[Chunk]:
         async for chunk in self.job:
             self.codes += sum(map(len, chunk.candidates[0].codes))
+            self.scores.append(chunk.candidates[0].score)
+            self.warnings += chunk.warnings
             yield chunk
+
+    def _about(self) -> dict[str, Any]:
+        """What OpenAI's event has no place for: the seed, the mean score of the sentences, what to know."""
+        score = sum(self.scores) / len(self.scores)
+        warnings = list(dict.fromkeys([*self.job.warnings, *self.warnings]))
+        return {"seed": self.seed, "score": None if math.isnan(score) else score, "warnings": warnings}
 
     def _wrap(self, data: bytes) -> bytes:
         if not self.sse or not data:

@@ -1,0 +1,206 @@
+"""How much speech ``chelys serve`` makes, and how soon, with many clients at a time.
+
+    python benchmarks/serve_load.py --clients 1 4 16 64 --requests 48 --out load.json
+
+Starts a server of its own unless ``--url`` names one. Each client asks for one text after the other, of one to five
+sentences, each text with a seed of its own; one that is refused with 429 waits as it is told and asks again. First
+audio is timed from the attempt that was taken. Needs ``chelys[server]`` and httpx.
+
+``--soak SECONDS`` is the other mode: as many clients as give twice the capacity, for so long. It fails if a request is
+lost, answered wrongly (its length or its bytes differ from the first answer to the same request), or if the memory
+grows by more than five per cent after the first sixth of the time. One request gives the same bytes before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+RATE = 24_000
+SENTENCES = (Path(__file__).parent / "sentences.txt").read_text("utf8").split("\n")
+
+
+def texts(count: int) -> list[str]:
+    """Texts of one to five sentences, always the same."""
+    lines = [line.strip() for line in SENTENCES if line.strip()]
+    made, at = [], 0
+    for number in range(count):
+        length = (1, 3, 2, 5, 1, 4)[number % 6]
+        made.append(" ".join(lines[(at + i) % len(lines)] for i in range(length)))
+        at += length
+    return made
+
+
+@dataclass
+class Result:
+    """What became of the requests of one run."""
+
+    first: list[float] = field(default_factory=list)  # seconds to the first audio, from the attempt that was taken
+    whole: list[float] = field(default_factory=list)
+    audio: float = 0.0  # seconds
+    answered: int = 0
+    refused: int = 0  # answers 429
+    wrong: list[str] = field(default_factory=list)
+    digests: dict[int, str] = field(default_factory=dict)  # text -> digest of its samples
+
+
+async def ask(client: httpx.AsyncClient, number: int, text: str, preset: str, result: Result, until: float) -> None:
+    """One request, again and again until it is taken."""
+    body = {"model": "tts-1", "input": text, "seed": number, "response_format": "pcm", "preset": preset}
+    while time.monotonic() < until:
+        begun, first, digest, size = time.monotonic(), None, hashlib.sha256(), 0
+        try:
+            async with client.stream("POST", "/v1/audio/speech", json=body) as answer:
+                if answer.status_code == 429:
+                    result.refused += 1
+                    await answer.aread()
+                    await asyncio.sleep(float(answer.headers["retry-after"]))
+                    continue
+                if answer.status_code != 200:
+                    result.wrong.append(f"{number}: {answer.status_code} {(await answer.aread())[:200]!r}")
+                    return
+                async for data in answer.aiter_bytes():
+                    first = first or time.monotonic() - begun
+                    digest.update(data)
+                    size += len(data)
+        except httpx.HTTPError as error:
+            result.wrong.append(f"{number}: lost, {error!r}")
+            return
+        result.first.append(first or 0.0)
+        result.whole.append(time.monotonic() - begun)
+        result.audio += size / 2 / RATE
+        result.answered += 1
+        if result.digests.setdefault(number, digest.hexdigest()) != digest.hexdigest():
+            result.wrong.append(f"{number}: other samples than before")
+        return
+
+
+async def run(url: str, clients: int, requests: int, preset: str, known: dict[int, str]) -> tuple[Result, float]:
+    """So many requests by so many clients; the seconds it took."""
+    result, waiting = Result(digests=known), list(enumerate(texts(requests)))[::-1]
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, timeout=3600, limits=limits) as client:
+
+        async def work() -> None:
+            while waiting:
+                number, text = waiting.pop()
+                await ask(client, number, text, preset, result, float("inf"))
+
+        begun = time.monotonic()
+        await asyncio.gather(*(work() for _ in range(clients)))
+        return result, time.monotonic() - begun
+
+
+async def soak(url: str, clients: int, seconds: float, preset: str) -> dict[str, Any]:
+    """Ask for so long; see the head of this file for what is checked."""
+    result, listed, memory = Result(), texts(24), []
+    begun = time.monotonic()
+    until = begun + seconds
+    async with httpx.AsyncClient(base_url=url, timeout=3600, limits=httpx.Limits(max_connections=None)) as client:
+        await ask(client, 0, listed[0], preset, result, float("inf"))
+
+        async def work(place: int) -> None:
+            number = place
+            while time.monotonic() < until:
+                await ask(client, number % len(listed), listed[number % len(listed)], preset, result, until)
+                number += clients
+
+        async def watch() -> None:
+            while time.monotonic() < until:
+                memory.append((time.monotonic() - begun, await asyncio.to_thread(resident, url)))
+                await asyncio.sleep(min(10.0, seconds / 60))
+
+        await asyncio.gather(watch(), *(work(place) for place in range(clients)))
+        await ask(client, 0, listed[0], preset, result, float("inf"))  # the same bytes as at the begin
+    settled = [value for at, value in memory if at >= seconds / 6]
+    growth = max(settled[len(settled) // 2 :]) / max(settled[: max(1, len(settled) // 10)]) - 1
+    return {
+        "seconds": seconds, "clients": clients, "answered": result.answered, "refused": result.refused,
+        "wrong": result.wrong, "audio_seconds": round(result.audio, 1), "memory_growth": round(growth, 4),
+        "memory_mb": [round(value / 1e6) for _, value in memory], "passed": not result.wrong and growth <= 0.05,
+    }  # fmt: skip
+
+
+def metric(url: str, name: str) -> float:
+    found = re.search(rf"^{name} (\S+)$", httpx.get(f"{url}/metrics", timeout=60).text, re.MULTILINE)
+    assert found, name
+    return float(found[1])
+
+
+def resident(url: str) -> float:
+    """Memory of the server, bytes."""
+    return metric(url, "process_resident_memory_bytes")
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, round(share * (len(values) - 1)))]
+
+
+def measure(url: str, clients: int, requests: int, preset: str, known: dict[int, str]) -> dict[str, Any]:
+    busy = metric(url, "process_cpu_seconds_total")
+    result, spent = asyncio.run(run(url, clients, requests, preset, known))
+    busy = metric(url, "process_cpu_seconds_total") - busy
+    return {
+        "clients": clients, "requests": result.answered, "refused": result.refused, "wrong": result.wrong,
+        "audio_seconds": round(result.audio, 1), "audio_per_second": round(result.audio / spent, 3),
+        "audio_per_cpu_second": round(result.audio / busy, 3), "cores_used": round(busy / spent, 2),
+        "first_50": round(percentile(result.first, 0.5), 2), "first_95": round(percentile(result.first, 0.95), 2),
+        "whole_50": round(percentile(result.whole, 0.5), 2), "whole_95": round(percentile(result.whole, 0.95), 2),
+        "memory_mb": round(resident(url) / 1e6), "load_average": round(os.getloadavg()[0], 1),
+    }  # fmt: skip
+
+
+def start(options: list[str]) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-m", "chelys", "serve", "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().rsplit(" ", 1)[1].strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--url", help="of a running server; else one is started")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
+    parser.add_argument("--requests", type=int, default=48, help="of each number of clients")
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--soak", type=float, help="seconds; then the first of --clients counts")
+    parser.add_argument("--out", type=Path, help="JSON lines")
+    parser.add_argument("--serve", nargs=argparse.REMAINDER, default=[], help="options of the server that is started")
+    asked = parser.parse_args()
+    process, url = (None, asked.url) if asked.url else start(asked.serve)
+    try:
+        known: dict[int, str] = {}
+        asyncio.run(run(url, 1, 2, asked.preset, {}))  # warm
+        if asked.soak:
+            rows = [asyncio.run(soak(url, asked.clients[0], asked.soak, asked.preset))]
+        else:
+            rows = []
+            for clients in asked.clients:
+                rows.append(measure(url, clients, asked.requests, asked.preset, known))
+                print(json.dumps(rows[-1]), flush=True)
+        if asked.soak:
+            print(json.dumps(rows[0]), flush=True)
+        if asked.out:
+            asked.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    finally:
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+    sys.exit(any(row["wrong"] or not row.get("passed", True) for row in rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The page in a browser, and OpenAI's client for JavaScript: what needs node, npm and chromium.
+
+``CHELYS_PICTURES=docs/images`` keeps the screenshots; ``CHELYS_PICTURES_MODEL=nano`` takes them of nano.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+import toy
+from conftest import start
+
+from chelys.audio.io import to_pcm
+from chelys.inference.synthesizer import Synthesizer
+
+HERE = Path(__file__).parent
+PACKAGES = ("playwright-core@1.65.1", "axe-core@4.14.1", "openai@6.49.0")
+
+
+@pytest.fixture(scope="module")
+def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The npm packages."""
+    if shutil.which("npm") is None:
+        pytest.skip("needs npm")
+    folder = tmp_path_factory.mktemp("npm")
+    (folder / "package.json").write_text("{}")
+    done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", *PACKAGES], cwd=folder, capture_output=True)
+    if done.returncode:
+        pytest.skip(f"npm: {done.stderr[-200:]!r}")
+    return folder / "node_modules"
+
+
+def node(script: str, modules: Path, *arguments: object) -> dict:
+    command = ["node", str(HERE / script), *map(str, arguments)]
+    environment = {**os.environ, "NODE_PATH": str(modules)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_openais_client_for_javascript(server, node_modules: Path, tts: Synthesizer) -> None:
+    found = node("openai_client.mjs", node_modules, server.url)
+    said = to_pcm(tts.speak("Hello there. One, two, three! There, hello.", voice="low", seed=7).audio).tobytes()
+    assert found["pcm"] == found["streamed"] == hashlib.sha256(said).hexdigest()
+    assert min(found["bytes"].values()) > 1000 and found["pieces"] > 1
+    assert found["error"]["status"] == 400 and found["error"]["name"] == "BadRequestError"
+    assert "nobody" in found["error"]["message"] and "tts-1" in found["models"]
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(toy_folder: Path, node_modules: Path, tmp_path: Path) -> None:
+    if not Path(os.environ.get("CHROMIUM", "/usr/bin/chromium")).exists():
+        pytest.skip("needs chromium")
+    pictures = Path(os.environ.get("CHELYS_PICTURES", tmp_path)).resolve()
+    clip = tmp_path / "clip.wav"
+    sf.write(clip, toy.tone(180.0, 2.0), 24_000)
+    running = start(Path(os.environ.get("CHELYS_PICTURES_MODEL", toy_folder)), tmp_path / "server")
+    try:
+        found = node("browser.mjs", node_modules, running.url, os.environ.get("CHELYS_PICTURES_CLIP", clip), pictures)
+    finally:
+        running.stop()
+        running.client.close()
+    assert found["errors"] == found["faults"] == found["foreign"] == [] and found["overflow"] == 0
+    assert found["steps"][-1] == "voice deleted" and len(found["steps"]) == 7
+    assert found["heard"] > 0.001 and found["played"] > 0
+    assert found["kept"] == "Take 3, kept" and len(set(found["scores"])) > 1
+    lengths = found["lengths"]
+    assert lengths[2] == lengths[3]  # rendered again: the same codes, so the same length
+    assert "visitor" in found["command"] and "/v1/audio/speech" in found["curl"]
+    assert sf.info(pictures / "take.wav").frames == lengths[2]
+    (pictures / "take.wav").unlink()
