@@ -23,7 +23,13 @@ TABLE = ROOT / "docs" / "names.md"
 ALLOWED = {"src/chelys/deprecation.py", "src/chelys/old_names.py", "docs/names.md", "CHANGELOG.md"}
 
 #: ``name: place`` where a word is meant: part of sentences to be spoken, a file's method, a page of the web.
-MEANT = {"nobody: chelys/training", "nobody: chelys/text", "tell: chelys/server", "page: chelys/server"}
+MEANT = {
+    "nobody: chelys/training",
+    "nobody: chelys/text",
+    "tell: chelys/server",
+    "page: chelys/server",
+    "nobody: chelys/server",
+}
 
 #: Tables of old names, which may stand in any module.
 OF_OLD_NAMES = re.compile(r"renamed|old_names|deprecated|moved", re.IGNORECASE)

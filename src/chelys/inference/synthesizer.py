@@ -390,7 +390,7 @@ class Synthesizer:
     ) -> Iterator[Chunk]:  # fmt: skip
         """Sentence by sentence, of arguments that ``_check`` let pass; the first brings the document's warnings.
 
-        ``at_once``: nobody waits for the first sentence, so it is sampled with others.
+        ``at_once``: sample the first sentence together with others, as no listener waits for it.
         """
         decoder = self.family.latent_decoder(options)
         sentences, warnings = document.sentences, document.warnings if not start else []
@@ -514,11 +514,11 @@ class Synthesizer:
         """
         model, decoder = self.model, self.family.latent_decoder(options)
         conditioning = voice.autoregressive.to(self._device, self._dtype)[None]
-        rendered = codes if decoder is not None else self.family.trim_codes(codes, options)
-        if len(latents) >= len(rendered) > 0 and torch.equal(rendered, codes[: len(rendered)]):
-            states = torch.stack(tuple(latents[: len(rendered)]))[None]
+        trimmed = codes if decoder is not None else self.family.trim_codes(codes, options)
+        if len(latents) >= len(trimmed) > 0 and torch.equal(trimmed, codes[: len(trimmed)]):
+            states = torch.stack(tuple(latents[: len(trimmed)]))[None]
         else:
-            states = model.autoregressive.latents(conditioning, text_ids[None], rendered[None])
+            states = model.autoregressive.latents(conditioning, text_ids[None], trimmed[None])
         if decoder is not None:
             return _audio(decoder.decode(states, conditioning))
         mel = self._mel(states, voice, generator, options, progress)
