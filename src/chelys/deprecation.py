@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
@@ -61,10 +60,11 @@ def renamed_names(module: str) -> Callable[[str], Any]:
     return getattr_
 
 
-class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class MovedModules:
     """Makes old module names of ``chelys.old_names`` importable: ``import old.name`` gives the module ``new.name``.
 
-    It is asked last, for modules that do not exist.
+    It is asked last, for modules that do not exist. A finder and a loader by what it has: to import their abstract
+    classes would take longer than all else here.
     """
 
     def find_spec(
@@ -74,7 +74,12 @@ class MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return None
         from chelys.old_names import MOVED_MODULES
 
-        return importlib.util.spec_from_loader(fullname, self) if fullname in MOVED_MODULES else None
+        if fullname not in MOVED_MODULES:
+            return None
+        return importlib.util.spec_from_loader(fullname, self)  # type: ignore[arg-type]  # it has what is asked for
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """The usual module will do."""
 
     def exec_module(self, module: ModuleType) -> None:
         from chelys.old_names import MOVED_MODULES

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from xml.etree.ElementTree import ParseError
 
 from chelys.errors import TextError
 from chelys.text.document import FASTEST, SLOWEST
@@ -44,7 +43,7 @@ def is_ssml(text: str) -> bool:
 def read_ssml(text: str, warnings: dict[str, None]) -> list[Part]:
     """Runs and pauses of an SSML document. Raises TextError if it is none, or has what is not safe to read."""
     from defusedxml.common import DefusedXmlException
-    from defusedxml.ElementTree import XMLParser
+    from defusedxml.ElementTree import ParseError, XMLParser
 
     reader = _SSMLReader(warnings)
     try:
