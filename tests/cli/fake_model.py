@@ -109,8 +109,8 @@ class FakeSynthesizer:
         receipt = {"text": text, "seed": seed, "scores": [kept.score for kept in joined]}
         return Speech(joined[0].audio, RATE, joined, receipt, warnings)
 
-    def read_text(self, text: str, *, options: SpeechOptions, format: str, locale: str) -> str:
-        self.read = {"options": options, "format": format, "locale": locale}
+    def read_text(self, text: str, **asked: Any) -> str:
+        self.read = asked
         return text
 
     def stream(self, text: str, *, voice: Any, preset: str = "fast", seed: int, candidates: int | None = None,

@@ -84,7 +84,8 @@ def test_bytes_that_are_no_text(refused: Callable[..., str]) -> None:
 
 def test_speak_reads_as_it_is_told(invoke: Callable[..., Any], synthesizer: Any) -> None:
     invoke("speak", "<speak>Up.</speak>", "-q", "--force", "--ssml", "--locale", "en-GB", "--speed", "1.25")
-    assert synthesizer.read == {"options": synthesizer.options(speed=1.25), "format": "ssml", "locale": "en-GB"}
+    asked = {"format": "ssml", "locale": "en-GB", "lexicon": None, "voice": None}
+    assert synthesizer.read == {"options": synthesizer.options(speed=1.25), **asked}
     invoke("speak", "Up.", "-q", "--force", "--set", "speed=0.8")
     assert synthesizer.calls[-1]["options"].speed == synthesizer.read["options"].speed == 0.8
 
@@ -96,3 +97,29 @@ def test_the_pace_has_bounds(refused: Callable[..., str], speed: list[str]) -> N
 
 def test_the_pace_is_told_once(refused: Callable[..., str]) -> None:
     assert "say the same" in refused("speak", "Up.", "--speed", "1.2", "--set", "speed=1.3")
+
+
+def test_words_of_the_users_own(invoke: Callable[..., Any], refused: Callable[..., str], tmp_path: Path) -> None:
+    file = tmp_path / "names.tsv"
+    file.write_text("Kevin\tKAY-vin\nKevin\t/kɛv/\n", encoding="utf8")
+    found = json.loads(invoke("text", "Kevin zorbified.", "--json", "--lexicon", str(file)).stdout)
+    assert found["sentences"][0]["phonemes"].split()[0] == "kɛv"
+    told, sounded = found["warnings"]
+    assert "says twice" in told and "zorbified" in sounded
+    file.write_text("Kevin\t/kʢ/\n", encoding="utf8")
+    assert "no sound 'ʢ' in the model" in refused("text", "Kevin", "--lexicon", str(file))
+
+
+def test_the_users_file_and_the_one_beside_a_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from chelys.inference.dictionaries import find_dictionary
+    from chelys.text.lexicon import NANO_LEXICON
+    from chelys.text.tokenizer import Tokenizer
+
+    nano = Tokenizer.load(NANO_LEXICON.parent)
+    monkeypatch.setenv("CHELYS_LEXICON", str(tmp_path / "mine.tsv"))
+    assert find_dictionary(nano) is None
+    (tmp_path / "mine.tsv").write_text("kevin\tone\nlaura\tone\nryan\tone\n")
+    (tmp_path / "me.tsv").write_text("kevin\ttwo\nlaura\ttwo\n")
+    (tmp_path / "this.tsv").write_text("kevin\tthree\n")
+    found = find_dictionary(nano, tmp_path / "this.tsv", voice=tmp_path / "me.safetensors")
+    assert nano.analyse("Kevin, Laura, Ryan", dictionary=found).symbols == "θɹˈi, tˈu, wˈʌn"

@@ -96,6 +96,10 @@ SsmlOption = Annotated[bool, typer.Option("--ssml", help="The text is SSML; the 
 LocaleOption = Annotated[
     str, typer.Option("--locale", help="en-US, or en-GB, where a date in figures has the day first.")
 ]
+LexiconOption = Annotated[
+    Path | None,
+    typer.Option("--lexicon", metavar="FILE", help="Words and how they sound: lines of word, tab, KAY-lee or /kˈAli/."),
+]
 CompatOption = Annotated[
     str, typer.Option("--compat", help="'reference' does what the original TorToise did, its faults included.")
 ]

@@ -20,6 +20,7 @@ from chelys.cli.console import (
     DeviceOption,
     DtypeOption,
     FormatOption,
+    LexiconOption,
     LocaleOption,
     ModelOption,
     PresetOption,
@@ -74,6 +75,7 @@ def speak(
     format: FormatOption = "auto",
     ssml: SsmlOption = False,
     locale: LocaleOption = "en-US",
+    lexicon: LexiconOption = None,
     seed: Annotated[
         int | None,
         typer.Option("--seed", min=0, max=2**32 - 1, help="Same seed, same samples. Default: drawn, printed."),
@@ -116,13 +118,14 @@ def speak(
     if not changes:  # the receipt then names the preset
         asked = {"preset": preset, "candidates": candidates, "speed": speed}
     asked |= {"seed": seed, "voice": synthesizer.resolve_voice(voice, seed=seed)}
-    document = synthesizer.read_text(text, options=options, **reading)
+    document = synthesizer.read_text(text, lexicon=lexicon, voice=voice, options=options, **reading)
     partial = None
     if files:
         from chelys.inference.partial import PartialSpeech
 
         request = {
             "version": chelys.__version__, "text": digest(text.encode()), "reading": reading,
+            "lexicon": digest(lexicon.read_bytes()) if lexicon else None,
             "voice": asked["voice"].fingerprint, "model": synthesizer.fingerprint, "seed": seed,
             "options": asdict(options), "compat": compat, "keep": keep, "stream": stream,
         }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli.console import FormatOption, LocaleOption, SsmlOption, echo, reading_options, warn
+from chelys.cli.console import FormatOption, LexiconOption, LocaleOption, SsmlOption, echo, reading_options, warn
 from chelys.errors import TextError, first_line
 
 HELP = "Show what will be said: sentences, words, phonemes, pauses and warnings."
@@ -26,10 +26,12 @@ def text(
     format: FormatOption = "auto",
     ssml: SsmlOption = False,
     locale: LocaleOption = "en-US",
+    lexicon: LexiconOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the warnings in it.")] = False,
 ) -> None:
     """Read the text as ``speak`` does with nano, without its networks."""
     asked = reading_options(format, locale, ssml=ssml)
+    from chelys.inference.dictionaries import find_dictionary
     from chelys.text.document import MAX_CHARS
     from chelys.text.front_end import read_text
     from chelys.text.split import split
@@ -41,6 +43,7 @@ def text(
         asked["format"] = _SUFFIXES.get(path.suffix.lower(), "auto")
     content = read_file(path) if path else read_argument(text)
     tokenizer = Tokenizer.load(find_model(BUILT_IN))
+    asked["dictionary"] = find_dictionary(tokenizer, lexicon)
     document = read_text(content, tokenizer, split=lambda text: split(text, max_chars=MAX_CHARS), **asked)
     if as_json:
         print(json.dumps(document.as_json(), indent=1))  # ASCII, whatever the terminal can show

@@ -23,6 +23,7 @@ from chelys.inference.generation import DecodingRules
 from chelys.inference.options import NANO_PRESETS, SpeechOptions
 from chelys.inference.reranking import Scorer
 from chelys.inference.voice import Voice, at_rate, conditioning_latents
+from chelys.text.dictionary import Dictionary
 from chelys.text.document import Document, Sentence
 from chelys.text.front_end import read_text
 from chelys.text.split import split
@@ -95,7 +96,7 @@ class Family:
 
     def read_text(
         self, text: str, options: SpeechOptions, *, format: str = "auto", locale: str = "en-US",
-        join: Callable[[list[Sentence]], list[Sentence]] | None = None,
+        dictionary: Dictionary | None = None, join: Callable[[list[Sentence]], list[Sentence]] | None = None,
     ) -> Document:  # fmt: skip
         """What will be said; ``join`` undoes cuts. Arguments and errors as of `chelys.text.front_end.read_text`."""
 
@@ -104,7 +105,9 @@ class Family:
             return join(found) if join else found
 
         tags = self.reads_tags and not options.redact
-        return read_text(text, self.tokenizer, format=format, tags=tags, locale=locale, split=pieces)
+        return read_text(
+            text, self.tokenizer, format=format, tags=tags, locale=locale, dictionary=dictionary, split=pieces
+        )
 
     def split(self, text: str, options: SpeechOptions) -> list[Sentence]:
         """A long text in pieces."""

@@ -28,6 +28,7 @@ from chelys.audio.rates import OUTPUT_RATE, mel_frames
 from chelys.deprecation import renamed_arguments
 from chelys.errors import ModelError, TextError, UserError
 from chelys.files import digest
+from chelys.inference.dictionaries import find_dictionary
 from chelys.inference.diffusion_sampling import sample_mel
 from chelys.inference.family import LatentDecoder, Redactor, family_of
 from chelys.inference.generation import (
@@ -189,8 +190,9 @@ class Synthesizer:
     # ---- speech -----------------------------------------------------------------------------------------------------
 
     def read_text(
-        self, text: str, *, format: str = "auto", locale: str = "en-US", options: SpeechOptions | None = None
-    ) -> Document:
+        self, text: str, *, format: str = "auto", locale: str = "en-US", lexicon: str | Path | None = None,
+        voice: AnyVoice | None = None, options: SpeechOptions | None = None,
+    ) -> Document:  # fmt: skip
         """What will be said for a text of any length: sentences with words, phonemes and pauses, and warnings.
 
         ``speak`` and ``stream`` take the document in place of the text. Raises TextError if nothing of the text can be
@@ -200,12 +202,15 @@ class Synthesizer:
             text: English; plain or with tags such as ``[pause:0.8]``, Markdown, HTML or SSML.
             format: ``text``, ``markdown``, ``html``, ``ssml``; ``auto`` finds out. TorToise v2 takes it for plain text.
             locale: ``en-US``, or ``en-GB``, where a date in figures has the day first.
+            lexicon: A file of words and how they sound (``chelys.text.dictionary``), beside the user's own.
+            voice: Who is to speak: a voice file can have such a file beside it.
             options: They say how long a piece may be; None is the preset ``fast``.
         """
         options = options or self.options()
+        dictionary = find_dictionary(self.family.tokenizer, lexicon, voice)
         redaction = self._redaction_of(text, options)
         join = redaction.join if redaction else None
-        return self.family.read_text(text, options, format=format, locale=locale, join=join)
+        return self.family.read_text(text, options, format=format, locale=locale, dictionary=dictionary, join=join)
 
     def speak(
         self,
@@ -244,7 +249,7 @@ class Synthesizer:
         """
         started = time.perf_counter()
         named = None if options is not None else preset or "fast"
-        document, options, seed = self._check(text, preset, candidates, speed, options, keep, seed)
+        document, options, seed = self._check(text, voice, preset, candidates, speed, options, keep, seed)
         voices = self._resolve_for(document, options, voice, seed)
         chunks = list(spoken)
         start = chunks[-1].sentence + 1 if chunks else 0
@@ -298,13 +303,13 @@ class Synthesizer:
         Arguments and errors as for ``speak``; errors are raised at once, not with the first chunk. ``start``: the
         sentence to begin with, from 0; it sounds as it does after those before it.
         """
-        document, options, seed = self._check(text, preset, candidates, speed, options, keep, seed)
+        document, options, seed = self._check(text, voice, preset, candidates, speed, options, keep, seed)
         voices = self._resolve_for(document, options, voice, seed)
         return self._chunks(document, voices, seed, keep, options, progress, start)
 
     def _check(
-        self, text: str | Document, preset: str | None, candidates: int | None, speed: float | None,
-        options: SpeechOptions | None, keep: int, seed: int | None,
+        self, text: str | Document, voice: AnyVoice | None, preset: str | None, candidates: int | None,
+        speed: float | None, options: SpeechOptions | None, keep: int, seed: int | None,
     ) -> tuple[Document, SpeechOptions, int]:  # fmt: skip
         """What to say, the options and the seed, if everything that was asked for can be done."""
         if options is None:
@@ -323,7 +328,7 @@ class Synthesizer:
             raise UserError(f"seed is {seed}; it must lie between 0 and {2**32 - 1}")
         decoder = self.family.latent_decoder(options)  # a model without it says so now
         if isinstance(text, str):
-            text = self.read_text(text, options=options)
+            text = self.read_text(text, voice=voice, options=options)
         elif not isinstance(text, Document):
             raise TextError(f"the text is {type(text).__name__}: give a str, or a Document")
         if decoder is not None and any(options.speed * sentence.rate != 1 for sentence in text.sentences):
@@ -367,7 +372,7 @@ class Synthesizer:
 
         Arguments and errors as for ``speak``. ``finish`` makes of each plan and its candidates what ``stream`` yields.
         """
-        document, options, seed = self._check(text, preset, candidates, speed, options, keep, seed)
+        document, options, seed = self._check(text, voice, preset, candidates, speed, options, keep, seed)
         voices, sentences = self._resolve_for(document, options, voice, seed), document.sentences
         return [self._plan(sentence, number, voices, seed, keep, options) for number, sentence in enumerate(sentences)]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from chelys.errors import TextError, UserError
+from chelys.text.dictionary import Dictionary
 from chelys.text.document import Document, Sentence
 from chelys.text.html import has_html, has_markdown, is_html, text_of_html, text_of_markdown
 from chelys.text.ipa import read_phonemes
@@ -38,7 +39,7 @@ FORMATS = ("auto", "text", "markdown", "html", "ssml")
 
 def read_text(
     text: str, tokenizer: Tokenizer, *, format: str = "auto", tags: bool = True, locale: str = "en-US",
-    split: Splitter = split,
+    dictionary: Dictionary | None = None, split: Splitter = split,
 ) -> Document:  # fmt: skip
     """Read a text: what will be said, and what was dropped or guessed.
 
@@ -51,6 +52,7 @@ def read_text(
         format: One of `FORMATS`.
         tags: Whether brackets can be tags (``chelys.text.markup``), and markup is looked for where none is named.
         locale: ``en-US`` or ``en-GB``, whose dates have the day first.
+        dictionary: How the user wants words to sound.
         split: Cuts plain text into pieces.
     """
     if format not in FORMATS:
@@ -67,7 +69,7 @@ def read_text(
         elif format == "html":
             plain = text_of_html(text, warnings, keep_lines=not is_html(text))
         parts = read_tags([TextRun(plain)], warnings) if tags else [TextRun(plain)]
-    reader = _Reader(text, tokenizer, split, locale, warnings)
+    reader = _Reader(text, tokenizer, split, locale, dictionary, warnings)
     sentences = reader.read(parts)
     if not sentences:
         raise nothing_spoken(text)
@@ -89,11 +91,13 @@ class _Reader:
     """Reads one text, and keeps what the user should know."""
 
     def __init__(
-        self, text: str, tokenizer: Tokenizer, split: Splitter, locale: str, warnings: dict[str, None]
-    ) -> None:
-        self.tokenizer, self.split, self.locale = tokenizer, split, locale
+        self, text: str, tokenizer: Tokenizer, split: Splitter, locale: str, dictionary: Dictionary | None,
+        warnings: dict[str, None],
+    ) -> None:  # fmt: skip
+        self.tokenizer, self.split, self.locale, self.dictionary = tokenizer, split, locale, dictionary
         self._given = _GivenSounds(text)
-        self._dropped: dict[str, None] = {}  # an ordered set, as is the next
+        self._dropped: dict[str, None] = {}  # ordered sets, all three
+        self._sounded: dict[str, None] = {}
         self._warnings = warnings
 
     def read(self, parts: Iterable[TextRun | Pause]) -> list[Sentence]:
@@ -125,6 +129,10 @@ class _Reader:
         lines = list(self._warnings)
         if len(lines) > MOST_WARNINGS:
             lines[MOST_WARNINGS:] = [f"and {len(lines) - MOST_WARNINGS} more warnings"]
+        if self.dictionary is not None:
+            lines += self.dictionary.warnings
+        if self._sounded:
+            lines.append(f"in no lexicon, so sounded out: {_listed(self._sounded, ', ')}")
         if self._dropped:
             lines.append(f"dropped what cannot be spoken: {_listed(self._dropped, '')}")
         return ["".join(c if c.isprintable() else " " for c in line) for line in lines]
@@ -171,10 +179,13 @@ class _Reader:
         sentences = []
         for piece in self.split(stretch.text):
             try:
-                encoding = self.tokenizer.analyse(piece.text, given=given, locale=self.locale)
+                encoding = self.tokenizer.analyse(
+                    piece.text, given=given, dictionary=self.dictionary, locale=self.locale
+                )
             except TextError:  # marks between two pauses; that there are words somewhere was checked
                 continue
             self._dropped.update(dict.fromkeys(encoding.dropped))
+            self._sounded.update((word.text, None) for word in encoding.words if word.found == "sounded")
             self._warnings.update(dict.fromkeys(map(self._given.written, encoding.warnings)))
             written, spoken = self._given.written(piece.text), self._given.spoken(encoding.normalized.lower())
             sentences.append(

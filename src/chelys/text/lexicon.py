@@ -10,8 +10,10 @@ The file is gzip text: comment lines that begin with ``#``, then ``word<TAB>phon
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from chelys.errors import ModelError, first_line
 from chelys.files import open_regular, write_bytes
 
 FILE_NAME = "lexicon.txt.gz"
+#: Every vowel of misaki's alphabet.
+VOWELS = "AIOQWYaiuæɐɑɒɔəɛɜɪʊʌᵊᵻ"
 #: That of nano, inside the package.
 NANO_LEXICON = Path(__file__).parents[1] / "assets" / "nano" / FILE_NAME
 
@@ -28,60 +32,46 @@ MAX_BYTES, MAX_LINE = 1 << 26, 500
 _VOICELESS = frozenset("ptkfθ")
 _SIBILANT = frozenset("szʃʒʧʤ")
 _FLAPPED = {"t": "T"}  # American English: a t between vowels is a flap ("waiting")
-_VOWELS = frozenset("AIOQWYaiuæɑɒɔəɛɜɪʊʌᵻ")
+_ENTRY = re.compile(rf"(?!.{{{MAX_LINE + 1}}})[^\t]+\t[^\t]+|")
 
 
 class Lexicon(Mapping[str, str]):
     """Word -> phonemes; words are lower-case, or upper-case for acronyms and letters.
 
-    The comment says where the entries come from and under which licence; it travels with the file.
+    The comment says where the entries come from and under which licence; it travels with the file. Entries are kept as
+    sorted lines, which are read in a tenth of a dictionary's time and memory, and found by bisection.
     """
 
     def __init__(self, entries: Mapping[str, str], comment: str = "") -> None:
-        self._entries = dict(entries)
+        self._lines = sorted(f"{word}\t{phonemes}" for word, phonemes in entries.items())
         self.comment = comment.strip()
 
     def __getitem__(self, word: str) -> str:
-        return self._entries[word]
+        key = f"{word}\t"
+        place = bisect_left(self._lines, key)
+        if place < len(self._lines) and self._lines[place].startswith(key):
+            return self._lines[place][len(key) :]
+        raise KeyError(word)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return (line.partition("\t")[0] for line in self._lines)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._lines)
 
     @cached_property
     def phonemes(self) -> str:
         """Every phoneme character that occurs, sorted, each once."""
-        return "".join(sorted(set("".join(self._entries.values()))))
+        return "".join(sorted(set("".join(line.partition("\t")[2] for line in self._lines))))
 
     def lookup(self, word: str) -> str | None:
         """Phonemes of a word, as the normaliser writes it, or of a regular inflection of a known word; else None."""
-        found = self._entries.get(word)
-        return found if found is not None else self._inflected(word)
-
-    def _inflected(self, word: str) -> str | None:
-        stem, mark, tail = word.rpartition("'")
-        if mark and tail in ("s", ""):  # "canoe's", "canoes'"
-            known = self.lookup(stem)
-            return None if known is None else (_add_s(known) if tail else known)
-        for ending, add in (("ing", _add_ing), ("ed", _add_ed), ("es", _add_s), ("s", _add_s)):
-            if not word.endswith(ending):
-                continue
-            stem = word[: -len(ending)]
-            # An e before -ing and -ed is written once ("raking", "raked"); -es needs its sibilant ("boxes").
-            spellings = (stem + "e", stem) if ending in ("ing", "ed") else (stem,)
-            for spelling in spellings:
-                known = self._entries.get(spelling) if len(spelling) > 2 else None
-                if known and not (ending == "es" and known[-1] not in _SIBILANT):
-                    return add(known)
-        return None
+        return look_up(word, self.get)
 
     def save(self, path: Path) -> None:
         """Write the file; the same entries give the same bytes."""
         lines = [f"# {line}".rstrip() for line in self.comment.splitlines()]
-        lines += [f"{word}\t{phonemes}" for word, phonemes in sorted(self._entries.items())]
-        write_bytes(path, gzip.compress(("\n".join(lines) + "\n").encode("utf8"), 9, mtime=0))
+        write_bytes(path, gzip.compress(("\n".join(lines + self._lines) + "\n").encode("utf8"), 9, mtime=0))
 
     @classmethod
     def load(cls, path: Path) -> Lexicon:
@@ -102,19 +92,48 @@ class Lexicon(Mapping[str, str]):
             raise ModelError(
                 f"{path} is not a gzip text lexicon ({first_line(error)}): fetch the model folder again"
             ) from None
-        comment = [line[1:].strip() for line in lines if line.startswith("#")]
-        entries: dict[str, str] = {}
-        for number, line in enumerate(lines, 1):
-            if line.startswith("#") or not line:
-                continue
-            word, tab, phonemes = line.partition("\t")
-            if not (word and tab and phonemes) or len(line) > MAX_LINE:
-                raise ModelError(f"{path}, line {number}: expected 'word<TAB>phonemes', found {line[:40]!r}")
-            entries[word] = phonemes
-        return cls(entries, "\n".join(comment))
+        first = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+        comment, entries = [line[1:].strip() for line in lines[:first]], [line for line in lines[first:] if line]
+        text = "\n".join(["", *entries, ""])
+        if not (text.count("\t") == len(entries) and "\n\t" not in text and "\t\n" not in text) or (
+            len(max(entries, key=len, default="")) > MAX_LINE
+        ):
+            wrong = (n for n, line in enumerate(lines, 1) if n > first and not _ENTRY.fullmatch(line[: MAX_LINE + 1]))
+            number = next(wrong)
+            line = lines[number - 1]
+            raise ModelError(f"{path}, line {number}: expected 'word<TAB>phonemes', found {line[:40]!r}")
+        lexicon = cls({}, "\n".join(comment))
+        lexicon._lines = sorted(entries)  # in no time: they are in order already
+        return lexicon
 
 
-def _add_s(stem: str) -> str:
+def look_up(word: str, entry: Callable[[str], str | None]) -> str | None:
+    """Phonemes of a word with an entry, or of a regular inflection of one; else None. ``entry`` gives those there are.
+
+    Inflections are a possessive, a plural, or a verb's -s, -ed and -ing.
+    """
+    found = entry(word)
+    if found is not None:
+        return found
+    stem, mark, tail = word.rpartition("'")
+    if mark and tail in ("s", ""):  # "canoe's", "canoes'"
+        known = look_up(stem, entry)
+        return None if known is None else (add_s(known) if tail else known)
+    for ending, add in (("ing", _add_ing), ("ed", _add_ed), ("es", add_s), ("s", add_s)):
+        if not word.endswith(ending):
+            continue
+        stem = word[: -len(ending)]
+        # An e before -ing and -ed is written once ("raking", "raked"); -es needs its sibilant ("boxes").
+        spellings = (stem + "e", stem) if ending in ("ing", "ed") else (stem,)
+        for spelling in spellings:
+            known = entry(spelling) if len(spelling) > 2 else None
+            if known and not (ending == "es" and known[-1] not in _SIBILANT):
+                return add(known)
+    return None
+
+
+def add_s(stem: str) -> str:
+    """Phonemes with the -s of a plural, a possessive or a verb."""
     if stem[-1] in _SIBILANT:
         return stem + "ᵻz"
     return stem + ("s" if stem[-1] in _VOICELESS else "z")
@@ -131,5 +150,5 @@ def _add_ing(stem: str) -> str:
 
 
 def _flap(stem: str) -> str:
-    between_vowels = len(stem) > 1 and stem[-2] in _VOWELS
+    between_vowels = len(stem) > 1 and stem[-2] in VOWELS
     return stem[:-1] + _FLAPPED.get(stem[-1], stem[-1]) if between_vowels else stem

@@ -25,6 +25,7 @@ from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, ModelError, TextError, UserError, first_line
 from chelys.files import read_bytes, write_text
 from chelys.parsing import parse_json
+from chelys.text.dictionary import Dictionary
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
 from chelys.text.normalize import check_speakable, normalize
@@ -121,14 +122,15 @@ class Tokenizer:
 
     def analyse(
         self, text: str, *, spelled: Callable[[str], bool] | None = None, given: Mapping[str, str] | None = None,
-        locale: str = "en-US",
+        dictionary: Dictionary | None = None, locale: str = "en-US",
     ) -> Encoding:  # fmt: skip
         """As `encode`, with what was dropped and what the ids stand for.
 
-        ``given`` has phonemes that the user wants for words: see `Pronouncer.pronounce`. ``locale`` as of `normalize`.
+        ``given`` and ``dictionary`` have what the user wants words to sound like: see `Pronouncer.pronounce`.
+        ``locale`` as of `normalize`.
         """
         normalized = normalize(text, locale=locale)
-        words = self._pronounced(normalized.text, given)
+        words = self._pronounced(normalized.text, text, given, dictionary)
         symbols = self._symbols(normalized.text, words, spelled)
         return Encoding(
             self.ids(symbols), normalized.dropped, symbols, normalized.text, tuple(words), normalized.warnings
@@ -150,8 +152,12 @@ class Tokenizer:
         """Normalised text -> what the ids stand for."""
         return self._symbols(text, self._pronounced(text), spelled)
 
-    def _pronounced(self, text: str, given: Mapping[str, str] | None = None) -> list[Word]:
-        return [] if self.pronouncer is None else self.pronouncer.pronounce(text, given=given)
+    def _pronounced(
+        self, text: str, written: str = "", given: Mapping[str, str] | None = None, dictionary: Dictionary | None = None
+    ) -> list[Word]:
+        if self.pronouncer is None:
+            return []
+        return self.pronouncer.pronounce(text, written=written, given=given, dictionary=dictionary)
 
     def _symbols(self, text: str, words: Iterable[Word], spelled: Callable[[str], bool] | None) -> str:
         """The text with the words' sounds in their places."""

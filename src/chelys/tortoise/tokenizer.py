@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from chelys.errors import ConfigError, TextError
+from chelys.text.dictionary import Dictionary
 from chelys.text.lexicon import Lexicon
 from chelys.text.normalize import nothing_spoken, refuse_blank
 from chelys.text.tokenizer import SPACE, STOP, UNKNOWN, Encoding, Tokenizer, tokenizer_with
@@ -67,7 +68,7 @@ class TortoiseTokenizer(Tokenizer):
 
     def analyse(
         self, text: str, *, spelled: Callable[[str], bool] | None = None, given: Mapping[str, str] | None = None,
-        locale: str = "en-US",
+        dictionary: Dictionary | None = None, locale: str = "en-US",
     ) -> Encoding:  # fmt: skip
         """The cleaned text as it is: what the core does not know goes in as unknown, brackets among it."""
         cleaned = self.clean(text)
