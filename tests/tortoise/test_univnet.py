@@ -96,3 +96,22 @@ def test_published_size():
 def test_even_kernels_have_no_middle():
     with pytest.raises(ConfigError, match="odd"):
         UnivNetConfig(kernel_size=4)
+
+
+@pytest.mark.parametrize("config", [UnivNetConfig(channels=4, predictor_channels=8), UnivNetConfig(
+    channels=3, predictor_channels=6, strides=(3, 4), dilations=(1, 5), kernel_size=5, predictor_blocks=1
+)])  # fmt: skip
+@torch.inference_mode()
+def test_pieces_are_the_whole(config: UnivNetConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    vocoder = UnivNet(config).eval().double()
+    for parameter in vocoder.parameters():
+        parameter.mul_(3.0)  # so that far frames are heard
+    mel, noise = torch.randn(2, 100, 150).double(), torch.randn(2, 64, 150).double()
+    whole = vocoder(mel, noise)
+    assert whole.std() > 0.05
+    for frames in (1000, 40, 7):
+        monkeypatch.setattr("chelys.tortoise.univnet.PIECE_FRAMES", frames)
+        torch.testing.assert_close(vocoder._in_pieces(mel, noise), whole, rtol=0, atol=1e-9)
+    monkeypatch.setattr(UnivNetConfig, "reach", config.reach // 2)
+    assert (vocoder._in_pieces(mel, noise) - whole).abs().max() > 1e-4, "the test can fail"

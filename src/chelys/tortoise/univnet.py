@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,8 @@ from chelys.errors import ConfigError
 from chelys.nn.norms import WeightNormed
 
 PADDING_FRAMES = 10  # the last frames of a mel come out wrong, so some more are appended and cut off again
+#: Frames that are vocoded at a time: in one piece, tens of megabytes for each layer are mapped and unmapped.
+PIECE_FRAMES = 220
 SILENCE = -11.5129  # logarithm of 1e-5, rounded as the published system rounds it
 
 
@@ -50,6 +53,17 @@ class UnivNetConfig:
     def hop(self) -> int:
         """Samples per mel frame."""
         return math.prod(self.strides)
+
+    @property
+    def reach(self) -> int:
+        """Frames on either side that a sample depends on, at most."""
+        # kernels: five taps, two convolutions a block, and the last; the signal: seven taps at the rate of frames, then
+        # in each stage what the transposed convolution and the layers of both kinds span, in its samples
+        kernels = 2 + (2 * self.predictor_blocks + 1) * (self.predictor_kernel_size // 2)
+        layers = (self.kernel_size // 2) * sum(dilation + 1 for dilation in self.dilations)
+        rates = [math.prod(self.strides[:stage]) for stage in range(len(self.strides) + 1)]  # samples a frame
+        signal = 3 + sum(1 / low + layers / high for low, high in pairwise(rates)) + 3 / rates[-1]
+        return kernels + math.ceil(signal)
 
     @classmethod
     def c32(cls) -> UnivNetConfig:
@@ -151,8 +165,18 @@ class UnivNet(WeightNormed):
             assert generator is not None, "vocode takes a generator or the noise itself"
             shape = (mel.shape[0], self.config.noise_dim, padded.shape[-1])
             noise = torch.randn(shape, generator=generator, device=generator.device)
-        waveform = self(padded, noise.to(mel))
-        return waveform[:, : -PADDING_FRAMES * self.config.hop]
+        return self._in_pieces(padded, noise.to(mel))[:, : -PADDING_FRAMES * self.config.hop]
+
+    def _in_pieces(self, mel: Tensor, noise: Tensor) -> Tensor:
+        """The same as `forward`: each piece is vocoded with as many frames around it as it depends on."""
+        frames, hop, reach = mel.shape[-1], self.config.hop, self.config.reach
+        pieces = []
+        for start in range(0, frames, PIECE_FRAMES):
+            end = min(start + PIECE_FRAMES, frames)
+            first, last = max(0, start - reach), min(frames, end + reach)
+            piece = self(mel[..., first:last], noise[..., first:last])
+            pieces.append(piece[:, (start - first) * hop : (end - first) * hop])
+        return torch.cat(pieces, dim=1)
 
 
 def location_variable_convolution(x: Tensor, kernels: Tensor, biases: Tensor) -> Tensor:
