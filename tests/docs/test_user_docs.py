@@ -18,7 +18,7 @@ from chelys.tortoise.convert import convert, find_checkpoints
 
 ROOT = Path(__file__).parents[2]
 #: Pages that something is tried out of elsewhere.
-ELSEWHERE = {"docs/data.md", "docs/training.md"}
+ELSEWHERE = {"docs/data.md", "docs/serving.md", "docs/training.md"}
 #: What speaks in seconds with the published system's hundreds of candidates and steps.
 SHORT = ("--candidates", "2", "--set", "steps=3", "--set", "max_new_tokens=12", "--voice", "random:1")
 

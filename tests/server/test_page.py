@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import soundfile as sf
 import toy
-from conftest import start
+from server_process import start
 
 from chelys.audio.io import to_pcm
 from chelys.inference.synthesizer import Synthesizer

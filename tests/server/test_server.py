@@ -26,6 +26,7 @@ from chelys.inference.synthesizer import Synthesizer
 from chelys.server.app import Server, make_app
 from chelys.server.encoding import FORMATS, Format
 from chelys.server.settings import load_settings
+from chelys.server.synthesis import begin_early
 from chelys.server.voices import Voices
 
 openai = pytest.importorskip("openai")
@@ -361,6 +362,24 @@ def test_settings_come_from_command_line_environment_and_file(
     assert (settings.port, settings.preset, settings.max_chars) == (7, "standard", 30)
     assert (settings.allowed_hosts, settings.cors_origins) == (["a.example", "b.example"], ["https://a.example"])
     assert settings.aliases == {"bass": "low"} and settings.host == "127.0.0.1"
+
+
+def test_a_long_first_sentence_is_cut_where_it_is_asked_for(local, tts: Synthesizer) -> None:
+    text = "Hello there one two three, one two three there hello, one two. Three two one, there hello."
+    whole = local().post("/v1/audio/speech", json=ask(input=text)).content
+    server = local(first_chars=30)
+    cut = server.post("/v1/audio/speech", json=ask(input=text)).content
+    assert cut == server.post("/v1/audio/speech", json=ask(input=text)).content != whole
+    check_alike(decode(whole, "pcm"), tts.speak(text, voice="low", seed=7).audio, "pcm")
+    document = tts.read_text(text)
+    early = begin_early(document, tts.read_text(text, options=tts.options(max_chars=30)))
+    assert len(early.sentences) > len(document.sentences) and early.sentences[-1] == document.sentences[-1]
+    assert " ".join(one.text for one in early.sentences) == text
+    assert (
+        load_settings(first_audio_ms="0.3s").first_audio_ms
+        == load_settings(first_audio_ms="300ms").first_audio_ms
+        == 300
+    )
 
 
 def test_mistakes_in_the_settings_are_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Process, start
+from server_process import Process, start
 
 pytest.importorskip("wyoming")
 

@@ -47,6 +47,10 @@ def serve(
     grace_s: Annotated[
         float | None, typer.Option("--grace", help="Seconds to finish what was begun, when told to stop.")
     ] = None,
+    first_audio_ms: Annotated[
+        str | None, typer.Option("--first-audio", help="Cut a long first sentence to be heard in so long: 300ms.")
+    ] = None,
+    first_chars: Annotated[int | None, typer.Option("--first-chars", help="The same in characters.")] = None,
     wyoming: Annotated[
         str | None, typer.Option("--wyoming", help="Also speak Wyoming, for Home Assistant: tcp://127.0.0.1:10200.")
     ] = None,
@@ -68,4 +72,4 @@ def serve(
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO if settings.log_texts else logging.WARNING)
-    run(settings, lambda address: print(f"chelys serves {settings.model} at {address}", flush=True))
+    run(settings, lambda line: print(f"chelys: {line}", flush=True))

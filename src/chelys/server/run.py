@@ -16,6 +16,7 @@ from chelys.errors import MissingExtra, UserError
 from chelys.machine import set_threads
 from chelys.server.app import Server, make_app
 from chelys.server.settings import ServerSettings
+from chelys.server.synthesis import chars_within
 
 log = logging.getLogger("chelys.server")
 
@@ -23,13 +24,16 @@ log = logging.getLogger("chelys.server")
 def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
     """Serve until the process is told to stop; then finish what was begun, within the grace time.
 
-    ``say`` is called with the address once requests are taken. Raises UserError if the address cannot be listened at.
+    ``say`` is called with lines for the user, the first one, which ends with the address, once requests are taken.
+    Raises UserError if the address cannot be listened at.
     """
     if not settings.is_loopback and settings.api_key is None:
         log.warning("%s is open to other machines and asks for no key: set --api-key", settings.host)
     listener = _listen(settings.host, settings.port)
     set_threads(settings.threads)
     synthesizer = chelys.load(settings.model, device=settings.device, dtype=settings.dtype)
+    if settings.first_audio_ms is not None and settings.first_chars is None:
+        settings.first_chars = chars_within(synthesizer, settings.preset, settings.first_audio_ms / 1000)
     server = Server(synthesizer, settings)
     server.voices.resolve(None, 0)  # an unknown default voice is a mistake to hear of now
     synthesizer.options(settings.preset)
@@ -70,9 +74,12 @@ async def _run(uvicorn_server: _Uvicorn, server: Server, listener: socket.socket
         await asyncio.sleep(0.02)
     if not serving.done():
         host, port = listener.getsockname()[:2]
-        say(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        name = server.synthesizer.model.config.name
+        say(f"{name} is served at http://{f'[{host}]' if ':' in host else host}:{port}")
     if other is not None:
-        say(f"tcp://{':'.join(map(str, other.sockets[0].getsockname()[:2]))}")
+        say(f"and to Home Assistant at tcp://{':'.join(map(str, other.sockets[0].getsockname()[:2]))}")
+    if server.settings.first_audio_ms is not None:
+        say(f"first sentences are cut as with --first-chars {server.settings.first_chars}")
     await serving
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,8 +52,18 @@ class ServerSettings(BaseSettings):
     max_upload_bytes: int = Field(25_000_000, ge=1)  # the clips of a voice together
     max_clips: int = Field(12, ge=1)
     max_clip_seconds: float = Field(120, gt=0)  # one clip
+    #: cut a long first sentence so that its audio comes in about so many milliseconds, measured at the start
+    first_audio_ms: int | None = Field(None, ge=1)
+    first_chars: int | None = Field(None, ge=20)  # the same in characters, which is alike on every machine
     log_texts: bool = False  # whether the log may show what is said
     wyoming: str | None = None  # where to speak Wyoming too: ``tcp://HOST:PORT``
+
+    @field_validator("first_audio_ms", mode="before")
+    @classmethod
+    def _milliseconds(cls, value: Any) -> Any:
+        """``300ms`` and ``0.3s`` are understood, too."""
+        match = re.fullmatch(r"([0-9.]{1,12}) ?(ms|s)", value) if isinstance(value, str) else None
+        return round(float(match[1]) * (1000 if match[2] == "s" else 1)) if match else value
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod

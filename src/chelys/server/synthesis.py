@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -24,6 +25,7 @@ from chelys.server.requests import MODEL_PRESETS, SpeechRequest, error
 from chelys.server.scheduler import Busy, DeadlinePassed, Job, Stopping
 from chelys.server.settings import ServerSettings
 from chelys.server.voices import Voices
+from chelys.text.document import Document, Sentence
 
 log = logging.getLogger("chelys.server")
 
@@ -54,7 +56,42 @@ def plan(
     voice = voices.resolve(request.voice_name, seed)
     format = "ssml" if request.ssml else request.format
     document = synthesizer.read_text(request.input, format=format, locale=request.locale, options=options)
+    if settings.first_chars is not None and settings.first_chars < options.max_chars:
+        short = replace(options, max_chars=settings.first_chars)
+        pieces = synthesizer.read_text(request.input, format=format, locale=request.locale, options=short)
+        document = begin_early(document, pieces)
     return synthesizer.plan(document, voice=voice, seed=seed, options=options), document.warnings, seed
+
+
+def begin_early(document: Document, short: Document) -> Document:
+    """A document whose first sentence is cut as in ``short``, the same text in shorter pieces."""
+    first, pieces = document.sentences[0], list[Sentence]()
+    for piece in short.sentences:
+        pieces.append(piece)
+        if sum(len(one.text) + 1 for one in pieces) > len(first.text):
+            break
+    if " ".join(piece.text for piece in pieces) != first.text:  # the cuts are not nested
+        return document
+    pieces[-1] = replace(pieces[-1], pause_s=first.pause_s)
+    return replace(document, sentences=[*pieces, *document.sentences[1:]])
+
+
+def chars_within(synthesizer: Synthesizer, preset: str, target_s: float) -> int:
+    """How many characters of a text are spoken in so many seconds on this machine while it has nothing else to do.
+
+    One of a few numbers, so that small differences between two measurements mostly give the same one.
+    """
+    spent = []
+    for text in ("The old boat drifted.", "The old boat drifted past the mill while nobody looked."):
+        best = float("inf")
+        for _ in range(2):
+            begun = time.perf_counter()
+            synthesizer.speak(text, preset=preset, seed=1)
+            best = min(best, time.perf_counter() - begun)
+        spent.append((len(text), best))
+    (short, quick), (long, slow) = spent
+    each = max(1e-6, (slow - quick) / (long - short))
+    return max((chars for chars in (30, 45, 70, 100) if quick + (chars - short) * each <= target_s), default=20)
 
 
 class SpeechResponse(Response):
