@@ -117,6 +117,8 @@ def test_server_sent_events(server, said: np.ndarray) -> None:
         ({"input": "***"}, 400, "spoken"),
         ({"input": "x" * 30_000}, 400, "30000 characters"),
         ({"response_format": "ogg"}, 400, "response_format"),
+        ({"lexicon": {"hello": "*"}}, 400, "lexicon"),
+        ({"lexicon": {"hello": 5}}, 400, "lexicon"),
         ({"speed": 9}, 400, "speed"),
         ({"speed": 3}, 400, "speed"),
         ({"model": "tts-9"}, 404, "tts-9"),
@@ -166,6 +168,8 @@ def test_what_will_be_said(server) -> None:
     assert [sentence["spoken"] for sentence in read["sentences"]] == ["hello there.", "one two."]
     ssml = {"input": '<speak>One<break time="700ms"/>two.</speak>', "format": "ssml"}
     assert [one["pause"] for one in server.client.post("/v1/text", json=ssml).json()["sentences"]] == [0.7, 0.0]
+    words = {"input": "Hello there.", "lexicon": {"there": "/həlˈO/"}}
+    assert server.client.post("/v1/text", json=words).json()["sentences"][0]["phonemes"] == "həlˈO həlˈO."
     assert read["sentences"][0]["phonemes"] == "həlˈO ðˈɛɹ." and "☃" in read["warnings"][0]
 
 

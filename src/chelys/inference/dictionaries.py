@@ -25,9 +25,9 @@ def user_dictionary() -> Path:
 
 
 def find_dictionary(
-    tokenizer: Tokenizer, lexicon: str | Path | None = None, voice: AnyVoice | None = None
+    tokenizer: Tokenizer, lexicon: str | Path | Dictionary | None = None, voice: AnyVoice | None = None
 ) -> Dictionary | None:
-    """The words of the user's file, then of the file beside a voice, then of the one that is named; later ones count.
+    """The words of the user's file, then of the file beside a voice, then of the one that is given; later ones count.
 
     Beside the voice ``me.safetensors`` it is ``me.tsv``. None if there is no such file.
 
@@ -37,10 +37,13 @@ def find_dictionary(
     pronouncer = tokenizer.pronouncer
     if pronouncer is None:
         if lexicon is not None:
-            raise UserError(f"{lexicon} has no use: this model reads spelling, it knows no phonemes")
+            named = lexicon if isinstance(lexicon, (str, Path)) else "a lexicon"
+            raise UserError(f"{named} has no use: this model reads spelling, it knows no phonemes")
         return None
     files = [path for path in (user_dictionary(), _beside(voice)) if path is not None and path.is_file()]
-    found = [Dictionary.load(path, pronouncer) for path in (*files, *([] if lexicon is None else [Path(lexicon)]))]
+    found = [Dictionary.load(path, pronouncer) for path in files]
+    if lexicon is not None:
+        found.append(lexicon if isinstance(lexicon, Dictionary) else Dictionary.load(Path(lexicon), pronouncer))
     if not found:
         return None
     first, *others = found

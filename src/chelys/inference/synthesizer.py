@@ -45,6 +45,7 @@ from chelys.inference.reranking import rank, score
 from chelys.inference.speech import Candidate, Chunk, Progress, Speech
 from chelys.inference.voice import KEPT_SECONDS, AnyVoice, Clips, Voice
 from chelys.inference.voice_library import VoiceLibrary
+from chelys.text.dictionary import Dictionary
 from chelys.text.document import FASTEST, SLOWEST, Document, Sentence
 from chelys.weights.folder import Model, load_model
 
@@ -190,8 +191,9 @@ class Synthesizer:
     # ---- speech -----------------------------------------------------------------------------------------------------
 
     def read_text(
-        self, text: str, *, format: str = "auto", locale: str = "en-US", lexicon: str | Path | None = None,
-        voice: AnyVoice | None = None, options: SpeechOptions | None = None,
+        self, text: str, *, format: str = "auto", locale: str = "en-US",
+        lexicon: str | Path | Dictionary | None = None, voice: AnyVoice | None = None,
+        options: SpeechOptions | None = None,
     ) -> Document:  # fmt: skip
         """What will be said for a text of any length: sentences with words, phonemes and pauses, and warnings.
 
@@ -202,7 +204,7 @@ class Synthesizer:
             text: English; plain or with tags such as ``[pause:0.8]``, Markdown, HTML or SSML.
             format: ``text``, ``markdown``, ``html``, ``ssml``; ``auto`` finds out. TorToise v2 takes it for plain text.
             locale: ``en-US``, or ``en-GB``, where a date in figures has the day first.
-            lexicon: A file of words and how they sound (``chelys.text.dictionary``), beside the user's own.
+            lexicon: Words and how they sound, or a file of them (``chelys.text.dictionary``), beside the user's own.
             voice: Who is to speak: a voice file can have such a file beside it.
             options: They say how long a piece may be; None is the preset ``fast``.
         """

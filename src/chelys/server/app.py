@@ -107,10 +107,7 @@ class Server:
         if len(request.input) > self.settings.max_chars:
             raise UserError(f"input has {len(request.input)} characters; {self.settings.max_chars} at most are read")
         options = self.synthesizer.options(self.settings.preset)
-        document = self.synthesizer.read_text(
-            request.input, format=request.format, locale=request.locale, options=options
-        )
-        return document.as_json()
+        return synthesis.read(request, self.synthesizer, options).as_json()
 
 
 def make_app(server: Server) -> Guard:

@@ -19,12 +19,24 @@ MODEL_PRESETS: dict[str, str | None] = {
 
 TextFormat = Literal["auto", "text", "markdown", "html", "ssml"]
 Locale = Literal["en-US", "en-GB"]
+#: Word -> respelling such as ``KAY-lin``, or phonemes between slashes.
+Words = Annotated[dict[str, str], Field(max_length=10_000)]
 
 
 class VoiceId(BaseModel):
     """OpenAI's way to name a voice of the user's own."""
 
     id: Annotated[str, Field(max_length=1000)]
+
+
+class TextRequest(BaseModel):
+    """Body of ``POST /v1/text``."""
+
+    input: str = Field(description="The text.")
+    format: TextFormat = Field("auto", description="What the input is; auto finds out.")
+    ssml: bool = Field(False, description="The input is SSML: the same as format ssml.")
+    locale: Locale = "en-US"
+    lexicon: Words | None = Field(None, description="How words sound: a respelling 'KAY-lin', or '/phonemes/'.")
 
 
 def _options() -> type[BaseModel]:
@@ -34,12 +46,11 @@ def _options() -> type[BaseModel]:
     return create_model("OptionFields", **members)
 
 
-class SpeechRequest(_options()):  # type: ignore[misc]
+class SpeechRequest(_options(), TextRequest):  # type: ignore[misc]
     """Body of ``POST /v1/audio/speech``. Fields that are not known are ignored."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
-    input: str = Field(description="The text to speak.")
     model: Annotated[str, Field(max_length=200)] = Field("tts-1", description="tts-1, tts-1-hd, or the model's name.")
     voice: str | VoiceId | None = Field(
         None, description="A name, a mix 'a:0.7+b:0.3', random:SEED, one of OpenAI's names, or {id}."
@@ -48,9 +59,6 @@ class SpeechRequest(_options()):  # type: ignore[misc]
     speed: float = Field(1.0, ge=0.25, le=4.0, description="Pace: 0.5 to 2 can be spoken.")
     instructions: str | None = Field(None, description="Taken and not followed: this model has no such input.")
     stream_format: Literal["audio", "sse"] = "audio"
-    format: TextFormat = Field("auto", description="What the input is; auto finds out.")
-    ssml: bool = Field(False, description="The input is SSML: the same as format ssml.")
-    locale: Locale = "en-US"
     seed: int | None = Field(None, ge=0, lt=2**32, description="Same seed, same samples; without one it is drawn.")
     preset: Annotated[str, Field(max_length=50)] | None = None
     candidates: int | None = Field(None, ge=1, le=64, description="Candidates that are sampled for each sentence.")
@@ -66,14 +74,6 @@ class SpeechRequest(_options()):  # type: ignore[misc]
         """Options of the preset that are to be changed."""
         known = {option.name for option in fields(SpeechOptions)}
         return {name: value for name, value in self if name in known and value is not None}
-
-
-class TextRequest(BaseModel):
-    """Body of ``POST /v1/text``."""
-
-    input: str
-    format: TextFormat = "auto"
-    locale: Locale = "en-US"
 
 
 def error(

@@ -16,15 +16,17 @@ from starlette.responses import Response
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import UserError
+from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Chunk
 from chelys.inference.synthesizer import SentencePlan, Synthesizer, random_seed
 from chelys.server.encoding import MEDIA_TYPES, Format, encode, encoder
 from chelys.server.guard import Message, Receive, Scope, Send
 from chelys.server.metrics import Metrics
-from chelys.server.requests import MODEL_PRESETS, SpeechRequest, error
+from chelys.server.requests import MODEL_PRESETS, SpeechRequest, TextRequest, error
 from chelys.server.scheduler import Busy, DeadlinePassed, Job, Stopping
 from chelys.server.settings import ServerSettings
 from chelys.server.voices import Voices
+from chelys.text.dictionary import Dictionary
 from chelys.text.document import Document, Sentence
 
 log = logging.getLogger("chelys.server")
@@ -54,13 +56,24 @@ def plan(
     if options.candidates > settings.max_rows:
         raise UserError(f"candidates is {options.candidates}; this server samples {settings.max_rows} at most")
     voice = voices.resolve(request.voice_name, seed)
-    format = "ssml" if request.ssml else request.format
-    document = synthesizer.read_text(request.input, format=format, locale=request.locale, options=options)
+    document = read(request, synthesizer, options)
     if settings.first_chars is not None and settings.first_chars < options.max_chars:
         short = replace(options, max_chars=settings.first_chars)
-        pieces = synthesizer.read_text(request.input, format=format, locale=request.locale, options=short)
-        document = begin_early(document, pieces)
+        document = begin_early(document, read(request, synthesizer, short))
     return synthesizer.plan(document, voice=voice, seed=seed, options=options), document.warnings, seed
+
+
+def read(request: TextRequest, synthesizer: Synthesizer, options: SpeechOptions) -> Document:
+    """What will be said. Raises UserError if it cannot be."""
+    lexicon, pronouncer = None, synthesizer.family.tokenizer.pronouncer
+    if request.lexicon:
+        if pronouncer is None:
+            raise UserError("lexicon has no use: this model reads spelling, it knows no phonemes")
+        lexicon = Dictionary(request.lexicon.items(), pronouncer, name="lexicon")
+    format = "ssml" if request.ssml else request.format
+    return synthesizer.read_text(
+        request.input, format=format, locale=request.locale, lexicon=lexicon, options=options
+    )  # fmt: skip
 
 
 def begin_early(document: Document, short: Document) -> Document:

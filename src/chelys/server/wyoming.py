@@ -143,7 +143,7 @@ class _Connection:
     async def _speak(self, text: str, voice: str | None) -> None:
         server, job = self.server, None
         try:
-            request = SpeechRequest(input=text, voice=voice)
+            request = SpeechRequest.model_validate({"input": text, "voice": voice})
             job, _ = await server.submit(request)
             async for chunk in job:
                 samples = to_pcm(chunk.audio)
