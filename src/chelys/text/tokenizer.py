@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,12 +53,17 @@ _FOLDED_MARKS = (
 class Encoding:
     """What became of a text."""
 
-    ids: list[int]  # token ids; no stop is added
+    tokenizer: Tokenizer = field(repr=False, compare=False)  # which read it
     dropped: str  # distinct characters that could not be spoken
     symbols: str  # what the ids stand for: phonemes, or the normalised text where there is no lexicon
     normalized: str = ""  # as it is spoken, in letters
     words: tuple[Word, ...] = ()  # of the normalised text, where there is a lexicon
     warnings: tuple[str, ...] = ()  # what the normaliser guessed
+
+    @cached_property
+    def ids(self) -> list[int]:
+        """Token ids; no stop is added. Made when they are wanted, since they take as long as looking up the words."""
+        return self.tokenizer.ids(self.symbols)
 
 
 class Tokenizer:
@@ -132,9 +138,7 @@ class Tokenizer:
         normalized = normalize(text, locale=locale)
         words = self._pronounced(normalized.text, text, given, dictionary)
         symbols = self._symbols(normalized.text, words, spelled)
-        return Encoding(
-            self.ids(symbols), normalized.dropped, symbols, normalized.text, tuple(words), normalized.warnings
-        )
+        return Encoding(self, normalized.dropped, symbols, normalized.text, tuple(words), normalized.warnings)
 
     def check(self, text: str) -> None:
         """Refuse a text, before any work is done, by a TextError if nothing can be spoken or a word is too long."""

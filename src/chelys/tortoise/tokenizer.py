@@ -78,7 +78,7 @@ class TortoiseTokenizer(Tokenizer):
                 raise nothing_spoken(text)
         silent = [c for c in text if self.cleaner == "tortoise" and _is_visible(c) and not reading(c)]
         unknown = [c for c in cleaned if not c.isspace() and c not in "[]" and self.core.token_to_id(c) is None]
-        return Encoding(self.ids(cleaned), "".join(dict.fromkeys(silent + unknown)), cleaned, cleaned)
+        return Encoding(self, "".join(dict.fromkeys(silent + unknown)), cleaned, cleaned)
 
 
 def make_tortoise_tokenizer(*, cleaner: str = "tortoise", reference: bool = False) -> TortoiseTokenizer:
