@@ -112,12 +112,13 @@ def test_the_sdist_is_the_repository(distributions: dict[str, Path]) -> None:
 
 @slow
 def test_it_speaks_in_an_empty_folder(commands: Path, tmp_path: Path) -> None:
-    chelys = commands / "chelys"
-    assert run(chelys, "--version", cwd=tmp_path).strip()
-    run(chelys, "speak", "Hello.", "--preset", "fast", "-o", "hello.wav", cwd=tmp_path)
-    assert (tmp_path / "hello.wav").stat().st_size > 10_000
-    assert "heart" in run(chelys, "voices", "list", cwd=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["hello.wav"]
+    chelys, folder = commands / "chelys", tmp_path / "empty"  # beside the cache
+    folder.mkdir()
+    assert run(chelys, "--version", cwd=folder).strip()
+    run(chelys, "speak", "Hello.", "--preset", "fast", "-o", "hello.wav", cwd=folder)
+    assert (folder / "hello.wav").stat().st_size > 10_000
+    assert "heart" in run(chelys, "voices", "list", cwd=folder)
+    assert [path.name for path in folder.iterdir()] == ["hello.wav"]
 
 
 @slow
