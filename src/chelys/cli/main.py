@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli import data, doctor, finetune, serve, speak, text, tortoise, train, voices
+from chelys.cli import bench, data, doctor, finetune, serve, speak, text, tortoise, train, voices
 from chelys.cli.console import printable
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
@@ -127,6 +127,7 @@ app.command("pack", help=train.PACK_HELP, epilog=train.PACK_EXAMPLE)(train.pack)
 app.command("serve", help=serve.HELP, epilog=serve.EXAMPLE)(serve.serve)
 app.add_typer(voices.app, name="voices")
 app.add_typer(data.app, name="data")
+app.command("bench", help=bench.HELP, epilog=bench.EXAMPLE)(bench.bench)
 app.command("doctor", help=doctor.HELP, epilog=doctor.EXAMPLE)(doctor.doctor)
 
 

@@ -1,0 +1,239 @@
+"""How fast this machine speaks: each part of the pipeline, beside a naive way to the same numbers and its floor.
+
+The floor of a part is what its operations take at the rate of a large matrix product, or its weights at that of a read,
+whichever is longer, both measured in the same run. Naive is one thing at a time, as the original computes: sentences
+one after the other, candidates ranked one by one, two passes for guidance, a vocoder over the whole clip.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from chelys.inference.synthesizer import Synthesizer
+from chelys.models.autoregressive import Autoregressive
+from chelys.models.clvp import CLVP
+from chelys.models.code_reader import CodeReader
+from chelys.models.diffusion import Diffusion
+from chelys.models.diffusion_steps import DiffusionSteps
+
+TEXT = "The old boat drifted past the mill, and nobody could say why. Seven birds sat on a wire, and one flew off."
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the pipeline, ready to run: ``fast`` as chelys speaks, ``naive`` the same numbers plainly."""
+
+    name: str
+    fast: Callable[[], object]
+    naive: Callable[[], object]
+    weights: int  # bytes that it reads at least once
+
+
+def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
+    """Operations a second of a large matrix product, and bytes a second of a read, with torch's threads."""
+    a = torch.ones(1536, 1536, device=device, dtype=dtype)
+    b = torch.ones(1 << 26, device=device)
+    product = min(timed(lambda: a @ a, device, 5)["all"])
+    read = min(timed(b.sum, device, 5)["all"])
+    return 2 * a.numel() * len(a) / product, b.nbytes / read
+
+
+def timed(work: Callable[[], object], device: torch.device, repeats: int) -> dict[str, Any]:
+    """Median wall and CPU seconds of some runs after a first one, and all wall seconds."""
+    work()
+    walls, spent = [], []
+    for _ in range(repeats):
+        _wait(device)
+        cpu, wall = time.process_time(), time.perf_counter()
+        work()
+        _wait(device)
+        walls.append(time.perf_counter() - wall)
+        spent.append(time.process_time() - cpu)
+    return {"wall": statistics.median(walls), "cpu": statistics.median(spent), "all": walls}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@torch.inference_mode()
+def measure(
+    parts: Iterator[Part], device: torch.device, dtype: torch.dtype, repeats: int,
+    progress: Callable[[str], None] = lambda name: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure parts: JSON-able facts of the machine, and a row for each part."""
+    rate, bandwidth = peaks(device, dtype)
+    rows = []
+    for part in parts:
+        progress(part.name)
+        counter = FlopCounterMode(display=False)
+        with counter:
+            part.naive()
+        operations = counter.get_total_flops()
+        fast, naive = timed(part.fast, device, repeats), timed(part.naive, device, repeats)
+        floor = max(operations / rate, part.weights / bandwidth)
+        rows.append({
+            "part": part.name, "seconds": fast["wall"], "cpu_seconds": fast["cpu"], "naive_seconds": naive["wall"],
+            "naive_cpu_seconds": naive["cpu"], "operations": operations, "weights": part.weights, "floor": floor,
+            "of_floor": fast["wall"] / floor, "of_naive": naive["wall"] / fast["wall"],
+        })  # fmt: skip
+    return {
+        "machine": platform.processor() or platform.machine(), "device": _name(device), "torch": torch.__version__,
+        "dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads(), "repeats": repeats,
+        "operations_per_second": rate, "bytes_per_second": bandwidth, "parts": rows,
+        "peak_memory_bytes": _peak_memory(),
+    }  # fmt: skip
+
+
+def _peak_memory() -> int | None:
+    """Of this process so far; None where it is not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def presets(tts: Synthesizer, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Seconds of work, and of a processor, for a second of speech, and to the first chunk of a stream."""
+    for name in names:
+        tts.speak("Hello.", preset=name, seed=1)
+        cpu, wall = time.process_time(), time.perf_counter()
+        speech = tts.speak(TEXT, preset=name, seed=1)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        seconds, begun = len(speech.audio) / speech.sample_rate, time.perf_counter()
+        next(tts.stream(TEXT, preset=name, seed=1))
+        yield {
+            "preset": name, "seconds_of_speech": seconds, "real_time_factor": wall / seconds, "cpu": cpu / seconds,
+            "first_chunk": time.perf_counter() - begun,
+        }  # fmt: skip
+
+
+# ---- the parts ------------------------------------------------------------------------------------------------------
+
+
+def parts_of(
+    decoder: Autoregressive | None, clvp: CLVP | None, diffusion: Diffusion | None, vocoder: Any, *, codes: int,
+    sentences: int, candidates: int,
+) -> Iterator[Part]:  # fmt: skip
+    """What of these networks takes the time; a network that is None is left out.
+
+    ``codes``: of a candidate; ``sentences``: that are sampled together; ``candidates``: of each.
+    """
+    if decoder is not None:
+        yield _sampling(decoder, codes, sentences, candidates)
+        yield _latents(decoder, codes)
+    if clvp is not None:
+        yield _ranking(clvp, codes, candidates)
+    if diffusion is not None:
+        yield _guided_step(diffusion, codes)
+    if vocoder is not None:
+        yield _vocoding(vocoder, codes)
+
+
+def _ids(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, device=device) % 40 + 5
+
+
+def _sampling(decoder: Autoregressive, codes: int, sentences: int, candidates: int) -> Part:
+    """One code of each candidate, halfway through a sentence of 50 ids."""
+    device, dim = decoder.code_head.weight.device, decoder.config.dim
+    caches = []
+    for _ in range(2 * sentences):
+        conditioning = torch.zeros(1, dim, device=device, dtype=decoder.code_head.weight.dtype)
+        _, cache = decoder.read_prompt(conditioning, _ids(50, device)[None], torch.tensor([50]), codes)
+        cache.select(torch.zeros(candidates, dtype=torch.long, device=device))
+        cache.length += codes // 2
+        caches.append(cache)
+    reader, number = CodeReader(decoder), codes // 2 + 1
+    together, alone = caches[:sentences], caches[sentences:]
+    column, sampled = together[0].length, torch.zeros(candidates, dtype=torch.long, device=device)
+
+    def fast() -> None:
+        for cache in together:
+            cache.length = column
+        groups = [(candidates, number, cache) for cache in together]
+        reader.logits(reader.read(sampled.repeat(sentences), groups))
+
+    def naive() -> None:
+        for cache in alone:
+            cache.length = column
+            decoder.code_head(decoder.read_code(sampled, number, cache))
+
+    return Part(f"a code of {sentences} x {candidates}", fast, naive, _bytes(decoder.blocks, decoder.code_head))
+
+
+def _latents(decoder: Autoregressive, codes: int) -> Part:
+    device, weight = decoder.code_head.weight.device, decoder.code_head.weight
+    given = torch.zeros(1, decoder.config.dim, device=device, dtype=weight.dtype)
+    text, said = _ids(50, device)[None], _ids(codes, device)[None]
+
+    def work() -> Tensor:
+        return decoder.latents(given, text, said)
+
+    return Part(f"latents of {codes}", work, work, _bytes(decoder.blocks))
+
+
+def _ranking(clvp: CLVP, codes: int, candidates: int) -> Part:
+    device = clvp.temperature.device
+    text, lengths = _ids(50, device)[None], torch.tensor([codes - i for i in range(candidates)], device=device)
+    rows = _ids(codes, device).repeat(candidates, 1)
+
+    def fast() -> Tensor:
+        return clvp.score(text, rows, None, lengths, text_latents=clvp.encode_text(text))
+
+    def naive() -> list[Tensor]:
+        return [clvp.score(text, row[None, : int(n)]) for row, n in zip(rows, lengths, strict=True)]
+
+    return Part(f"ranking of {candidates}", fast, naive, _bytes(clvp))
+
+
+def _guided_step(network: Diffusion, codes: int) -> Part:
+    free = network.uncond_embedding
+    frames = 4 * codes
+    x = torch.zeros(1, network.config.bands, frames, device=free.device, dtype=free.dtype)
+    given = torch.zeros(1, network.config.dim, frames // network.config.patch, device=free.device, dtype=free.dtype)
+    steps, time_of_step = DiffusionSteps(network, given, guided=True), torch.tensor([500], device=free.device)
+
+    def naive() -> None:
+        network(x, time_of_step, given)
+        network(x, time_of_step, None)
+
+    return Part(f"guided step, {frames} frames", lambda: steps(x, 500), naive, _bytes(network.layers))
+
+
+def _vocoding(vocoder: Any, codes: int) -> Part:
+    parameter = next(vocoder.parameters())
+    frames = 4 * codes
+    mel = torch.full((1, vocoder_bands(vocoder), frames), -5.0, device=parameter.device, dtype=parameter.dtype)
+    noise = torch.zeros(1, vocoder.config.noise_dim, frames, device=parameter.device, dtype=parameter.dtype)
+
+    def fast() -> object:
+        return vocoder.vocode(mel, torch.Generator().manual_seed(0))
+
+    return Part(f"vocoder, {frames} frames", fast, lambda: vocoder(mel, noise), _bytes(vocoder))
+
+
+def vocoder_bands(vocoder: Any) -> int:
+    """Mel bands that a vocoder reads."""
+    bands: int = vocoder.config.mel_bands if hasattr(vocoder.config, "mel_bands") else vocoder.config.bands
+    return bands
+
+
+def _bytes(*modules: nn.Module) -> int:
+    return sum(parameter.nbytes for module in modules for parameter in module.parameters())
