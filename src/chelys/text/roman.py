@@ -45,6 +45,8 @@ _TITLES = r"(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser|Prince|Sultan|Sh
 
 NUMERALS = Rules(r" [IVXLC]+(?![A-Za-z])", "WW", r"[(.]\)? ?[ivx]", r"[IVX]\)", r"^[IVXLC]{1,5}[. ]", r" [ivx]+\b")
 _COUNTED_BEFORE = Late(rf"\b({_COUNTED})s?\.? (?:[IVXL]+,? (?:and|or|to|&) |[IVXL]+, )?$", re.IGNORECASE)
+#: In small letters right before a numeral.
+_SMALL_BEFORE = frozenset((*_COUNTED.split("|"), "and", "or", "to", "&"))
 _RULER_BEFORE = Late(
     rf"(?:\b({_TITLES}) )?\b({'|'.join(_RULERS)})((?: (?:[A-Z][a-z]{{1,20}}|[A-Z]\.))?(?: [A-Z][a-z]{{1,20}})?) $"
 )
@@ -77,6 +79,9 @@ def numeral(match: re.Match[str], reading: Reading) -> str | None:
     """``Henry VIII`` -> ``henry the eighth``, ``Chapter IV`` -> ``chapter four``, ``Apollo XI`` -> ``apollo "
     "eleven``."""
     words = before(match, 60)
+    last = words.split()[-1:]
+    if last and not last[0][0].isupper() and not {last[0].rstrip("."), last[0].rstrip("s.")} & _SMALL_BEFORE:
+        return None  # most often the pronoun
     counted = _COUNTED_BEFORE.compiled.search(words)
     if counted and match[1] != "C" and (match[1] != "L" or counted[1].lower() == "bowl"):
         played = match[1] == "I" and not counted[1][0].isupper() and re.match(" [a-z]", behind(match))
