@@ -85,6 +85,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("milk\neggs\nbread", "milk. eggs. bread"),
         ("It ended.Nobody spoke.", "it ended. nobody spoke."),
         ("Really?Yes!", "really? yes!"),
+        ("at nine p.m. we left", "at nine PM we left"),
         ("example.com and the U.S.A", "example dot com and the USA"),
         (
             "The rain in Spain falls mainly on the plain, said Eliza to\nHiggins, who did not hear.",

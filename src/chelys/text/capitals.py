@@ -46,7 +46,7 @@ _MEANT = {
 #: Never an acronym in a running text.
 _ALWAYS_WORDS = "NO SO DO GO IS BE WE HE MY UP ON OF TO IF AN AS AT BY".split()
 
-CAPITALS = Rules(r"[A-Z](?:[A-Z.&/-]|\b)")
+CAPITALS = Rules(r"[A-Z](?:[A-Z.&/-]|\b)", r"[a-z]\.[a-z]\.")
 
 CAPITALS.add(
     "joined_by_and", r"(?<![A-Za-z])([A-Z]{1,3}) ?& ?([A-Z]{1,3})(?![A-Za-z])",
@@ -60,30 +60,6 @@ CAPITALS.add(
 CAPITALS.add(
     "letter_by_letter", r"(?<![A-Za-z-])[A-Z](?:-[A-Z]){2,40}(?![A-Za-z]|-[A-Za-z])",
     lambda match, reading: letters(match.group().replace("-", "")), has="-")  # fmt: skip
-
-
-@CAPITALS.rule(
-    r"(?<![A-Za-z.])(?:(?:[A-Za-z]{1,2}\.){1,20}[A-Za-z]\.(?![A-Za-z])|(?:[A-Z]\.){1,20}[A-Z](?![A-Za-z.])|(?:[A-Z]\.){2,20}(?=[A-Z][a-z]))",
-    has=".",
-)
-def dotted(match: re.Match[str], reading: Reading) -> str:
-    """``U.S.`` -> ``US``; at the end of the text the stop stays."""
-    capitals = match.group().replace(".", "").upper()
-    following = behind(match).lstrip("\"') ")
-    stop = match.group().endswith(".")
-    return capitals + "." * (stop and (not following or letter_ends_sentence("", following.split(maxsplit=1)[0])))
-
-
-# Initials, but for I: "You and I. Then ..."
-@CAPITALS.rule(r"(?<![A-Za-z.'])([A-HJ-Z])\.(?= \"?(?:([A-Z][a-z]{1,20}|A(?!\.))|[A-Za-z]))", has=".")
-def initial(match: re.Match[str], reading: Reading) -> str:
-    """``J. Smith`` -> ``J Smith``."""
-    letter, following = match.groups()
-    return letters(letter) + "." * letter_ends_sentence(before(match), following)
-
-
-# "vitamin A", "plan A": an article is never last, the name of the letter may be.
-CAPITALS.words("letter_a_at_the_end", r"(?<=[a-z] )A(?= ?(?:[.,?!;:)]|$))", LETTER_A, has=(" A",))
 
 
 @CAPITALS.rule(r"(?<![A-Za-z'])[A-Z][A-Z']*(?: [\"(]?[A-Z][A-Z']*[\")]?|, [A-Z][A-Z']*){1,400}(?![A-Za-z'.&])")
@@ -115,3 +91,27 @@ def word_or_acronym(match: re.Match[str], reading: Reading) -> str | None:
     if meant.search(before(match, 20)) or meant.search(behind(match, 20)):
         return None
     return word.lower()
+
+
+@CAPITALS.rule(
+    r"(?<![A-Za-z.])(?:(?:[A-Za-z]{1,2}\.){1,20}[A-Za-z]\.(?![A-Za-z])|(?:[A-Z]\.){1,20}[A-Z](?![A-Za-z.])|(?:[A-Z]\.){2,20}(?=[A-Z][a-z]))",
+    has=".",
+)
+def dotted(match: re.Match[str], reading: Reading) -> str:
+    """``U.S.`` -> ``US``; at the end of the text the stop stays."""
+    capitals = match.group().replace(".", "").upper()
+    following = behind(match).lstrip("\"') ")
+    stop = match.group().endswith(".")
+    return capitals + "." * (stop and (not following or letter_ends_sentence("", following.split(maxsplit=1)[0])))
+
+
+# Initials, but for I: "You and I. Then ..."
+@CAPITALS.rule(r"(?<![A-Za-z.'])([A-HJ-Z])\.(?= \"?(?:([A-Z][a-z]{1,20}|A(?!\.))|[A-Za-z]))", has=".")
+def initial(match: re.Match[str], reading: Reading) -> str:
+    """``J. Smith`` -> ``J Smith``."""
+    letter, following = match.groups()
+    return letters(letter) + "." * letter_ends_sentence(before(match), following)
+
+
+# "vitamin A", "plan A": an article is never last, the name of the letter may be.
+CAPITALS.words("letter_a_at_the_end", r"(?<=[a-z] )A(?= ?(?:[.,?!;:)]|$))", LETTER_A, has=(" A",))
