@@ -48,7 +48,12 @@ def _forbid_extra(cls: Any) -> None:
 
 #: Names of sizes that say how many parts a network has, of which each takes time to build.
 COUNTS = re.compile(r"(^|_)(layers|depth|blocks|stages|strides)$")
-_MOST_PARTS, _LARGEST = 1000, 1 << 24
+#: What sizes of such names are at most; others are at most `_LARGEST`.
+_MOST = {
+    COUNTS: 1000, re.compile(r"(^|_)(dim|hidden|inner|channels|width|mult|forward)$"): 1 << 14,
+    re.compile(r"(^|_)frames$"): 1 << 16,
+}  # fmt: skip
+_LARGEST = 1 << 24
 
 
 def check_sizes(config: Any, *, where: str, key: str = "") -> None:
@@ -62,7 +67,7 @@ def check_sizes(config: Any, *, where: str, key: str = "") -> None:
         if is_dataclass(value):
             check_sizes(value, where=where, key=f"{name}.")
         for number in value if isinstance(value, tuple) else (value,):
-            most = _MOST_PARTS if COUNTS.search(field.name) else _LARGEST
+            most = next((most for names, most in _MOST.items() if names.search(field.name)), _LARGEST)
             if isinstance(number, int) and not 0 <= number <= most:
                 raise ConfigError(f"{where}: {name} is {number}; it must be 0 to {most}")
             if isinstance(number, float) and not abs(number) <= _LARGEST:

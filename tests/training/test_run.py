@@ -216,3 +216,27 @@ def test_missing_or_unfit_weights_of_earlier_stages(config_file: ConfigFile, tmp
     shutil.copy(tmp_path / "narrow.safetensors", tmp_path / "torn.safetensors")
     (tmp_path / "torn.safetensors").write_bytes((tmp_path / "torn.safetensors").read_bytes()[:-9])
     assert "torn.safetensors is damaged" in refused("diffusion", latents, f"decoder={tmp_path / 'torn.safetensors'}")
+
+
+@pytest.mark.parametrize(
+    ("stage", "override"),
+    [
+        ("dvae", "network.hidden=-1"),
+        ("dvae", "network.hidden=1000000"),
+        ("dvae", "network.residual_blocks=100000"),
+        ("dvae", "stage.frames=-9223372036854775808"),
+        ("dvae", "run=" + "1" * 5000),
+        ("dvae", "loop.seed=" + "9" * 25),
+        ("autoregressive", "network.dim=18446744073709551615"),
+        ("autoregressive", "network.heads=3"),
+        ("autoregressive", "network.layers=1001"),
+        ("autoregressive", "pairs.reference_frames=32000000"),
+        ("diffusion", "network.heads=0"),
+        ("diffusion", "network.dim=16777216"),
+        ("clvp", "network.head_dim=16777216"),
+    ],
+)
+def test_settings_that_no_machine_can_build_are_refused_in_one_line(
+    config_file: ConfigFile, stage: str, override: str
+) -> None:
+    assert len(refused(stage, config_file(stage), override)) < 500

@@ -142,8 +142,11 @@ def settings() -> Case:
         if isinstance(made, dict):
             if not str(made.get("run", "")).startswith(str(readers.scratch())):
                 made["run"] = str(run)  # wherever else it points, it would be written to
-            if isinstance(loop := made.get("loop"), dict) and isinstance(steps := loop.get("steps"), (int, float)):
-                loop["steps"] = min(steps, 1)
+            loop = made.setdefault("loop", {})
+            if isinstance(loop, dict):  # without it a run would be as long as nano's
+                steps = loop.get("steps", 1)
+                loop["steps"] = min(steps, 1) if isinstance(steps, (int, float)) else steps
+        overrides = [one for one in overrides if not one.startswith("loop.steps=")]
         path.write_text(yaml.safe_dump(made) if rng.random() < 0.95 else json.dumps(made))
         run_stage(stage, path, overrides)
 

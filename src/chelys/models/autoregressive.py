@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chelys.errors import ConfigError
 from chelys.nn.attention import AttentionBlock, KVCache, apply_rotary, attend, rotary_tables
 from chelys.nn.resampler import PerceiverResampler
 
@@ -46,6 +47,10 @@ class AutoregressiveConfig:
     conditioning_pool: Literal["first", "mean"] = "mean"
     conditioning_tokens: int = 0  # conditioning latents n of a voice, made by a resampler; 0: one, by the pool
     dropout: float = 0.0  # in the transformer, in training only
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.dim % self.heads:
+            raise ConfigError("autoregressive.dim must be a multiple of its heads")
 
     @classmethod
     def tortoise_v2(cls) -> AutoregressiveConfig:

@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chelys.errors import ConfigError
 from chelys.nn.attention import AttentionBlock
 from chelys.nn.norms import group_norm
 from chelys.nn.resampler import CrossAttention, PerceiverResampler
@@ -54,6 +55,10 @@ class DiffusionConfig:
     prediction: Literal["epsilon", "clean"] = "clean"
     learned_variance: bool = False  # whether it also interpolates the variance of each step (published)
     layer_drop: float = 0.0  # in training, how often a layer is passed over; the first and the last never are
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.dim % self.heads:
+            raise ConfigError("diffusion.dim must be a multiple of its heads")
 
     @classmethod
     def tortoise_v2(cls) -> DiffusionConfig:

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from chelys.config import from_mapping, to_mapping
+from chelys.config import check_sizes, from_mapping, to_mapping
 from chelys.configs import read_config_file
 from chelys.data.loader import StepLoader, default_workers
 from chelys.data.manifest import BAD_CLIPS_FILE
-from chelys.errors import ConfigError, OutputError, UserError
+from chelys.errors import ConfigError, OutputError, UserError, first_line
 from chelys.files import atomic_path, file_lock, output_errors, remove_partial_files, write_json
 from chelys.parsing import parse_json, read_json
 from chelys.training.checkpoint import (
@@ -510,7 +510,11 @@ def read_run(stage: str, config: Path, overrides: list[str] | None = None) -> Ru
 
     if stage not in RUNS:
         raise ConfigError(f"unknown stage {stage!r}: choose from {', '.join(RUNS)}")
-    return from_mapping(RUNS[stage], read_config_file(config, overrides or []), where=str(config))
+    run = from_mapping(RUNS[stage], read_config_file(config, overrides or []), where=str(config))
+    for part in fields(run):
+        if part.name != "loop" and is_dataclass(value := getattr(run, part.name)):
+            check_sizes(value, where=str(config), key=f"{part.name}.")
+    return run
 
 
 def run_stage(
@@ -540,7 +544,12 @@ def execute(
     """
     context = make_context(loop)
     torch.manual_seed(loop.seed)  # fresh weights; later the trainer seeds every step
-    task = build()
+    try:
+        task = build()
+    except (UserError, OSError):
+        raise
+    except (RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, IndexError, MemoryError) as error:
+        raise ConfigError(f"{name}: these settings describe nothing that can be built ({first_line(error)})") from error
     with _opened(folder, settings, resume=resume) if context.is_first else nullcontext():
         context.barrier()
         trainer = Trainer(task, loop, folder, progress, context, stopping)

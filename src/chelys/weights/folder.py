@@ -111,8 +111,6 @@ class ModelConfig:
         decoder, clvp, diffusion = self.autoregressive, self.clvp, self.diffusion
         return {
             "mel_range.low must lie below mel_range.high": self.mel_range.low < self.mel_range.high,
-            "autoregressive.dim must be a multiple of its heads": _divides(decoder.heads, decoder.dim),
-            "diffusion.dim must be a multiple of its heads": _divides(diffusion.heads, diffusion.dim),
             f"diffusion.patch must divide {FRAMES_PER_CODE}": _divides(diffusion.patch, FRAMES_PER_CODE),
             "diffusion.latent_dim must be autoregressive.dim": diffusion.latent_dim == decoder.dim,
             "diffusion.bands must be those of the vocoder": diffusion.bands == self.vocoder_bands,
