@@ -53,7 +53,7 @@ _MOST = {
     COUNTS: 1000, re.compile(r"(^|_)(dim|hidden|inner|channels|width|mult|forward)$"): 1 << 14,
     re.compile(r"(^|_)frames$"): 1 << 16,
 }  # fmt: skip
-_LARGEST = 1 << 24
+_LARGEST = (1 << 31) - 1
 
 
 def check_sizes(config: Any, *, where: str, key: str = "") -> None:
