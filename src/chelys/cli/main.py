@@ -94,6 +94,7 @@ def _ends() -> Iterator[None]:
 
 
 def _interrupted(note: str = "") -> int:
+    exec("")  # forgets an interrupt that passed through exec(), as in imports: Python would end with status -2
     print(f"chelys: interrupted{note and ': '}{note}", file=sys.stderr)
     return INTERRUPTED
 
