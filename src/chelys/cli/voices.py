@@ -22,6 +22,7 @@ from chelys.cli.console import (
     load_model,
     progress_bar,
     renamed,
+    warn,
 )
 from chelys.errors import OutputError, VoiceError
 from chelys.files import atomic_path, output_errors, refuse_existing, write_bytes
@@ -114,8 +115,30 @@ def add_voice(
         raise refusal
     voice = synthesizer.voice(files, name=name, speaker_blend=speaker_blend)
     _save(voice, path)
+    from chelys.data.voice_check import check_files
+
+    for line in check_files(files).faults():
+        warn(line)
     clips_used = f"{len(files)} clip{'s' if len(files) > 1 else ''}"
     echo(f"{name}  {voice.info['seconds']:.1f} s from {clips_used}  {path}")
+
+
+@app.command(
+    "check",
+    help="Say whether recordings are fit to make a voice of, and what to do; exit status 1 if they are not.",
+    epilog="Example: chelys voices check clip1.wav clip2.flac",
+)
+def check_recordings(
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP", help="Recordings, or folders of them.")],
+    as_json: JsonOption = False,
+) -> None:
+    """The measurements of 'data prepare', in plain words."""
+    from chelys.audio.io import clip_paths
+    from chelys.data.voice_check import check_files
+
+    found = check_files(clip_paths(clips))
+    echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
+    raise typer.Exit(0 if found.good else 1)
 
 
 @app.command(

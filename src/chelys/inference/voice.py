@@ -296,7 +296,7 @@ _RENAMED_KEYS = {"reading": "blended", "borrowed": "speaker_blend"}
 
 def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
     """A waveform as ``(n,)`` float32 at ``rate``, checked like a file."""
-    from chelys.audio.io import centered, check_clip, resample
+    from chelys.audio.io import centered, check_clip, resample, trimmed
 
     if not isinstance(clip, (Tensor, np.ndarray)):
         raise VoiceError(f"{name} is {type(clip).__name__}: give a path, or a waveform as an array or a tensor")
@@ -317,7 +317,7 @@ def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
         raise AudioError(f"sample_rate is {sample_rate} Hz: 1000 to 1000000 Hz can be used")
     if sample_rate != rate:
         waveform = resample(waveform, sample_rate, rate)
-    check_clip(waveform := centered(waveform), rate, name)
+    check_clip(waveform := trimmed(centered(waveform), rate), rate, name)
     return waveform
 
 
