@@ -1,6 +1,6 @@
 """How words sound: what has an entry, how homographs are read, what changed for nano.
 
-    python benchmarks/pronunciation.py                                     coverage; share of words that nano hears anew
+    python benchmarks/pronunciation.py [--text FILE ...]                   coverage; share of words that nano hears anew
     python benchmarks/pronunciation.py --homographs homographs.tsv.gz      accuracy through the whole front end
 
 Coverage counts what is in the lexicons or a regular form of a word there; what would be sounded out or read by its
@@ -60,11 +60,11 @@ def coverage(lexicon: Lexicon) -> None:
         print("  missing:", " ".join(missing) or "none")
 
 
-def changed(lexicon: Lexicon) -> None:
+def changed(lexicon: Lexicon, texts: list[Path]) -> None:
     """Print how many words of running text sound unlike before, when nano's lexicon was all there was."""
     tokenizer, words = Tokenizer.load(NANO_LEXICON.parent), []
-    for file in ("sentences.txt", "long_text.txt"):
-        for sentence in split((HERE / file).read_text(encoding="utf8")):
+    for file in texts:
+        for sentence in split(file.read_text(encoding="utf8")):
             words += tokenizer.analyse(sentence.text).words
     kinds: Counter[str] = Counter()
     examples: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -104,12 +104,15 @@ def homographs(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--homographs", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--text", type=Path, nargs="+", metavar="FILE", default=[HERE / "sentences.txt", HERE / "long_text.txt"]
+    )
     arguments = parser.parse_args()
     if arguments.homographs:
         return homographs(arguments.homographs)
     lexicon = Lexicon.load(NANO_LEXICON)
     coverage(lexicon)
-    changed(lexicon)
+    changed(lexicon, arguments.text)
 
 
 if __name__ == "__main__":

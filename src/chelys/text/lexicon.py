@@ -32,7 +32,7 @@ MAX_BYTES, MAX_LINE = 1 << 26, 500
 _VOICELESS = frozenset("ptkfθ")
 _SIBILANT = frozenset("szʃʒʧʤ")
 _FLAPPED = {"t": "T"}  # American English: a t between vowels is a flap ("waiting")
-_ENTRY = re.compile(rf"(?!.{{{MAX_LINE + 1}}})[^\t]+\t[^\t]+|")
+_ENTRY = re.compile(rf"(?!.{{{MAX_LINE + 1}}})[^\t\r]+\t[^\t\r]+|")
 
 
 class Lexicon(Mapping[str, str]):
@@ -64,6 +64,15 @@ class Lexicon(Mapping[str, str]):
         """Every phoneme character that occurs, sorted, each once."""
         return "".join(sorted(set("".join(line.partition("\t")[2] for line in self._lines))))
 
+    def has_phonemes(self, alphabet: str) -> bool:
+        """Whether every one of some phoneme characters occurs; seldom more than a few lines are read for that."""
+        missing = set(alphabet)
+        for line in self._lines:
+            missing.difference_update(line.partition("\t")[2])
+            if not missing:
+                return True
+        return False
+
     def lookup(self, word: str) -> str | None:
         """Phonemes of a word, as the normaliser writes it, or of a regular inflection of a known word; else None."""
         return look_up(word, self.get)
@@ -85,7 +94,7 @@ class Lexicon(Mapping[str, str]):
                 data = file.read(MAX_BYTES + 1)
             if len(data) > MAX_BYTES:
                 raise ModelError(f"{path} unpacks to more than {MAX_BYTES} bytes: fetch the model folder again")
-            lines = data.decode("utf8").splitlines()
+            lines = data.decode("utf8").split("\n")
         except FileNotFoundError:
             raise ModelError(f"no lexicon at {path}: fetch or convert the model folder again") from None
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -93,17 +102,18 @@ class Lexicon(Mapping[str, str]):
                 f"{path} is not a gzip text lexicon ({first_line(error)}): fetch the model folder again"
             ) from None
         first = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
-        comment, entries = [line[1:].strip() for line in lines[:first]], [line for line in lines[first:] if line]
-        text = "\n".join(["", *entries, ""])
-        if not (text.count("\t") == len(entries) and "\n\t" not in text and "\t\n" not in text) or (
-            len(max(entries, key=len, default="")) > MAX_LINE
-        ):
-            wrong = (n for n, line in enumerate(lines, 1) if n > first and not _ENTRY.fullmatch(line[: MAX_LINE + 1]))
-            number = next(wrong)
-            line = lines[number - 1]
+        comment, entries = [line[1:].strip() for line in lines[:first]], lines[first:]
+        if "" in entries:  # the end of the last line; an empty line
+            entries = list(filter(None, entries))
+        tabs = data.count(b"\t") - sum(line.count("\t") for line in lines[:first])
+        doubtful = tabs != len(entries) or b"\n\t" in data or b"\t\n" in data or b"\r" in data
+        if doubtful or len(max(entries, key=len, default="")) > MAX_LINE:
+            wrong = ((n, ln) for n, ln in enumerate(lines, 1) if n > first and not _ENTRY.fullmatch(ln[: MAX_LINE + 1]))
+            number, line = next(wrong)
             raise ModelError(f"{path}, line {number}: expected 'word<TAB>phonemes', found {line[:40]!r}")
+        entries.sort()  # in no time: they are in order already
         lexicon = cls({}, "\n".join(comment))
-        lexicon._lines = sorted(entries)  # in no time: they are in order already
+        lexicon._lines = entries
         return lexicon
 
 

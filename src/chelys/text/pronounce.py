@@ -81,7 +81,7 @@ class Pronouncer:
 
     def __init__(self, lexicon: Lexicon) -> None:
         self.lexicon = lexicon
-        self._english = english() if set(_ALPHABET) <= set(lexicon.phonemes) else None
+        self._english = english() if lexicon.has_phonemes(_ALPHABET) else None
         self._remembered: dict[str, tuple[str, Found]] = {}
 
     def __getstate__(self) -> dict[str, Lexicon]:

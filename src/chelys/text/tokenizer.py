@@ -1,8 +1,8 @@
 """Text <-> ids. Two configurations of one class, told apart by what lies in the model folder.
 
 ``tokenizer.json`` alone                  pieces of spelling; published TorToise reads them so, cleaned its own way
-``tokenizer.json`` + ``lexicon.txt.gz``   symbols: words that the lexicon knows become phonemes, all others
-                                          are spelled, letter by letter
+``tokenizer.json`` + ``lexicon.txt.gz``   symbols: words become phonemes (`pronounce.py`); those that nothing
+                                          can sound out are spelled, letter by letter
 
 The second mixes two representations (Kastner et al. 2019, "Representation mixing for TTS synthesis"): spelled
 letters are symbols apart from phonemes, and a model that saw a share of its training words spelled can read
