@@ -43,7 +43,7 @@ def bench(
 
     where, kind = place(device, dtype)
     if published:
-        found = measuring.measure(_published(torch.device(where), kind), torch.device(where), kind, repeats, _note)
+        found = measuring.measure(published_parts(torch.device(where), kind), torch.device(where), kind, repeats, _note)
     else:
         tts = load_model(model, where, dtype=dtype, threads=threads)
         networks = tts.model
@@ -58,7 +58,7 @@ def bench(
         write_text(file, json.dumps(found, indent=1) + "\n")
 
 
-def _published(device: torch.device, dtype: torch.dtype) -> Iterator[Part]:
+def published_parts(device: torch.device, dtype: torch.dtype) -> Iterator[Part]:
     """Parts of the published sizes, one network in memory at a time."""
     import torch
 
