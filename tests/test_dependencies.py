@@ -49,7 +49,7 @@ SEES: dict[str, set[str]] = {
     "training": {*_NETWORKS, "tortoise", "data"},
     "published tasks": {*_NETWORKS, "tortoise", "data", "training"},
     "front": {*_NETWORKS, "inference"},
-    "server": {*_NETWORKS, "inference", "front"},
+    "server": {*_NETWORKS, "inference", "front", "data"},  # the check of a voice's clips
     "cli": {*_NETWORKS, "tortoise", "speaking", "inference", "server", "data", "training", "front"},
     "__main__": {"cli"},
 }

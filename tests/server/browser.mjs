@@ -56,6 +56,9 @@ try {
   await picture("serve_page");
 
   await page.setInputFiles("#clips", [clip]);
+  await page.click("#check-clips");
+  await page.waitForSelector("#check li");
+  found.checked = await page.textContent("#check");
   await page.fill("#name", "visitor");
   await page.click("#make");
   await page.waitForFunction(() => document.querySelector("#voice").value === "visitor"

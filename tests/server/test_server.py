@@ -195,7 +195,10 @@ def test_a_voice_of_clips_is_made_used_and_removed(server) -> None:
         "/v1/audio/voices", data={"name": "mine"}, files=[("files", ("../a.wav", clip())), ("files", ("b", clip(2.0)))]
     )
     assert made.status_code == 200, made.text
-    assert made.json()["seconds"] == 3.5
+    assert made.json()["seconds"] == 3.5 and any("s of speech" in line for line in made.json()["check"])
+    checked = server.client.post("/v1/audio/voices/check", files=[("files", ("a.wav", clip(1.5)))]).json()
+    assert not checked["good"] or checked["findings"]
+    assert [one["name"] for one in checked["clips"]] == ["a.wav"] and checked["check"]
     assert [path.name for path in server.voices.iterdir()] == ["mine.safetensors"]
     assert server.client.post("/v1/audio/speech", json=ask(voice="mine", input="Hello.")).status_code == 200
     assert server.client.delete("/v1/audio/voices/mine").json()["deleted"]

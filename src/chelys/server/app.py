@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
@@ -18,10 +19,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, Response
 
 import chelys
-from chelys.audio.io import decode
+from chelys.audio.io import check_clip, decode, resample
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import AudioError, UserError, VoiceError
 from chelys.inference.synthesizer import Synthesizer
+from chelys.inference.voice_files import user_folder, user_voice_path
 from chelys.machine import available_cores
 from chelys.server import synthesis
 from chelys.server.encoding import FORMATS, available, encoder
@@ -31,6 +33,9 @@ from chelys.server.requests import MODEL_PRESETS, SpeechRequest, TextRequest, er
 from chelys.server.scheduler import Job, Scheduler
 from chelys.server.settings import ServerSettings
 from chelys.server.voices import Voices
+
+if TYPE_CHECKING:
+    from chelys.data.voice_check import VoiceCheck
 
 log = logging.getLogger("chelys.server")
 
@@ -75,30 +80,42 @@ class Server:
 
     # ---- voices -------------------------------------------------------------------------------------------------
 
+    async def check_clips(self, uploads: list[UploadFile]) -> dict[str, Any]:
+        """What is wrong with clips, in words. Raises UserError if one cannot be read."""
+        clips = await self._decode(uploads)
+        check = await self.scheduler.call(lambda: _check(clips))
+        return {"object": "voice.check", **check.to_json(), "check": check.lines()}
+
     async def add_voice(self, name: str, uploads: list[UploadFile]) -> dict[str, Any]:
         """Make a voice of clips and keep it. Raises UserError if it cannot be."""
         self.voices.check_new(name)
+        clips = await self._decode(uploads)
+        return await self.scheduler.call(lambda: self._make_voice(name, clips))
+
+    async def _decode(self, uploads: list[UploadFile]) -> list[tuple[str, np.ndarray, int]]:
+        """Names, waveforms ``(n,)`` and their rates, Hz."""
         if not 1 <= len(uploads) <= self.settings.max_clips:
             raise VoiceError(f"{len(uploads)} clips: a voice is made of 1 to {self.settings.max_clips}")
         clips = []
         for number, upload in enumerate(uploads, 1):
             data = await upload.read()
+            name = PurePath(upload.filename or "").name[:80] or f"clip {number}"
             try:
-                clips.append(await asyncio.to_thread(decode, data, max_seconds=self.settings.max_clip_seconds))
+                audio, rate = await asyncio.to_thread(decode, data, max_seconds=self.settings.max_clip_seconds)
+                check_clip(audio, rate, name)
+                clips.append((name, audio, rate))
             except AudioError as raised:
-                raise AudioError(f"clip {number} {raised}") from raised
-        return await self.scheduler.call(lambda: self._make_voice(name, clips))
+                raise AudioError(f"clip {number}: {raised}") from raised
+        return clips
 
-    def _make_voice(self, name: str, clips: list[Any]) -> dict[str, Any]:
-        from chelys.audio.io import resample
-        from chelys.inference.voice_files import user_folder, user_voice_path
-
+    def _make_voice(self, name: str, clips: list[tuple[str, np.ndarray, int]]) -> dict[str, Any]:
         rate = self.synthesizer.family.clip_rate
-        waveforms = [resample(audio, source, rate) if source != rate else audio for audio, source in clips]
+        waveforms = [resample(audio, source, rate) if source != rate else audio for _, audio, source in clips]
         voice = self.synthesizer.voice(waveforms, sample_rate=rate, name=name)
         user_folder().mkdir(parents=True, exist_ok=True)
         voice.save(user_voice_path(name))
-        return {"id": name, "object": "voice", "name": name, "seconds": voice.about["seconds"]}
+        made = {"id": name, "object": "voice", "name": name, "seconds": voice.about["seconds"]}
+        return {**made, "check": _check(clips).lines()}
 
     # ---- texts --------------------------------------------------------------------------------------------------
 
@@ -148,22 +165,23 @@ def make_app(server: Server) -> Guard:
         listed = await asyncio.to_thread(server.voices.names)
         return {"object": "list", "data": listed, "voices": listed}
 
-    @app.post("/v1/audio/voices", openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": {
-        "type": "object", "required": ["name", "files"], "properties": {
-            "name": {"type": "string"},
-            "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
-        }}}}}})  # fmt: skip
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    form = {"type": "object", "required": ["files"], "properties": {"name": {"type": "string"}, "files": files}}
+    clips_form = {"requestBody": {"content": {"multipart/form-data": {"schema": form}}}}
+
+    @app.post("/v1/audio/voices", openapi_extra=clips_form)
     async def add_voice(request: Request) -> dict[str, Any]:
         """Make a voice of clips of one speaker: a form with ``name`` and one or more ``files``."""
-        try:
-            async with request.form(max_files=settings.max_clips, max_fields=8, max_part_size=4096) as form:
-                uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-                name = form.get("name")
-                if not isinstance(name, str):
-                    raise VoiceError("name: a voice needs one, as a field of the form")
-                return await server.add_voice(name, uploads)
-        except HTTPException as raised:  # Starlette's, for a form that is none or has too many parts
-            raise VoiceError(f"the form cannot be read: {raised.detail}") from None
+        async with _form(request, settings.max_clips) as (name, uploads):
+            if name is None:
+                raise VoiceError("name: a voice needs one, as a field of the form")
+            return await server.add_voice(name, uploads)
+
+    @app.post("/v1/audio/voices/check", openapi_extra=clips_form)
+    async def check_voice(request: Request) -> dict[str, Any]:
+        """What the voice check finds in clips of one speaker; no voice is made."""
+        async with _form(request, settings.max_clips) as (_, uploads):
+            return await server.check_clips(uploads)
 
     @app.delete("/v1/audio/voices/{name}")
     async def remove_voice(name: str) -> dict[str, Any]:
@@ -209,6 +227,24 @@ def make_app(server: Server) -> Guard:
             expose_headers=["x-chelys-seed"],
         )  # fmt: skip
     return Guard(wrapped, settings, server.metrics, paths)
+
+
+@asynccontextmanager
+async def _form(request: Request, max_clips: int) -> AsyncIterator[tuple[str | None, list[UploadFile]]]:
+    """The field ``name`` and the files of a form. Raises VoiceError if it is none, or has too many parts."""
+    try:
+        async with request.form(max_files=max_clips, max_fields=8, max_part_size=4096) as form:
+            name = form.get("name")
+            uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+            yield name if isinstance(name, str) else None, uploads
+    except HTTPException as raised:  # Starlette's
+        raise VoiceError(f"the form cannot be read: {raised.detail}") from None
+
+
+def _check(clips: list[tuple[str, np.ndarray, int]]) -> VoiceCheck:
+    from chelys.data.voice_check import RATE, check_clips  # late: it brings what measures recordings
+
+    return check_clips([(name, resample(audio, rate, RATE) if rate != RATE else audio) for name, audio, rate in clips])
 
 
 def _page(file: str) -> Callable[[], Awaitable[Response]]:

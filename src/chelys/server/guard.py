@@ -85,7 +85,7 @@ class Guard:
 
     def _limit(self, path: str) -> int:
         """Bytes that a body may have."""
-        if path == VOICES_PATH:
+        if path in (VOICES_PATH, f"{VOICES_PATH}/check"):
             return self.settings.max_upload_bytes + OTHER_BYTES
         return self.settings.max_chars * BYTES_PER_CHAR + OTHER_BYTES
 

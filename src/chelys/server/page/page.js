@@ -203,17 +203,34 @@ function showClips() {
   }));
 }
 
+function clipForm() {
+  const form = new FormData();
+  for (const clip of clips) form.append("files", clip, clip.name);
+  return form;
+}
+
+async function checkClips() {
+  complain(null);
+  try {
+    $("check").textContent = "Listening to the clips ...";
+    const found = await (await call("/v1/audio/voices/check", { method: "POST", body: clipForm() })).json();
+    $("check").replaceChildren(element("p", {}, found.good ? "The clips are fit to make a voice of." :
+      "The voice will suffer from what was found."), list(found.check));
+  } catch (error) {
+    $("check").textContent = "";
+    complain(error);
+  }
+}
+
 async function makeVoice() {
   complain(null);
-  const form = new FormData();
+  const form = clipForm();
   form.append("name", $("name").value);
-  for (const clip of clips) form.append("files", clip, clip.name);
   try {
     $("check").textContent = "Listening to the clips ...";
     const voice = await (await call("/v1/audio/voices", { method: "POST", body: form })).json();
     await loadVoices(voice.id);
-    const found = voice.check?.length ? voice.check : [`${voice.seconds} s of clips were used.`];
-    $("check").replaceChildren(element("p", {}, `The voice ${voice.name} is made and chosen.`), list(found));
+    $("check").replaceChildren(element("p", {}, `The voice ${voice.name} is made and chosen.`), list(voice.check));
     clips = [];
     showClips();
     showCommands();
@@ -300,6 +317,7 @@ $("text").addEventListener("keydown", (event) => {
 $("stop").addEventListener("click", () => { stopping?.abort(); player.begin(); say("Stopped."); });
 $("read").addEventListener("click", showReading);
 $("make").addEventListener("click", makeVoice);
+$("check-clips").addEventListener("click", checkClips);
 $("remove").addEventListener("click", removeVoice);
 $("record").addEventListener("click", record);
 $("clips").addEventListener("change", (event) => { clips.push(...event.target.files); event.target.value = ""; showClips(); });
