@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tools" / folder) for folder in ("", "clip_classifier", "memory_planner")]
+sys.path[:0] = [str(ROOT / "tools" / folder) for folder in ("", "clip_classifier", "front_end", "memory_planner")]
 
 _spec = importlib.util.spec_from_file_location("training_conftest", ROOT / "tests" / "training" / "conftest.py")
 assert _spec and _spec.loader
