@@ -1,6 +1,6 @@
 """Speak a list of sentences, one file each, with a list for the judge.
 
-    python benchmarks/speak_sentences.py --out eval/heart [--voice heart] [--preset fast] [--model nano]
+    python benchmarks/speak_sentences.py --out eval/heart [--voice heart] [--preset fast] [--model nano] [--speed 1.25]
 
 Sentence i is spoken with seed i, counted from 1. ``OUT/list.jsonl`` names each clip and its text for ``judge.py``.
 """
@@ -43,13 +43,16 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--voice", default=None)
     parser.add_argument("--preset", default="fast")
+    parser.add_argument("--speed", type=float, help="pace, 0.5 to 2")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     synthesizer = chelys.load(arguments.model)
     seconds = elapsed = 0.0
     with (arguments.out / "list.jsonl").open("w", encoding="utf8") as lines:
         for seed, text in enumerate(arguments.sentences.read_text(encoding="utf8").splitlines(), 1):
-            speech = synthesizer.speak(text, voice=arguments.voice, preset=arguments.preset, seed=seed)
+            speech = synthesizer.speak(
+                text, voice=arguments.voice, preset=arguments.preset, seed=seed, speed=arguments.speed
+            )
             speech.save(arguments.out / f"{seed:03d}.wav")
             lines.write(json.dumps({"audio": f"{seed:03d}.wav", "text": text}) + "\n")
             seconds += speech.seconds
