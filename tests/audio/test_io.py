@@ -652,3 +652,13 @@ def test_too_little_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(audio_io, "_joined", fail)
     with pytest.raises(AudioError, match="more memory than is free"):
         audio_io.read(tmp_path / "a.wav", RATE)
+
+
+def test_an_mp3_under_another_name_leaves_standard_error_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "a.wav").write_bytes(bytes(40) + audio_io.to_bytes(tone(1.0), RATE, "mp3") + b"x" * 2000)
+    with suppress(AudioError):
+        audio_io.read(tmp_path / "a.wav", RATE)
+    assert capfd.readouterr().err == ""

@@ -76,6 +76,7 @@ DAMAGES = {
     "half a code": change(frames=3),
     "an unknown key": change(more=1),
     "a huge number": change(frames=10**18),
+    "a number beyond 63 bits": change(frames=2**64 - 4),
     "bad clips torn": write("bad_clips.jsonl", b'{"id": '),
     "bad clips of others": write("bad_clips.jsonl", b'{"name": 1}\n'),
 }

@@ -180,7 +180,11 @@ def _decoder(source: Source) -> _SoundFile | _AV:
         file.seek(0)
         if demuxer in (None, "wav") or (demuxer == "mp3" and not _has_av()):
             try:
-                decoder: _SoundFile | _AV = _SoundFile(file, source, forward=demuxer == "mp3")
+                found = _SoundFile(file, source, forward=demuxer == "mp3")
+                decoder: _SoundFile | _AV = found
+                if found.is_mp3 and _has_av():  # under another name, or behind damage
+                    found.close()
+                    decoder = _AV(_opened(source), "mp3")
             except (sf.SoundFileError, TypeError, OSError) as error:  # TypeError: headerless '.raw'
                 if demuxer != "wav" or not _has_av():
                     raise AudioError(_NO_AUDIO) from error
@@ -240,6 +244,10 @@ class _SoundFile:
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
         self.frames = self._file.frames if self._file.frames < 1 << 48 else 0
 
+    @property
+    def is_mp3(self) -> bool:
+        return self._file.format in ("MP3", "MPEG")
+
     def read(self, count: int) -> np.ndarray | None:
         return self._file.read(count, dtype="float32", always_2d=True)
 
@@ -287,7 +295,7 @@ class _AV:
             self.frames = round(stream.duration * stream.time_base * self.sample_rate) if stream.duration else 0
             self._planes = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
             self._packets = self._decoded(self._container.decode(stream))
-        except (av.FFmpegError, ValueError) as error:
+        except (av.FFmpegError, ValueError, AttributeError) as error:  # the last: of a stream that nothing decodes
             self.close()
             raise (error if isinstance(error, AudioError) else AudioError(_NO_AUDIO)) from error
         self._rest = np.zeros((0, max(1, self.channels)), np.float32)

@@ -262,7 +262,7 @@ class Features(ClipDataset):
             self.frames = self._map()
             if not _in_a_row(self.clips, len(self.frames)):
                 raise ValueError("mel.f16 does not have the frames of index.jsonl")
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
             raise ManifestError(f"the features in {folder} are damaged ({reason}): write them again") from error
 

@@ -546,8 +546,10 @@ def execute(
     torch.manual_seed(loop.seed)  # fresh weights; later the trainer seeds every step
     try:
         task = build()
-    except (UserError, OSError):
+    except UserError:
         raise
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot read {str(error.filename)[:200]}: {error.strerror or error}") from error
     except (RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, IndexError, MemoryError) as error:
         raise ConfigError(f"{name}: these settings describe nothing that can be built ({first_line(error)})") from error
     with _opened(folder, settings, resume=resume) if context.is_first else nullcontext():
