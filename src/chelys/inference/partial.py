@@ -21,6 +21,7 @@ from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import OutputError
 from chelys.files import json_line, output_errors, read_text, write_json_lines
 from chelys.inference.speech import Candidate, Chunk
+from chelys.parsing import parse_json
 
 _MOST_BYTES = 256 << 20  # of a journal: more than a hundred hours of speech
 
@@ -176,9 +177,9 @@ def read_journal(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]
     lines = []
     try:
         for line in read_text(path, _MOST_BYTES).split("\n")[:-1]:  # a process was killed while it wrote the last
-            lines.append(json.loads(line))
+            lines.append(parse_json(line, nan=True))
         if not lines:
             return None, []
         return dict(lines[0]["request"]), lines[1:]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{path} is no journal of a stopped run: remove it, or begin anew with --force") from error
