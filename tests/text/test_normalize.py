@@ -139,7 +139,7 @@ def test_any_unicode_becomes_plain_words_or_a_text_error() -> None:
         assert is_speakable(text), repr(text)
         assert allowed.fullmatch(said), (text, said)
         assert "  " not in said and said == said.strip(), (text, said)
-        assert not re.search(r"(?<![A-Za-z])'|'(?![A-Za-z])", said), (text, said)
+        assert not re.search(r"(?<![A-Za-z])'|(?<![a-z]{2}in)'(?![A-Za-z])", said), (text, said)
     assert 100 < refused < 2000
 
 

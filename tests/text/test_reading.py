@@ -95,7 +95,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
     "contractions": [
         ("Don`t go", "don't go"),
         ("should've, that'd, who've and how'd", "should've, that'd, who've and how'd"),
-        ("He was runnin' and movin' on.", "he was runnin and movin on."),
+        ("He was runnin' and movin' on.", "he was runnin' and movin' on."),
         ("rock 'n' roll", "rock n roll"),
     ],
     "slashes and dates": [
@@ -135,6 +135,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("Q&A", "q and A"),
         ("the WHO said so", "the WHO said so"),
         ("WHO are you?", "who are you?"),
+        ("WHO said so? The WHO did.", "who said so? the WHO did."),
         ("the IT team, do IT now", "the IT team, do it now"),
         ("THE FBI IS HERE", "the FBI is here"),
         ("the US and the UK", "the US and the UK"),

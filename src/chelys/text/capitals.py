@@ -34,7 +34,7 @@ _MEANT = {
         r"specialists?|staff|support|systems?|teams?|workers?)\b"
     ),
     "WHO": re.compile(
-        r"(?:\bthe $)|^(?:'s)? (?:advis|announc|chief|confirm|declar|director|estimat|guid|has|headquarters|in|"
+        r"(?:\b[Tt]he $)|^(?:'s)? (?:advis|announc|chief|confirm|declar|director|estimat|guid|has|headquarters|in|"
         "official|recommend|"
         r"report|said|says|staff|team|warn)"
     ),
@@ -86,7 +86,8 @@ def word_or_acronym(match: re.Match[str], reading: Reading) -> str | None:
     """``the IT team`` keeps its acronym, ``do IT now`` does not."""
     word = match.group()
     meant = _MEANT.get(word)
-    if meant is None:
+    asks = word == "WHO" and "?" in behind(match, 60) and before(match, 2).strip()[-1:] in ("", ".", "!", "?")
+    if meant is None or asks:
         return word.lower()
     if meant.search(before(match, 20)) or meant.search(behind(match, 20)):
         return None

@@ -133,7 +133,7 @@ _SIGNS.words("or", r"(?<=[A-Za-z]{2})/(?=[A-Za-z]{2})", " ", has="/")
 _SIGNS.add("sign", rf"[{re.escape(''.join(_NAMES_OF_SIGNS))}]", lambda match, _: f" {_NAMES_OF_SIGNS[match.group()]} ")
 _SIGNS.words("bracket", r"[\[{]", "(", has="[{")
 _SIGNS.words("closing_bracket", r"[\]}]", ")", has="]}")
-_SIGNS.words("quote", r"(?<=[ (\"-])'|'(?=[ .,?!;:)\"-])|^'|'$|''+", " ", has="'")
+_SIGNS.words("quote", r"(?<=[ (\"-])'|(?<![a-z]{2}in)'(?=[ .,?!;:)\"-]|$)|^'|''+", " ", has="'")
 _SIGNS.words("dash", r"-{2,}", " - ", has=("--",))
 _SIGNS.words("anything_else", rf"[^A-Za-z'.,?!;:\-()\" {LETTER_A}]", " ")
 
@@ -154,7 +154,7 @@ def _lower(text: str) -> str:
     return "".join([*pieces, text[start:].lower()]).replace(LETTER_A, "A")
 
 
-_LOOSE_APOSTROPHE = re.compile(r"(?<![A-Za-z])'|'(?![A-Za-z])")
+_LOOSE_APOSTROPHE = re.compile(r"(?<![A-Za-z])'|(?<![a-z]{2}in)'(?![A-Za-z])")  # but "runnin'"
 _LOOSE_HYPHEN = re.compile(r"(?<![A-Za-z])-|-(?![A-Za-z])")
 _SEVERAL_MARKS = re.compile(r"[.,?!;:](?! [^-.,?!;: ]|$|[\")])")
 _MARKS = re.compile(r"[.,?!;:][.,?!;: ]*(?:- [-.,?!;: ]*)*")
