@@ -581,7 +581,7 @@ def test_b8_clips_of_a_folder_are_read_in_sorted_order(tmp_path: Path, monkeypat
         (tone(0.1), "lasts 0.10 s: a voice needs clips of at least 0.5 s"),
         (np.zeros(RATE, np.float32), "is silent"),
         (tone(level=5e-4), "is silent"),
-        (np.eye(1, RATE, dtype=np.float32)[0] * 0.01, "is silent"),  # a click: peak without power
+        (np.eye(1, RATE, dtype=np.float32)[0] * 0.01, "lasts 0.12 s"),  # a click, without its silent ends
     ],
 )
 def test_a_clip_that_is_no_use_is_named(tmp_path: Path, audio: np.ndarray, said: str) -> None:
