@@ -5,7 +5,7 @@ The teacher is a stand-in that hums: as long as the text, at a pitch that its se
 
 from __future__ import annotations
 
-import functools
+import concurrent.futures
 import json
 import multiprocessing
 import os
@@ -95,8 +95,8 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
     monkeypatch.setattr(synthetic, "CLIPS_PER_BLOCK", 8)
     monkeypatch.setattr(synthetic, "_teacher", None)
-    forked = functools.partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("fork"))
-    monkeypatch.setattr(synthetic, "ProcessPoolExecutor", forked)
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", lambda n, _, *begin: ProcessPoolExecutor(n, fork, *begin))
 
 
 def files(folder: Path) -> dict[str, bytes]:
