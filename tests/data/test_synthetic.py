@@ -96,7 +96,9 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "CLIPS_PER_BLOCK", 8)
     monkeypatch.setattr(synthetic, "_teacher", None)
     fork = multiprocessing.get_context("fork")
-    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", lambda n, _, *begin: ProcessPoolExecutor(n, fork, *begin))
+    monkeypatch.setattr(
+        concurrent.futures, "ProcessPoolExecutor", lambda n, _, *begin: ProcessPoolExecutor(n, fork, *begin)
+    )
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from chelys.machine import set_threads
 if TYPE_CHECKING:
     import torch
 
-    from chelys.inference.bench import Part
+    from chelys.inference.bench import Workload
 
 HELP = "Measure how fast this machine speaks: each part beside its floor and a naive twin, and each preset."
 EXAMPLE = "Example: chelys bench, or chelys bench --published --json bench.json"
@@ -58,7 +58,7 @@ def bench(
         write_text(file, json.dumps(found, indent=1) + "\n")
 
 
-def published_parts(device: torch.device, dtype: torch.dtype) -> Iterator[Part]:
+def published_parts(device: torch.device, dtype: torch.dtype) -> Iterator[Workload]:
     """Parts of the published sizes, one network in memory at a time."""
     import torch
 

@@ -39,7 +39,7 @@ _MEANINGS = {
     "noise": ("noise", "noise is in it", "record in a quiet room"),
     "reverberation_s": ("reverberation", "the room echoes", "record nearer, among soft furniture"),
     "reverberation": ("reverberation", "the room echoes", "record nearer, among soft furniture"),
-    "music": ("music", "music is in it, or nobody speaks", "use speech alone"),
+    "music": ("music", "music is in it, or no one speaks", "use speech alone"),
     "overlap": ("speakers", "several people speak at once", "use a recording of one speaker"),
 }
 
@@ -126,7 +126,7 @@ def check_clips(clips: Sequence[tuple[str, np.ndarray]]) -> VoiceCheck:
 
 def _check(
     name: str, audio: np.ndarray, rules: Rules, classify: Callable[[np.ndarray, int], dict[str, float]]
-) -> tuple[ClipCheck, _Portrait | None]:
+) -> tuple[ClipCheck, _Timbre | None]:
     seconds, ends = len(audio) / RATE, sum(silent_ends(audio, RATE)) / RATE
     findings = []
     if seconds - ends < SHORT_CLIP:
@@ -147,19 +147,19 @@ def _check(
     if "speakers" not in found and _change(audio) > _SEVERAL:
         found["speakers"] = Finding("speakers", "several people seem to speak in it: use a recording of one")
     rounded = {key: None if value is None else round(value, 4) for key, value in measured.items()}
-    portrait = _Portrait.of(audio) if seconds - ends >= _PART else None
-    return ClipCheck(name, round(seconds, 2), rounded, [*findings, *found.values()]), portrait
+    timbre = _Timbre.of(audio) if seconds - ends >= _PART else None
+    return ClipCheck(name, round(seconds, 2), rounded, [*findings, *found.values()]), timbre
 
 
 @dataclass(frozen=True)
-class _Portrait:
+class _Timbre:
     """What speakers are compared by."""
 
     embedding: np.ndarray
     pitch: float | None
 
     @classmethod
-    def of(cls, audio: np.ndarray) -> _Portrait:
+    def of(cls, audio: np.ndarray) -> _Timbre:
         return cls(acoustics.speaker_embedding(audio, RATE), median_pitch(audio, RATE))
 
 
@@ -169,15 +169,15 @@ def _change(audio: np.ndarray) -> float:
     if spare < 0:
         return 0.0
     cuts = int(_PART * RATE) + np.linspace(0, spare, min(_CUTS, 1 + spare // RATE)).astype(int)
-    return max(_apart(_Portrait.of(audio[:cut]), _Portrait.of(audio[cut:])) for cut in cuts)
+    return max(_apart(_Timbre.of(audio[:cut]), _Timbre.of(audio[cut:])) for cut in cuts)
 
 
-def _apart(one: _Portrait, other: _Portrait) -> float:
+def _apart(one: _Timbre, other: _Timbre) -> float:
     ratio = abs(math.log(one.pitch / other.pitch)) if one.pitch and other.pitch else 0.0
     return 1.0 - float(one.embedding @ other.embedding) + 0.1 * ratio
 
 
-def _strangers(voices: Sequence[_Portrait | None]) -> list[int]:
+def _strangers(voices: Sequence[_Timbre | None]) -> list[int]:
     """Places of the recordings that are far from the one that is nearest to all."""
     there = [(place, voice) for place, voice in enumerate(voices) if voice is not None]
     if len(there) < 2:

@@ -25,11 +25,11 @@ from chelys.models.code_reader import CodeReader
 from chelys.models.diffusion import Diffusion
 from chelys.models.diffusion_steps import DiffusionSteps
 
-TEXT = "The old boat drifted past the mill, and nobody could say why. Seven birds sat on a wire, and one flew off."
+TEXT = "The old boat drifted past the mill, and no one could say why. Seven birds sat on a wire, and one flew off."
 
 
 @dataclass(frozen=True)
-class Part:
+class Workload:
     """One part of the pipeline, ready to run: ``fast`` as chelys speaks, ``naive`` the same numbers plainly."""
 
     name: str
@@ -68,7 +68,7 @@ def _wait(device: torch.device) -> None:
 
 @torch.inference_mode()
 def measure(
-    parts: Iterator[Part], device: torch.device, dtype: torch.dtype, repeats: int,
+    parts: Iterator[Workload], device: torch.device, dtype: torch.dtype, repeats: int,
     progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure parts: JSON-able facts of the machine, and a row for each part."""
@@ -130,7 +130,7 @@ def presets(tts: Synthesizer, names: list[str]) -> Iterator[dict[str, Any]]:
 def parts_of(
     decoder: Autoregressive | None, clvp: CLVP | None, diffusion: Diffusion | None, vocoder: Any, *, codes: int,
     sentences: int, candidates: int,
-) -> Iterator[Part]:  # fmt: skip
+) -> Iterator[Workload]:  # fmt: skip
     """What of these networks takes the time; a network that is None is left out.
 
     ``codes``: of a candidate; ``sentences``: that are sampled together; ``candidates``: of each.
@@ -150,7 +150,7 @@ def _ids(count: int, device: torch.device) -> Tensor:
     return torch.arange(count, device=device) % 40 + 5
 
 
-def _sampling(decoder: Autoregressive, codes: int, sentences: int, candidates: int) -> Part:
+def _sampling(decoder: Autoregressive, codes: int, sentences: int, candidates: int) -> Workload:
     """One code of each candidate, halfway through a sentence of 50 ids."""
     device, dim = decoder.code_head.weight.device, decoder.config.dim
     caches = []
@@ -175,21 +175,21 @@ def _sampling(decoder: Autoregressive, codes: int, sentences: int, candidates: i
             cache.length = column
             decoder.code_head(decoder.read_code(sampled, number, cache))
 
-    return Part(f"a code of {sentences} x {candidates}", fast, naive, _bytes(decoder.blocks, decoder.code_head))
+    return Workload(f"a code of {sentences} x {candidates}", fast, naive, _bytes(decoder.blocks, decoder.code_head))
 
 
-def _latents(decoder: Autoregressive, codes: int) -> Part:
+def _latents(decoder: Autoregressive, codes: int) -> Workload:
     device, weight = decoder.code_head.weight.device, decoder.code_head.weight
     given = torch.zeros(1, decoder.config.dim, device=device, dtype=weight.dtype)
-    text, said = _ids(50, device)[None], _ids(codes, device)[None]
+    text, speech = _ids(50, device)[None], _ids(codes, device)[None]
 
     def work() -> Tensor:
-        return decoder.latents(given, text, said)
+        return decoder.latents(given, text, speech)
 
-    return Part(f"latents of {codes}", work, work, _bytes(decoder.blocks))
+    return Workload(f"latents of {codes}", work, work, _bytes(decoder.blocks))
 
 
-def _ranking(clvp: CLVP, codes: int, candidates: int) -> Part:
+def _ranking(clvp: CLVP, codes: int, candidates: int) -> Workload:
     device = clvp.temperature.device
     text, lengths = _ids(50, device)[None], torch.tensor([codes - i for i in range(candidates)], device=device)
     rows = _ids(codes, device).repeat(candidates, 1)
@@ -200,10 +200,10 @@ def _ranking(clvp: CLVP, codes: int, candidates: int) -> Part:
     def naive() -> list[Tensor]:
         return [clvp.score(text, row[None, : int(n)]) for row, n in zip(rows, lengths, strict=True)]
 
-    return Part(f"ranking of {candidates}", fast, naive, _bytes(clvp))
+    return Workload(f"ranking of {candidates}", fast, naive, _bytes(clvp))
 
 
-def _guided_step(network: Diffusion, codes: int) -> Part:
+def _guided_step(network: Diffusion, codes: int) -> Workload:
     free = network.uncond_embedding
     frames = 4 * codes
     x = torch.zeros(1, network.config.bands, frames, device=free.device, dtype=free.dtype)
@@ -214,10 +214,10 @@ def _guided_step(network: Diffusion, codes: int) -> Part:
         network(x, time_of_step, given)
         network(x, time_of_step, None)
 
-    return Part(f"guided step, {frames} frames", lambda: steps(x, 500), naive, _bytes(network.layers))
+    return Workload(f"guided step, {frames} frames", lambda: steps(x, 500), naive, _bytes(network.layers))
 
 
-def _vocoding(vocoder: Any, codes: int) -> Part:
+def _vocoding(vocoder: Any, codes: int) -> Workload:
     parameter = next(vocoder.parameters())
     frames = 4 * codes
     mel = torch.full((1, vocoder_bands(vocoder), frames), -5.0, device=parameter.device, dtype=parameter.dtype)
@@ -226,7 +226,7 @@ def _vocoding(vocoder: Any, codes: int) -> Part:
     def fast() -> object:
         return vocoder.vocode(mel, torch.Generator().manual_seed(0))
 
-    return Part(f"vocoder, {frames} frames", fast, lambda: vocoder(mel, noise), _bytes(vocoder))
+    return Workload(f"vocoder, {frames} frames", fast, lambda: vocoder(mel, noise), _bytes(vocoder))
 
 
 def vocoder_bands(vocoder: Any) -> int:
