@@ -40,7 +40,7 @@ class SpeechOptions:
     decoder: str = "diffusion"
     #: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020).
     sampler: Sampler = "dpm++2m"
-    steps: int = 6  # Diffusion steps, 1 or more. Fewer is faster and duller.
+    steps: int = 10  # Diffusion steps, 1 or more. Fewer is faster and duller.
     eta: float = 0.0  # of DDIM, 0 to 1: 0 adds no noise on the way, 1 as much as DDPM
     #: Weight w of classifier-free guidance in (1 + w) * conditional - w * unconditional (Ho & Salimans 2022): 0 is
     #: none and halves the work. The ``guidance_scale`` of diffusers is w + 1.
@@ -112,7 +112,7 @@ def _typed(name: str, value: object, kind: type) -> object:
 
 #: Chosen by measurement; ``fast`` is the default.
 NANO_PRESETS = {
-    "ultra_fast": SpeechOptions(candidates=2, steps=4, guidance=0.0),
+    "ultra_fast": SpeechOptions(candidates=2, steps=6, guidance=0.0),
     "fast": SpeechOptions(),
     "standard": SpeechOptions(candidates=16, steps=20),
     "high_quality": SpeechOptions(candidates=32, steps=40),

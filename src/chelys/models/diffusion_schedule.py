@@ -48,7 +48,7 @@ def even_timesteps(count: int, train_steps: int = TRAIN_STEPS) -> list[int]:
     return timesteps
 
 
-def packed_timesteps(count: int, power: float = 3.0, train_steps: int = TRAIN_STEPS) -> list[int]:
+def packed_timesteps(count: int, power: float = 1.5, train_steps: int = TRAIN_STEPS) -> list[int]:
     """Rising timesteps, packed towards the clean end; the noisiest is always among them.
 
     ``count``: how many, 1 to ``train_steps``. ``power``: 1 spaces them evenly; a larger one packs them.
