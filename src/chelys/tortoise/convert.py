@@ -159,7 +159,7 @@ def find_checkpoints(source: Path, without: Collection[str] = ()) -> dict[str, P
 
 
 @dataclass
-class _Part:
+class _Network:
     """One network on its way."""
 
     network: str
@@ -230,7 +230,7 @@ def convert(
         return write_config(target, replace(config, source_hashes=sources), hashes)
 
 
-def _converted(target: Path, parts: list[_Part], dtype: torch.dtype, weight_norm: str) -> ModelConfig | None:
+def _converted(target: Path, parts: list[_Network], dtype: torch.dtype, weight_norm: str) -> ModelConfig | None:
     """The configuration of a folder that holds just what would be written."""
     if not (target / CONFIG_FILE).is_file():
         return None
@@ -249,7 +249,7 @@ def _converted(target: Path, parts: list[_Part], dtype: torch.dtype, weight_norm
     return there
 
 
-def _open(network: str, path: Path, dtype: torch.dtype, weight_norm: WeightNorm) -> _Part:
+def _open(network: str, path: Path, dtype: torch.dtype, weight_norm: WeightNorm) -> _Network:
     """A file, known to fit; the published sizes are tried first where those that it shows do not."""
     state = read_checkpoint(path, network)
     options = {"weight_norm": True} if TABLES[network].weight_norm and weight_norm == "keep" else {}
@@ -269,7 +269,7 @@ def _open(network: str, path: Path, dtype: torch.dtype, weight_norm: WeightNorm)
             whole = [name for name, tensor in wanted.items() if not tensor.is_floating_point()]
             if whole:
                 raise ModelError(f"{path}: tensor {whole[0]} holds whole numbers: give TorToise v2's file")
-            return _Part(network, path, state, sizes, model, written)
+            return _Network(network, path, state, sizes, model, written)
     # one wrong tensor makes many look wrong beside sizes that were read off it
     raise ModelError(f"{path} does not fit: {min(faults, key=_faults)}")
 
@@ -279,7 +279,7 @@ def _faults(message: str) -> int:
     return sum(int(n) for n in re.findall(r"and (\d+) more", message)) + (10**6 if "no network" in message else 0)
 
 
-def _config(parts: list[_Part], origin: str) -> TortoiseConfig:
+def _config(parts: list[_Network], origin: str) -> TortoiseConfig:
     sizes = {network: None for network in OPTIONAL} | {part.network: part.sizes for part in parts}
     config = published_config(**sizes, origin=origin)
     codes = config.autoregressive.codes
