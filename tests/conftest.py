@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -22,8 +23,12 @@ from chelys.inference.synthesizer import Synthesizer  # noqa: E402
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small networks are no faster on many threads, and sums in another order differ in their last bits."""
+    """Small networks are no faster on many threads, and sums in another order differ in their last bits.
+
+    The environment says so to commands, which set the threads of the whole process, and to processes of tests.
+    """
     threads = torch.get_num_threads()
+    os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
