@@ -101,7 +101,7 @@ class CodeGroup:
 
 
 class CodeSampler:
-    """Samples the candidates of several prompts together; each is the same to the bit whatever its company.
+    """Samples the candidates of several prompts together; on one thread each is the same to the bit in any company.
 
     Prompts ``join`` and ``leave`` between two steps. Not for several threads.
     """
