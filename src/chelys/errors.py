@@ -50,3 +50,8 @@ def first_line(error: BaseException) -> str:
     """What an error says, in short; its kind if it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def printable_line(text: str) -> str:
+    """A text with a space for each line end, control character or other one that a terminal does not show."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from chelys.deprecation import warn_renamed
-from chelys.errors import UserError
+from chelys.errors import UserError, printable_line
 from chelys.machine import MOST_THREADS, THREADS_VARIABLE, set_threads
 
 DEVICES = "cpu, cuda, cuda:N, mps or auto"
@@ -185,8 +185,7 @@ def echo(message: str, *, error: bool = False) -> None:
 
 def warn(message: str) -> None:
     """One line on standard error, whatever is in it."""
-    line = "".join(c if c.isprintable() else " " for c in message)
-    echo(f"chelys: warning: {line}", error=True)
+    echo(f"chelys: warning: {printable_line(message)}", error=True)
 
 
 def renamed(**options: str) -> type[TyperCommand]:

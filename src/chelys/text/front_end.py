@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from chelys.errors import TextError, UserError
+from chelys.errors import TextError, UserError, printable_line
 from chelys.text.dictionary import Dictionary
 from chelys.text.document import Document, Sentence
 from chelys.text.html import has_html, has_markdown, is_html, text_of_html, text_of_markdown
@@ -135,7 +135,7 @@ class _Reader:
             lines.append(f"in no lexicon, so sounded out: {_listed(self._sounded, ', ')}")
         if self._dropped:
             lines.append(f"dropped what cannot be spoken: {_listed(self._dropped, '')}")
-        return ["".join(c if c.isprintable() else " " for c in line) for line in lines]
+        return [printable_line(line) for line in lines]
 
     def _stretches(self, parts: Iterable[TextRun | Pause]) -> Iterator[TextRun | Pause]:
         """Neighbouring runs of one voice and pace as one, with names for given sounds."""

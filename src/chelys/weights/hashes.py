@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from chelys.errors import ModelError
+from chelys.files import write_text
+from chelys.parsing import read_json
 from chelys.weights.tensor_file import sha256
 
 log = logging.getLogger(__name__)
@@ -56,8 +58,6 @@ def _file() -> Path:
 
 
 def _remembered() -> dict[str, Any]:
-    from chelys.parsing import read_json
-
     try:
         known = read_json(_file(), limit=1 << 20)
     except (OSError, ValueError):
@@ -66,8 +66,6 @@ def _remembered() -> dict[str, Any]:
 
 
 def _remember(known: Mapping[str, Any]) -> None:
-    from chelys.files import write_text
-
     newest = dict(list(known.items())[-_REMEMBERED:])
     try:
         _file().parent.mkdir(parents=True, exist_ok=True)
