@@ -1,7 +1,7 @@
 """Dependencies run one way: each room of the package sees only the rooms to its left.
 
 errors, old_names, deprecation, files, parsing, config, configs < text, audio < nn < models < weights < inference < cli
-                 inference < server < cli
+                 inference < server, audiobook < cli
                  text, audio, models, weights < data < training < cli
                  weights < tortoise, the published system < data, training
                  inference, tortoise < speaking, how the published system speaks
@@ -49,8 +49,9 @@ SEES: dict[str, set[str]] = {
     "training": {*_NETWORKS, "tortoise", "data"},
     "published tasks": {*_NETWORKS, "tortoise", "data", "training"},
     "front": {*_NETWORKS, "inference"},
+    "audiobook": {*_NETWORKS, "inference"},
     "server": {*_NETWORKS, "inference", "front", "data"},  # the check of a voice's clips
-    "cli": {*_NETWORKS, "tortoise", "speaking", "inference", "server", "data", "training", "front"},
+    "cli": {*_NETWORKS, "tortoise", "speaking", "inference", "audiobook", "server", "data", "training", "front"},
     "__main__": {"cli"},
 }
 

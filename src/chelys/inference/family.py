@@ -80,7 +80,7 @@ class Family:
     def __init__(self, model: Model, compat: str = "repaired") -> None:
         if compat not in ("repaired", "reference"):
             raise UserError(f"compat is {compat!r}; choose 'repaired' or 'reference'")
-        self.model = model
+        self.model, self.compat = model, compat
 
     @property
     def presets(self) -> Mapping[str, SpeechOptions]:

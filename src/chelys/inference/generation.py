@@ -307,7 +307,7 @@ def sample_codes(logits: Tensor, counts: Tensor, options: SpeechOptions, generat
     logits = _reweight(logits.float(), counts, options)
     if options.temperature == 0.0:
         return logits.argmax(1)
-    count = options.top_k if 0 < options.top_k < logits.shape[1] else logits.shape[1]
+    count = _considered(options, logits.shape[1])
     likeliest, ids = (logits / options.temperature).topk(count, dim=1)  # falling
     probabilities = likeliest.softmax(1)
     if options.top_p < 1.0:
@@ -318,6 +318,21 @@ def sample_codes(logits: Tensor, counts: Tensor, options: SpeechOptions, generat
     waits = torch.stack([torch.empty(count).exponential_(generator=g) for g in generators])
     chosen = (probabilities.cpu() / waits).argmax(1, keepdim=True).to(ids.device)
     return ids.gather(1, chosen).squeeze(1)
+
+
+def skip_codes(generator: torch.Generator, steps: int, options: SpeechOptions, ids: int) -> None:
+    """Leave the generator of a candidate as ``sample_codes`` leaves it after so many codes, a stop among them.
+
+    ``ids``: how many there are, start and stop included.
+    """
+    if options.temperature > 0.0:
+        for _ in range(steps):
+            torch.empty(_considered(options, ids)).exponential_(generator=generator)
+
+
+def _considered(options: SpeechOptions, ids: int) -> int:
+    """Of how many codes one is drawn."""
+    return options.top_k if 0 < options.top_k < ids else ids
 
 
 def filter_logits(logits: Tensor, counts: Tensor, options: SpeechOptions) -> Tensor:

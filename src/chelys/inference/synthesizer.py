@@ -472,33 +472,48 @@ class Synthesizer:
         self, plan: SentencePlan, candidates: Sequence[CodeCandidate], progress: Progress | None = None
     ) -> Chunk:
         """Rank the candidates of a sentence, one for each of its generators, and render the best."""
-        family, options, started = self.family, plan.options, time.perf_counter()
-        scores = score(
-            self.model.clvp, plan.prompt.text_ids, candidates, row=family.row(options),
-            scorers=family.scorers(plan.voice, options), clvp_weight=1.0 - options.cvvp,
-        )  # fmt: skip
-        best = rank(candidates, scores, unstopped_last=family.unstopped_last)[: plan.keep]
+        started = time.perf_counter()
+        scores, order = self.rank(plan, candidates)
+        best = order[: plan.keep]
         log.info("ranked them, best is number %d: %.2f s", best[0] + 1, time.perf_counter() - started)
         log.debug("scores %s", " ".join(f"{value:.4f}" for value in scores))
-        # they are those of rendering if the voice renders with what it samples with, and codes stand at their places
-        kept_latents = plan.voice.blended is None and not family.decoding_rules(options).position_offset
         lead, pause = _silence(plan.sentence.lead_s), _silence(plan.sentence.pause_s)
         kept, started = [], time.perf_counter()
         for i in best:
-            codes = candidates[i].codes
-            audio = self.render(
-                plan.prompt.text_ids, codes, plan.voice, plan.generators[i], options, progress,
-                latents=candidates[i].latents if kept_latents else (),
-            )  # fmt: skip
-            if plan.redaction is not None:
-                audio = plan.redaction.cut(audio, plan.sentence.text)
-            kept.append(Candidate(np.concatenate((lead, audio, pause)), scores[i], [codes.tolist()]))
+            audio = self.render_candidate(plan, candidates[i], plan.generators[i], progress)
+            kept.append(Candidate(np.concatenate((lead, audio, pause)), scores[i], [candidates[i].codes.tolist()]))
         spent = time.perf_counter() - started
         log.info("rendered %d of them, %.2f s of sound: %.2f s", len(kept), len(kept[0].audio) / OUTPUT_RATE, spent)
         warnings = []
         if not candidates[best[0]].stopped:
             warnings.append(f"no candidate came to its end: {plan.sentence.text[:60]!r} may be cut or ramble")
         return Chunk(kept[0].audio, OUTPUT_RATE, plan.sentence.text, kept, scores, warnings)
+
+    def rank(self, plan: SentencePlan, candidates: Sequence[CodeCandidate]) -> tuple[list[float], list[int]]:
+        """Scores of the candidates of a sentence, and their places, best first."""
+        family, options = self.family, plan.options
+        scores = score(
+            self.model.clvp, plan.prompt.text_ids, candidates, row=family.row(options),
+            scorers=family.scorers(plan.voice, options), clvp_weight=1.0 - options.cvvp,
+        )  # fmt: skip
+        return scores, rank(candidates, scores, unstopped_last=family.unstopped_last)
+
+    def keeps_latents(self, plan: SentencePlan) -> bool:
+        """Whether what a candidate of a sentence was sampled from is what it is rendered from."""
+        # the voice renders with what it samples with, and codes stand at their places
+        return plan.voice.blended is None and not self.family.decoding_rules(plan.options).position_offset
+
+    @torch.inference_mode()
+    def render_candidate(
+        self, plan: SentencePlan, candidate: CodeCandidate, generator: torch.Generator,
+        progress: Progress | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """The waveform ``(n,)`` of one candidate of a sentence, without pauses; its generator goes on from sampling."""
+        latents = candidate.latents if self.keeps_latents(plan) else ()
+        audio = self.render(
+            plan.prompt.text_ids, candidate.codes, plan.voice, generator, plan.options, progress, latents=latents
+        )
+        return audio if plan.redaction is None else plan.redaction.cut(audio, plan.sentence.text)
 
     def text_ids(self, ids: list[int]) -> Tensor:
         """Ids of a text ``(t,)``, with the stops that this family of models wants after them."""

@@ -169,13 +169,20 @@ class CLVP(nn.Module):
         """
         return self._log_likelihood(self.speech_encoder.states(codes, code_lengths), text, text_lengths, code_lengths)
 
+    def read(self, codes: Tensor) -> Tensor:
+        """What the CTC head hears: codes (b, m) to logarithms of probabilities (b, r m, ids + blank), blank last."""
+        return self._ctc(self.speech_encoder.states(codes))
+
+    def _ctc(self, states: Tensor) -> Tensor:
+        logits = self.ctc_head(states).float().unflatten(2, (self.config.frames_per_token, -1))
+        return logits.flatten(1, 2).log_softmax(-1)
+
     def _log_likelihood(
         self, states: Tensor, text: Tensor, text_lengths: Tensor | None, code_lengths: Tensor | None
     ) -> Tensor:
         """`likelihood` of the text, from the states of the speech encoder at each code, (b, m, d)."""
         b, m = states.shape[:2]
-        logits = self.ctc_head(states).float().unflatten(2, (self.config.frames_per_token, -1))
-        log_probabilities = logits.flatten(1, 2).log_softmax(-1)  # (b, r m, ids + blank)
+        log_probabilities = self._ctc(states)
         ids = text.new_tensor([text.shape[1]]) if text_lengths is None else text_lengths
         times = text.new_full((b,), m) if code_lengths is None else code_lengths
         text, ids = text.expand(b, -1), ids.expand(b)

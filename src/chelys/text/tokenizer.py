@@ -194,6 +194,11 @@ class Tokenizer:
             raise TextError(f"the tokenizer reads nothing of {symbols[:60]!r}: write it in other words")
         return ids
 
+    def symbol(self, id: int) -> str:
+        """What an id stands for; empty if there is no such id."""
+        token: str = self.core.id_to_token(id) or ""
+        return " " if token == SPACE else token
+
 
 #: Bytes of a ``tokenizer.json``.
 MAX_TOKENIZER = 1 << 24

@@ -1,0 +1,126 @@
+"""Takes: the samples of ``speak``, nothing computed twice, and no sentence that hangs on its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chelys.audiobook.stages import SentenceRenderer, SentenceRequest, Take, numbered
+from chelys.audiobook.store import StageStore
+from chelys.inference.options import SpeechOptions
+from chelys.inference.synthesizer import Synthesizer
+from chelys.text.document import Document, Sentence
+
+OPTIONS = SpeechOptions(candidates=3, batch=9, steps=3)
+TEXT = "Hello there. One, two, three. A hello. Three two one. Hello there. One."
+
+
+def requests(tts: Synthesizer, text: str = TEXT, options: SpeechOptions = OPTIONS) -> Iterator[SentenceRequest]:
+    return numbered(SentenceRequest(one, seed=5, options=options) for one in tts.read_text(text).sentences)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[StageStore]:
+    with StageStore(tmp_path / "store") as made:
+        yield made
+
+
+def render(tts: Synthesizer, store: StageStore | None, **more: object) -> list[Take]:
+    return list(SentenceRenderer(tts, store).takes(requests(tts, **more)))  # type: ignore[arg-type]
+
+
+def computed(takes: list[Take]) -> list[tuple[str, ...]]:
+    return [take.computed for take in takes]
+
+
+def same(one: list[Take], other: list[Take]) -> bool:
+    return all(np.array_equal(a.audio, b.audio) and a.key == b.key for a, b in zip(one, other, strict=True))
+
+
+def test_takes_are_what_speak_says(tts: Synthesizer, store: StageStore) -> None:
+    asked = list(requests(tts))
+    takes = render(tts, store)
+    assert len({request.draw for request in asked}) == len(asked)  # "Hello there." twice, drawn anew
+    for request, take in zip(asked, takes, strict=True):
+        alone = Document("", [Sentence(request.sentence.text, phonemes=request.sentence.phonemes)])
+        speech = tts.speak(alone, seed=request.draw, options=OPTIONS)
+        np.testing.assert_array_equal(take.audio, speech.audio)
+        assert [take.codes] == speech.candidates[0].codes and take.score == speech.candidates[0].score
+
+
+def test_all_comes_from_the_store_the_second_time(tts: Synthesizer, store: StageStore) -> None:
+    first = render(tts, store)
+    assert computed(first) == [("codes", "wave")] * 6
+    again = render(tts, store)
+    assert computed(again) == [()] * 6 and same(first, again)
+    assert set(store.computed().values()) == {1} and len(store.computed()) == 12
+    assert [take.spent_s for take in again] == [take.spent_s for take in first] and first[0].spent_s > 0
+
+
+def test_without_a_store_the_samples_are_the_same(tts: Synthesizer, store: StageStore) -> None:
+    assert same(render(tts, store), render(tts, None))
+
+
+def test_waves_come_anew_from_kept_codes_to_the_bit(tts: Synthesizer, store: StageStore) -> None:
+    first = render(tts, store)
+    for take in first:
+        store._path(take.key).unlink()
+    again = render(tts, store)
+    assert computed(again) == [("wave",)] * 6 and same(first, again)
+
+
+def test_one_word_changed_computes_one_sentence(tts: Synthesizer, store: StageStore) -> None:
+    first = render(tts, store)
+    changed = render(tts, store, text=TEXT.replace("A hello", "A three"))
+    assert computed(changed) == [("codes", "wave") if place == 2 else () for place in range(6)]
+    assert same(first[:2] + first[3:], changed[:2] + changed[3:])
+
+
+def test_a_line_put_in_changes_no_other(tts: Synthesizer, store: StageStore) -> None:
+    first = render(tts, store)
+    longer = render(tts, store, text="Two. Hello there. " + TEXT)
+    # the third "Hello there." is the only one that was not said before
+    assert sum(bool(take.computed) for take in longer) == 2
+    assert same(first[:4], [longer[1], *longer[3:6]]) and same(first[5:], longer[7:])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"steps": 5}, ("wave",)), ({"guidance": 1.0}, ("wave",)), ({"speed": 1.25}, ("wave",)), ({"batch": 4}, ()),
+     ({"temperature": 0.5}, ("codes", "wave")), ({"candidates": 2}, ("codes", "wave"))],
+)  # fmt: skip
+def test_options_compute_what_hangs_on_them(
+    tts: Synthesizer, store: StageStore, change: dict[str, float], expected: tuple[str, ...]
+) -> None:
+    render(tts, store, text="One, two, three.")
+    [take] = render(tts, store, text="One, two, three.", options=replace(OPTIONS, **change))
+    assert take.computed == expected
+
+
+def test_voices_and_seeds_have_takes_of_their_own(tts: Synthesizer, store: StageStore) -> None:
+    [sentence] = tts.read_text("One, two, three.").sentences
+    renderer = SentenceRenderer(tts, store)
+    asked = [
+        SentenceRequest(sentence, options=OPTIONS), SentenceRequest(sentence, seed=1, options=OPTIONS),
+        SentenceRequest(sentence, "high", options=OPTIONS),
+        SentenceRequest(replace(sentence, voice="high"), options=OPTIONS),
+        SentenceRequest(replace(sentence, pause_s=1.0, lead_s=1.0), options=OPTIONS),
+    ]  # fmt: skip
+    takes = list(renderer.takes(asked))
+    assert len({take.key for take in takes[:3]}) == 3
+    assert takes[2].key == takes[3].key and takes[0].key == takes[4].key  # pauses are not part of a take
+
+
+def test_reading_can_be_left_and_taken_up(tts: Synthesizer, store: StageStore) -> None:
+    renderer = SentenceRenderer(tts, store)
+    begun = renderer.takes(requests(tts))
+    first = [next(begun), next(begun)]
+    begun.close()
+    assert renderer._sampler.rows == 0
+    rest = list(renderer.takes(requests(tts)))
+    assert same(first, rest[:2]) and same(rest, render(tts, None))
+    assert set(store.computed().values()) == {1}
