@@ -4,6 +4,8 @@ VENV ?= .venv
 TEXT ?= Hello. I am a small tortoise, and this is my voice.
 OUTPUT ?= speech.wav
 MINUTES ?= 5
+# Processes that share the tests: each computes on one thread and takes half a GB.
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -31,11 +33,11 @@ $(READY)-corpus: $(READY)
 speak: $(READY)  ## speak TEXT="..." into OUTPUT=speech.wav, which is replaced
 	$(BIN)/chelys speak "$$TEXT" -o "$$OUTPUT" --force
 
-check: $(READY)  ## lint, format, types, tests: what CI runs
+check: $(READY)  ## lint, format, types, tests (JOBS=2 at a time): what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal
 
 slow: $(READY)-corpus  ## every test, also those that take minutes and need the corpus extra
 	$(BIN)/pytest -q -m ""
