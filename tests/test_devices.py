@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,6 +22,7 @@ from chelys.inference.synthesizer import Synthesizer
 from chelys.models.dvae import DVAE, DVAEConfig
 from chelys.tortoise.model import TortoiseConfig
 from chelys.weights.checks import best_device
+from chelys.weights.folder import load_model
 
 CODES = torch.arange(6).repeat(2, 1)
 IDS = torch.arange(3, 8).repeat(2, 1)
@@ -88,6 +91,47 @@ def test_networks_compute_where_their_weights_are(name: str) -> None:
         made = USES[name.split()[1]](network, lambda tensor: tensor.to("meta"))
     for tensor in made if isinstance(made, tuple) else (made,):
         assert tensor.is_meta
+
+
+#: The lines at which speaking waits for numbers from the device: once a code, a batch of the ranking, a candidate.
+HOST_COPIES = {
+    "chosen = (probabilities.cpu() / waits).argmax(1, keepdim=True).to(ids.device)",
+    "sampled = zip(active, codes.tolist(), group.hidden.unbind(), strict=True)",
+    "valid = [i for i, codes in enumerate(rows) if len(codes) and int(codes.max()) < clvp.config.speech_tokens]",
+    "for i, value in zip(places, total.tolist(), strict=True):",
+    "if len(latents) >= len(trimmed) > 0 and torch.equal(trimmed, codes[: len(trimmed)]):",
+    "kept.append(Candidate(np.concatenate((lead, audio, pause)), scores[i], [codes.tolist()]))",
+    "audio = samples.flatten().float().cpu().numpy()",
+}
+
+
+def test_the_pipeline_computes_where_its_weights_are(toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = load_model(toy_folder), set[str]()
+    model.device = "meta"
+    for part in (model.autoregressive, model.clvp, model.diffusion, model.vocoder):
+        part.to("meta")
+
+    def copied(name: str, convert: Callable[[Tensor], Any]) -> None:
+        owner = torch if name == "equal" else Tensor
+        theirs = getattr(owner, name)
+
+        def method(tensor: Tensor, *args: Any) -> Any:
+            if not tensor.is_meta:
+                return theirs(tensor, *args)
+            frame = sys._getframe(1)
+            seen.add(linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip())
+            return convert(torch.ones(tensor.shape, dtype=tensor.dtype))
+
+        monkeypatch.setattr(owner, name, method)
+
+    copied("cpu", lambda ones: ones)
+    copied("equal", lambda ones: True)
+    for name, convert in {"tolist": Tensor.tolist, "item": Tensor.item}.items():
+        copied(name, convert)
+    for kind in (int, float, bool):
+        copied(f"__{kind.__name__}__", kind)
+    speech = Synthesizer(model).speak("one two.", seed=3, preset="ultra_fast")
+    assert len(speech.audio) and seen == HOST_COPIES
 
 
 @pytest.mark.gpu

@@ -7,7 +7,7 @@
     settings       1,000 settings of training, each of which is built and, if that succeeds, trained for a step
 
 An input is ``fine``, or ``refused`` in one line (a UserError). Faults are any other exception, a hang (more than 10
-seconds of CPU time, or 60 that pass), and more than 1 GB of memory beyond the process's own; their inputs are numbers,
+seconds of CPU time, or 60 asleep), and more than 1 GB of memory beyond the process's own; their inputs are numbers,
 so that ``--only N`` repeats one. The exit status is 1 if there was a fault.
 """
 
@@ -33,7 +33,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 
-CPU_SECONDS, SECONDS, EXTRA_BYTES = 10.0, 60.0, 10**9
+CPU_SECONDS, SECONDS, EXTRA_BYTES, POLL = 10.0, 60.0, 10**9, 0.5
 TICK = os.sysconf("SC_CLK_TCK")
 
 Case = Callable[[random.Random], None]
@@ -213,9 +213,10 @@ def _reset_peak() -> tuple[int, int]:
     return now, peak
 
 
-def cpu_seconds(process: int) -> float:
+def cpu_seconds(process: int) -> tuple[float, bool]:
+    """CPU seconds of a process, and whether it sleeps; waiting for a core, or stopped, it does not."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    return (int(fields[11]) + int(fields[12])) / TICK, fields[0] in "SD"
 
 
 def attack(name: str, numbers: list[int], seed: int, verbose: bool) -> tuple[Counter[str], dict[str, list[int]]]:
@@ -230,11 +231,10 @@ def attack(name: str, numbers: list[int], seed: int, verbose: bool) -> tuple[Cou
         process.start()
         theirs.close()
         assert process.pid is not None
-        started, spent = time.monotonic(), 0.0
-        ready = False
+        before, asleep, ready = 0.0, 0.0, False
         while todo:
             try:
-                arrived = ours.poll(0.5)
+                arrived = ours.poll(POLL)
                 message = ours.recv() if arrived else None
             except EOFError:
                 process.join()
@@ -244,7 +244,7 @@ def attack(name: str, numbers: list[int], seed: int, verbose: bool) -> tuple[Cou
                 break
             if message is not None:
                 number, outcome, details = message
-                started, spent = time.monotonic(), cpu_seconds(process.pid) if process.is_alive() else 0.0
+                before, asleep = cpu_seconds(process.pid)[0] if process.is_alive() else 0.0, 0.0
                 if number < 0:
                     ready = True
                     continue
@@ -253,10 +253,13 @@ def attack(name: str, numbers: list[int], seed: int, verbose: bool) -> tuple[Cou
                 done = sum(counts.values())
                 if done % max(1, len(numbers) // 10) == 0:
                     print(f"{name}: {done} of {len(numbers)}, {dict(counts)}", file=sys.stderr, flush=True)
-            elif ready and (cpu_seconds(process.pid) - spent > CPU_SECONDS or time.monotonic() - started > SECONDS):
+                continue
+            spent, sleeps = cpu_seconds(process.pid)
+            asleep += POLL if sleeps else 0.0
+            if ready and (spent - before > CPU_SECONDS or asleep > SECONDS):
                 process.kill()
                 process.join()
-                _note(counts, faults, todo.pop(0), "hang", f"{time.monotonic() - started:.0f} s passed")
+                _note(counts, faults, todo.pop(0), "hang", f"{spent - before:.0f} CPU s, {asleep:.0f} s asleep")
                 break
         if process.is_alive():
             process.join(10)
