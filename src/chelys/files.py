@@ -16,7 +16,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -146,10 +146,10 @@ def output_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def file_lock(path: str | Path, busy: str) -> Iterator[None]:
+def file_lock(path: str | Path, busy: str, *, remove: bool = False) -> Iterator[None]:
     """Hold a lock between processes until the block ends, or the process does, however it ends.
 
-    The lock file stays behind, empty.
+    The lock file stays behind, empty, unless it is to be removed, which not every system can do.
 
     Raises:
         OutputError: If another process holds it (with the message ``busy``), or the lock file cannot be made.
@@ -167,6 +167,9 @@ def file_lock(path: str | Path, busy: str) -> Iterator[None]:
     try:
         yield
     finally:
+        if remove:
+            with suppress(OSError):  # Windows removes no open file
+                os.unlink(path)
         lock.release()
 
 

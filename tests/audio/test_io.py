@@ -156,6 +156,7 @@ def float_wav(samples: np.ndarray, rate: int = RATE) -> bytes:
         ("head-only-48k.wav", float_wav(tone(0.0), 48_000), "no samples"),
         ("nan.wav", float_wav(np.append(tone(), np.float32("nan"))), "not finite"),
         ("inf.wav", float_wav(np.append(tone(), np.float32("inf"))), "not finite"),
+        ("huge.wav", float_wav(np.append(tone(), np.float32(2.8e38))), "beyond 1e+10 times full scale"),
         ("one-hertz.wav", float_wav(tone(0.01), 1), "sample rate of 1 Hz"),
     ],
 )

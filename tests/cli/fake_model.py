@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class FakeVoice:
 
 class FakeSynthesizer:
     fingerprint = "fake"
+    family = SimpleNamespace(clip_rate=RATE)
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -71,18 +73,19 @@ class FakeSynthesizer:
         if path.suffix == ".safetensors":
             return FakeVoice.load(path)
         if path.exists():
-            return self.voice([path], name=path.stem)
+            return self.voice([(path.name, *io.read_clips([path], RATE))], sample_rate=RATE, name=path.stem)
         known = [*self.voice_names, *voice_files.list_user_voices()]
         raise VoiceError(f"unknown voice {str(voice)!r}: choose from {', '.join(known)}, or give a file")
 
     def read_voice(self, path: Path) -> None:
         return None
 
-    def voice(self, paths: list[Path], name: str, speaker_blend: float | None = None) -> FakeVoice:
-        clips = io.read_clips(paths, RATE)
-        seconds = sum(map(len, clips)) / RATE
+    def voice(
+        self, clips: list[tuple[str, np.ndarray]], *, sample_rate: int, name: str, speaker_blend: float | None = None
+    ) -> FakeVoice:
+        seconds = sum(len(audio) for _, audio in clips) / sample_rate
         blend = {} if speaker_blend is None else {"speaker_blend": {"heart": speaker_blend}}
-        return FakeVoice({"name": name, "seconds": seconds, "sources": [Path(p).name for p in paths], **blend})
+        return FakeVoice({"name": name, "seconds": seconds, "sources": [clip for clip, _ in clips], **blend})
 
     def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
         return options_for(preset, **changes)

@@ -20,6 +20,7 @@ import soundfile as sf
 
 import chelys
 from chelys.audio.io import read
+from chelys.files import file_lock
 
 RATE = 24_000
 
@@ -243,6 +244,21 @@ def test_a_stopped_text_keeps_its_finished_sentences_and_goes_on(
         assert Path(name).read_bytes() == Path(f"w{name[1:]}").read_bytes()
     again = invoke("speak", text, *more, "--resume")
     assert again.exit_code == 0 and "is there already, nothing to resume" in again.stderr
+
+
+@pytest.mark.parametrize("more", [["--stream"], []])
+def test_two_processes_do_not_speak_into_one_file(
+    refused: Callable[..., str], invoke: Callable[..., Any], more: list[str]
+) -> None:
+    text, busy = "One. Two. Then break. Four.", "another process is speaking into s.wav: wait for it, or name another"
+    asked = ["speak", text, "--seed", "7", "-o", "s.wav", *more]
+    invoke(*asked)
+    journal = Path("s.partial.jsonl").read_bytes()
+    with file_lock("s.partial.lock", "busy"):
+        for way in ("--resume", "--force"):
+            assert busy in refused(*asked, way)
+            assert Path("s.partial.jsonl").read_bytes() == journal
+    assert "2 of 4 sentences" in invoke(*asked, "--resume").stderr and not Path("s.partial.lock").exists()
 
 
 def test_a_journal_that_was_cut_or_spoiled_is_survived(refused: Callable[..., str], invoke: Callable[..., Any]) -> None:

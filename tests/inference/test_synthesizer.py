@@ -378,7 +378,7 @@ def test_a_model_without_voices_says_so(
 
 
 @pytest.mark.parametrize("given", [{"candidates": 5}, {"preset": "fast"}])
-def test_f13_options_beside_a_keyword_are_refused(tts: Synthesizer, given: dict[str, Any]) -> None:
+def test_options_beside_a_keyword_are_refused(tts: Synthesizer, given: dict[str, Any]) -> None:
     for run in (tts.speak, tts.stream):
         with pytest.raises(UserError, match=f"{next(iter(given))} and options are both given"):
             run("Hello.", options=SpeechOptions(candidates=2), **given)

@@ -382,7 +382,7 @@ def test_mixes_that_make_no_voice(tts: Synthesizer, other: Synthesizer) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64", "int16", "tensor", "row"])
-def test_f12_a_voice_is_made_of_waveforms_as_of_files(tts: Synthesizer, tmp_path: Path, kind: str) -> None:
+def test_a_voice_is_made_of_waveforms_as_of_files(tts: Synthesizer, tmp_path: Path, kind: str) -> None:
     tone = toy.tone(150.0, 1.5)
     sf.write(tmp_path / "a.wav", tone, OUTPUT_RATE, subtype="PCM_16" if kind == "int16" else "FLOAT")
     given: Any = {
@@ -394,9 +394,10 @@ def test_f12_a_voice_is_made_of_waveforms_as_of_files(tts: Synthesizer, tmp_path
         made = tts.voice(clips, name="me")
         assert torch.equal(vectors(made), vectors(from_file)) and np.array_equal(made.clips[0], from_file.clips[0])
     assert made.about == {"name": "me", "sources": ["clip 1"], "seconds": 1.5, "pitch": 150}
+    assert tts.voice([("a.wav", given)], name="me").about["sources"] == ["a.wav"]
 
 
-def test_f12_waveforms_of_another_rate_and_beside_files(tts: Synthesizer, clip: Callable[..., Path]) -> None:
+def test_waveforms_of_another_rate_and_beside_files(tts: Synthesizer, clip: Callable[..., Path]) -> None:
     tone, path = toy.tone(200.0, 1.0, rate=16_000), clip("a.wav")
     made = tts.voice([path, tone], sample_rate=16_000)
     files = tts.voice([path, clip("b.wav", 200.0, 1.0, rate=16_000)])
@@ -414,7 +415,7 @@ def test_f12_waveforms_of_another_rate_and_beside_files(tts: Synthesizer, clip: 
         (np.zeros(0), "has shape"),
     ],
 )
-def test_f12_waveforms_of_no_use_are_named(tts: Synthesizer, clip_of: np.ndarray, said: str) -> None:
+def test_waveforms_of_no_use_are_named(tts: Synthesizer, clip_of: np.ndarray, said: str) -> None:
     with pytest.raises(AudioError, match=said):
         tts.voice(clip_of)
 
@@ -422,7 +423,7 @@ def test_f12_waveforms_of_no_use_are_named(tts: Synthesizer, clip_of: np.ndarray
 # ---------------------------------------------------------------- read once, and old names
 
 
-def test_f15_voices_are_read_once_and_are_the_same_objects(
+def test_voices_are_read_once_and_are_the_same_objects(
     tts: Synthesizer, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh, read = Synthesizer.from_folder(toy_folder), []

@@ -23,11 +23,36 @@ def test_too_little_memory_is_told_before_anything_is_loaded(toy_folder: Path, m
     full, half = (checks.weights_size(files, dtype) for dtype in (torch.float32, torch.float16))
     assert full == 2 * half == 2 * sum(t.nbytes for f in files for t in _tensors(f))
     monkeypatch.setattr("chelys.weights.folder.load_network", lambda *a, **k: pytest.fail("loaded"))
-    for free, advice in ((full - 1, f", or load it in bfloat16 \\({half / 1e6:.1f} MB\\)"), (half - 1, "")):
+    smaller, slowly = (
+        f", or load it in bfloat16 \\({half / 1e6:.1f} MB",
+        "; this processor emulates it, many times slower",
+    )
+    for free, flag, advice in (
+        (full - 1, "avx512_bf16", f"{smaller}\\)"), (full - 1, "avx2", f"{smaller}{slowly} than float32\\)"),
+        (half - 1, "avx2", ""),
+    ):  # fmt: skip
         monkeypatch.setattr(checks, "free_memory", lambda device, free=free: free)
+        monkeypatch.setattr(checks, "_cpu_flags", lambda flag=flag: {flag})
         said = f"{toy_folder} needs {full / 1e6:.1f} MB of memory in float32, and {free / 1e6:.1f} MB are free"
         with pytest.raises(ModelError, match=f"^{said}: make room{advice}$"):
             load_model(toy_folder)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "flags", "warned"),
+    [
+        ("float32", {"avx2"}, False), ("auto", {"avx2"}, False), ("auto", {"amx_bf16"}, False),
+        ("bfloat16", set(), False),
+        ("bfloat16", {"avx512_bf16"}, False), ("bfloat16", {"avx2"}, True), ("float16", {"avx512_bf16"}, True),
+    ],
+)  # fmt: skip
+def test_a_dtype_that_the_processor_emulates_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, dtype: str, flags: set[str], warned: bool
+) -> None:
+    monkeypatch.setattr(checks, "_cpu_flags", lambda: flags)
+    checks.place("cpu", dtype)
+    told = [f"{dtype}: this processor emulates it, many times slower than float32"] if warned else []
+    assert caplog.messages == told
 
 
 def _tensors(file: Path) -> list[torch.Tensor]:

@@ -32,6 +32,7 @@ _SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; a header outside of it is damaged
 _MAX_CHANNELS = 64
 _BLOCK = 1 << 16  # samples of each channel
 _TOLERATED_LOSS_SECONDS = 0.5  # encoders count lengths that loosely
+_LOUDEST = 1e10  # of full scale: more than floats that were meant as whole numbers; far beyond, filters overflow
 _CANCELLED = 0.01  # the mean of the channels has less than this share of the power of one: they are in opposite phase
 
 #: Suffix -> demuxer of FFmpeg.
@@ -129,8 +130,12 @@ class AudioStream:
         if block is None or not len(block):
             return None
         mono = self._mix(block)
-        if not np.isfinite(mono).all():
-            self.damage = f"holds samples that are not finite numbers (NaN or infinity) after {seconds:.1f} s"
+        loudest = np.abs(mono).max()
+        if not loudest <= _LOUDEST:  # NaN is not either
+            kind = (
+                f"beyond {_LOUDEST:g} times full scale" if loudest < np.inf else "not finite numbers (NaN or infinity)"
+            )
+            self.damage = f"holds samples that are {kind} after {seconds:.1f} s"
             return None
         self._at += len(mono)
         return mono

@@ -130,9 +130,9 @@ def speak(
             "options": asdict(options), "compat": compat, "keep": keep, "stream": stream,
         }  # fmt: skip
         partial = PartialSpeech(files[0], request, keep=keep, in_sight=stream)
-        if resume:
-            partial.resume()
     with _keeping(partial):
+        if partial is not None and resume:
+            partial.resume()
         if stream:
             _speak_stream(synthesizer, document, asked, partial, quiet=quiet)
         else:

@@ -88,7 +88,7 @@ def add_voice(
 ) -> None:
     """Refuse a bad name before anything is loaded; keep the voice whole or not at all."""
     path = _new_path(name, force, model)
-    from chelys.audio.io import clip_paths
+    from chelys.audio.io import clip_paths, read, read_clips, resample
 
     try:
         files = clip_paths(clips)
@@ -113,11 +113,14 @@ def add_voice(
         return
     if refusal is not None:
         raise refusal
-    voice = synthesizer.voice(files, name=name, speaker_blend=speaker_blend)
+    rate = synthesizer.family.clip_rate
+    recordings = list(zip([file.name for file in files], read_clips(files, rate, reader=read), strict=True))
+    voice = synthesizer.voice(recordings, sample_rate=rate, name=name, speaker_blend=speaker_blend)
     _save(voice, path)
-    from chelys.data.voice_check import check_files
+    from chelys.data.voice_check import MOST_SECONDS, RATE, check_clips
 
-    for line in check_files(files).faults():
+    shortened = ((clip, audio[: int(MOST_SECONDS * rate)]) for clip, audio in recordings)
+    for line in check_clips([(clip, resample(audio, rate, RATE)) for clip, audio in shortened]).faults():
         warn(line)
     clips_used = f"{len(files)} clip{'s' if len(files) > 1 else ''}"
     echo(f"{name}  {voice.info['seconds']:.1f} s from {clips_used}  {path}")

@@ -3,7 +3,7 @@
 Until ``long.wav`` is finished, ``long.partial.jsonl`` has a line for each finished chunk, and the sound so far lies in
 ``long.wav`` itself where it grows in sight, else in ``long.partial.wav``, 32-bit floats (``long-2.partial.wav`` and so
 on for further candidates). The sound is written before the line that vouches for it, so a process that is killed at any
-moment leaves at most sound that is cut off and spoken again.
+moment leaves at most sound that is cut off and spoken again. ``long.partial.lock`` keeps a second process away.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from chelys.audio.io import WAV_HEAD, WavStream, wav_samples
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import OutputError
-from chelys.files import json_line, output_errors, read_text, write_json_lines
+from chelys.files import file_lock, json_line, output_errors, read_text, write_json_lines
 from chelys.inference.speech import Candidate, Chunk
 from chelys.parsing import parse_json
 
@@ -58,20 +58,21 @@ class PartialSpeech:
     """
 
     def __init__(self, output: Path, request: dict[str, Any], *, keep: int = 1, in_sight: bool = False) -> None:
-        self.journal = journal_of(output)
+        self.output, self.journal = output, journal_of(output)
         stems = [output.stem, *(f"{output.stem}-{place}" for place in range(2, keep + 1))]
         self.sounds = [output] if in_sight else [output.with_name(f"{stem}.partial.wav") for stem in stems]
         self.request, self.finished = json.loads(json.dumps(request)), list[Finished]()
         self._coding: Any = "PCM_16" if in_sight else "FLOAT"
-        self._stack = ExitStack()
+        self._stack, self._held, self._locked = ExitStack(), ExitStack(), False
         self._streams: list[WavStream] = []
         self._file: IO[str] | None = None
 
     def resume(self) -> None:
         """Take up what an earlier run left, if it left anything.
 
-        Raises OutputError if that was another request.
+        Raises OutputError if that was another request, or another process is at it.
         """
+        self._lock()
         request, lines = read_journal(self.journal)
         if request is None:
             return
@@ -123,9 +124,10 @@ class PartialSpeech:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        self._held.close()
 
     def add(self, chunk: Chunk) -> None:
-        """Keep a chunk that is finished. Raises OutputError if it cannot be written."""
+        """Keep a chunk that is finished. Raises OutputError if it cannot be written, or another process is at it."""
         if self._file is None:
             self._open()
         candidates = []
@@ -149,9 +151,17 @@ class PartialSpeech:
             if self._coding == "FLOAT":
                 for path in self.sounds:
                     path.unlink(missing_ok=True)
+        self._held.close()
+
+    def _lock(self) -> None:
+        if not self._locked:
+            busy = f"another process is speaking into {self.output}: wait for it, or name another file with -o"
+            self._held.enter_context(file_lock(self.journal.with_suffix(".lock"), busy, remove=True))
+            self._locked = True
 
     def _open(self) -> None:
         """Write the journal anew, of what is believed of it, then open the sound behind that."""
+        self._lock()
         lines = [{"request": self.request}, *({**one.about, "candidates": one.candidates} for one in self.finished)]
         with output_errors(self.journal):
             write_json_lines(self.journal, lines)

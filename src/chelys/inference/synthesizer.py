@@ -146,7 +146,7 @@ class Synthesizer:
 
         Args:
             clips: A few clean seconds each: audio files of any format and rate, folders of them, or waveforms ``(n,)``
-                as numpy arrays or tensors, floats in [-1, 1] or 16-bit integers.
+                as numpy arrays or tensors, floats in [-1, 1] or 16-bit integers; or pairs of a name and a waveform.
             sample_rate: Of the waveforms, Hz.
             name: For the voice file.
             kept_seconds: How much of the clips the voice carries, so that other models can use it too; 0 is none.

@@ -45,8 +45,8 @@ CLIP_FRAMES = 256
 #: Bytes of a voice file: with ten minutes of clips.
 MAX_FILE = 1 << 25
 
-#: Recordings of one speaker: files, folders of files, or waveforms ``(n,)``.
-Clips = Sequence["str | Path | np.ndarray | Tensor"] | str | Path | np.ndarray | Tensor
+#: Recordings of one speaker: files, folders of files, or waveforms ``(n,)``, also in pairs of a name and a waveform.
+Clips = Sequence["str | Path | np.ndarray | Tensor | tuple[str, np.ndarray]"] | str | Path | np.ndarray | Tensor
 
 
 class VoiceEncoder(Protocol):
@@ -126,7 +126,8 @@ class Voice:
         clips.
 
         Args:
-            clips: Audio files, folders of them, or waveforms ``(n,)``: floats in [-1, 1] or 16-bit integers.
+            clips: Audio files, folders of them, or waveforms ``(n,)``: floats in [-1, 1] or 16-bit integers; also
+                pairs of a name and a waveform.
             encoder: ``Synthesizer.family``, or what else computes conditioning latents.
             sample_rate: Of the waveforms, Hz. Files know their own.
             name: For the metadata.
@@ -146,8 +147,9 @@ class Voice:
             sources += [file.name for file in files]
         for clip in listed:
             if not isinstance(clip, (str, Path)):
-                sources.append(f"clip {len(sources) + 1}")
-                waveforms.append(_array(clip, sample_rate, rate, sources[-1]))
+                called, clip = clip if isinstance(clip, tuple) else (f"clip {len(sources) + 1}", clip)
+                sources.append(called)
+                waveforms.append(_array(clip, sample_rate, rate, called))
         about = {"name": name, "sources": sources}
         return cls.from_waveforms(waveforms, rate, encoder, about=about, kept_seconds=kept_seconds, seed=seed)
 

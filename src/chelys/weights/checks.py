@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ import torch
 from chelys.errors import ModelError, OutputError, UserError
 from chelys.weights.tensor_file import read_head
 
+log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -37,10 +39,23 @@ def best_dtype(device: str | torch.device) -> str:
     kind = torch.device(device).type
     if kind == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if kind == "cpu" and _BFLOAT16_FLAGS & _cpu_flags() else "float32"
+    return "bfloat16" if kind == "cpu" and _FLAGS[torch.bfloat16] & _cpu_flags() else "float32"
 
 
-_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+def emulated(device: str | torch.device, dtype: torch.dtype) -> bool:
+    """Whether the processor is known to compute in the dtype by way of float32, many times slower than in that."""
+    if torch.device(device).type != "cpu" or dtype == torch.float32:
+        return False
+    known = _cpu_flags()
+    return bool(known) and not _FLAGS[dtype] & known
+
+
+_EMULATED = "this processor emulates it, many times slower than float32"
+#: What Linux calls multiplication in a dtype.
+_FLAGS = {
+    torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},
+    torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
 
 
 def _cpu_flags(file: Path = Path("/proc/cpuinfo")) -> set[str]:
@@ -78,7 +93,10 @@ def place(device: str, dtype: str | None) -> tuple[str, torch.dtype]:
         raise UserError(f"device {device!r} cannot be used here ({reason}): choose auto or cpu") from error
     if kind == "meta":
         raise UserError("device 'meta' holds no numbers: choose cpu, cuda, cuda:N, mps or auto")
-    return device, as_dtype(best_dtype(device) if dtype == "auto" else dtype or "float32")
+    chosen = as_dtype(best_dtype(device) if dtype == "auto" else dtype or "float32")
+    if emulated(device, chosen):
+        log.warning("%s: %s", dtype, _EMULATED)
+    return device, chosen
 
 
 GIGABYTE = 1e9
@@ -102,7 +120,8 @@ def require_memory(folder: Path, files: Iterable[Path], device: str | torch.devi
     if free is None or needed <= free:
         return
     smaller = weights_size(files, torch.bfloat16)
-    advice = f", or load it in bfloat16 ({gigabytes(smaller)})" if smaller <= free else ""
+    slowly = f"; {_EMULATED}" if emulated(device, torch.bfloat16) else ""
+    advice = f", or load it in bfloat16 ({gigabytes(smaller)}{slowly})" if smaller <= free else ""
     where = "" if torch.device(device).type == "cpu" else f" of {device}"
     kind = str(dtype).removeprefix("torch.")
     raise ModelError(
