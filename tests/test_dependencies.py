@@ -188,7 +188,9 @@ def test_every_package_used_is_declared_and_every_core_dependency_used() -> None
     # Speaking needs no extra, but for finding [brackets] in the audio.
     aligning = modules(extras["align"])
     assert all(needs_extra[name] <= {"tortoise"} for name in aligning & set(needs_extra)), needs_extra
-    assert needs_extra.pop("av") == {"audio", "server"}  # files that libsndfile cannot read or write
+    assert needs_extra.pop("av") == {"audio", "server", "audiobook"}  # files that libsndfile cannot read or write
+    for name in ("pyloudnorm", "scipy"):
+        assert needs_extra.pop(name) == {"audiobook"}
     others = {name: rooms for name, rooms in needs_extra.items() if name not in aligning}
     serving = modules(extras["server"] + extras["wyoming"])
     assert all(others.pop(name) == {"server"} for name in serving & set(others))

@@ -28,7 +28,7 @@ _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 
 @contextmanager
 def atomic_path(
-    path: str | Path, *, suffix: str = "", sync: bool = True, keep_identical: bool = False
+    path: str | Path, *, suffix: str = "", sync: bool = True, keep_identical: bool = False, locked: bool = False
 ) -> Iterator[Path]:
     """A temporary path next to ``path``; what the block writes there takes the place of ``path`` when the block ends.
 
@@ -37,12 +37,14 @@ def atomic_path(
         suffix: Of the temporary name, for writers that insist on one. Without it no ``*.suffix`` pattern matches it.
         sync: Wait until the data is on the disk. Without it a power cut can leave an empty file under the name.
         keep_identical: Leave ``path`` untouched, with its time of change, if its bytes are the same.
+        locked: The caller holds a lock on ``path``. The temporary name is always the same then, so that what a killed
+            process left there is replaced.
 
     Raises:
         OSError: If it cannot be written; nothing is left behind.
     """
     target = Path(os.path.realpath(path))
-    partial = _partial(target, suffix)
+    partial = target.with_name(f".{target.name}{_SUFFIX}") if locked else _partial(target, suffix)
     try:
         yield partial
         if sync:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli import bench, data, doctor, finetune, serve, speak, text, tortoise, train, voices
+from chelys.cli import bench, data, doctor, finetune, read, serve, speak, text, tortoise, train, voices
 from chelys.cli.console import printable
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
@@ -119,6 +119,7 @@ def _forget_stdout() -> None:
 
 app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False, help="Text to speech in the manner of TorToise.")
 app.command("speak", help=speak.HELP, epilog=speak.EXAMPLE)(speak.speak)
+app.command("read", help=read.HELP, epilog=read.EXAMPLE)(read.read)
 app.command("text", help=text.HELP, epilog=text.EXAMPLE)(text.text)
 app.add_typer(train.train_app(), name="train")
 app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLE)(finetune.finetune)

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from chelys.text.markup import SOUNDING
 
 #: Begin and end a paragraph of their own.
-_BLOCKS = frozenset(
+BLOCKS = frozenset(
     "address article aside blockquote body center dd details dialog div dl dt fieldset figcaption figure footer form "
     "h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol p pre section summary table tbody tfoot thead tr ul".split()
 )
@@ -25,7 +25,7 @@ _HTML_PAGE = re.compile(
 )
 _VALUE = r"""(?:"[^"<>]{0,2000}"|'[^'<>]{0,2000}'|[^\s"'<>]{1,200})"""
 _HTML_WITHIN = re.compile(
-    rf"</?(?:{_INLINE}|{'|'.join(sorted(_BLOCKS))})(?:\s{{1,9}}[\w:-]{{1,40}}\s?=\s?{_VALUE}){{0,20}}\s?/?>"
+    rf"</?(?:{_INLINE}|{'|'.join(sorted(BLOCKS))})(?:\s{{1,9}}[\w:-]{{1,40}}\s?=\s?{_VALUE}){{0,20}}\s?/?>"
     r"|&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8}\d{0,2});",
     re.IGNORECASE,
 )
@@ -66,8 +66,8 @@ def has_html(text: str) -> bool:
 
 def text_of_html(html: str, warnings: dict[str, None], *, keep_lines: bool = False) -> str:
     """The text that a browser would show, without blocks of code; ``keep_lines``: line ends are not mere spaces."""
-    reader = _HTMLReader(keep_lines=keep_lines)
-    reader.feed(_tags_alone(html))
+    reader = HTMLReader(keep_lines=keep_lines)
+    reader.feed(tags_alone(html))
     reader.close()
     if reader.blocks_of_code:
         warnings[f"left out: blocks of code ({reader.blocks_of_code})"] = None
@@ -78,6 +78,11 @@ def text_of_html(html: str, warnings: dict[str, None], *, keep_lines: bool = Fal
 
 def text_of_markdown(markdown: str, warnings: dict[str, None]) -> str:
     """The text that Markdown shows, without blocks of code and marks of footnotes."""
+    return text_of_html(html_of_markdown(markdown, warnings), warnings, keep_lines=True)
+
+
+def html_of_markdown(markdown: str, warnings: dict[str, None]) -> str:
+    """Markdown as HTML, whose line ends are those of the text; marks of footnotes are left out."""
     from markdown_it import MarkdownIt  # late: most texts have none
 
     markdown, footnotes = re.subn(r"\[\^[^\[\]\s]{1,40}\]:?", "", markdown)
@@ -91,11 +96,12 @@ def text_of_markdown(markdown: str, warnings: dict[str, None]) -> str:
     for token in tokens:
         if token.type == "list_item_open" and token.info:
             token.attrSet("value", token.info)  # items keep the numbers that they are written with
-    return text_of_html(parser.renderer.render(tokens, parser.options, {}), warnings, keep_lines=True)
+    html: str = parser.renderer.render(tokens, parser.options, {})
+    return html
 
 
-def _tags_alone(html: str) -> str:
-    """HTML without comments and declarations, and with ``&lt;`` for what begins no tag.
+def tags_alone(html: str) -> str:
+    """HTML for a ``HTMLReader``: without comments and declarations, and with ``&lt;`` for what begins no tag.
 
     The parser of the standard library goes to the end of the text for each of them that does not end.
     """
@@ -108,14 +114,14 @@ def _tags_alone(html: str) -> str:
     return re.sub(r"<(?!/?[a-zA-Z][^<>]{0,5000}>)", "&lt;", html)
 
 
-class _HTMLReader(HTMLParser):
+class HTMLReader(HTMLParser):
     """Collects the text of HTML, however broken it is."""
 
     def __init__(self, *, keep_lines: bool) -> None:
         super().__init__(convert_charrefs=True)
         self.keep_lines = keep_lines
         self.blocks_of_code = 0
-        self._pieces: list[str] = []
+        self.pieces: list[str] = []  # the text so far
         self.unseen: list[str] = []  # open elements that hide what is in them
         self._preformatted = 0  # how many are open
         self._lists: list[int | None] = []  # open lists: the number of the next item, None where they have none
@@ -123,7 +129,7 @@ class _HTMLReader(HTMLParser):
 
     def text(self) -> str:
         """All of it, an empty line between paragraphs."""
-        lines = (" ".join(line.split()) for line in "".join(self._pieces).split("\n"))
+        lines = (" ".join(line.split()) for line in "".join(self.pieces).split("\n"))
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -134,8 +140,8 @@ class _HTMLReader(HTMLParser):
             self.unseen.append(tag)
         if self.unseen:
             return
-        if tag in _BLOCKS:
-            self._pieces.append("\n\n")
+        if tag in BLOCKS:
+            self.pieces.append("\n\n")
             self._preformatted += tag == "pre"
         if tag in ("ol", "ul", "menu"):
             start = dict(attrs).get("start") or "1"
@@ -143,37 +149,37 @@ class _HTMLReader(HTMLParser):
         elif tag == "li" and self._lists and (number := self._lists[-1]) is not None:
             value = dict(attrs).get("value") or ""
             number = int(value) if re.fullmatch(r"\d{1,9}", value) else number
-            self._pieces.append(f"{number}. ")
+            self.pieces.append(f"{number}. ")
             self._lists[-1] = number + 1
         elif tag == "tr":
             self._cells = 0
         elif tag in ("td", "th"):
-            while self._cells and self._pieces[-1].isspace():
-                self._pieces.pop()
-            self._pieces.append(", " if self._cells else "")
+            while self._cells and self.pieces[-1].isspace():
+                self.pieces.pop()
+            self.pieces.append(", " if self._cells else "")
             self._cells += 1
         elif tag == "br":
-            self._pieces.append("\n")
+            self.pieces.append("\n")
         elif tag == "img":
-            self._pieces.append(f" {dict(attrs).get('alt') or ''} ")
-        elif tag == "sup" and self._pieces and self._pieces[-1][-1:].isdigit():
-            self._pieces.append("^")
+            self.pieces.append(f" {dict(attrs).get('alt') or ''} ")
+        elif tag == "sup" and self.pieces and self.pieces[-1][-1:].isdigit():
+            self.pieces.append("^")
         elif tag == "q":
-            self._pieces.append('"')
+            self.pieces.append('"')
 
     def handle_endtag(self, tag: str) -> None:
         if self.unseen:
             if tag == self.unseen[-1]:
                 self.unseen.pop()
             return
-        if tag in _BLOCKS:
-            self._pieces.append("\n\n")
+        if tag in BLOCKS:
+            self.pieces.append("\n\n")
             self._preformatted -= tag == "pre" and self._preformatted > 0
         if tag in ("ol", "ul", "menu") and self._lists:
             self._lists.pop()
         elif tag == "q":
-            self._pieces.append('"')
+            self.pieces.append('"')
 
     def handle_data(self, data: str) -> None:
         if not self.unseen:
-            self._pieces.append(data if self.keep_lines or self._preformatted else re.sub(r"\s+", " ", data))
+            self.pieces.append(data if self.keep_lines or self._preformatted else re.sub(r"\s+", " ", data))

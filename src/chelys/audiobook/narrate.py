@@ -1,0 +1,210 @@
+"""A script and its takes to files: the book in one, or a file a chapter, with subtitles and a record of each sentence.
+
+What a book is made of lies in the store of stages, so that a run which was stopped, at any moment, goes on by being
+started again: all that was computed is looked up. Files appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from chelys.audiobook.book import Book
+from chelys.audiobook.encode import Mark, write
+from chelys.audiobook.script import Line, Script
+from chelys.audiobook.sound import Levels, Meter
+from chelys.audiobook.stages import SentenceRequest, Take, numbered
+from chelys.audiobook.subtitles import Subtitles, subtitles, written_words
+from chelys.audiobook.track import Placed, Track
+from chelys.errors import TextError
+from chelys.files import atomic_path, json_line, output_errors
+
+#: Called with a line, its take and the seconds of sound so far.
+OnLine = Callable[[Line, Take, float], None]
+Takes = Callable[[Iterable[SentenceRequest]], Iterator[Take]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be written."""
+
+    path: Path  # a file, or the folder of the chapters' files
+    format: str
+    each_chapter: bool = False
+    kbps: int | None = None
+    subtitles: Sequence[Subtitles] = ()
+    preview_s: float | None = None  # end after so many seconds
+
+
+@dataclass
+class Made:
+    """What was written."""
+
+    files: list[Path] = field(default_factory=list)
+    seconds: float = 0.0  # of sound
+    sentences: int = 0
+    computed: int = 0  # sentences of which something was computed now
+    levels: list[Levels] = field(default_factory=list)  # of the files of sound, in order
+
+
+def record_of(target: Target) -> Path:
+    """Where the record of the sentences lies, one JSON value a line."""
+    path = target.path
+    return path / "sentences.jsonl" if target.each_chapter else path.with_name(f"{path.stem}.sentences.jsonl")
+
+
+def chapter_file(target: Target, number: int, count: int, title: str) -> Path:
+    """The file of a chapter: its number and as much of its title as is good for a name."""
+    plain = "".join(c if c.isalnum() or c in "-_'" else " " for c in title)
+    name = f"{number:0{max(2, len(str(count)))}d} {' '.join(plain.split())[:60]}".strip()
+    return target.path / f"{name}.{target.format}"
+
+
+class Narrator:
+    """Reads a book into files.
+
+    Args:
+        book: What is read.
+        script: How.
+        takes: Makes the takes of requests, in order (``SentenceRenderer.takes``).
+        seed: Of the book.
+        target: What is written. The caller holds a lock on it.
+        recipe: Called with a digest of the takes of a file; what it returns is kept in the file, as its comment.
+        on_line: Called after each sentence.
+    """
+
+    def __init__(
+        self, book: Book, script: Script, takes: Takes, seed: int, target: Target, *,
+        recipe: Callable[[str], Mapping[str, Any]], on_line: OnLine | None = None,
+    ) -> None:  # fmt: skip
+        self.book, self.script, self.seed, self.target = book, script, seed, target
+        self._takes, self._recipe, self._on_line = takes, recipe, on_line
+        self._titles = {number: chapter.title for number, chapter in script.chapters}
+        self.made = Made()
+
+    def narrate(self) -> Made:
+        """Read all. Raises OutputError if a file cannot be written, TextError if nothing can be spoken."""
+        record_path = record_of(self.target)
+        with _temporary(record_path.parent) as record:
+            self._read(record_path.parent, record)
+            if not self.made.sentences:
+                raise TextError(f"nothing in {self.book.title!r} can be spoken by this model")
+            record.seek(0)
+            with output_errors(record_path), atomic_path(record_path, locked=True) as partial:
+                with partial.open("w", encoding="utf8", newline="") as file:
+                    shutil.copyfileobj(record, file)
+        self.made.files.append(record_path)
+        return self.made
+
+    def _read(self, folder: Path, record: IO[str]) -> None:
+        pauses, spoken = self.script.pauses, self._spoken()
+        following = next(spoken, None)
+        while following is not None:  # a file
+            with Track(folder, pauses.begin) as track:
+                chapter, start_s, marks, due = following[0].chapter, 0.0, list[Mark](), 0.0
+                path, first, taken = self._path(chapter), record.tell(), hashlib.sha256()
+                enough = False
+                while following is not None and not enough:
+                    line, take = following
+                    if line.chapter != chapter:
+                        if self.target.each_chapter:
+                            break
+                        track.pause(max(0.0, due - pauses.begin))
+                        marks.append(Mark(self._titles[chapter], start_s, track.end()))
+                        chapter, start_s, due = line.chapter, marks[-1].end_s, pauses.begin
+                    track.pause(due)
+                    track.pause(line.before_s)
+                    placed = track.add(take.audio)
+                    record.write(json_line(self._about(path, line, take, placed)))
+                    taken.update(take.key.encode())
+                    due = line.after_s
+                    self.made.sentences += 1
+                    self.made.computed += bool(take.computed)
+                    if self._on_line is not None:
+                        self._on_line(line, take, self.made.seconds + placed.end_s)
+                    enough = (
+                        self.target.preview_s is not None and self.made.seconds + placed.end_s >= self.target.preview_s
+                    )
+                    following = None if enough else next(spoken, None)
+                track.pause(pauses.end)
+                marks.append(Mark(self._titles[chapter], start_s, track.end()))
+                self._write(track, path, marks, taken.hexdigest()[:32])
+                record.seek(first)
+                self._write_subtitles(path, record)
+                record.seek(0, 2)
+
+    def _spoken(self) -> Iterator[tuple[Line, Take]]:
+        """Lines with their takes, in order; lines are read as far ahead as takes are asked for."""
+        ahead: deque[Line] = deque()
+
+        def requests() -> Iterator[SentenceRequest]:
+            for line in self.script.all_lines():
+                ahead.append(line)
+                yield SentenceRequest(line.sentence, self.script.speaker, self.seed, self.script.options)
+
+        for take in self._takes(numbered(requests())):
+            yield ahead.popleft(), take
+
+    def _path(self, chapter: int) -> Path:
+        if not self.target.each_chapter:
+            return self.target.path
+        return chapter_file(self.target, chapter, len(self.book.chapters), self._titles[chapter])
+
+    def _about(self, path: Path, line: Line, take: Take, placed: Placed) -> dict[str, Any]:
+        """What the record says of a sentence; times are of its file."""
+        shift = placed.start_s - placed.trimmed_s
+        spoken = [(one.text, shift + one.start_s, shift + one.end_s) for one in take.words]
+        words = written_words(line.sentence.text, spoken, placed.start_s, placed.end_s)
+        return {
+            "place": line.place, "file": path.name, "chapter": self._titles[line.chapter], "kind": line.kind,
+            "text": line.sentence.text, "spoken": line.sentence.spoken, "voice": line.sentence.voice,
+            "key": take.key, "start_s": round(placed.start_s, 3), "end_s": round(placed.end_s, 3),
+            "score": None if math.isnan(take.score) else round(take.score, 4), "computed": list(take.computed),
+            "words": [[word, round(begin, 3), round(end, 3)] for word, begin, end in words],
+            "words_by": "codes" if spoken else "letters",
+        }  # fmt: skip
+
+    def _tags(self, path: Path, taken: str) -> dict[str, str]:
+        book = self.book
+        tags = {"title": book.title, "artist": book.author, "album": book.title, "genre": "Audiobook"}
+        if self.target.each_chapter:
+            number = int(path.name.split(" ")[0].split(".")[0])
+            tags |= {"title": self._titles[number], "track": f"{number}/{len(book.chapters)}"}
+        about = {"date": book.date, "description": book.description[:1000]}
+        return tags | about | {"comment": json.dumps(self._recipe(taken), ensure_ascii=False)}
+
+    def _write(self, track: Track, path: Path, marks: list[Mark], taken: str) -> None:
+        meter = Meter()
+        write(
+            path, track.mastered(meter), self.target.format, tags=self._tags(path, taken), chapters=marks,
+            cover=self.book.cover, kbps=self.target.kbps,
+        )  # fmt: skip
+        self.made.files.append(path)
+        self.made.levels.append(meter.report())
+        self.made.seconds += marks[-1].end_s
+
+    def _write_subtitles(self, path: Path, record: IO[str]) -> None:
+        """Of the sentences that the record has from here on."""
+        first = record.tell()
+        for kind in self.target.subtitles:
+            record.seek(first)
+            lines = (json.loads(line) for line in iter(record.readline, ""))
+            file = path.with_suffix(f".{kind}")
+            with output_errors(file), atomic_path(file, locked=True) as partial:
+                with partial.open("w", encoding="utf8", newline="") as out:
+                    out.writelines(subtitles(kind, lines, self._tags(path, "")))
+            self.made.files.append(file)
+
+
+def _temporary(folder: Path) -> IO[str]:
+    """A text file without a name."""
+    with output_errors(folder):
+        return tempfile.TemporaryFile("w+", dir=folder, encoding="utf8", newline="")

@@ -1,0 +1,377 @@
+"""``chelys read``: a book to an audiobook."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chelys.cli.console import (
+    DeviceOption,
+    DtypeOption,
+    LexiconOption,
+    LocaleOption,
+    ModelOption,
+    PresetOption,
+    ThreadsOption,
+    complete_voices,
+    echo,
+    load_model,
+    warn,
+)
+from chelys.errors import TextError, UserError
+
+if TYPE_CHECKING:
+    from chelys.audiobook.book import Book
+    from chelys.audiobook.narrate import Made, OnLine
+    from chelys.audiobook.plan import Forecast
+    from chelys.audiobook.reading import ReadSettings
+    from chelys.audiobook.script import Script
+    from chelys.audiobook.store import StageStore
+
+HELP = "Read a book into an audiobook."
+EXAMPLE = "Example: chelys read book.epub -o book.m4b --voice heart, then: chelys read book.epub --list"
+
+_MOST_WARNINGS = 8
+_LARGEST_STDIN = 1 << 28
+
+
+def read(
+    book: Annotated[
+        str, typer.Argument(metavar="FILE|-", help="EPUB, DOCX, HTML, Markdown or plain text; '-' is standard input.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File to write: .m4b, .m4a, .mp3, .opus, .flac, .wav. Default: FILE.m4b."),
+    ] = None,
+    each_chapter: Annotated[
+        bool, typer.Option("--each-chapter", help="A file for each chapter, in the folder that -o names.")
+    ] = False,
+    format: Annotated[
+        str | None, typer.Option("--format", help="Of the files of --each-chapter. Default: mp3.")
+    ] = None,
+    book_format: Annotated[
+        str, typer.Option("--from", help="What the book is: epub, docx, html, markdown, text; 'auto' goes by its name.")
+    ] = "auto",
+    chapters: Annotated[
+        str | None, typer.Option("--chapters", metavar="NUMBERS", help="Read some: 3, 3-7, 12- or 1,4-5.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the chapters and read nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Speak a few sentences, say how long the whole takes, and read nothing.")
+    ] = False,
+    preview: Annotated[
+        str | None, typer.Option("--preview", metavar="TIME", help="Read the first 30s, or 5m, alone.")
+    ] = None,
+    include: Annotated[
+        str | None,
+        typer.Option(
+            "--include",
+            metavar="KINDS",
+            help="Read these too: note, page, table, code, caption, contents; with commas.",
+        ),
+    ] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option("-v", "--voice", autocompletion=complete_voices, help="Of the narrator, as in 'chelys speak'."),
+    ] = None,
+    speakers: Annotated[
+        Path | None,
+        typer.Option("--speakers", metavar="FILE", help="Voices of quoted speech: lines of name, tab, voice."),
+    ] = None,
+    preset: PresetOption = "fast",
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Same seed, same book.")] = 0,
+    speed: Annotated[float | None, typer.Option("--speed", help="Pace, 0.5 to 2: 2 is twice as fast.")] = None,
+    pauses: Annotated[
+        str | None,
+        typer.Option(
+            "--pauses",
+            metavar="NAME=SECONDS",
+            help="Silence after a paragraph, heading, scene, chapter, at begin and end: --pauses scene=2,chapter=3.",
+        ),
+    ] = None,
+    lexicon: LexiconOption = None,
+    locale: LocaleOption = "en-US",
+    subtitles: Annotated[
+        str | None,
+        typer.Option("--subtitles", metavar="KINDS", help="Write srt, vtt, lrc beside the sound; with commas."),
+    ] = None,
+    bitrate: Annotated[
+        int | None, typer.Option("--bitrate", metavar="KBPS", help="Of m4b, mp3 and opus: 16 to 320 kbit/s.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change an option of the preset: --set temperature=0.5."),
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="FOLDER", help="Where what was computed is kept.")
+    ] = None,
+    no_store: Annotated[
+        bool, typer.Option("--no-store", help="Keep nothing: a run that is stopped begins anew.")
+    ] = False,
+    model: ModelOption = "nano",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    threads: ThreadsOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: an event a line while reading, or the list, or the plan.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+) -> None:
+    """Check what can be checked, read the book, then load the model and speak it."""
+    from chelys.audiobook.reading import ReadSettings
+    from chelys.inference.options import parse_options
+
+    options = parse_options(assignments or [])
+    if speed is not None:
+        options["speed"] = speed
+    if no_store and store is not None:
+        raise UserError("--store and --no-store contradict each other: give one of them")
+    settings = ReadSettings(
+        source=book if book == "-" else str(Path(book).absolute()), output=str(_output(book, output, each_chapter)),
+        format=format or ("mp3" if each_chapter else ""), each_chapter=each_chapter, kbps=bitrate,
+        subtitles=_parts(subtitles), preview_s=None if preview is None else _seconds(preview), book_format=book_format,
+        chapters=chapters, include=_parts(include), voice=voice, speakers=_absolute(speakers),
+        lexicon=_absolute(lexicon), locale=locale, pauses=pauses, seed=seed, preset=preset, options=options,
+    )  # fmt: skip
+    read_in = settings.book(_standard_input() if book == "-" else None)
+    for warning in read_in.warnings[:_MOST_WARNINGS]:
+        warn(warning)
+    if list_:
+        _list(read_in, as_json=as_json)
+        return
+    synthesizer = load_model(model, device, "repaired", dtype, threads)
+    script = settings.script(read_in, synthesizer)
+    with ExitStack() as stack:
+        kept = None if no_store else stack.enter_context(_store(store))
+        if plan:
+            _plan(script, _takes(settings, script, kept), seed, as_json=as_json)
+            return
+        started = time.monotonic()
+        on_line = stack.enter_context(_reporting(read_in, script, as_json=as_json, quiet=quiet))
+        made = _read(settings, read_in, script, kept, force=force, on_line=on_line)
+    _warn_of(script)
+    _report(made, time.monotonic() - started, as_json=as_json, quiet=quiet)
+
+
+def _takes(settings: ReadSettings, script: Script, store: StageStore | None) -> Any:
+    from chelys.audiobook.stages import SentenceRenderer
+
+    return SentenceRenderer(script.tts, store).takes
+
+
+def _read(
+    settings: ReadSettings, book: Book, script: Script, store: StageStore | None, *, force: bool, on_line: OnLine | None
+) -> Made:
+    from chelys.audiobook import reading
+
+    try:
+        return reading.read(settings, book, script, _takes(settings, script, store), force=force, on_line=on_line)
+    except KeyboardInterrupt:
+        if store is None:
+            raise
+        raise KeyboardInterrupt("what was spoken is kept: the same command goes on") from None
+
+
+def _store(folder: Path | None) -> StageStore:
+    from chelys.audiobook.store import StageStore, default_store
+
+    return StageStore(folder or default_store(), on_warning=warn)
+
+
+def _output(book: str, output: Path | None, each_chapter: bool) -> Path:
+    if output is not None:
+        return output
+    stem = Path("book" if book == "-" else book).stem
+    return Path(stem if each_chapter else f"{stem}.m4b")
+
+
+def _absolute(path: Path | None) -> str | None:
+    return str(path.absolute()) if path is not None else None
+
+
+def _parts(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def _seconds(text: str) -> float:
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:].lower())
+    try:
+        return float(text[:-1] if unit else text) * (unit or 1.0)
+    except ValueError:
+        raise UserError(f"{text!r} is no time: write 30s or 5m") from None
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise TextError("standard input is closed: pipe a book into it, or name a file")
+    data = sys.stdin.buffer.read(_LARGEST_STDIN + 1)
+    if len(data) > _LARGEST_STDIN:
+        raise TextError(f"standard input is larger than {_LARGEST_STDIN >> 20} MiB: save it to a file")
+    return data
+
+
+def _list(book: Book, *, as_json: bool) -> None:
+    if as_json:
+        about = {"title": book.title, "author": book.author, "language": book.language, "cover": book.cover is not None}
+        rows = [
+            {"number": number, "title": one.title, "characters": one.characters}
+            for number, one in enumerate(book.chapters, 1)
+        ]
+        print(json.dumps({**about, "chapters": rows, "warnings": book.warnings}, indent=1))
+        return
+    echo(f"{book.title}{f', by {book.author}' if book.author else ''}")
+    for number, one in enumerate(book.chapters, 1):
+        echo(f"{number:4d}  {one.characters:8d} characters  {one.title}")
+
+
+def _plan(script: Script, takes: Any, seed: int, *, as_json: bool) -> None:
+    from chelys.audiobook.plan import forecast
+
+    found: Forecast = forecast(script, takes, seed)
+    memory = _peak_memory()
+    if as_json:
+        plan = {
+            "chapters": len(script.chapters), "characters": found.size.characters, "sentences": found.size.sentences,
+            "seconds": round(found.seconds, 1), "work_seconds": round(found.work_s, 1),
+            "real_time_factor": round(found.real_time_factor, 3), "memory_bytes": memory, "sampled": found.sampled,
+        }  # fmt: skip
+        print(json.dumps(plan, indent=1))
+        return
+    of_memory = f", {memory / 2**20:.0f} MB of memory" if memory else ""
+    echo(
+        f"{len(script.chapters)} chapters, {found.size.characters} characters, {found.size.sentences} sentences\n"
+        f"{_clock(found.seconds)} of sound, {_clock(found.work_s)} of work (real-time factor "
+        f"{found.real_time_factor:.2f}){of_memory}; judged by {found.sampled} sentences"
+    )
+
+
+def _peak_memory() -> int | None:
+    """Bytes of this process at most so far; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def _reporting(book: Book, script: Script, *, as_json: bool, quiet: bool) -> Iterator[OnLine | None]:
+    """What tells how far a reading is: events on standard output, a bar on standard error, or nothing."""
+    if as_json:
+        yield _events(script)
+    elif quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield None
+    else:
+        with _bar(script) as update:
+            yield update
+
+
+def _events(script: Script) -> OnLine:
+    titles = {number: chapter.title for number, chapter in script.chapters}
+
+    def tell(line: Any, take: Any, seconds: float) -> None:
+        event = {
+            "event": "sentence", "place": line.place, "chapter": titles[line.chapter], "text": line.sentence.text,
+            "seconds": round(seconds, 3), "computed": list(take.computed),
+        }  # fmt: skip
+        print(json.dumps(event), flush=True)
+
+    return tell
+
+
+@contextmanager
+def _bar(script: Script) -> Iterator[OnLine]:
+    """A bar with chapter, sentence, time left and real-time factor."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    sizes = {number: script.size(number, chapter) for number, chapter in script.chapters}
+    total = sum(size.symbols for size in sizes.values())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total, left="")
+        pace = _Pace(total)
+
+        def update(line: Any, take: Any, seconds: float) -> None:
+            left, factor = pace.after(len(line.sentence.phonemes), seconds, computed=bool(take.computed))
+            about = f"chapter {line.chapter}, sentence {line.number}/{sizes[line.chapter].sentences}"
+            known = f"{_clock(left)} left, real-time factor {factor:.2f}" if left is not None else ""
+            progress.update(task, advance=len(line.sentence.phonemes), description=about, left=known)
+
+        yield update
+
+
+class _Pace:
+    """How fast work goes, by the sentences that were computed; those of the store take no time."""
+
+    def __init__(self, symbols: int) -> None:
+        self._left = symbols
+        self._last_s, self._last_sound = time.monotonic(), 0.0
+        self._work_s = self._sound_s = 0.0
+        self._symbols = 0
+
+    def after(self, symbols: int, sound_s: float, *, computed: bool) -> tuple[float | None, float]:
+        """Seconds left, None if not known yet, and the real-time factor, after one more sentence."""
+        now = time.monotonic()
+        if computed:
+            self._work_s += now - self._last_s
+            self._sound_s += sound_s - self._last_sound
+            self._symbols += symbols
+        self._last_s, self._last_sound = now, sound_s
+        self._left -= symbols
+        if not self._symbols:
+            return None, 0.0
+        return self._left * self._work_s / self._symbols, self._work_s / max(self._sound_s, 1e-9)
+
+
+def _warn_of(script: Script) -> None:
+    if script.skipped:
+        warn(f"left out: paragraphs with nothing that this model can speak ({script.skipped})")
+    warnings = list(script.warnings)
+    for warning in warnings[:_MOST_WARNINGS]:
+        warn(warning)
+    if len(warnings) > _MOST_WARNINGS:
+        warn(f"and {len(warnings) - _MOST_WARNINGS} more warnings of the text: chelys text shows those of a passage")
+
+
+def _report(made: Made, spent: float, *, as_json: bool, quiet: bool) -> None:
+    beyond = [limit for levels in made.levels for limit in levels.beyond_acx()]
+    if as_json:
+        levels = [
+            {**{name: round(value, 2) if math.isfinite(value) else None for name, value in asdict(one).items()},
+             "beyond_acx": one.beyond_acx()}
+            for one in made.levels
+        ]  # fmt: skip
+        print(json.dumps({
+            "event": "made", "files": [str(file) for file in made.files], "seconds": round(made.seconds, 3),
+            "sentences": made.sentences, "computed": made.computed, "work_seconds": round(spent, 3), "levels": levels,
+        }))  # fmt: skip
+        return
+    for line in beyond[:_MOST_WARNINGS]:
+        warn(f"beyond the limits of ACX: {line}")
+    if quiet:
+        return
+    for file in made.files:
+        echo(str(file))
+    known = "" if made.computed == made.sentences else f", {made.sentences - made.computed} of the store"
+    one = made.levels[0]
+    echo(
+        f"{_clock(made.seconds)} of sound, {made.sentences} sentences{known}, real-time factor "
+        f"{spent / max(made.seconds, 1e-9):.2f}; {one.loudness:.1f} LUFS, peak {one.peak:.1f} dB, RMS {one.rms:.1f} dB"
+    )
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
