@@ -45,6 +45,8 @@ def atomic_path(
     """
     target = Path(os.path.realpath(path))
     partial = target.with_name(f".{target.name}{_SUFFIX}") if locked else _partial(target, suffix)
+    if locked:
+        partial.unlink(missing_ok=True)
     try:
         yield partial
         if sync:

@@ -27,6 +27,7 @@ def said(pronouncer: Pronouncer, entries: dict[str, str], sentence: str) -> list
     [
         ("Siobhan", "/ʃəˈvɔːn/", "we met siobhan.", [("siobhan", "ʃəvˈɔn")]),
         ("Kaelyn", "KAY-lin", "kaelyn waits.", [("kaelyn", "kˈAlɪn")]),
+        ("Kaelyn", "KAY-lin", "kaelyn's cat.", [("kaelyn's", "kˈAlɪnz")]),
         ("Kaelyn", "kuh-NOO", "kaelyn waits.", [("kaelyn", "kənˈu")]),
         ("SQL", "sequel", "the SQL sql", [("SQL", "sˈikwəl")]),
         ("sql", "sequel", "the SQL sql", [("SQL", "sˈikwəl"), ("sql", "sˈikwəl")]),

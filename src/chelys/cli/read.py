@@ -68,6 +68,13 @@ def read(
     plan: Annotated[
         bool, typer.Option("--plan", help="Speak a few sentences, say how long the whole takes, and read nothing.")
     ] = False,
+    find_names: Annotated[
+        bool,
+        typer.Option(
+            "--find-names",
+            help="List the words likeliest misread, speak each in two ways into the folder -o, and read nothing.",
+        ),
+    ] = False,
     preview: Annotated[
         str | None, typer.Option("--preview", metavar="TIME", help="Read the first 30s, or 5m, alone.")
     ] = None,
@@ -155,6 +162,10 @@ def read(
         kept = None if no_store else stack.enter_context(_store(store))
         if plan:
             _plan(script, _takes(settings, script, kept), seed, as_json=as_json)
+            return
+        if find_names:
+            folder = output or Path(f"{Path(settings.output).stem}-names")
+            _find_names(script, _takes(settings, script, kept), seed, folder, as_json=as_json)
             return
         started = time.monotonic()
         on_line = stack.enter_context(_reporting(read_in, script, as_json=as_json, quiet=quiet))
@@ -253,6 +264,19 @@ def _plan(script: Script, takes: Any, seed: int, *, as_json: bool) -> None:
         f"{_clock(found.seconds)} of sound, {_clock(found.work_s)} of work (real-time factor "
         f"{found.real_time_factor:.2f}){of_memory}; judged by {found.sampled} sentences"
     )
+
+
+def _find_names(script: Script, takes: Any, seed: int, folder: Path, *, as_json: bool) -> None:
+    from chelys.audiobook.names import find_names, speak_names
+
+    names = find_names(script)
+    files = speak_names(script, names, takes, seed, folder)
+    if as_json:
+        print(json.dumps({"names": [asdict(name) for name in names], "files": [str(file) for file in files]}, indent=1))
+        return
+    for name in names:
+        echo(f"{name.text}  {name.count} times  {' or '.join(f'/{one}/' for one in name.readings)}\n    {name.example}")
+    echo(f"{files[-1]}: these words, for --lexicon; the sounds lie beside it")
 
 
 def _peak_memory() -> int | None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from chelys.errors import TextError, UserError, first_line
 from chelys.files import read_text
 from chelys.text.ipa import read_phonemes
+from chelys.text.lexicon import add_s
 from chelys.text.normalize import normalize
 from chelys.text.respelling import syllable
 
@@ -115,9 +116,13 @@ class Dictionary:
         return both
 
     def find(self, sentence: str, words: list[re.Match[str]], place: int) -> tuple[str, int] | None:
-        """Phonemes of the largest entry at a word of a sentence, and where it ends; None if there is none."""
+        """Phonemes of the largest entry at a word of a sentence, and where it ends; None if there is none.
+
+        An entry is found in the possessive too.
+        """
         first = words[place].group()
-        most_words = max(self._most_words.get(first, 0), self._most_words.get(first.lower(), 0))
+        forms = {form for one in (first, first.removesuffix("'s")) for form in (one, one.lower())}
+        most_words = max(self._most_words.get(form, 0) for form in forms)
         for count in range(min(most_words, len(words) - place), 0, -1):
             last = words[place + count - 1]
             text = sentence[words[place].start() : last.end()].replace("-", " ")
@@ -125,6 +130,8 @@ class Dictionary:
                 sound = self._sounds.get(form)
                 if sound is not None:
                     return self._phonemes(sound), last.end()
+                if form.endswith("'s") and (sound := self._sounds.get(form[:-2])) is not None:
+                    return add_s(self._phonemes(sound)), last.end()
         return None
 
     def _phonemes(self, sound: str) -> str:

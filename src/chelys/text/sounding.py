@@ -17,6 +17,8 @@ from chelys.errors import ModelError, first_line
 FILE_NAME = "sounds.safetensors"
 _EPSILON = 1e-5
 _WIDTH = 5  # letters that a layer sees
+#: What the ear hardly tells apart.
+_ALIKE = str.maketrans({"ᵻ": "ə", "ɪ": "ə", "ʌ": "ə", "ˌ": "", "ɔ": "ɑ"})
 
 
 class SoundingOut:
@@ -55,16 +57,42 @@ class SoundingOut:
 
     def sound_out(self, word: str) -> str:
         """Phonemes of a word of lower-case letters; other characters are silent."""
+        return self.readings(word, 1)[0][0]
+
+    def readings(self, word: str, most: int) -> list[tuple[str, float]]:
+        """The likeliest sounds of a word, best first, each with how much unlikelier it is than the best, in nats.
+
+        Others than the best have the stress on another letter, or another sound for one. Of those that the ear hardly
+        tells apart (weak vowels, secondary stress) the likeliest is given.
+        """
         letters = np.array([ord(c) - 96 for c in word if "a" <= c <= "z"])
         if not len(letters):
-            return ""
+            return [("", 0.0)]
         scores = self._scores(letters)
         plain = np.where(self._main, -np.inf, scores)
         stressed = np.where(self._main, scores, -np.inf)
-        place = int((stressed.max(1) - plain.max(1)).argmax())
+        gains = stressed.max(1) - plain.max(1)
+        place = int(gains.argmax())
         best = plain.argmax(1)
         best[place] = stressed[place].argmax()
-        return "".join(self._chunks[i] for i in best)
+        sounds = [(0.0, best)]
+        if most > 1:
+            for other in range(len(letters)):
+                allowed = stressed if other == place else plain
+                for chunk in allowed[other].argsort()[::-1][1:4]:
+                    changed = best.copy()
+                    changed[other] = chunk
+                    sounds.append((float(allowed[other].max() - allowed[other][chunk]), changed))
+                if other != place:
+                    changed = best.copy()
+                    changed[place], changed[other] = plain[place].argmax(), stressed[other].argmax()
+                    sounds.append((float(gains[place] - gains[other]), changed))
+            sounds[1:] = sorted((one for one in sounds[1:] if np.isfinite(one[0])), key=lambda one: one[0])
+        found: dict[str, tuple[str, float]] = {}
+        for loss, chosen in sounds:
+            phonemes = "".join(self._chunks[i] for i in chosen)
+            found.setdefault(phonemes.translate(_ALIKE), (phonemes, loss))
+        return list(found.values())[:most]
 
     def _scores(self, letters: np.ndarray) -> np.ndarray:
         """Letters ``(n,)`` to the scores ``(n, chunks)`` of what each stands for."""
