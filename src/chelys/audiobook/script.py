@@ -114,8 +114,8 @@ class Script:
     def __post_init__(self) -> None:
         from chelys.inference.dictionaries import find_dictionary
 
-        if self.lexicon is not None:  # once, for all paragraphs
-            self.lexicon = find_dictionary(self.tts.family.tokenizer, self.lexicon, self.voice)
+        # once, for all paragraphs
+        self.lexicon = find_dictionary(self.tts.family.tokenizer, self.lexicon, self.voice)
 
     def lines(self, number: int, chapter: Chapter) -> Iterator[Line]:
         """The lines of a chapter. The pause after its last one is that between chapters."""
