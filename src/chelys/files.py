@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import errno
 import filecmp
-import hashlib
 import json
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -114,6 +111,8 @@ def json_line(value: Any) -> str:
 
 def digest(*parts: bytes) -> str:
     """Sixteen hexadecimal digits that change with any of the parts."""
+    import hashlib  # late: reading a text needs none
+
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
 
 
@@ -121,6 +120,8 @@ def remove_partial_files(folder: str | Path) -> None:
     """Delete what killed processes left half-written in a folder; only while no other process writes there."""
     for left in Path(folder).glob(f"{_PREFIX}*{_SUFFIX}*"):
         if left.is_dir():
+            import shutil
+
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
@@ -215,7 +216,7 @@ def read_text(path: str | Path, limit: int) -> str:
 
 
 def _partial(target: Path, suffix: str = "") -> Path:
-    return target.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}{suffix}")
+    return target.with_name(f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}{suffix}")
 
 
 def _sync(path: Path) -> None:

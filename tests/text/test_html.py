@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from chelys.text.front_end import format_of, read_text
+from chelys.text.formats import format_of
+from chelys.text.front_end import read_text
 from chelys.text.html import text_of_html, text_of_markdown
 from chelys.text.lexicon import NANO_LEXICON
 from chelys.text.tokenizer import Tokenizer

@@ -82,7 +82,14 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
         Lexicon.load(tmp_path / "cut.gz")
 
 
-def test_a_malformed_line_is_named_by_its_number(tmp_path: Path) -> None:
-    (tmp_path / "x.gz").write_bytes(gzip.compress(b"# note\ncat\tk\nnonsense\n"))
-    with pytest.raises(ModelError, match="line 3: .*nonsense"):
+@pytest.mark.parametrize("line", [b"nonsense", b"\tk", b"dog\t", b"dog\td\r", b"a\tb\tc", b"dog\t" + 500 * b"d"])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_malformed_line_is_named_by_its_number(tmp_path: Path, line: bytes, end: bytes) -> None:
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"# note\ncat\tk\n" + line + end))
+    with pytest.raises(ModelError, match="line 3: expected"):
         Lexicon.load(tmp_path / "x.gz")
+
+
+def test_lines_may_be_empty_or_out_of_order(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(gzip.compress("dog\tdˈɔɡ\n\ncat\tkˈæt".encode()))
+    assert dict(Lexicon.load(tmp_path / "x.gz")) == {"cat": "kˈæt", "dog": "dˈɔɡ"}

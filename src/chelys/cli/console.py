@@ -131,7 +131,7 @@ def load_model(
 
 def reading_options(format: str, locale: str, *, ssml: bool) -> dict[str, Any]:
     """How to read a text, for ``read_text``. Raises UserError if there is no such format or locale."""
-    from chelys.text.front_end import FORMATS
+    from chelys.text.formats import FORMATS
     from chelys.text.normalize import LOCALES
 
     if format not in FORMATS:
@@ -170,22 +170,17 @@ def counting(update: Callable[..., None] | None, stage: str) -> Callable[..., No
     return None if update is None else lambda done, total, *_: update(stage, done, total)
 
 
-def printable(text: str) -> str:
-    """A text without the control characters with which a name or a file could command the terminal."""
-    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
-
-
 def echo(message: str, *, error: bool = False) -> None:
     """Print a text, also if it cites names that are not valid UTF-8, or that the terminal cannot show or should not."""
     stream = sys.stderr if error else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    message = printable(message)
-    print(message.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    lines = message.encode(encoding, "backslashreplace").decode(encoding).split("\n")
+    print("\n".join(map(printable_line, lines)), file=stream)
 
 
 def warn(message: str) -> None:
     """One line on standard error, whatever is in it."""
-    echo(f"chelys: warning: {printable_line(message)}", error=True)
+    echo(f"chelys: warning: {message}".replace("\n", " "), error=True)
 
 
 def renamed(**options: str) -> type[TyperCommand]:

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from chelys.cli import bench, data, doctor, finetune, read, serve, speak, text, tortoise, train, voices
-from chelys.cli.console import printable
+from chelys.cli.console import echo
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
 from chelys.machine import wait_passively
@@ -101,9 +101,9 @@ def _interrupted(note: str = "") -> int:
 
 def _complain(message: str) -> int:
     """One line, however wide the terminal, whatever is in the names that it cites."""
-    line = printable(message).replace("\n", " ").strip()
+    line = message.replace("\n", " ").strip()
     if line:  # a group without a verb has printed its help instead
-        print(f"chelys: error: {line}", file=sys.stderr)
+        echo(f"chelys: error: {line}", error=True)
     return USER_ERROR
 
 

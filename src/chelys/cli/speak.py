@@ -188,7 +188,7 @@ def _keeping(partial: PartialSpeech | None) -> Iterator[None]:
 
 def _read_text(text: str, model: str, reading: dict[str, Any]) -> str:
     text = read_argument(text)
-    from chelys.text.front_end import format_of
+    from chelys.text.formats import format_of
     from chelys.text.normalize import check_speakable, refuse_blank
 
     format = format_of(text) if reading["format"] == "auto" else reading["format"]

@@ -11,19 +11,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from chelys.errors import TextError, UserError, printable_line
-from chelys.text.dictionary import Dictionary
 from chelys.text.document import Document, Sentence
-from chelys.text.html import has_html, has_markdown, is_html, text_of_html, text_of_markdown
-from chelys.text.ipa import read_phonemes
+from chelys.text.formats import FORMATS, format_of, is_html
 from chelys.text.lexicon import Lexicon
 from chelys.text.markup import Part, Pause, TextRun, read_tags
 from chelys.text.normalize import nothing_spoken, to_ascii
 from chelys.text.numbers import digits
 from chelys.text.split import pause_after, split
-from chelys.text.ssml import is_ssml, read_ssml
 from chelys.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from chelys.text.dictionary import Dictionary
 
 #: Cuts a text into pieces that are spoken at once; the last has no pause.
 Splitter = Callable[[str], list[Sentence]]
@@ -32,9 +33,6 @@ Splitter = Callable[[str], list[Sentence]]
 MOST_NAMED = 40
 #: So many other warnings are given.
 MOST_WARNINGS = 100
-
-#: What a text may be written in; ``auto`` tells SSML and HTML by their beginnings, Markdown by its marks.
-FORMATS = ("auto", "text", "markdown", "html", "ssml")
 
 
 def read_text(
@@ -61,14 +59,13 @@ def read_text(
         format = format_of(text) if tags else "text"
     warnings: dict[str, None] = {}
     if format == "ssml":
+        from chelys.text.ssml import read_ssml  # late, as is all that most texts do not need
+
         parts: Iterable[Part] = read_ssml(text, warnings)
     else:
-        plain = text
-        if format == "markdown":
-            plain = text_of_markdown(text, warnings)
-        elif format == "html":
-            plain = text_of_html(text, warnings, keep_lines=not is_html(text))
-        parts = read_tags([TextRun(plain)], warnings) if tags else [TextRun(plain)]
+        parts = [TextRun(_plain(text, format, warnings))]
+        if tags:
+            parts = read_tags(parts, warnings)
     reader = _Reader(text, tokenizer, split, locale, dictionary, warnings)
     sentences = reader.read(parts)
     if not sentences:
@@ -76,15 +73,15 @@ def read_text(
     return Document(text, sentences, reader.warnings())
 
 
-def format_of(text: str) -> str:
-    """The format that a text shows by itself."""
-    if is_ssml(text):
-        return "ssml"
-    if is_html(text):
-        return "html"
-    if has_markdown(text):
-        return "markdown"
-    return "html" if has_html(text) else "text"
+def _plain(text: str, format: str, warnings: dict[str, None]) -> str:
+    """A text without Markdown or HTML."""
+    if format == "text":
+        return text
+    from chelys.text.html import text_of_html, text_of_markdown
+
+    if format == "markdown":
+        return text_of_markdown(text, warnings)
+    return text_of_html(text, warnings, keep_lines=not is_html(text))
 
 
 class _Reader:
@@ -165,6 +162,8 @@ class _Reader:
             self._warnings[f"this model knows no phonemes, the word is read as it is written: {run.text}"] = None
             return plain
         else:
+            from chelys.text.ipa import read_phonemes
+
             phonemes, unknown = read_phonemes(run.phonemes, lexicon.phonemes, run.alphabet)
             if unknown:
                 self._warnings[f"the model has no sound for {unknown} in /{run.phonemes}/: left out"] = None

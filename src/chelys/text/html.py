@@ -8,60 +8,11 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+from chelys.text.formats import BLOCKS
 from chelys.text.markup import SOUNDING
 
-#: Begin and end a paragraph of their own.
-BLOCKS = frozenset(
-    "address article aside blockquote body center dd details dialog div dl dt fieldset figcaption figure footer form "
-    "h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol p pre section summary table tbody tfoot thead tr ul".split()
-)
 #: Left out with all that is in them, which no page shows as text.
 _UNSEEN = frozenset("head script style template noscript iframe object svg canvas audio video select textarea".split())
-
-_INLINE = "a|abbr|b|big|br|cite|code|del|em|font|i|img|ins|kbd|mark|q|s|small|span|strike|strong|sub|sup|tt|u|var|wbr"
-_HTML_PAGE = re.compile(
-    r"\s*(?:<!--.{0,10000}?-->\s*)*<(?:!doctype html|html|head|body|article|section|main|div|p|h[1-6]|ul|ol|table)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_VALUE = r"""(?:"[^"<>]{0,2000}"|'[^'<>]{0,2000}'|[^\s"'<>]{1,200})"""
-_HTML_WITHIN = re.compile(
-    rf"</?(?:{_INLINE}|{'|'.join(sorted(BLOCKS))})(?:\s{{1,9}}[\w:-]{{1,40}}\s?=\s?{_VALUE}){{0,20}}\s?/?>"
-    r"|&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8}\d{0,2});",
-    re.IGNORECASE,
-)
-#: What a text has that is Markdown. Lines that begin with figures, and stars between spaces, prove nothing.
-_MARKDOWN = re.compile(
-    r"""^[ ]{0,3}\#{1,6}[ \t]+\S          # a heading
-      | ^[ ]{0,3}>[ \t]?\S                # a quotation
-      | ^[ ]{0,3}[-*+][ \t]+\S            # an item of a list
-      | ^\S[^\n]*\n[ ]{0,3}(?:={3,}|-{3,})[ ]*$  # a heading with a line below it
-      | ^[ ]{0,3}(?:```|~~~)              # a block of code
-      | ^[ ]{0,3}\|?[ ]*:?-{3,}:?[ ]*\|   # the line below the head of a table
-      | (?<![\w*])\*\*(?=[^\s*])[^\n]{0,400}?[^\s*]\*\*(?!\w)
-      | (?<![\w*])\*(?=[^\s*])[^*\n]{0,400}[^\s*]\*(?![\w*])|(?<![\w*])\*[^\s*]\*(?![\w*])
-      | (?<!\w)(__?)(?=[^\s_])[^_\n]{0,400}[^\s_]\1(?!\w)
-      | ~~(?=\S)[^~\n]{1,400}~~ | ==(?=\S)[^=\n]{1,400}==
-      | (?<![\w`])`[^`\n]{1,400}`(?![\w`])
-      | !?\[[^\[\]\n]{0,400}\]\((?!/[^/\n()]{1,200}/\))[^()\s]{1,2000}(?:[ ]"[^"\n]{0,400}")?\)
-      | \[\^[^\[\]\s]{1,40}\]
-      | <(?:https?://|mailto:)[^\s<>]{1,2000}>""",
-    re.MULTILINE | re.VERBOSE,
-)
-
-
-def is_html(text: str) -> bool:
-    """Whether a text is HTML as a whole."""
-    return bool(_HTML_PAGE.match(text))
-
-
-def has_markdown(text: str) -> bool:
-    """Whether something in a text is plainly Markdown."""
-    return bool(_MARKDOWN.search(text))
-
-
-def has_html(text: str) -> bool:
-    """Whether there are tags or entities of HTML in a text."""
-    return bool(_HTML_WITHIN.search(text))
 
 
 def text_of_html(html: str, warnings: dict[str, None], *, keep_lines: bool = False) -> str:

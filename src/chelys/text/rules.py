@@ -49,7 +49,7 @@ class Rules:
     """
 
     def __init__(self, *needs: str) -> None:
-        self.needs = [re.compile(pattern) for pattern in needs]
+        self.needs = [Late(pattern) for pattern in needs]
         self.table: dict[str, tuple[Sequence[str], Late, Say]] = {}
 
     def add(self, name: str, pattern: str, say: Say, *, has: Sequence[str] = (), flags: int = 0) -> None:
@@ -72,7 +72,7 @@ class Rules:
     def apply(self, text: str, reading: Reading) -> str:
         """The text with every match said, apart from the words around it."""
         for needed in self.needs:
-            if needed.search(text):
+            if needed.compiled.search(text):
                 break
         else:
             return text

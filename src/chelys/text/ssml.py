@@ -18,7 +18,6 @@ from chelys.text.split import CLAUSE_PAUSE_S, PARAGRAPH_PAUSE_S, PHRASE_PAUSE_S,
 #: Open elements at a time.
 DEEPEST = 64
 
-_ROOT = re.compile(r"\s*(?:<speak[\s>/]|<(?:\?xml|!DOCTYPE|!--).{0,100000}?<speak[\s>/])", re.DOTALL)
 _BORDERS = {"p": PARAGRAPH_PAUSE_S, "paragraph": PARAGRAPH_PAUSE_S, "s": SENTENCE_PAUSE_S, "sentence": SENTENCE_PAUSE_S}
 _STRENGTHS = {
     "none": 0.0, "x-weak": PHRASE_PAUSE_S, "weak": CLAUSE_PAUSE_S, "medium": SENTENCE_PAUSE_S,
@@ -33,11 +32,6 @@ _PLAIN = frozenset(("token", "w"))
 _WHOLE = frozenset(("phoneme", "say-as", "sub"))
 
 _MONTHS = "January February March April May June July August September October November December".split()
-
-
-def is_ssml(text: str) -> bool:
-    """Whether a text is an SSML document: its root is ``speak``."""
-    return bool(_ROOT.match(text.lstrip("\ufeff")))
 
 
 def read_ssml(text: str, warnings: dict[str, None]) -> list[Part]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
@@ -26,11 +26,13 @@ from chelys.deprecation import renamed_names
 from chelys.errors import ConfigError, ModelError, TextError, UserError, first_line
 from chelys.files import read_bytes, write_text
 from chelys.parsing import parse_json
-from chelys.text.dictionary import Dictionary
 from chelys.text.lexicon import FILE_NAME as LEXICON_FILE
 from chelys.text.lexicon import Lexicon
 from chelys.text.normalize import check_speakable, normalize
 from chelys.text.pronounce import SPELLED_APOSTROPHE, SPELLED_LETTERS, Pronouncer, Word, spell
+
+if TYPE_CHECKING:
+    from chelys.text.dictionary import Dictionary
 
 #: Who writes a text as it is spoken: `normalize`, or one that `registry.CLEANERS` knows.
 Cleaner = Literal["chelys", "tortoise", "basic"]
