@@ -59,7 +59,7 @@ TABLE = [
     ("Take vitamin A.", "take vitamin A."),
     ("STOP THAT NOW, Tom", "stop that now, tom"),
     ("salt & pepper @ home", "salt and pepper at home"),
-    ("#1 + #tag = 2", "number one plus hash tag equals two"),
+    ("#1 + #tag = 2", "number one plus hashtag tag equals two"),
     ("either/or", "either or"),
     ("see example.com", "see example dot com"),
     ("well-known -- so they say", "well-known - so they say"),

@@ -15,6 +15,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("Gen Z likes it", "gen z likes it"),
         ("Mt Hood and Ft. Worth", "mount hood and fort worth"),
         ("Dr Smith's son, Prof. Jones, Jr.", "doctor smith's son, professor jones, junior."),
+        ("Sr. Gomez and Mx. Taylor", "senior gomez and mix taylor"),
     ],
     "decades": [
         ("built in the 1920s", "built in the nineteen twenties"),
@@ -24,6 +25,8 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("the 2010s and the '90s", "the twenty tens and the nineties"),
         ("in his 40s", "in his forties"),
         ("100s of birds and 1000s of bees", "hundreds of birds and thousands of bees"),
+        ("class of '05", "class of oh five"),
+        ("by 2100", "by twenty one hundred"),
     ],
     "glued words": [
         ("July 4th", "july fourth"),
@@ -35,6 +38,8 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("1h30m", "one hour thirty minutes"),
         ("2h 5m 10s", "two hours five minutes ten seconds"),
         ("room12b", "room twelve b"),
+        ("6ft2in", "six feet two inches"),
+        ("an F-16A and MP3s", "an f sixteen A and m p threes"),
     ],
     "Roman numerals": [
         ("World War II", "world war two"),
@@ -58,6 +63,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("Malcolm X", "malcolm x"),
         ("an IV drip by an MD", "an IV drip by an MD"),
         ("an XL shirt and a CD", "an XL shirt and a CD"),
+        ("© MMXXIV, a CIVIC MIX", "copyright twenty twenty four, a CIVIC MIX"),
     ],
     "abbreviations": [
         ("cats vs dogs", "cats versus dogs"),
@@ -78,6 +84,10 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("est. 1950, approx. 10", "established nineteen fifty, approximately ten"),
         ("Roe v. Wade", "roe versus wade"),
         ("There he sat. He stood up.", "there he sat. he stood up."),
+        ("Apt. 4B, Apt 3C, Rt. 66", "apartment four b, apartment three c, route sixty six"),
+        ("6th Ave NW and SW 5th St", "sixth avenue northwest and southwest fifth street"),
+        ("at 3 p.m. Monday, 5 p.m. EST", "at three PM monday, five PM EST"),
+        ("est. 50 people", "estimated fifty people"),
     ],
     "line ends": [
         ("Chapter One\nIt was a dark night.", "chapter one. it was a dark night."),
@@ -96,7 +106,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("Don`t go", "don't go"),
         ("should've, that'd, who've and how'd", "should've, that'd, who've and how'd"),
         ("He was runnin' and movin' on.", "he was runnin' and movin' on."),
-        ("rock 'n' roll", "rock n roll"),
+        ("rock 'n' roll", "rock and roll"),
     ],
     "slashes and dates": [
         ("3/5/2024", "march fifth, twenty twenty four"),
@@ -116,6 +126,13 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("5 litres/day", "five litres per day"),
         ("1/2 cup, 5/16 inch", "one half cup, five sixteenths inch"),
         ("120/80", "one hundred twenty over eighty"),
+        ("5-May-2021", "may fifth, twenty twenty one"),
+        ("May 3-5", "may third to fifth"),
+        ("0600 hours, 10.30 am", "oh six hundred hours, ten thirty AM"),
+        ("1/2 mi, 1¼ in., ½%", "one half mile, one and a quarter inches, one half percent"),
+        ("2-1/2 hours", "two and a half hours"),
+        ("10/10 and the 2019/20 season", "ten out of ten and the twenty nineteen twenty season"),
+        ("a/c, 10 req/s", "A c, ten req per second"),
     ],
     "addresses": [
         ("https://www.example.com/help", "WWW dot example dot com slash help"),
@@ -123,6 +140,11 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("mail bob.smith@example.com, please", "mail bob dot smith at example dot com, please"),
         ("open book.txt now", "open book dot TXT now"),
         ("https://a.org/2024/05?x=1", "a dot org slash two zero two four slash zero five question mark x equals one"),
+        (
+            "localhost:8080 and 192.168.0.1",
+            "localhost colon eight zero eight zero and one nine two dot one six eight dot zero dot one",
+        ),
+        ("#MeToo in /etc/hosts", "hashtag me too in slash e t c slash hosts"),
     ],
     "capitals": [
         ("HELP US!", "help us!"),
@@ -139,6 +161,8 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("the IT team, do IT now", "the IT team, do it now"),
         ("THE FBI IS HERE", "the FBI is here"),
         ("the US and the UK", "the US and the UK"),
+        ("CIA, UCLA and pH", "CIA, UCLA and p h"),
+        ("NATO, UCLA, HDMI", "NATO, UCLA, HDMI"),
     ],
     "the stop after a letter": [
         ("It was plan B. Nobody liked it.", "it was plan b. nobody liked it."),
@@ -160,6 +184,14 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("1026 North Beckley Avenue", "ten twenty six north beckley avenue"),
         ("serial number C2766", "serial number c two seven six six"),
         ("a .22 rifle", "a twenty two rifle"),
+        ("Flight UA 235", "flight UA two thirty five"),
+        ("plate 7ABC123", "plate seven A b c one two three"),
+        ("555-0100 x23", "five five five, zero one zero zero extension twenty three"),
+        ("text HELP to 741741", "text HELP to seven four one seven four one"),
+        ("a .357 Magnum", "a three fifty seven magnum"),
+        ("501(c)(3)", "five oh one c three"),
+        ("10 000, 1'000 and 1.000.000", "ten thousand, one thousand and one million"),
+        ("1000000000000", "one trillion"),
     ],
     "units and signs": [
         ("5 \u03bcg", "five micrograms"),
@@ -180,6 +212,13 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("−5 °C to 10 °C", "minus five degrees celsius to ten degrees celsius"),
         ("6'2\" tall", "six foot two tall"),
         ("1080p", "ten eighty p"),
+        ("5 sq. mi., 3 cu. ft. of soil", "five square miles, three cubic feet of soil"),
+        ("3.5e-4", "three point five times ten to the minus fourth"),
+        ("6.02×10^23", "six point zero two times ten to the twenty third"),
+        ("γ-rays and Ω", "gamma rays and omega"),
+        ("a 55\" TV, 3'x4'", "a fifty five inch TV, three feet by four feet"),
+        ('He said "I am 10" and left', 'he said "i am ten" and left'),
+        ("3/4 in. and 1 ft 1 in", "three quarters of an inch and one foot one inch"),
     ],
     "money": [
         ("€10,50", "ten euros and fifty cents"),
@@ -189,6 +228,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("₹500 and 5¢", "five hundred rupees and five cents"),
         ("$5/month", "five dollars per month"),
         ("$3.5M and £2bn", "three point five million dollars and two billion pounds"),
+        ("€10,50, and", "ten euros and fifty cents, and"),
     ],
     "attributive measures": [
         ("a $5 bill", "a five dollar bill"),
@@ -212,6 +252,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("a ratio of 2:1", "a ratio of two to one"),
         ("-5° to -10°", "minus five degrees to minus ten degrees"),
         ("In 1914 - 5 years later", "in nineteen fourteen - five years later"),
+        ("Mon.–Sat., 1914–18", "monday to saturday, nineteen fourteen to eighteen"),
     ],
     "no before a figure": [
         ("She said no 3 times.", "she said no three times."),
@@ -219,6 +260,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("No. 7", "number seven"),
         ("No 7 Oak Street", "number seven oak street"),
         ("serial No. V510210", "serial number v five one zero two one zero"),
+        ("the no. 1 song, a no. 2 pencil", "the number one song, a number two pencil"),
     ],
 }
 

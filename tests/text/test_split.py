@@ -51,6 +51,8 @@ def texts(text: str, **options: int) -> list[str]:
         ["He said no.", "7 men left."],
         ["He lives at No. 7 Oak Street.", "We do not."],
         ["The max. is 5.", "Max.", "Come."],
+        ["Max. 5 people.", "Apt. 4 is free.", "Sr. Gomez came."],
+        ["It opens at 9 a.m.", "Come early.", "He left at 3 p.m. Monday."],
     ],
 )
 def test_sentences(expected: list[str]) -> None:
@@ -64,6 +66,7 @@ def test_sentences(expected: list[str]) -> None:
         ("Red\nBlue\nGreen", ["Red", "Blue", "Green"]),
         ("- milk\n- eggs", ["- milk", "- eggs"]),
         ("It ended.Nobody spoke.", ["It ended.", "Nobody spoke."]),
+        ("“It ended.”Nobody spoke.", ["“It ended.”", "Nobody spoke."]),
         ("See example.com or http://a.org/ab.Html now.", ["See example.com or http://a.org/ab.Html now."]),
         ("The United States of\nAmerica", ["The United States of America"]),
         ("It was long ago that she came to this town and to\nMaine, said he.",

@@ -10,7 +10,7 @@ from chelys.text.rules import Late, Reading, Rules, any_of, behind
 TITLES = {
     "Mr": "mister", "Mrs": "missus", "Ms": "miz", "Dr": "doctor", "Prof": "professor", "Rev": "reverend",
     "Gov": "governor", "Capt": "captain", "Lt": "lieutenant", "Sgt": "sergeant", "Cpl": "corporal", "Maj": "major",
-    "Cmdr": "commander", "Pvt": "private", "Mt": "mount", "Ft": "fort", "Messrs": "messrs",
+    "Cmdr": "commander", "Pvt": "private", "Mt": "mount", "Ft": "fort", "Messrs": "messrs", "Mx": "mix",
 }  # fmt: skip
 #: Before a name, with a stop only: without it they are words or names.
 STOPPED_TITLES = {
@@ -62,7 +62,8 @@ ABBREVIATIONS = TITLES | STOPPED_TITLES | BEHIND_A_NAME | _STOPPED | {"vs": "ver
 BEFORE_FIGURE = {
     "No": "", "no": "", "Nos": "", "nos": "", "p": "page", "pp": "pages", "ch": "chapter", "Ch": "chapter",
     "sec": "section", "Sec": "section", "ver": "version", "art": "article", "Art": "article", "pt": "part",
-    "Rm": "room", "Rte": "route", "Fl": "floor", "Ste": "suite",
+    "Rm": "room", "Rte": "route", "Rt": "route", "Fl": "floor", "Ste": "suite", "Apt": "apartment", "apt": "apartment",
+    "est": "", "Est": "",
     "Pt": "part",
     **dict.fromkeys(("Jan", "Feb", "Mar", "Apr", "Jun", "Jul", "Aug", "Sep", "Sept", "Oct", "Nov", "Dec"), ""),
 }  # fmt: skip
@@ -125,6 +126,23 @@ def ends_at(word: str, following: str | None) -> bool:
     return word in MAY_END and (following is None or following.isupper())
 
 
+#: Behind "p.m." these go on: "at 3 p.m. Monday", "5 p.m. EST".
+BEHIND_A_TIME = (
+    "Mon(?:day)?|Tue(?:s|sday)?|Wed(?:s|nesday)?|Thu(?:r|rs|rsday)?|Fri(?:day)?|Sat(?:urday)?|Sun(?:day)?|"
+    "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|January|February|March|April|May|June|July|August|September|"
+    "October|November|December|[ECMP][SD]?T|GMT|UTC|BST|CES?T|IST|JST|Eastern|Central|Mountain|Pacific|Greenwich"
+)
+_BEHIND_A_TIME = Late(BEHIND_A_TIME)
+_TIME_OF_A_THING = Late(r"\b(?:[Tt]he|[Aa]n?|[Tt]his|[Hh]is|[Hh]er|[Mm]y|[Oo]ur|[Tt]heir|[Ee]very) [\d:]{1,5} ?$")
+
+
+def half_day_ends_sentence(before: str, following: str | None) -> bool:
+    """Whether the stop of "p.m." ends a sentence, by the text before it and the word behind it."""
+    if following is None or _BEHIND_A_TIME.compiled.fullmatch(following):
+        return False
+    return begins_sentence(following) or _TIME_OF_A_THING.compiled.search(before) is None
+
+
 def begins_sentence(word: str) -> bool:
     """Whether a capitalised word behind an abbreviation's stop begins a sentence, and is no name."""
     return word in _NEVER_NAMES
@@ -152,7 +170,7 @@ _NUMBERED_BEFORE = Late(
     re.IGNORECASE,
 )
 _ANSWER_BEFORE = Late(
-    r"\b(?:a|an|answer(?:ed|s)?|be|but|cried|is|or|repl(?:y|ied)|said|saying|says?|shouted|that|the|told|"
+    r"\b(?:answer(?:ed|s)?|be|but|cried|is|or|repl(?:y|ied)|said|saying|says?|shouted|told|"
     r"voted?|was|whispered|yelled|,) \"?$",
     re.IGNORECASE,
 )
@@ -165,7 +183,10 @@ _STATES = {
     "Nev": "Nevada", "Okla": "Oklahoma", "Ore": "Oregon", "Pa": "Pennsylvania", "Penn": "Pennsylvania",
     "Tenn": "Tennessee", "Tex": "Texas", "Va": "Virginia", "Vt": "Vermont", "Wash": "Washington", "Wis": "Wisconsin",
 }  # fmt: skip
-_DIRECTIONS = {"N": "north", "S": "south", "E": "east", "W": "west"}
+_DIRECTIONS = {
+    "N": "north", "S": "south", "E": "east", "W": "west", "NE": "northeast", "NW": "northwest", "SE": "southeast",
+    "SW": "southwest",
+}  # fmt: skip
 _STREETS = "Avenue|Ave|Boulevard|Blvd|Circle|Court|Drive|Dr|Lane|Ln|Parkway|Place|Road|Rd|Square|Street|St|Terrace|Way"
 
 SHORT_FORMS = Rules("")
@@ -179,8 +200,9 @@ SHORT_FORMS.add(
 SHORT_FORMS.words("versus", r"\bvs\b\.?|(?<=[a-z] )v\. (?=[A-Z])(?<=v\. )", "versus", has=("vs", " v. "))
 SHORT_FORMS.words("circa", r"\bc\. ?(?=\d{3,4}\b)", "circa ", has=("c.",))
 SHORT_FORMS.words("established", r"\b[Ee]st\. ?(?=1\d{3}|20\d\d)", "established ", has=("st.",))
-SHORT_FORMS.words("estimated", r"\b[Ee]st\. (?=[a-z])", "estimated ", has=("st.",))
+SHORT_FORMS.words("estimated", r"\b[Ee]st\. (?=[a-z\d$£€])", "estimated ", has=("st.",))
 SHORT_FORMS.words("highway", r"\bHwy\.? (?=\d)", "highway ", has=("Hwy",))
+SHORT_FORMS.words("and", r"(?<=[A-Za-z]) (?:'n'?|n')(?= [A-Za-z])", " and", has=(" 'n", " n'"))
 SHORT_FORMS.words("et_cetera", r"&c\.?(?![A-Za-z])", "et cetera", has=("&c",))
 
 
@@ -197,9 +219,9 @@ def number(match: re.Match[str], reading: Reading) -> str | None:
 SHORT_FORMS.add(
     "before_a_figure",
     rf"\b({any_of(word for word, spoken in BEFORE_FIGURE.items() if spoken)})(?:\. ?|(?<=\bpp) |(?<=\bp) |"
-    r"(?<=\bRte) |(?<=\bRm) )(?=\d|[IVXL]+\b)",
+    r"(?<=\bRte) |(?<=\bRm) |(?<=\b[Aa]pt) |(?<=\bSte) )(?=\d|[IVXL]+\b)",
     lambda match, reading: f"{BEFORE_FIGURE[match[1]]} ",
-    has=("p ", "p.", "Rte", "Rm", "l.", "e.", "h.", "ec.", "er.", "rt.", "t."),
+    has=("p ", "p.", "Rte", "Rm", "pt ", "Ste", "l.", "e.", "h.", "ec.", "er.", "t."),
 )
 SHORT_FORMS.words("touching_saint", r"\bSt\.(?=[A-Z][a-z])", "St. ", has=("St.",))
 SHORT_FORMS.add("saint_or_street", SAINT_OR_STREET.pattern, lambda match, reading: saint_or_street(match), has=("St.",))
@@ -223,11 +245,19 @@ SHORT_FORMS.add(
 
 
 @SHORT_FORMS.rule(
-    rf"\b([NSEW])\.? (?=(?:[A-Z][a-z]{{1,20}} |\d{{1,3}}(?:st|nd|rd|th) ){{1,3}}(?:{_STREETS})\b)",
+    rf"\b([NS]?[EW]|[NS])\.? (?=(?:[A-Z][a-z]{{1,20}} |\d{{1,3}}(?:st|nd|rd|th) ){{1,3}}(?:{_STREETS})\b)",
     has=("N ", "S ", "E ", "W ", "N.", "S.", "E.", "W."),
 )
 def direction(match: re.Match[str], reading: Reading) -> str:
     return f"{_DIRECTIONS[match[1]]} "
+
+
+SHORT_FORMS.add(
+    "direction_behind_a_street",
+    rf"\b({_STREETS})\.?,? ([NS][EW])\b",
+    lambda match, reading: f"{match[1]} {_DIRECTIONS[match[2]]}",
+    has=("NE", "NW", "SE", "SW"),
+)
 
 
 @SHORT_FORMS.rule(
@@ -265,5 +295,5 @@ def abbreviation(match: re.Match[str], reading: Reading) -> str | None:
     if word in ORDINARY_WORDS and not (following and (following.islower() or following.isdigit())):
         return None
     touching = match.string[match.end() : match.end() + 1].isalpha()
-    ends = ends_at(word, following) and not re.match(" [NS]?[NESW]\\b", behind(match))  # "Pennsylvania Ave. NW"
+    ends = ends_at(word, following) and match.start() > 0  # "Sr. Gomez"
     return ABBREVIATIONS[word] + "." * ends + " " * touching

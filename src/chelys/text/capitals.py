@@ -46,15 +46,17 @@ _MEANT = {
 #: Never an acronym in a running text.
 _ALWAYS_WORDS = "NO SO DO GO IS BE WE HE MY UP ON OF TO IF AN AS AT BY".split()
 
-CAPITALS = Rules(r"[A-Z](?:[A-Z.&/-]|\b)", r"[a-z]\.[a-z]\.")
+CAPITALS = Rules(r"[A-Z](?:[A-Z.&/-]|\b)", r"[a-z]\.[a-z]\.", r"\b[a-z]/[a-z]\b")
+
+CAPITALS.words("acidity", r"\bpH\b", "P H", has=("pH",))
 
 CAPITALS.add(
     "joined_by_and", r"(?<![A-Za-z])([A-Z]{1,3}) ?& ?([A-Z]{1,3})(?![A-Za-z])",
     lambda match, reading: f"{letters(match[1])} and {letters(match[2])}", has="&")  # fmt: skip
 CAPITALS.add(
     "letter_or_letter",
-    r"(?<![A-Za-z/])([A-Z])/([A-Z])(?![A-Za-z/])",
-    lambda match, reading: letters(match[1] + match[2]),
+    r"(?<![A-Za-z/])([A-Za-z])/([A-Za-z])(?![A-Za-z/])",
+    lambda match, reading: letters((match[1] + match[2]).upper()),
     has="/",
 )
 CAPITALS.add(
@@ -67,6 +69,8 @@ def shouted(match: re.Match[str], reading: Reading) -> str | None:
     """Three capital words in a row are shouted, and two where one is a common word; none of them is an acronym."""
     words = re.findall("[A-Z']+", match.group())
     long = [word for word in words if len(word) > 1]
+    if " " not in match.group().replace(", ", ",") and not _COMMON.intersection(long):
+        return None  # a list of acronyms
     alone = not re.search("[a-z]", before(match, 60)) and not re.search("[a-z]", behind(match, 20))
     if not (
         len(long) >= 3

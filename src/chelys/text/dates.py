@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from chelys.text.abbreviations import BEHIND_A_TIME
 from chelys.text.numbers import by_hundreds, cardinal, ordinal, plural, year
 from chelys.text.rules import Reading, Rules, any_of
 
@@ -58,6 +59,8 @@ def _count(number: str, one: str) -> str:
     return f"{cardinal(int(number))} {one}{'s' * (int(number) != 1)}"
 
 
+CALENDAR.words("date_in_hyphens", rf"(?<![\d-]){_DAY}-({_MONTH})-(?=\d\d)", r"\1 \2 ", has="-")
+CALENDAR.words("year_of_one_figure", r"(?<![\w'])'0(?=[1-9]\b(?!'))", "oh ", has=("'0",))
 CALENDAR.words("places_in_a_row", r"(?<=\dst|\dnd|\drd|\dth)-(?=\d)", " to ", has="-")
 CALENDAR.words("decades_in_a_row", r"(?<=0s)-(?='?\d0s)", " to ", has=("0s-",))
 
@@ -117,6 +120,18 @@ def months_in_a_row(match: re.Match[str], reading: Reading) -> str:
     return f"{_month(first)} {between.strip().replace('-', 'to')} {_month(last)}"
 
 
+@CALENDAR.rule(
+    rf"\b({_MONTH}) {_DAY}{_SUFFIX}? ?- ?{_DAY}{_SUFFIX}?\b(?![:/-]\d|[.,]\d| ?[ap]\.?m\b)",
+    has=_MONTHS,
+)
+def days_of_a_month(match: re.Match[str], reading: Reading) -> str | None:
+    """``May 3-5`` -> ``may third to fifth``."""
+    month, first, _, last, _ = match.groups()
+    if int(first) >= int(last):
+        return None
+    return f"{_month(month)} {ordinal(int(first))} to {ordinal(int(last))}"
+
+
 @CALENDAR.rule(rf"\b({_MONTH}) ?{_DAY}{_SUFFIX}?\b(?![:/]\d|[.,]\d)(?=(,? 20\d\d\b)?)", has=_MONTHS)
 def month_and_day(match: re.Match[str], reading: Reading) -> str:
     """``July 4th`` -> ``july fourth``.
@@ -166,20 +181,20 @@ CALENDAR.add(
 )
 
 
-@CALENDAR.rule(
-    rf"\b({any_of(SHORT_DAYS)})(?:\.(?= [a-z]|,| ?\d)|(?=\.?,? (?:{any_of(MONTHS)}|\d\d?(?:[ap]m\b|:\d\d))))",
-    has=tuple(SHORT_DAYS),
-)
-def short_day(match: re.Match[str], reading: Reading) -> str:
-    return SHORT_DAYS[match[1]]
-
-
 CALENDAR.add(
     "days_in_a_row",
     rf"\b({any_of(SHORT_DAYS)})\.? ?- ?({any_of(SHORT_DAYS)})\b\.?",
     lambda match, reading: f"{SHORT_DAYS[match[1]]} to {SHORT_DAYS[match[2]]}",
     has="-",
 )
+
+
+@CALENDAR.rule(
+    rf"\b({any_of(SHORT_DAYS)})(?:\.(?= [a-z]|,| ?\d)|(?=\.?,? (?:{any_of(MONTHS)}|\d\d?(?:[ap]m\b|:\d\d))))",
+    has=tuple(SHORT_DAYS),
+)
+def short_day(match: re.Match[str], reading: Reading) -> str:
+    return SHORT_DAYS[match[1]]
 
 
 @CALENDAR.rule(rf"\b({_WHEN}) ({any_of(SHORT_DAYS)})\.", has=tuple(SHORT_DAYS))
@@ -226,10 +241,10 @@ def decade(match: re.Match[str], reading: Reading) -> str:
     return f"{part} {spoken}" if part else spoken
 
 
-CLOCK = Rules(":", r"\d ?[AaPp]\.?[Mm]")
+CLOCK = Rules(":", r"\d ?[AaPp]\.?[Mm]", r"0\d{3} h")
 
 # The second stop of "p.m." may end the sentence too, and is left where it seems to.
-_HALF_DAY = r" ?([AaPp])(?:[Mm]\b|\.[Mm]\b(?:\.(?= ?[a-z0-9,;:?!)]))?)"
+_HALF_DAY = r" ?([AaPp])(?:[Mm]\b|\.[Mm]\b(?:\.(?= ?[a-z0-9,;:?!)]" + rf"| (?:{BEHIND_A_TIME})\b))?)"
 _IN_PROPORTION = r"(?= (?:odds|ratio|scale|mix|mixture|against|majority|lead|split|aspect|dilution|in favou?r))"
 _PROPORTION_OF = "".join(f"(?<={word} )|" for word in ("ratio of", "odds of", "scale of", "score of", "won", "lost"))[
     :-1
@@ -239,6 +254,17 @@ _SCRIPTURE = (
     "Ecclesiastes Isaiah Jeremiah Ezekiel Daniel Matthew Mark Luke John Acts Romans Corinthians Galatians Ephesians "
     "Philippians Colossians Thessalonians Timothy Hebrews James Peter Revelation"
 ).split()
+
+
+CLOCK.words(
+    "stop_for_a_colon", r"(?<![\d.])(1[0-2]|0?[1-9])\.(?=[0-5]\d ?[AaPp]\.?[Mm]\b)", r"\1:", has="."
+)  # fmt: skip
+
+
+@CLOCK.rule(r"\b0(\d)([0-5]\d)(?= (?:hours|hrs)\b)", has="0")
+def hours_of_soldiers(match: re.Match[str], reading: Reading) -> str:
+    """``0600 hours`` -> ``oh six hundred hours``."""
+    return f"oh {cardinal(int(match[1]))} {'hundred' if match[2] == '00' else by_hundreds(int(match[2]))}"
 
 
 @CLOCK.rule(rf"\b({'|'.join(_SCRIPTURE)}) (\d{{1,3}}):(\d{{1,3}})\b", has=":")

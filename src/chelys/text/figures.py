@@ -11,8 +11,10 @@ from chelys.text.numbers import (
     cardinal,
     digits,
     figure,
-    fraction,
+    mixed,
     ordinal,
+    plural,
+    year,
 )
 from chelys.text.rules import LETTER_A, Late, Reading, Rules, before, behind, letters
 
@@ -21,7 +23,8 @@ NAMES = Rules(r"\d")
 _LETTER_AND_FIGURES = r"\b([A-Z]{1,3})"
 #: Things with a number of their own, which is read in pairs: "room 204", "flight 370".
 _NUMBERED = (
-    "apartment|apt|area|boeing|bus|cell|channel|exhibit|flight|frame|gate|highway|interstate|locker|lot|platform|"
+    "apartment|apt|area|extension|flight [A-Z][A-Z\\d]|"
+    "boeing|bus|cell|channel|exhibit|flight|frame|gate|highway|interstate|locker|lot|platform|"
     "form|P\\.?S\\.?|room|route|suite|train|unit|ward"
 )
 _STREET = (
@@ -58,7 +61,9 @@ NAMES.add("phone", r"(?<![\d-])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])?\d
 NAMES.add("phone_with_stops", r"(?<![\d.-])(?:\+?1\.)?\d{3}\.\d{3}\.\d{4}(?!\d|\.\d)", _grouped, has=".")
 NAMES.add("phone_abroad", r"(?<!\d)\+\d{1,3}(?:[ -]\d{2,5}){2,5}(?!\d)", _grouped, has="+")
 NAMES.add(
-    "phone_in_groups", r"(?<![\d.,$£€-])(?:\d{3} \d{3} \d{4}|0\d{2,4} \d{3,4} \d{3,4})(?![\d,]|\.\d| [\d-])", _grouped
+    "phone_in_groups",
+    r"(?<![\d.,$£€-])(?:\d{3} \d{3} \d{4}|0\d{2,4} \d{3,4} \d{3,4}|0\d{4} \d{6})(?![\d,]|\.\d| [\d-])",
+    _grouped,
 )
 NAMES.add(
     "free_phone", r"\b1-(800|900)-(?=[A-Z])", lambda match, reading: f"one {cardinal(int(match[1]))} ", has=("1-",)
@@ -70,16 +75,27 @@ NAMES.add(
     r"(?<![\d.,$£€-])(\d{3})(\d{3})(\d{4})(?<!000000)(?!\d|[.,]\d| ?[%€£$])",
     lambda match, reading: _groups(" ".join(match.groups())),
 )
+NAMES.words("charity", r"\b501\(?c\)?\(?(\d)\)?", r"five oh one c \1", has=("501",))
 NAMES.words("retirement_plan", r"\b401\(?k\)?(?![A-Za-z])", "four oh one k", has=("401",))
-NAMES.add("digits_without_end", rf"(?<!\d)\d{{{LONGEST_AMOUNT + 1},}}", _grouped)
 
 
-_DIAL_BEFORE = Late(r"\b(?:(dial(?:l?ed|l?ing|s)?)|call(?:ed|ing|s)?|phon(?:e|ed|ing)|rang|ring|text) $", re.IGNORECASE)
+@NAMES.rule(rf"(?<![\d.,])\d{{{LONGEST_AMOUNT + 1},}}")
+def digits_without_end(match: re.Match[str], reading: Reading) -> str:
+    """Digits, but a trillion is one."""
+    round_ = re.fullmatch(r"[1-9]\d{0,2}0{10,30}", match.group())
+    return cardinal(int(match.group())) if round_ else _groups(match.group())
+
+
+_DIAL_BEFORE = Late(
+    r"\b(?:(dial(?:l?ed|l?ing|s)?|text(?:ed|ing|s)?(?: [A-Z]{2,12})? to)|"
+    r"call(?:ed|ing|s)?|phon(?:e|ed|ing)|rang|ring|text) $",
+    re.IGNORECASE,
+)
 _CALL_BEHIND = Late(r" (?:calls?|callers?|dispatchers?|emergency|operators?)\b")
 _EMERGENCY = ("911", "999", "112", "311", "411")
 
 
-@NAMES.rule(r"(?<![\d.,-])\d{2,6}(?!\d|[-,.]\d)", has=("ial", *_EMERGENCY))
+@NAMES.rule(r"(?<![\d.,-])\d{2,6}(?!\d|[-,.]\d)", has=("ial", "ext", *_EMERGENCY))
 def number_to_dial(match: re.Match[str], reading: Reading) -> str | None:
     """``Dial 911`` -> ``dial nine one one``."""
     called = _DIAL_BEFORE.compiled.search(before(match))
@@ -136,6 +152,12 @@ def house_number(match: re.Match[str], reading: Reading) -> str | None:
     return _in_pairs(match.group()) if following.isupper() else None
 
 
+@NAMES.rule(r"(?<![\w.,-])(?=[A-Z\d]{5,20}(?![\w-]))(?:[A-Z]+\d+|\d+)[A-Z]+\d[A-Z\d]*")
+def letters_among_figures(match: re.Match[str], reading: Reading) -> str:
+    """``7ABC123`` -> ``seven A B C one two three``."""
+    return " ".join(digits(c) or letters(c) for c in match.group())
+
+
 @NAMES.rule(r"(?<![A-Za-z\d-])([A-Z]{1,3})-?(\d{3,12})(?!\d|[.,]\d)(?:-?([A-Z])\b)?")
 def letter_and_figures(match: re.Match[str], reading: Reading) -> str | None:
     """``C2766`` -> ``C two seven six six``, ``A380`` -> ``A three eighty``."""
@@ -147,13 +169,21 @@ def letter_and_figures(match: re.Match[str], reading: Reading) -> str | None:
 
 
 @NAMES.rule(
-    r"(?<![\w.])\.(\d\d)(?=(?:-| )?(?:cal\b|caliber|calibre|rifle|pistol|revolver|special|magnum|gun))",
+    r"(?<![\w.])\.(\d{2,3})(?=(?:-| )?(?:cal\b|caliber|calibre|rifle|pistol|revolver|special|magnum|gun))",
     flags=re.IGNORECASE,
     has=".",
 )
 def caliber(match: re.Match[str], reading: Reading) -> str:
     """``.22 rifle`` -> ``twenty two``."""
-    return cardinal(int(match[1]))
+    return by_hundreds(int(match[1]))
+
+
+@NAMES.rule(r"(?<![A-Za-z\d&-])([A-Z]{1,3})-?(\d{1,2})(?:([A-Z])|'?(s))\b")
+def letter_behind_a_figure(match: re.Match[str], reading: Reading) -> str:
+    """``F-16A`` -> ``F sixteen A``, ``MP3s`` -> ``M P threes``."""
+    capitals, written, last, several = match.groups()
+    spoken = cardinal(int(written))
+    return f"{letters(capitals)} {plural(spoken) if several else f'{spoken} {letters(last)}'}"
 
 
 NAMES.add("capitals_before_a_figure", r"(?<![A-Za-z\d&-])([A-Z]{1,3})(?=\d)", lambda match, reading: letters(match[1]))
@@ -166,6 +196,7 @@ RANGES = Rules("-")
 _AMOUNT_UNIT = r"(?:[%°]|°[CF]| ?[AaPp]\.?[Mm]\.?|[a-zA-Z]{1,3})?"
 
 
+RANGES.words("mixed_number", r"(?<![\d/.,-])(\d{1,3})-(?=\d{1,2}/\d{1,2}(?![\d/]))", r"\1 ", has="/")
 RANGES.words("sign_of_money_first", r"([$£€])-(?=\d)", r"-\1", has=("$-", "£-", "€-"))
 RANGES.words("from_noon_or_midnight", r"\b([Nn]oon|[Mm]idnight)-(?=\d)", r"\1 to ", has=("oon-", "night-"))
 
@@ -208,19 +239,23 @@ RANGES.words("minus", r"(?<![^ (])-(?=[$£€¥]?\.?\d)", "minus ", has="-")
 PLAIN = Rules(r"\d")
 
 
+_RATED = Late(r" (?:rating|score|stars)\b")
+
+
 @PLAIN.rule(r"(?<![\d/.,])(?:(\d{1,4}) )?(\d{1,4})/(\d{1,4})(?![\d/])", has="/")
 def slashed(match: re.Match[str], reading: Reading) -> str:
     """``3/4`` -> ``three quarters``, ``24/7`` -> ``twenty four seven``, ``120/80`` -> ``one twenty over eighty``."""
     whole, top, bottom = match.groups()
     above, below = int(top), int(bottom)
+    if not whole and 1900 <= above < 2100 and len(bottom) == 2:  # a season
+        return f"{year(above)} {cardinal(below)}"
+    if not whole and ((above == below and below in (5, 10, 100)) or _RATED.compiled.match(behind(match))):
+        return f"{cardinal(above)} out of {cardinal(below)}"
     if match.group() == "9/11" or behind(match, 5) == " time" or not 0 < above < below or below > 100:
         over = " over " if above >= 60 and below >= 40 else " "
         first = f"{cardinal(int(whole))} " if whole else ""
         return f"{first}{cardinal(above)}{over}{cardinal(below)}"
-    spoken = fraction(above, below)
-    if not whole:
-        return spoken
-    return f"{cardinal(int(whole))} and {spoken.replace('one ', 'a ', 1) if above == 1 and below < 11 else spoken}"
+    return mixed(int(whole or 0), above, below)
 
 
 @PLAIN.rule(

@@ -38,7 +38,8 @@ _FOLDED = {
 
 #: Control, format and unassigned characters and combining marks vanish without a word.
 _SILENT_CATEGORIES = ("C", "M")
-_TIGHT_DASH = re.compile(r"(?<=[\w%°.])[–‒](?=[$£€¥~.]?\d)|(?<=[a-z])[–‒](?=[A-Z])")
+_TIGHT_DASH = re.compile(r"(?<=[\w%°.])[–‒](?=[$£€¥~.]?\d)|(?<=[a-z])[–‒](?=[A-Z])|(?<=[a-z]\.)[–‒](?=[A-Z][a-z]{2}\b)")
+_GREEK_HYPHEN = re.compile("(?<=[α-ω])-(?=[a-z])|(?<=[a-z])-(?=[α-ω])")
 _TIGHT_CROSS = re.compile(r"(?<=\d)×(?=\d)")
 _RAISED_FIGURES = re.compile(r"\^(-?)\^?(\d)((?:\^\d){0,20})")
 
@@ -53,7 +54,7 @@ def to_ascii(text: str) -> tuple[str, str]:
         return text.replace("`", "'"), ""
     pieces: list[str] = []
     dropped: dict[str, None] = {}
-    for character in _TIGHT_CROSS.sub("x", _TIGHT_DASH.sub("-", text)):
+    for character in _TIGHT_CROSS.sub("x", _GREEK_HYPHEN.sub(" ", _TIGHT_DASH.sub("-", text))):
         folded = character if character.isascii() and character != "`" else _fold(character)
         if folded is None:
             dropped[character] = None

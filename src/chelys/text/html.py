@@ -41,6 +41,8 @@ def html_of_markdown(markdown: str, warnings: dict[str, None]) -> str:
         warnings[f"left out: marks of footnotes ({footnotes})"] = None
     markdown = SOUNDING.sub(r"\\[\1\\](/\2/)", markdown)  # no links
     markdown = re.sub(r"(?<=\w)`(?=\w)", "'", markdown)
+    markdown = re.sub(r"(?m)^([ \t]{0,20}(?:[-*+]|\d{1,9}[.)])[ \t]+)\[[ xX]\][ \t]+", r"\1", markdown)  # boxes to tick
+    markdown = re.sub(r"(?<=\w)~(\w{1,20})~", r"\1", markdown)  # lowered
     markdown = re.sub(r"==(?=\S)([^=\n]{1,400})(?<=\S)==", r"\1", markdown)
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"]).disable("code")
     tokens = parser.parse(markdown)

@@ -17,7 +17,7 @@ _RUNS_ON = re.compile(
 )
 
 #: A stop and the sentence behind it, the space forgotten ("It ended.Nobody spoke.").
-FORGOTTEN_SPACE = re.compile(r"(?<=[a-z]{2}[.!?])(?=[A-Z](?:[a-z]|['’][a-z]| ))")
+FORGOTTEN_SPACE = re.compile(r"(?:(?<=[a-z]{2}[.!?])|(?<=[a-z]{2}[.!?]”))(?=[A-Z](?:[a-z]|['’][a-z]| ))")
 
 
 def paragraphs(text: str) -> Iterator[list[str]]:

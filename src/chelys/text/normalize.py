@@ -34,7 +34,7 @@ _NAMES_OF_SIGNS = (
     | {
         "¢": "cents",
         "µ": "mu",
-        "Ω": "ohms",
+        "Ω": "omega",
         "‰": "per mille",
         "_": " ",
         "*": " ",

@@ -77,8 +77,8 @@ def ordinal(number: int) -> str:
 
 
 def year(number: int) -> str:
-    """``1905`` -> ``nineteen oh five``; outside of 1100 .. 2099 a plain number."""
-    if not 1100 <= number < 2100 or 2000 <= number <= 2009:
+    """``1905`` -> ``nineteen oh five``; outside of 1100 .. 2199 a plain number."""
+    if not 1100 <= number < 2200 or 2000 <= number <= 2009:
         return cardinal(number)
     return by_hundreds(number)
 
@@ -114,6 +114,14 @@ def fraction(above: int, below: int) -> str:
     """``3, 4`` -> ``three quarters``."""
     one, several = _FRACTIONS.get(below) or (ordinal(below), f"{ordinal(below)}s")
     return f"{cardinal(above)} {one if above == 1 else several}"
+
+
+def mixed(whole: int, above: int, below: int) -> str:
+    """``2, 1, 2`` -> ``two and a half``; a fraction alone where the whole is 0."""
+    spoken = fraction(above, below)
+    if not whole:
+        return spoken
+    return f"{cardinal(whole)} and {spoken.replace('one ', 'a ', 1) if above == 1 and below < 11 else spoken}"
 
 
 def plural(words: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from chelys.text.numbers import cardinal, ordinal
+from chelys.text.numbers import cardinal, ordinal, year
 from chelys.text.rules import Late, Reading, Rules, before, behind
 
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
@@ -43,7 +43,15 @@ _RULERS = (
 ).split()
 _TITLES = r"(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser|Prince|Sultan|Shah|Pharaoh)"
 
-NUMERALS = Rules(r" [IVXLC]+(?![A-Za-z])", "WW", r"[(.]\)? ?[ivx]", r"[IVX]\)", r"^[IVXLC]{1,5}[. ]", r" [ivx]+\b")
+NUMERALS = Rules(
+    r" [IVXLC]+(?![A-Za-z])",
+    "WW",
+    r"\bM[MDCLXVI]{3}",
+    r"[(.]\)? ?[ivx]",
+    r"[IVX]\)",
+    r"^[IVXLC]{1,5}[. ]",
+    r" [ivx]+\b",
+)
 _COUNTED_BEFORE = Late(rf"\b({_COUNTED})s?\.? (?:[IVXL]+,? (?:and|or|to|&) |[IVXL]+, )?$", re.IGNORECASE)
 #: In small letters right before a numeral.
 _SMALL_BEFORE = frozenset((*_COUNTED.split("|"), "and", "or", "to", "&"))
@@ -62,6 +70,14 @@ def value(numeral: str) -> int:
 
 NUMERALS.words("world_war", r"\bWW(?:I|1)\b", "world war one", has=("WW",))
 NUMERALS.words("second_world_war", r"\bWW(?:II|2)\b", "world war two", has=("WW",))
+
+
+NUMERALS.add(
+    "year_in_numerals",
+    r"\bM(?=[MDCLXVI]{3})M{0,2}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})\b",
+    lambda match, reading: year(value(match.group())),
+    has="M",
+)
 
 
 @NUMERALS.rule(

@@ -14,6 +14,7 @@ from chelys.text.abbreviations import (
     MAY_END,
     ORDINARY_WORDS,
     begins_sentence,
+    half_day_ends_sentence,
     letter_ends_sentence,
     no_is_a_number,
 )
@@ -35,7 +36,8 @@ _END = re.compile(rf"(?<![.!?…])[.!?…]+[{_CLOSING}]*(?:(?= |$)|{FORGOTTEN_SP
 _JOINTS = "and|but|or|nor|so|yet|that|which|who|when|where|while|until|because|although|if|as|before|after|since|than"
 #: Where a long sentence may be cut, best first; each pattern ends behind the mark.
 _CUTS = (
-    (re.compile(rf"[;:][{_CLOSING}]*(?= )|[—–]+| -+(?= )"), CLAUSE_PAUSE_S),
+    # An en dash without spaces joins ("Oct–Dec"), and dashes between figures are read ("10 - 15").
+    (re.compile(rf"[;:][{_CLOSING}]*(?= )|—[—–]*|(?<!\d) [-–]+(?= )| [-–]+(?= \D)"), CLAUSE_PAUSE_S),
     (re.compile(rf",[{_CLOSING}]*(?= )"), CLAUSE_PAUSE_S),
     (re.compile(rf" (?=(?:{_JOINTS})\b)", re.IGNORECASE), PHRASE_PAUSE_S),
     (re.compile(r" "), WORD_PAUSE_S),
@@ -120,10 +122,14 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
     begins = next_word is not None and begins_sentence(next_word.group())
     if word in BEFORE_FIGURE and following.isdigit():
         return word.lower() == "no" and not no_is_a_number(before, word, stop=True)
+    if word in ORDINARY_WORDS and following.isdigit():
+        return False
     if word in ABBREVIATIONS or word == "St":
-        return word in MAY_END or word in ORDINARY_WORDS or begins
+        return (word in MAY_END and bool(before.strip())) or word in ORDINARY_WORDS or begins  # "Sr. Gomez" goes on
     if len(word) == 1 and word.isupper() and word != "I":  # "J."
         return letter_ends_sentence(before, next_word.group() if next_word else None)
+    if word.lower() in ("a.m", "p.m"):
+        return half_day_ends_sentence(before, next_word.group() if next_word else None)
     return begins if "." in word else True  # "U.S."
 
 

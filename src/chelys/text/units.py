@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from chelys.text.numbers import AMOUNT, CURRENCIES, by_hundreds, cardinal, figure, ordinal, plural
-from chelys.text.rules import Late, Reading, Rules, any_of
+from chelys.text.numbers import AMOUNT, CURRENCIES, by_hundreds, cardinal, figure, mixed, ordinal, plural
+from chelys.text.rules import Late, Reading, Rules, any_of, before, behind
 
 #: Sign of a currency -> one, many, one of its parts, many of its parts; no parts where few would know their name.
 SIGNS = CURRENCIES | {
@@ -74,11 +74,16 @@ _UNITS = {
     "ft": ("foot", "feet"), "in": ("inch", "inches"), "yd": ("yard", "yards"), "yds": ("yard", "yards"),
     "mi": ("mile", "miles"), "mcg": ("microgram", "micrograms"), "lbs": ("pound", "pounds"), "lb": ("pound", "pounds"),
     "oz": ("ounce", "ounces"), "fl oz": ("fluid ounce", "fluid ounces"), "gal": ("gallon", "gallons"),
-    "qt": ("quart", "quarts"), "pt": ("pint", "pints"),
+    "qt": ("quart", "quarts"), "qts": ("quart", "quarts"), "doz": ("dozen", "dozen"), "pt": ("pint", "pints"),
     "tsp": ("teaspoon", "teaspoons"), "tbsp": ("tablespoon", "tablespoons"), "ha": ("hectare", "hectares"),
-    "sq ft": ("square foot", "square feet"), "sq. ft": ("square foot", "square feet"),
-    "sq m": ("square meter", "square meters"), "sq mi": ("square mile", "square miles"),
-    "sq km": ("square kilometer", "square kilometers"),
+    **{
+        f"{short}{stop} {unit}": (f"{kind} {one}", f"{kind} {many}")
+        for short, kind in (("sq", "square"), ("cu", "cubic")) for stop in ("", ".")
+        for unit, one, many in (
+            ("ft", "foot", "feet"), ("in", "inch", "inches"), ("yd", "yard", "yards"), ("mi", "mile", "miles"),
+            ("m", "meter", "meters"), ("km", "kilometer", "kilometers"), ("cm", "centimeter", "centimeters"),
+        )
+    },
     "cc": ("CC", "CC"), "dl": ("deciliter", "deciliters"), "hl": ("hectoliter", "hectoliters"),
     "dB": ("decibel", "decibels"),
     "Hz": ("hertz", "hertz"), "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
@@ -106,8 +111,8 @@ _UNITS = {
 }  # fmt: skip
 #: Written with a stop that ends no sentence.
 _STOPPED = (
-    "ft in yd yds mi lb lbs oz gal qt pt tsp tbsp hr hrs min mins sec secs yr yrs wk wks mos cm mm km kg sq".split()
-)
+    "ft in yd yds mi lb lbs oz gal qt qts doz pt tsp tbsp hr hrs min mins sec secs yr yrs wk wks mos cm mm km kg sq"
+).split()
 #: What a rate is by.
 _PER = {
     "s": "second", "sec": "second", "second": "second", "min": "minute", "minute": "minute", "h": "hour",
@@ -168,7 +173,7 @@ _CURRENCY_CODE = any_of(_CODES)
 #: With commas between thousands, or with a decimal comma.
 _SUM = (
     r"(?:(?<![\d.,])\d{1,2}(?:,\d\d)+,\d{3}(?![\d,])|"  # Indian commas
-    r"(?<![\d.,])\d{1,3}(?:\.\d{3}){0,3},\d\d(?![\d,]|\.\d)|"
+    r"(?<![\d.,])\d{1,3}(?:\.\d{3}){0,3},\d\d(?!\d|[.,]\d)|"
     rf"{AMOUNT}|(?<!\d)\.\d\d(?!\d))"
 )
 
@@ -250,6 +255,7 @@ MEASURES = Rules(r"[\d/^]")
 _TOUCHING = frozenset(("A", "J", "s", "b"))
 _LENGTHS = ("mm", "cm", "m", "km", "in", "ft", "yd", "mi")
 _AT_THE_END = re.compile(r"$|[.,;)]")
+_QUOTES = re.compile(r'(?<!\d)"')
 _INCHES = re.compile(r"\.?$|[,;)]|\.(?= ?[a-z(,;:])| (?=(?:long|wide|tall|high|thick|deep|by|x|screen|display)\b)")
 
 
@@ -260,11 +266,44 @@ def feet_and_inches(match: re.Match[str], reading: Reading) -> str:
 
 
 @MEASURES.rule(
-    r"(?<![\d.,])(\d{1,2}) ?(?:ft\.?|feet|foot),? (\d{1,2}) ?in(?:\.(?= [a-z])|\b)(?! [a-z])", has=(" in", "0in", "1in")
+    r"(?<![\d.,])(\d{1,2}) ?(?:ft\.?|feet|foot),? ?(\d{1,2}) ?in(?:\.(?= [a-z])|\b)(?! [a-z])",
+    has=("ft", "feet", "foot"),
 )
 def feet_and_inches_in_letters(match: re.Match[str], reading: Reading) -> str:
-    inches = int(match[2])
-    return f"{cardinal(int(match[1]))} feet {cardinal(inches)} {'inch' if inches == 1 else 'inches'}"
+    feet, inches = int(match[1]), int(match[2])
+    return (
+        f"{cardinal(feet)} {'foot' if feet == 1 else 'feet'} {cardinal(inches)} {'inch' if inches == 1 else 'inches'}"
+    )
+
+
+@MEASURES.rule(r"(?<![\w./,])(\d{1,3}(?:\.\d{1,2})?)\"(?!\w)", has='"')
+def inches(match: re.Match[str], reading: Reading) -> str | None:
+    """``a 55" screen`` -> ``fifty five inch``, unless the mark closes a quotation."""
+    if len(_QUOTES.findall(before(match, 200))) % 2:
+        return None
+    noun = re.match(" ([A-Za-z]+)", behind(match))
+    single = match[1] == "1" or (noun is not None and noun[1].lower() not in _NEVER_MEASURED)
+    return f"{figure(match[1])} {'inch' if single else 'inches'}"
+
+
+@MEASURES.rule(
+    rf"(?<![\d/.,])(?:(\d{{1,4}})[ -])?(\d{{1,2}})/(\d{{1,3}})( ?-?)({_UNIT})(?![A-Za-z^\d/])(\.(?= ?[a-z0-9(,;:]))?",
+    has="/",
+)
+def fraction_of_a_unit(match: re.Match[str], reading: Reading) -> str | None:
+    """``2 1/2 mi`` -> ``two and a half miles``, ``3/4 in`` -> ``three quarters of an inch``."""
+    whole, above, below = int(match[1] or 0), int(match[2]), int(match[3])
+    unit, stop = match[5], match[6]
+    if not 0 < above < below <= 100 or (unit in _TOUCHING and match[4] == " "):
+        return None
+    if unit == "in" and not (stop or match[4] == "-" or _INCHES.match(match.string, match.end())):
+        return None
+    one, many = _UNITS[unit]
+    spoken = mixed(whole, above, below)
+    if whole:
+        return f"{spoken} {one if match[4] == '-' or _before_a_noun(match) else many}"
+    of = "" if above == 1 or match[4] == "-" or one == many else " of an" if one[0] in "aeio" else " of a"
+    return f"{spoken}{of} {one}"
 
 
 @MEASURES.rule(rf"({AMOUNT})( ?-?)({_UNIT})(\^?[23](?!\d))?{_RATE}?(?![A-Za-z^\d])(\.(?= ?[a-z0-9(,;:]))?")
@@ -286,7 +325,7 @@ def measure(match: re.Match[str], reading: Reading) -> str | None:
     spoken = f"{figure(written)} {one if written == '1' or gap == '-' or _before_a_noun(match) else many}"
     if per:
         spoken += f" per {_PER[per]}" + {None: "", "^2": " squared", "^3": " cubed"}[per_power]
-    return spoken + (stop if stop and unit not in _STOPPED else "")
+    return spoken + (stop if stop and unit.split()[-1] not in _STOPPED else "")
 
 
 @MEASURES.rule(rf"(per )?(?<![\w^])\b({'|'.join(_LENGTHS)})\^([23])(?!\d)", has="^")
@@ -319,7 +358,37 @@ def power(match: re.Match[str], reading: Reading) -> str | None:
     return f"{figure(base) if base.isdigit() else base} {raised}"
 
 
+@MEASURES.rule(r"(?<=[a-z]{2})/(s|sec|min|hr)\b(?!/)", has="/")
+def per_second(match: re.Match[str], reading: Reading) -> str:
+    """``10 req/s`` -> ``per second``."""
+    return f" per {_PER[match[1]]}"
+
+
 SIGNS_BETWEEN_FIGURES = Rules(r"\d", "[<>=~]")
+
+
+@SIGNS_BETWEEN_FIGURES.rule(
+    r"(?<![\w.,])[1-9]\d{0,2}(?:(?: \d{3}){0,3} 000|(?:'\d{3}){1,4}|(?:_\d{3}){1,4}|(?:\.\d{3}){2,4})"
+    r"(?![\d'_]|[.,]\d| \d{3}\b)"
+)
+def thousands_apart(match: re.Match[str], reading: Reading) -> str:
+    """``10 000``, ``10'000`` and ``1.000.000`` with commas."""
+    return f"{int(re.sub('[^0-9]', '', match.group())):,}"
+
+
+@SIGNS_BETWEEN_FIGURES.rule(r"(?<![\w.,])(\d{1,3}\.\d{1,12}|\d)(?:e|E(?=[+-]))([+-]?)(\d{1,3})(?!\w|\.\w)", has="eE")
+def scientific(match: re.Match[str], reading: Reading) -> str:
+    """``3.5e-4`` -> ``3.5 times ten to the minus fourth``."""
+    return f"{match[1]} times ten to the {'minus ' if match[2] == '-' else ''}{ordinal(int(match[3]))}"
+
+
+SIGNS_BETWEEN_FIGURES.words("extension", r"(?<=-\d{4}),? ?(?:ext|[xX])\.? ?(?=\d{1,6}\b)", " extension ", has="xX")
+SIGNS_BETWEEN_FIGURES.words(
+    "feet",
+    r"(?<=\d)'(?= ?[xX] ?\d| (?:tall|wide|long|high|deep)\b)|(?:(?<=[xX]\d)|(?<=[xX] \d)|(?<=[xX] \d\d))'(?!\w)",
+    " ft",
+    has="'",
+)
 
 
 @SIGNS_BETWEEN_FIGURES.rule(r"(?<=\d)( ?[-*/+] ?)(?=(\d[\d.,]{0,20})(?: ?[-*/+] ?\d[\d.,]{0,20}){0,9} ?=)", has="=")
@@ -334,7 +403,7 @@ def star(match: re.Match[str], reading: Reading) -> str:
 
 
 @SIGNS_BETWEEN_FIGURES.rule(
-    rf"(?<=\d)( ?(?:{_UNIT})\b)? ?[xX] ?(?=\d[\d.]{{0,12}}(?: ?[xX] ?[\d.]{{1,12}}){{0,4}}( ?=)?)", has="xX"
+    rf"(?<=\d)( ?(?:{_UNIT})\b)? ?[xX] ?(?=\d[\d.]{{0,12}}(?: ?[xX] ?[\d.]{{1,12}}){{0,4}}( ?=|\^)?)", has="xX"
 )
 def by(match: re.Match[str], reading: Reading) -> str:
     """``8x10`` -> ``eight by ten``, ``5 x 3 = 15`` -> ``times``."""
