@@ -32,6 +32,8 @@ def test_a_word_sounds_as_its_author_says() -> None:
     (one,) = read("The [phonetics](/fənˈɛtɪks/) of [Canoe](/kəˈnuː/)'s.").sentences
     assert one.text == "The phonetics of Canoe's." and one.spoken == "the phonetics of canoe's."
     assert one.phonemes.startswith("ðə fənˈɛtɪks ") and one.phonemes.endswith(" kənˈuz.")
+    (one,) = read("The [canoe](/kəˈnuː/)s, up[canoe](/kəˈnuː/)up").sentences
+    assert one.phonemes == "ðə kənˈuz, ˌʌp kənˈu ˌʌp"
 
 
 def test_a_word_with_a_sound_ends_and_begins_sentences_like_any_other() -> None:

@@ -139,3 +139,8 @@ def test_ssml_that_is_asked_for_must_be_ssml(text: str) -> None:
 def test_a_long_document_is_read_at_once() -> None:
     document = read("<s>Hello there.</s> " * 2_000)
     assert len(document.sentences) == 2_000
+
+
+def test_what_is_said_as_something_stands_apart() -> None:
+    inner = '<say-as interpret-as="unit">5 kg</say-as><say-as interpret-as="digits">40</say-as>x'
+    assert read(inner).sentences[0].spoken == "five kilograms four zero x"

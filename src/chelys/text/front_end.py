@@ -137,11 +137,15 @@ class _Reader:
     def _stretches(self, parts: Iterable[TextRun | Pause]) -> Iterator[TextRun | Pause]:
         """Neighbouring runs of one voice and pace as one, with names for given sounds."""
         stretch: TextRun | None = None
+        given = False
         for part in parts:
-            if isinstance(part, TextRun) and (part.phonemes or part.spelled):
+            was_given, given = given, isinstance(part, TextRun) and bool(part.phonemes or part.spelled)
+            if isinstance(part, TextRun) and given:
                 part = self._named(part)
             if isinstance(part, TextRun) and stretch and (part.rate, part.voice) == (stretch.rate, stretch.voice):
-                stretch = replace(stretch, text=stretch.text + part.text)
+                glued = (given or was_given) and stretch.text[-1:].isalnum() and part.text[:1].isalnum()
+                joint = " " if glued and not re.match(r"s\b", part.text) else ""
+                stretch = replace(stretch, text=f"{stretch.text}{joint}{part.text}")
                 continue
             if stretch:
                 yield stretch
@@ -229,11 +233,11 @@ class _GivenSounds:
 
     @property
     def sounds(self) -> dict[str, str] | None:
-        """How the names sound, and their possessive forms."""
+        """How the names sound, and their plural and possessive forms."""
         if not self._words:
             return None
         lexicon = Lexicon({name: phonemes for name, (_, _, phonemes) in self._words.items()})
-        return {form: lexicon.lookup(form) or "" for name in lexicon for form in (name, f"{name}'s")}
+        return {form: lexicon.lookup(form) or "" for name in lexicon for form in (name, f"{name}s", f"{name}'s")}
 
     def name(self, written: str, spoken: str, phonemes: str) -> str:
         """A name for what sounds so."""

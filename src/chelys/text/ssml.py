@@ -28,6 +28,8 @@ _RATES = {"x-slow": 0.5, "slow": 0.75, "medium": 1.0, "default": 1.0, "fast": 1.
 _UNSPOKEN = frozenset(("desc", "lexicon", "meta", "metadata"))
 #: Their text is read, and nothing is lost but what their attributes ask for.
 _PLAIN = frozenset(("token", "w"))
+#: Their text stands apart from that around them.
+_APART = frozenset(("audio", "say-as"))
 #: Their text is taken as one word or figure.
 _WHOLE = frozenset(("phoneme", "say-as", "sub"))
 
@@ -84,6 +86,8 @@ class _SSMLReader:
         around = self._open[-1] if self._open else _Element("", {})
         attributes = {key.rpartition("}")[2].lower(): value for key, value in attributes.items()}
         element = replace(around, name=name, attributes=attributes, text=[])
+        if name in _APART and self._open and around.name not in _WHOLE:
+            self._say(TextRun(" "))
         self._open.append(element)
         if around.name in _WHOLE:
             self._warn(f"<{name}> within <{around.name}> is ignored")
@@ -129,6 +133,8 @@ class _SSMLReader:
             text = " ".join("".join(element.text).split())
             self._say(_WHOLES[element.name](text, element.attributes, self._warn))
             self._open.pop()
+        if element.name in _APART and self._open and self._open[-1].name not in _WHOLE:
+            self._say(TextRun(" "))
 
     def close(self) -> None:
         """The document ends."""
