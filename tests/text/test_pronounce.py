@@ -36,7 +36,7 @@ def sounds(pronouncer: Pronouncer, sentence: str, written: str = "") -> dict[str
         # titles, decades
         ("miz", "mˈɪz"), ("cetera", "sˈɛTəɹə"), ("forties", "fˈɔɹTiz"),
         # contractions and dialect
-        ("should've", "ʃˈʊdəv"), ("would've", "wˈʊdəv"), ("there'd", "ðˈɛɹd"), ("who've", "hˈuv"), ("how'd", "hˈWd"),
+        ("should've", "ʃˈʊdəv"), ("would've", "wˈʊdəv"), ("there'd", "ðˈɛɹd"), ("O'Neil", "Onˈil"), ("who've", "hˈuv"), ("how'd", "hˈWd"),
         ("runnin", "ɹˈʌnɪn"), ("runnin'", "ɹˈʌnɪn"), ("movin'", "mˈuvɪn"),
         # ordinary words that were wrong
         ("drawing", "dɹˈɔɪŋ"), ("thawing", "θˈɔɪŋ"), ("nah", "nˈɑ"), ("tours", "tˈʊɹz"), ("houses", "hˈWzᵻz"),

@@ -57,6 +57,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("in the XIX century", "in the nineteenth century"),
         ("Part I and Act III, scene ii", "part one and act three, scene two"),
         ("Volume XII", "volume twelve"),
+        ("Chapters I-III", "chapters one to three"),
         ("I am here and so am I.", "i am here and so am i."),
         ("the part I played", "the part i played"),
         ("vitamin C", "vitamin c"),
@@ -88,6 +89,8 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("6th Ave NW and SW 5th St", "sixth avenue northwest and southwest fifth street"),
         ("at 3 p.m. Monday, 5 p.m. EST", "at three PM monday, five PM EST"),
         ("est. 50 people", "estimated fifty people"),
+        ("3rd fl., 1st c.", "third floor, first century"),
+        ("open 8am-6pm Mon-Fri.", "open eight AM to six PM monday to friday."),
     ],
     "line ends": [
         ("Chapter One\nIt was a dark night.", "chapter one. it was a dark night."),
@@ -192,6 +195,8 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("501(c)(3)", "five oh one c three"),
         ("10 000, 1'000 and 1.000.000", "ten thousand, one thousand and one million"),
         ("1000000000000", "one trillion"),
+        ("+44 (0)20 7946 0000", "four four, two zero, seven nine four six, zero zero zero zero"),
+        ("i7-9700K", "i seven nine thousand seven hundred k"),
     ],
     "units and signs": [
         ("5 \u03bcg", "five micrograms"),
@@ -219,6 +224,8 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("a 55\" TV, 3'x4'", "a fifty five inch TV, three feet by four feet"),
         ('He said "I am 10" and left', 'he said "i am ten" and left'),
         ("3/4 in. and 1 ft 1 in", "three quarters of an inch and one foot one inch"),
+        ("2x + 1", "two x plus one"),
+        ("$1.05/share", "one dollar and five cents per share"),
     ],
     "money": [
         ("€10,50", "ten euros and fifty cents"),

@@ -51,7 +51,7 @@ def texts(text: str, **options: int) -> list[str]:
         ["He said no.", "7 men left."],
         ["He lives at No. 7 Oak Street.", "We do not."],
         ["The max. is 5.", "Max.", "Come."],
-        ["Max. 5 people.", "Apt. 4 is free.", "Sr. Gomez came."],
+        ["Max. 5 people.", "Apt. 4 is free.", "Sr. Gomez came.", "See Vols. I–III."],
         ["It opens at 9 a.m.", "Come early.", "He left at 3 p.m. Monday."],
     ],
 )

@@ -32,7 +32,8 @@ _STOPPED = {
     "Co": "company", "Dept": "department", "dept": "department", "approx": "approximately", "Approx": "approximately",
     "etc": "et cetera", "Fig": "figure", "fig": "figure", "figs": "figures", "Figs": "figures", "Vol": "volume",
     "vol": "volume",
-    "vols": "volumes", "misc": "miscellaneous", "Misc": "miscellaneous", "govt": "government", "Govt": "government",
+    "vols": "volumes", "Vols": "volumes",
+    "misc": "miscellaneous", "Misc": "miscellaneous", "govt": "government", "Govt": "government",
     "Asst": "assistant", "asst": "assistant", "Assn": "association", "Assoc": "associate", "assoc": "associate",
     "attn": "attention",
     "Attn": "attention",
@@ -198,6 +199,8 @@ SHORT_FORMS.add(
     has=("/", "'t", "'l", "e.g.", "E.g.", "i.e.", "I.e.", "h.d.", "h.D.", "a.k.", "al.", "ca.", "vs."),
 )
 SHORT_FORMS.words("versus", r"\bvs\b\.?|(?<=[a-z] )v\. (?=[A-Z])(?<=v\. )", "versus", has=("vs", " v. "))
+SHORT_FORMS.words("floor", r"(?<=\d(?:st|nd|rd|th) )[Ff]l\b\.?(?=[ ,]|$)", "floor", has=(" fl", " Fl"))
+SHORT_FORMS.words("century", r"(?<=\d(?:st|nd|rd|th) )c\.(?=[ ,]|$)", "century", has=(" c.",))
 SHORT_FORMS.words("circa", r"\bc\. ?(?=\d{3,4}\b)", "circa ", has=("c.",))
 SHORT_FORMS.words("established", r"\b[Ee]st\. ?(?=1\d{3}|20\d\d)", "established ", has=("st.",))
 SHORT_FORMS.words("estimated", r"\b[Ee]st\. (?=[a-z\d$£€])", "estimated ", has=("st.",))

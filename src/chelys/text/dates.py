@@ -6,7 +6,7 @@ import re
 
 from chelys.text.abbreviations import BEHIND_A_TIME
 from chelys.text.numbers import by_hundreds, cardinal, ordinal, plural, year
-from chelys.text.rules import Reading, Rules, any_of
+from chelys.text.rules import Reading, Rules, any_of, behind
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June",
@@ -184,7 +184,9 @@ CALENDAR.add(
 CALENDAR.add(
     "days_in_a_row",
     rf"\b({any_of(SHORT_DAYS)})\.? ?- ?({any_of(SHORT_DAYS)})\b\.?",
-    lambda match, reading: f"{SHORT_DAYS[match[1]]} to {SHORT_DAYS[match[2]]}",
+    lambda match, reading: (
+        f"{SHORT_DAYS[match[1]]} to {SHORT_DAYS[match[2]]}{'.' * (re.match(r'$| [A-Z]', behind(match)) is not None)}"
+    ),
     has="-",
 )
 

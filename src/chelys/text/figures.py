@@ -59,7 +59,13 @@ def footnote(match: re.Match[str], reading: Reading) -> str:
 
 NAMES.add("phone", r"(?<![\d-])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])?\d{3}-\d{4}(?![\d-])", _grouped, has="-")
 NAMES.add("phone_with_stops", r"(?<![\d.-])(?:\+?1\.)?\d{3}\.\d{3}\.\d{4}(?!\d|\.\d)", _grouped, has=".")
-NAMES.add("phone_abroad", r"(?<!\d)\+\d{1,3}(?:[ -]\d{2,5}){2,5}(?!\d)", _grouped, has="+")
+NAMES.add(
+    "phone_abroad",
+    r"(?<!\d)\+\d{1,3}(?: ?\(0\) ?\d{1,5})?(?:[ -]\d{2,5}){2,5}(?!\d)",
+    lambda match, reading: _groups(match.group().replace("(0)", " ")),
+    has="+",
+)
+NAMES.words("model", r"\b([A-Za-z]\d{1,2})-(?=\d{3,5}[A-Z]{0,2}\b)", r"\1 ", has="-")
 NAMES.add(
     "phone_in_groups",
     r"(?<![\d.,$£€-])(?:\d{3} \d{3} \d{4}|0\d{2,4} \d{3,4} \d{3,4}|0\d{4} \d{6})(?![\d,]|\.\d| [\d-])",

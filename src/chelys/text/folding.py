@@ -38,7 +38,9 @@ _FOLDED = {
 
 #: Control, format and unassigned characters and combining marks vanish without a word.
 _SILENT_CATEGORIES = ("C", "M")
-_TIGHT_DASH = re.compile(r"(?<=[\w%°.])[–‒](?=[$£€¥~.]?\d)|(?<=[a-z])[–‒](?=[A-Z])|(?<=[a-z]\.)[–‒](?=[A-Z][a-z]{2}\b)")
+_TIGHT_DASH = re.compile(
+    r"(?<=[\w%°.])[–‒](?=[$£€¥~.]?\d)|(?<=[a-z])[–‒](?=[A-Z])|(?<=[IVXL])[–‒](?=[IVXL])|(?<=[a-z]\.)[–‒](?=[A-Z][a-z]{2}\b)"
+)
 _GREEK_HYPHEN = re.compile("(?<=[α-ω])-(?=[a-z])|(?<=[a-z])-(?=[α-ω])")
 _TIGHT_CROSS = re.compile(r"(?<=\d)×(?=\d)")
 _RAISED_FIGURES = re.compile(r"\^(-?)\^?(\d)((?:\^\d){0,20})")

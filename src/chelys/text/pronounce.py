@@ -174,6 +174,8 @@ class Pronouncer:
         if self._english is None:
             return spell(word), "spelled"
         stem, _, ending = word.lower().partition("'")
+        if stem == "o" and (known := look_up(ending, self._entry)):  # "O'Neil"
+            return f"O{known}", "lexicon"
         phonemes = self._english.sounding_out.sound_out(stem)
         if ending in ("", "s"):
             return (add_s(phonemes) if ending else phonemes), "sounded"

@@ -90,6 +90,15 @@ def century(match: re.Match[str], reading: Reading) -> str | None:
     return f"{ordinal(value(numeral))} {noun}" if numeral[0].isupper() and numeral not in ("C", "I") else None
 
 
+NUMERALS.add(
+    "numerals_in_a_row",
+    rf"\b((?:{_COUNTED})s?) ({_NUMERAL})-({_NUMERAL})\b(?!-)",
+    lambda match, reading: f"{match[1]} {cardinal(value(match[2]))} to {cardinal(value(match[3]))}",
+    has="-",
+    flags=re.IGNORECASE,
+)
+
+
 @NUMERALS.rule(rf"(?<= )({_NUMERAL})(?![A-Za-z\d-]|'(?!s\b))\.?")
 def numeral(match: re.Match[str], reading: Reading) -> str | None:
     """``Henry VIII`` -> ``henry the eighth``, ``Chapter IV`` -> ``chapter four``, ``Apollo XI`` -> ``apollo "

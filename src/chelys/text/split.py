@@ -44,6 +44,7 @@ _CUTS = (
 )
 _LAST_WORD = re.compile(r"[A-Za-z.]+$")
 _ADDRESS = re.compile(r"(?:[/@\\]|\bwww\.)\S*$")
+_NUMERAL = re.compile(r"[IVXL]+\b(?!')")
 _NEXT_WORD = re.compile(r"[A-Za-z]{2,40}|[AI](?!\.)")
 
 
@@ -122,6 +123,8 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
     begins = next_word is not None and begins_sentence(next_word.group())
     if word in BEFORE_FIGURE and following.isdigit():
         return word.lower() == "no" and not no_is_a_number(before, word, stop=True)
+    if (BEFORE_FIGURE.get(word) or word.lower() in ("vol", "vols")) and _NUMERAL.match(paragraph, behind):
+        return False
     if word in ORDINARY_WORDS and following.isdigit():
         return False
     if word in ABBREVIATIONS or word == "St":

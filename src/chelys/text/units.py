@@ -75,7 +75,8 @@ _UNITS = {
     "mi": ("mile", "miles"), "mcg": ("microgram", "micrograms"), "lbs": ("pound", "pounds"), "lb": ("pound", "pounds"),
     "oz": ("ounce", "ounces"), "fl oz": ("fluid ounce", "fluid ounces"), "gal": ("gallon", "gallons"),
     "qt": ("quart", "quarts"), "qts": ("quart", "quarts"), "doz": ("dozen", "dozen"), "pt": ("pint", "pints"),
-    "tsp": ("teaspoon", "teaspoons"), "tbsp": ("tablespoon", "tablespoons"), "ha": ("hectare", "hectares"),
+    "tsp": ("teaspoon", "teaspoons"), "tbsp": ("tablespoon", "tablespoons"),
+    "Tbsp": ("tablespoon", "tablespoons"), "ha": ("hectare", "hectares"),
     **{
         f"{short}{stop} {unit}": (f"{kind} {one}", f"{kind} {many}")
         for short, kind in (("sq", "square"), ("cu", "cubic")) for stop in ("", ".")
@@ -111,7 +112,8 @@ _UNITS = {
 }  # fmt: skip
 #: Written with a stop that ends no sentence.
 _STOPPED = (
-    "ft in yd yds mi lb lbs oz gal qt qts doz pt tsp tbsp hr hrs min mins sec secs yr yrs wk wks mos cm mm km kg sq"
+    "ft in yd yds mi lb lbs oz gal qt qts doz pt tsp tbsp Tbsp hr hrs min mins sec secs yr yrs wk wks mos cm mm km kg "
+    "sq"
 ).split()
 #: What a rate is by.
 _PER = {
@@ -120,7 +122,9 @@ _PER = {
     "d": "day", "day": "day", "wk": "week", "week": "week", "mo": "month", "mth": "month", "month": "month",
     "yr": "year", "y": "year", "year": "year", "quarter": "quarter",
     "night": "night", "person": "person", "head": "head", "unit": "unit", "dose": "dose", "user": "user",
-    "item": "item", "piece": "piece", "seat": "seat", "game": "game", "shift": "shift",
+    "item": "item", "piece": "piece", "share": "share", "ticket": "ticket", "bottle": "bottle", "page": "page",
+    "ton": "ton", "barrel": "barrel", "pound": "pound", "student": "student", "word": "word",
+    "seat": "seat", "game": "game", "shift": "shift",
     "lb": "pound", "oz": "ounce", "kg": "kilogram", "g": "gram", "mg": "milligram", "L": "liter", "l": "liter",
     "ml": "milliliter", "mL": "milliliter", "dl": "deciliter", "dL": "deciliter", "gal": "gallon",
     "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "mi": "mile", "mile": "mile",
@@ -410,7 +414,7 @@ def by(match: re.Match[str], reading: Reading) -> str:
     return f"{match[1] or ''} {'times' if match[2] else 'by'} "
 
 
-SIGNS_BETWEEN_FIGURES.words("times_as_much", r"(?<=\d)[xX]\b", " times", has="xX")
+SIGNS_BETWEEN_FIGURES.words("times_as_much", r"(?<=\d)[xX]\b(?! ?[-+=*/^])", " times", has="xX")
 
 
 SIGNS_BETWEEN_FIGURES.words("not_equal", r" ?!= ?", " is not equal to ", has=("!=",))
