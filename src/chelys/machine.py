@@ -1,7 +1,7 @@
 """The processors of the machine at hand: how many this process may use, and how its threads wait for each other.
 
 A library does not decide this for its host, so nothing here is called by importing or loading. The command line calls
-``wait_passively`` before torch is imported and ``set_threads`` after it; a program that wants the same does so too.
+``wait_passively`` and ``set_threads`` before torch is imported; a program that wants the same does so too.
 """
 
 from __future__ import annotations
@@ -100,13 +100,33 @@ def wait_passively() -> None:
 
 
 def set_threads(asked: int | None = None) -> int:
-    """Let torch compute with `choose_threads` in the whole process, now or once it is imported; returns the number."""
+    """Let torch compute with `choose_threads`; returns the number.
+
+    It holds for the whole process if torch is not imported yet. Else it holds for the calling thread: one that is
+    started later makes its first matrix products with as many threads as OpenMP began with, unless it calls this too.
+    """
     threads = choose_threads(asked)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     else:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     return threads
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let the calling thread compute without helpers. Other threads keep their number once they have computed."""
+    import torch  # late: who looks for the cores needs none
+
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import toy
 
 from chelys.errors import TextError
+from chelys.inference import generation
 from chelys.inference.generation import (
     CodeCandidate,
     CodeSampler,
@@ -339,6 +341,30 @@ def test_who_joins_and_leaves_changes_no_candidate(
         for take, other in zip(takes, group.candidates, strict=True):
             assert torch.equal(torch.stack(take.latents), torch.stack(other.latents))
         assert group.cache.store.numel() == 0, "what came to its end holds no memory"
+
+
+@pytest.mark.parametrize(("widest", "threads"), [(generation.WIDEST_ALONE, 1), (0, 3)])
+def test_a_narrow_decoder_reads_without_helpers(
+    tts: Synthesizer, decoder: Autoregressive, monkeypatch: pytest.MonkeyPatch, widest: int, threads: int
+) -> None:
+    """With helpers a product is cut by its rows, so that company would change last bits."""
+    monkeypatch.setattr(generation, "WIDEST_ALONE", widest)
+    seen, reader = [], CodeReader(decoder)
+    for name in ("read", "logits"):
+
+        def watched(*given: object, method: Callable = getattr(reader, name)) -> torch.Tensor:
+            seen.append(torch.get_num_threads())
+            return method(*given)
+
+        monkeypatch.setattr(reader, name, watched)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        generate(reader, [prompt(tts, "A", 3)] * 2, SAMPLED, generators(2))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) >= 3 and set(seen) == {threads}
 
 
 def test_kept_latents_are_those_of_the_whole_pass(tts: Synthesizer, decoder: Autoregressive) -> None:

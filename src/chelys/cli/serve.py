@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from chelys.errors import MissingExtra
+from chelys.machine import set_threads
 
 HELP = (
     "Serve speech over HTTP, in the form of OpenAI's /v1/audio/speech, with a page to try voices at /. "
@@ -61,11 +62,13 @@ def serve(
     """Read the settings, then serve."""
     given = {name: value for name, value in locals().items() if name != "config"}
     try:
-        from chelys.server.run import serve as run
         from chelys.server.settings import load_settings
+
+        settings = load_settings(config, **given)
+        set_threads(settings.threads)
+        from chelys.server.run import serve as run
     except ImportError as error:
         raise MissingExtra("server", error) from error
-    settings = load_settings(config, **given)
     logger = logging.getLogger("chelys")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)

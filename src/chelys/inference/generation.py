@@ -13,6 +13,7 @@ b candidates in a batch, v code ids, d width, t text ids, m codes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -23,11 +24,14 @@ from chelys.deprecation import renamed_names
 from chelys.errors import TextError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Progress
+from chelys.machine import one_thread
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.code_reader import CodeReader
 from chelys.nn.attention import KVCache
 
 _NEVER = float("-inf")
+#: Width of a decoder whose steps gain nothing from threads.
+WIDEST_ALONE = 512
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,16 @@ class CodeGroup:
 
 
 class CodeSampler:
-    """Samples the candidates of several prompts together; on one thread each is the same to the bit in any company.
+    """Samples the candidates of several prompts together; each is the same to the bit in any company.
 
-    Prompts ``join`` and ``leave`` between two steps. Not for several threads.
+    Prompts ``join`` and ``leave`` between two steps. Not for several threads. A narrow decoder reads without helpers,
+    since threads would cut its matrices by the number of rows; of a wide one the promise is one of a single thread.
     """
 
     def __init__(self, decoder: Autoregressive | CodeReader) -> None:
         self.reader = decoder if isinstance(decoder, CodeReader) else CodeReader(decoder)
         self.groups: list[CodeGroup] = []
+        self._threads = one_thread if self.reader.decoder.config.dim <= WIDEST_ALONE else nullcontext
 
     @property
     def rows(self) -> int:
@@ -126,12 +132,14 @@ class CodeSampler:
         decoder, rows = self.reader.decoder, len(generators)
         max_codes = _max_len(prompt, options, decoder.config, rules)
         lengths = torch.tensor([len(prompt.text_ids)])
-        hidden, cache = decoder.read_prompt(prompt.conditioning[None], prompt.text_ids[None], lengths, max_codes)
+        with self._threads():
+            hidden, cache = decoder.read_prompt(prompt.conditioning[None], prompt.text_ids[None], lengths, max_codes)
+            logits = self.reader.logits(hidden)
         cache.select(torch.zeros(rows, dtype=torch.long, device=hidden.device))
         group = CodeGroup(
             prompt, options, rules, list(generators), max_codes, cache,
             counts=_initial_counts(rows, decoder.config, rules, hidden.device),
-            hidden=hidden.expand(rows, -1), logits=self.reader.logits(hidden).expand(rows, -1),
+            hidden=hidden.expand(rows, -1), logits=logits.expand(rows, -1),
             active=list(range(rows)), codes=[[] for _ in range(rows)], latents=[[] for _ in range(rows)],
             stopped=[False] * rows,
         )  # fmt: skip
@@ -149,8 +157,9 @@ class CodeSampler:
         if groups:
             places = [(len(g.active), g.steps + g.rules.position_offset, g.cache) for g in groups]
             rows = [len(group.active) for group in groups]
-            hidden = self.reader.read(torch.cat([g.unread for g in groups if g.unread is not None]), places)
-            logits = self.reader.logits(hidden)
+            with self._threads():
+                hidden = self.reader.read(torch.cat([g.unread for g in groups if g.unread is not None]), places)
+                logits = self.reader.logits(hidden)
             for group, *parts in zip(groups, hidden.split(rows), logits.split(rows), strict=True):
                 group.hidden, group.logits = parts
         for group in self.groups:

@@ -13,7 +13,6 @@ import uvicorn
 
 import chelys
 from chelys.errors import MissingExtra, UserError
-from chelys.machine import set_threads
 from chelys.server.app import Server, make_app
 from chelys.server.settings import ServerSettings
 from chelys.server.synthesis import chars_within
@@ -30,7 +29,6 @@ def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
     if not settings.is_loopback and settings.api_key is None:
         log.warning("%s is open to other machines and asks for no key: set --api-key", settings.host)
     listener = _listen(settings.host, settings.port)
-    set_threads(settings.threads)
     synthesizer = chelys.load(settings.model, device=settings.device, dtype=settings.dtype)
     if settings.first_audio_ms is not None and settings.first_chars is None:
         settings.first_chars = chars_within(synthesizer, settings.preset, settings.first_audio_ms / 1000)

@@ -21,6 +21,7 @@ from chelys.errors import UserError
 from chelys.inference.generation import CodeGroup, CodeSampler
 from chelys.inference.speech import Chunk
 from chelys.inference.synthesizer import SentencePlan, Synthesizer
+from chelys.machine import set_threads
 from chelys.server.metrics import Metrics
 
 T = TypeVar("T")
@@ -127,16 +128,17 @@ class Scheduler:
 
     def __init__(
         self, synthesizer: Synthesizer, metrics: Metrics, *, max_rows: int, max_requests: int, renderers: int,
-        grace_s: float,
+        threads: int, grace_s: float,
     ) -> None:  # fmt: skip
         self.synthesizer, self.metrics = synthesizer, metrics
-        self.max_rows, self.max_requests, self.renderers = max_rows, max_requests, renderers
+        self.max_rows, self.max_requests, self.renderers, self.threads = max_rows, max_requests, renderers, threads
         self.sampler = CodeSampler(synthesizer.model.autoregressive)
         self.jobs: list[Job] = []
         self.seconds_per_char = FIRST_GUESS  # that the machine needs while it is busy
         self._sampled: list[tuple[Job, int, CodeGroup]] = []  # sentences to be rendered
         self._groups: dict[CodeGroup, tuple[Job, int]] = {}  # sentences that are being sampled
         self._calls: list[_Call] = []
+        self._resting = 0  # renderers that have nothing to do
         self._lock = threading.Condition()
         self._grace_s, self._drained_at = grace_s, 0.0
         self._stopping = self._stopped = False
@@ -234,15 +236,16 @@ class Scheduler:
     # ---- the sampling thread ----------------------------------------------------------------------------------------
 
     def _sample(self) -> None:
+        set_threads(self.threads)
         while not self._stopped:
             with self._lock:
-                while not self._stopped and not self._next_job() and not self._groups and not self._backlogged():
+                while not (self._stopped or self._next_job() or self._groups or self._surplus()):
                     self._lock.wait(timeout=1.0)
             if self._stopped:
                 return
             try:
                 self._admit()
-                if self._backlogged():  # more is sampled than the renderers keep up with: help them
+                if self._backlogged() or (not self._groups and self._surplus()):  # help the renderers
                     self._render_one()
                 elif self._groups:
                     self._step()
@@ -250,13 +253,23 @@ class Scheduler:
                 self._fail_all(error)
 
     def _backlogged(self) -> bool:
-        return len(self._sampled) >= 2 * self.renderers
+        """Whether more is sampled than the renderers keep up with."""
+        return len(self._sampled) > 2 * self.renderers
+
+    def _surplus(self) -> bool:
+        """Whether a sentence is sampled that no renderer is free for."""
+        return len(self._sampled) > self._resting
 
     def _next_job(self) -> Job | None:
-        """Whose sentence to sample next; None if there is none, or it has to wait."""
+        """Whose sentence to sample next; None if there is none, or it has to wait.
+
+        While the first sentence of a text is sampled, the later ones would only make it slower.
+        """
+        begun = {job for job, number in self._groups.values() if number == 0}
         ready = [
             job for job in self.jobs
             if job.next < len(job.plans) and not job.cancelled and job.seconds - job.read < UNREAD_SECONDS
+            and job not in begun
         ]  # fmt: skip
         return min(ready, key=lambda job: job.urgency) if ready else None
 
@@ -308,10 +321,13 @@ class Scheduler:
     # ---- the rendering threads --------------------------------------------------------------------------------------
 
     def _render(self) -> None:
+        set_threads(self.threads)
         while not self._stopped:
             with self._lock:
+                self._resting += 1
                 while not self._stopped and not self._sampled and not self._calls:
                     self._lock.wait(timeout=1.0)
+                self._resting -= 1
             if not self._stopped:
                 self._render_one()
 

@@ -44,7 +44,7 @@ class ServerSettings(BaseSettings):
     threads: int = Field(1, ge=1)  # threads of one network pass
     #: sentences that are rendered at a time, beside the thread that samples; None: one for each further core
     renderers: int | None = Field(None, ge=1, le=64)
-    max_rows: int = Field(48, ge=1)  # candidates that are sampled together
+    max_rows: int = Field(96, ge=1)  # candidates that are sampled together
     max_requests: int = Field(32, ge=1)  # texts that are spoken or wait; more are answered with 429
     max_chars: int = Field(20_000, ge=1)  # characters of a text
     timeout_s: float = Field(600, gt=0)  # longest that a request may take
