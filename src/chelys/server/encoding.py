@@ -174,6 +174,7 @@ _BIT_RATES = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _SAMPLE_RATES = (22_050, 24_000, 16_000)
 #: What LAME's encoder puts before the first sample; players add the 529 of the decoder.
 _ENCODER_DELAY = 576
+_HAS_BYTES, _GROWING = (2).to_bytes(4, "big"), (2**31 - 1).to_bytes(4, "big")
 
 
 def _frame_bytes(data: bytes) -> int:
@@ -182,9 +183,12 @@ def _frame_bytes(data: bytes) -> int:
 
 
 def _mp3_head(data: bytes) -> bytes:
-    """An info frame as LAME writes it, but for the length: it is no sound, and players leave out the delay."""
+    """An info frame as LAME writes it, but for the length: it is no sound, and players leave out the delay.
+
+    It gives the number of bytes, as if the file were still growing: FFmpeg takes a frame without any number for sound.
+    """
     side_info = 4 + 9  # head of an MPEG-2 frame, side information of one channel
-    tag = b"Info" + bytes(4) + b"LAME3.100" + bytes(12)
+    tag = b"Info" + _HAS_BYTES + _GROWING + b"LAME3.100" + bytes(12)
     delays = (_ENCODER_DELAY << 12).to_bytes(3, "big")
     frame = data[:4] + bytes(side_info - 4) + tag + delays
     return frame.ljust(_frame_bytes(data), b"\0")
