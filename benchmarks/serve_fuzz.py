@@ -11,6 +11,7 @@ has a traceback, or a file lies outside of the folder of voices.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import random
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import wave
 from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,13 +32,33 @@ BODIES = [
     b'{"input": "[voice:alloy] Hi.", "stream_format": "sse", "response_format": "pcm", "candidates": 1}',
 ]
 PATHS = ["/v1/audio/speech", "/v1/text", "/v1/audio/voices", "/v1/models/x", "/page/page.js", "/metrics", "/"]
+CLIP_PATHS = ["/v1/audio/voices", "/v1/audio/voices/check"]
+
+
+def form(draw: random.Random) -> bytes:
+    """Clips of a voice: half a second of noise, or bytes that are no sound."""
+    sound = io.BytesIO()
+    with wave.open(sound, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(draw.randbytes(8000))
+    head = '--x\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n'
+    parts = [head.format("name", "").encode() + draw.choice([b"fuzz", b"../../evil", b"", b"a\0b"])]
+    for name in draw.choice([["a.wav"], ["../../b.wav", "c"], []]):
+        data = draw.choice([sound.getvalue(), sound.getvalue()[: draw.randrange(400)], draw.randbytes(300)])
+        parts.append(head.format("files", f'; filename="{name}"').encode() + data)
+    return b"".join(part + b"\r\n" for part in parts) + b"--x--\r\n"
 
 
 def raw_request(draw: random.Random) -> bytes:
     """A request that is damaged somewhere."""
     body, path = draw.choice(BODIES), draw.choice(PATHS)
     kind = draw.choice(["application/json", "multipart/form-data; boundary=x", "text/plain", "\x00"])
-    head = f"{draw.choice(['POST', 'GET', 'DELETE', 'PUT', 'OPTIONS'])} {path} HTTP/1.1\r\nHost: localhost\r\n"
+    method = draw.choice(["POST", "GET", "DELETE", "PUT", "OPTIONS"])
+    if draw.randrange(4) == 0:
+        body, path, kind, method = form(draw), draw.choice(CLIP_PATHS), "multipart/form-data; boundary=x", "POST"
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n"
     head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     data = bytearray(head.encode() + body)
     for _ in range(draw.randrange(4)):

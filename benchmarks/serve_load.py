@@ -6,9 +6,10 @@ Starts a server of its own unless ``--url`` names one. Each client asks for one 
 sentences, each text with a seed of its own; one that is refused with 429 waits as it is told and asks again. First
 audio is timed from the attempt that was taken. Needs ``chelys[server]`` and httpx.
 
-``--soak SECONDS`` is the other mode: as many clients as give twice the capacity, for so long. It fails if a request is
-lost, answered wrongly (its length or its bytes differ from the first answer to the same request), or if the memory
-grows by more than five per cent after the first sixth of the time. One request gives the same bytes before and after.
+``--soak SECONDS`` is the other mode: requests come twice as fast as they are answered (by one client beforehand,
+in the last five minutes later on), and those that are refused are not sent again. It fails if a request is neither
+answered nor refused, if its bytes are others than those of the first answer to the same request, or if the memory grows
+by more than five per cent after the first ten minutes. The same request gives the same bytes before and after.
 """
 
 from __future__ import annotations
@@ -51,22 +52,24 @@ class Result:
     first: list[float] = field(default_factory=list)  # seconds to the first audio, from the attempt that was taken
     whole: list[float] = field(default_factory=list)
     audio: float = 0.0  # seconds
-    answered: int = 0
+    done: list[float] = field(default_factory=list)  # when each was answered, ``time.monotonic``
     refused: int = 0  # answers 429
     wrong: list[str] = field(default_factory=list)
     digests: dict[int, str] = field(default_factory=dict)  # text -> digest of its samples
 
 
-async def ask(client: httpx.AsyncClient, number: int, text: str, preset: str, result: Result, until: float) -> None:
-    """One request, again and again until it is taken."""
+async def ask(client: httpx.AsyncClient, number: int, text: str, preset: str, result: Result, *, again: bool) -> None:
+    """One request; ``again``: until it is taken."""
     body = {"model": "tts-1", "input": text, "seed": number, "response_format": "pcm", "preset": preset}
-    while time.monotonic() < until:
+    while True:
         begun, first, digest, size = time.monotonic(), None, hashlib.sha256(), 0
         try:
             async with client.stream("POST", "/v1/audio/speech", json=body) as answer:
                 if answer.status_code == 429:
                     result.refused += 1
                     await answer.aread()
+                    if not again:
+                        return
                     await asyncio.sleep(float(answer.headers["retry-after"]))
                     continue
                 if answer.status_code != 200:
@@ -81,8 +84,8 @@ async def ask(client: httpx.AsyncClient, number: int, text: str, preset: str, re
             return
         result.first.append(first or 0.0)
         result.whole.append(time.monotonic() - begun)
+        result.done.append(time.monotonic())
         result.audio += size / 2 / RATE
-        result.answered += 1
         if result.digests.setdefault(number, digest.hexdigest()) != digest.hexdigest():
             result.wrong.append(f"{number}: other samples than before")
         return
@@ -97,45 +100,55 @@ async def run(url: str, clients: int, requests: int, preset: str, known: dict[in
         async def work() -> None:
             while waiting:
                 number, text = waiting.pop()
-                await ask(client, number, text, preset, result, float("inf"))
+                await ask(client, number, text, preset, result, again=True)
 
         begun = time.monotonic()
         await asyncio.gather(*(work() for _ in range(clients)))
         return result, time.monotonic() - begun
 
 
-async def soak(url: str, clients: int, seconds: float, preset: str) -> dict[str, Any]:
-    """Ask for so long; see the head of this file for what is checked."""
-    result, listed, memory = Result(), texts(24), []
-    begun = time.monotonic()
-    until = begun + seconds
-    async with httpx.AsyncClient(base_url=url, timeout=3600, limits=httpx.Limits(max_connections=None)) as client:
-        await ask(client, 0, listed[0], preset, result, float("inf"))
-
-        async def work(place: int) -> None:
-            number = place
-            while time.monotonic() < until:
-                await ask(client, number % len(listed), listed[number % len(listed)], preset, result, until)
-                number += clients
+async def soak(url: str, seconds: float, preset: str, rate: float) -> dict[str, Any]:
+    """Ask for so long; see the head of this file for what is checked. ``rate``: answers a second at the begin."""
+    result, listed, memory, sent = Result(), texts(24), list[tuple[float, float]](), 0
+    settle, window = min(600.0, seconds / 6), min(300.0, seconds / 6)
+    first_rate = rate
+    async with httpx.AsyncClient(base_url=url, timeout=7200, limits=httpx.Limits(max_connections=None)) as client:
+        begun = time.monotonic()
+        until = begun + seconds
 
         async def watch() -> None:
             while time.monotonic() < until:
                 memory.append((time.monotonic() - begun, await asyncio.to_thread(resident, url)))
-                await asyncio.sleep(min(10.0, seconds / 60))
+                print(json.dumps({"at": round(memory[-1][0]), "memory_mb": round(memory[-1][1] / 1e6), "sent": sent,
+                                  "answered": len(result.done), "refused": result.refused, "rate": round(rate, 4)}),
+                      flush=True)  # fmt: skip
+                await asyncio.sleep(min(30.0, seconds / 60))
 
-        await asyncio.gather(watch(), *(work(place) for place in range(clients)))
-        await ask(client, 0, listed[0], preset, result, float("inf"))  # the same bytes as at the begin
-    settled = [value for at, value in memory if at >= seconds / 6]
-    growth = max(settled[len(settled) // 2 :]) / max(settled[: max(1, len(settled) // 10)]) - 1
+        watching, asking = asyncio.ensure_future(watch()), set[asyncio.Task[None]]()
+        while (now := time.monotonic()) < until:
+            number = sent % len(listed)
+            asking.add(task := asyncio.ensure_future(ask(client, number, listed[number], preset, result, again=False)))
+            task.add_done_callback(asking.discard)
+            sent += 1
+            if now > begun + window:  # the machine may have others to serve, too: what it manages now is the capacity
+                rate = max(sum(at > now - window for at in result.done) / window, first_rate / 100)
+            await asyncio.sleep(0.5 / rate)
+        await asyncio.gather(*asking, watching)
+        taken = len(result.done)
+        await ask(client, 0, listed[0], preset, result, again=True)  # the same bytes as at the begin
+    settled = [value for at, value in memory if at >= settle]
+    growth = max(settled) / max(settled[: max(1, len(settled) // 10)]) - 1
+    lost = sent - taken - result.refused - len(result.wrong)
     return {
-        "seconds": seconds, "clients": clients, "answered": result.answered, "refused": result.refused,
+        "seconds": seconds, "sent": sent, "answered": taken, "refused": result.refused, "lost": lost,
         "wrong": result.wrong, "audio_seconds": round(result.audio, 1), "memory_growth": round(growth, 4),
-        "memory_mb": [round(value / 1e6) for _, value in memory], "passed": not result.wrong and growth <= 0.05,
+        "memory_mb": [round(value / 1e6) for _, value in memory],
+        "passed": not result.wrong and lost == 0 and growth <= 0.05,
     }  # fmt: skip
 
 
 def metric(url: str, name: str) -> float:
-    found = re.search(rf"^{name} (\S+)$", httpx.get(f"{url}/metrics", timeout=60).text, re.MULTILINE)
+    found = re.search(rf"^{name} (\S+)$", httpx.get(f"{url}/metrics", timeout=600).text, re.MULTILINE)
     assert found, name
     return float(found[1])
 
@@ -154,7 +167,7 @@ def measure(url: str, clients: int, requests: int, preset: str, known: dict[int,
     result, spent = asyncio.run(run(url, clients, requests, preset, known))
     busy = metric(url, "process_cpu_seconds_total") - busy
     return {
-        "clients": clients, "requests": result.answered, "refused": result.refused, "wrong": result.wrong,
+        "clients": clients, "requests": len(result.done), "refused": result.refused, "wrong": result.wrong,
         "audio_seconds": round(result.audio, 1), "audio_per_second": round(result.audio / spent, 3),
         "audio_per_cpu_second": round(result.audio / busy, 3), "cores_used": round(busy / spent, 2),
         "first_50": round(percentile(result.first, 0.5), 2), "first_95": round(percentile(result.first, 0.95), 2),
@@ -176,16 +189,16 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--requests", type=int, default=48, help="of each number of clients")
     parser.add_argument("--preset", default="fast")
-    parser.add_argument("--soak", type=float, help="seconds; then the first of --clients counts")
+    parser.add_argument("--soak", type=float, help="seconds")
     parser.add_argument("--out", type=Path, help="JSON lines")
     parser.add_argument("--serve", nargs=argparse.REMAINDER, default=[], help="options of the server that is started")
     asked = parser.parse_args()
     process, url = (None, asked.url) if asked.url else start(asked.serve)
     try:
         known: dict[int, str] = {}
-        asyncio.run(run(url, 1, 2, asked.preset, {}))  # warm
+        warm, spent = asyncio.run(run(url, 1, 2, asked.preset, known))
         if asked.soak:
-            rows = [asyncio.run(soak(url, asked.clients[0], asked.soak, asked.preset))]
+            rows = [asyncio.run(soak(url, asked.soak, asked.preset, len(warm.done) / spent))]
         else:
             rows = []
             for clients in asked.clients:
