@@ -118,6 +118,16 @@ def test_the_navigation_of_epub_2_gives_titles_too() -> None:
     assert titles(book) == ["First & last", "Second"]
 
 
+def test_a_book_in_one_page_is_cut_where_the_navigation_points_into_it() -> None:
+    page = xhtml("<h1 id='s'>S</h1><h2 id='a'>A</h2><p>a</p><h3 id='aa'>AA</h3><p>aa</p><h2 id='b'>B</h2><p>b</p>")
+    inner = '<ol><li><a href="p.xhtml#a">A</a><ol><li><a href="p.xhtml#aa">AA</a></li></ol></li>'
+    toc = nav(("S", "p.xhtml#s")).replace(
+        "</a></li></ol>", f'</a>{inner}<li><a href="p.xhtml#b">B</a></li></ol></li></ol>'
+    )
+    book = read_book(epub({"p.xhtml": page}, toc=toc))
+    assert titles(book) == ["S", "A", "B"] and texts(book)[1] == ["A", "a", "AA", "aa"]
+
+
 def test_without_navigation_the_headings_are_chapters() -> None:
     pages = {
         "a.xhtml": xhtml("<h1>A</h1><p>a</p>"),

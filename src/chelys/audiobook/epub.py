@@ -169,8 +169,10 @@ class _Reader:
             self.warnings.append("the book has no navigation: its headings are the chapters")
         begun: set[str] = set()
         kept = []
-        for one in entries:  # all that begin a page; within pages only those of the first level
-            if one.path not in begun or (one.level == 1 and one.fragment):
+        levels = [one.level for one in entries]
+        first = next((level for level in sorted(set(levels)) if levels.count(level) > 1), 1)
+        for one in entries:  # all that begin a page; within pages those of the first level that has several
+            if one.path not in begun or (one.level <= first and one.fragment):
                 kept.append(one)
             begun.add(one.path)
         return kept

@@ -1,0 +1,229 @@
+"""How much memory and time a book takes: what `docs/audiobooks.md` says of it.
+
+    python benchmarks/audiobook.py text --words 100000 -o book.md     # a book of the texts in Python's own modules
+    python benchmarks/audiobook.py memory book.md                     # chapter by chapter, by an engine of no weight
+    python benchmarks/audiobook.py chapters one.epub                  # what FFmpeg reads back, by the same
+    python benchmarks/audiobook.py forecast book.md --chapters 2      # what --plan says, and what came, by nano
+    python benchmarks/audiobook.py joins book.m4b                     # clicks, pauses and loudness of a file
+
+The engine of no weight has the interface of the real one, and gives pieces of one noise as long as nano's speech: all
+else, from the reader of books to the encoder, is the real thing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: Seconds that nano speaks for a phoneme or mark, about.
+SECONDS_A_SYMBOL = 0.066
+
+
+def cheap_takes(requests: Any) -> Any:
+    """Takes of noise that swells and fades."""
+    from chelys.audiobook.stages import Take
+
+    rng = np.random.default_rng(0)
+    time = np.arange(24_000 * 40) / 24_000
+    noise = (rng.normal(size=len(time)) * (0.06 + 0.05 * np.sin(2 * np.pi * 4 * time))).astype(np.float32)
+    for number, request in enumerate(requests):
+        length = round(24_000 * SECONDS_A_SYMBOL * max(6, len(request.sentence.phonemes)))
+        start = 997 * number % (len(noise) - 24_000 * 20)
+        silence = np.zeros(2400, np.float32)
+        audio = np.concatenate((silence, noise[start : start + length], silence))
+        yield Take(audio, [1], -1.0, 0, True, f"{number:032x}", computed=("wave",), spent_s=0.0)
+
+
+def make_text(words: int, output: Path, chapters: int = 25) -> None:
+    """Prose of the documentation in the standard library's modules, as Markdown with chapters."""
+    paragraphs: list[str] = []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+        try:
+            tree = ast.parse(path.read_text(encoding="utf8"))
+        except (SyntaxError, UnicodeDecodeError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+                for block in text.split("\n\n"):
+                    said = " ".join(block.split())
+                    if len(said) > 120 and not set(said) & set("`<>{}[]|=_*#@\\/~^$%+"):
+                        paragraphs.append(said)
+    found: list[list[str]] = [[]]
+    count = 0
+    each = words / chapters
+    while count < words:  # once more from the beginning, if there is too little
+        for paragraph in paragraphs:
+            found[-1].append(paragraph)
+            count += len(paragraph.split())
+            if count >= words:
+                break
+            if count >= each * len(found):
+                found.append([])
+    lines = ["# A long book"]
+    for number, chapter in enumerate(found, 1):
+        lines += [f"## Chapter {number}", *chapter]
+    output.write_text("\n\n".join(lines) + "\n", encoding="utf8")
+    print(f"{output}: {count} words, {len(found)} chapters")
+
+
+def resident() -> float:
+    """MB of memory of this process."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 2**20
+
+
+def settings_of(book: Path, output: Path, **more: Any) -> Any:
+    from chelys.audiobook.reading import ReadSettings
+
+    return ReadSettings(str(book), str(output), **more)
+
+
+def memory(book: Path) -> None:
+    import chelys
+    from chelys.audiobook import reading
+
+    tts = chelys.load("nano", device="cpu")
+    seen: dict[int, tuple[float, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        settings = settings_of(book, Path(folder) / "book.m4b", subtitles=("srt",))
+        found = settings.book()
+        script = settings.script(found, tts)
+        started = time.perf_counter()
+
+        def on_line(line: Any, take: Any, seconds: float) -> None:
+            seen[line.chapter] = (resident(), seconds)
+
+        made = reading.read(settings, found, script, cheap_takes, on_line=on_line)
+        spent = time.perf_counter() - started
+        size = (Path(folder) / "book.m4b").stat().st_size
+    for number, (held, seconds) in seen.items():
+        print(f"chapter {number:3d} ends at {seconds / 3600:6.2f} h  {held:7.1f} MB")
+    held = [one for one, _ in seen.values()]
+    print(
+        f"after the file was written: {resident():.1f} MB; most at a chapter's end {max(held) / held[0]:.3f} of the first"
+    )
+    hours = made.seconds / 3600
+    print(f"{hours:.2f} h of sound, {made.sentences} sentences, {size / 2**20:.0f} MB, {spent:.0f} s of work")
+    print(json.dumps({"levels": [vars(one) for one in made.levels]}))
+
+
+def chapters(path: Path) -> None:
+    import av
+
+    import chelys
+    from chelys.audiobook import reading
+
+    tts = chelys.load("nano", device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = settings_of(path, Path(folder) / "book.m4b")
+        book = settings.book()
+        script = settings.script(book, tts)
+        made = reading.read(settings, book, script, cheap_takes)
+        record = [json.loads(line) for line in (Path(folder) / "book.sentences.jsonl").read_text().splitlines()]
+        with av.open(str(Path(folder) / "book.m4b")) as file:
+            seconds = file.duration / 1e6
+            decoded = sum(frame.samples for frame in file.decode(audio=0)) / file.streams.audio[0].rate
+            found = [(one["metadata"]["title"], float(one["start"] * one["time_base"])) for one in file.chapters()]
+            title = file.metadata["title"]
+    begins = {int(one["place"].split(":")[0]): one["start_s"] for one in reversed(record)}
+    expected = [(book.chapters[number - 1].title, begins[number]) for number in sorted(begins)]
+    skipped = script.skipped
+    print(
+        f"{path.name}: {title!r}, {len(book.chapters)} chapters, {len(record)} sentences, {skipped} paragraphs skipped"
+    )
+    print(f"  titles are those of the book: {[title for title, _ in found] == [title for title, _ in expected]}")
+    lead = [start - mark for (_, start), (_, mark) in zip(expected, found, strict=True)]
+    print(f"  from a chapter's mark to its first word: {min(lead):.3f} to {max(lead):.3f} s (asked: 0.5)")
+    print(f"  {seconds:.2f} s by the head, {decoded:.2f} s decoded, {made.seconds:.2f} s made")
+
+
+def forecasts(book: Path, chapters: str | None, preset: str) -> None:
+    import chelys
+    from chelys.audiobook import reading
+    from chelys.audiobook.plan import forecast
+    from chelys.audiobook.stages import SentenceRenderer
+    from chelys.audiobook.store import StageStore
+
+    tts = chelys.load("nano", device="cpu")
+    with tempfile.TemporaryDirectory() as folder, StageStore(Path(folder) / "store") as store:
+        settings = settings_of(book, Path(folder) / "book.m4b", chapters=chapters, preset=preset)
+        found = settings.book()
+        script = settings.script(found, tts)
+        started = time.perf_counter()
+        plan = forecast(script, SentenceRenderer(tts, None).takes, 0)
+        print(f"plan: {plan} in {time.perf_counter() - started:.1f} s")
+        started = time.perf_counter()
+        made = reading.read(settings, found, script, SentenceRenderer(tts, store).takes)
+        spent = time.perf_counter() - started
+    words = sum(len(one.text.split()) for _, chapter in script.chapters for one in chapter.paragraphs)
+    print(f"came: {made.seconds:.1f} s of sound, {spent:.1f} s of work, {made.sentences} sentences, {words} words")
+    print(f"forecast over what came: sound {plan.seconds / made.seconds:.3f}, work {plan.work_s / spent:.3f}")
+    print(f"real-time factor {spent / made.seconds:.3f}, {3600 * words / spent:.0f} words an hour of work")
+
+
+def joins(path: Path) -> None:
+    import av
+    import pyloudnorm
+
+    record = [json.loads(line) for line in path.with_name(f"{path.stem}.sentences.jsonl").read_text().splitlines()]
+    with av.open(str(path)) as file:
+        rate = file.streams.audio[0].rate
+        whole = np.concatenate([frame.to_ndarray() for frame in file.decode(audio=0)], axis=1)[0]
+    audio = whole / 32768 if whole.dtype == np.int16 else whole
+    jumps = np.abs(np.diff(audio))
+    near = np.zeros(len(jumps), bool)
+    meter = pyloudnorm.Meter(rate)
+    levels = []
+    for one in record:
+        start, end = (round(one[name] * rate) for name in ("start_s", "end_s"))
+        for edge in (start, end):
+            near[max(0, edge - rate // 50) : edge + rate // 50] = True
+        if end - start > rate // 2:
+            levels.append(float(meter.integrated_loudness(audio[start:end])))
+    at, elsewhere = jumps[near].max(), jumps[~near].max()
+    print(f"{len(record)} sentences; largest jump within 20 ms of a join {at:.4f}, elsewhere {elsewhere:.4f}")
+    print(f"loudness of {len(levels)} sentences of more than 0.5 s: {min(levels):.2f} to {max(levels):.2f} LUFS")
+    print(f"whole: {meter.integrated_loudness(audio):.2f} LUFS, peak {20 * np.log10(np.abs(audio).max()):.2f} dB")
+    loud = np.abs(audio) > np.abs(audio).max() * 10 ** (-45 / 20)
+    worst = 0.0
+    for one, following in zip(record, record[1:], strict=False):
+        end, start = round(one["end_s"] * rate), round(following["start_s"] * rate)
+        middle = (end + start) // 2
+        gap = middle + np.flatnonzero(loud[middle:])[0] - np.flatnonzero(loud[:middle])[-1]
+        worst = max(worst, abs(gap / rate - (following["start_s"] - one["end_s"])))
+    print(f"pauses: what stays 45 dB below the loudest differs from the record by {1000 * worst:.1f} ms at most")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    text = verbs.add_parser("text")
+    text.add_argument("--words", type=int, default=100_000)
+    text.add_argument("-o", "--output", type=Path, default=Path("book.md"))
+    for verb in ("memory", "chapters", "forecast", "joins"):
+        verbs.add_parser(verb).add_argument("book", type=Path)
+    verbs.choices["forecast"].add_argument("--chapters")
+    verbs.choices["forecast"].add_argument("--preset", default="fast")
+    given = parser.parse_args()
+    if given.verb == "text":
+        make_text(given.words, given.output)
+    elif given.verb == "memory":
+        memory(given.book)
+    elif given.verb == "chapters":
+        chapters(given.book)
+    elif given.verb == "forecast":
+        forecasts(given.book, given.chapters, given.preset)
+    else:
+        joins(given.book)
+
+
+if __name__ == "__main__":
+    main()
