@@ -107,9 +107,8 @@ def memory(book: Path) -> None:
     for number, (held, seconds) in seen.items():
         print(f"chapter {number:3d} ends at {seconds / 3600:6.2f} h  {held:7.1f} MB")
     held = [one for one, _ in seen.values()]
-    print(
-        f"after the file was written: {resident():.1f} MB; most at a chapter's end {max(held) / held[0]:.3f} of the first"
-    )
+    growth = max(held) / held[0]
+    print(f"at the end: {resident():.1f} MB; most at a chapter's end {growth:.3f} of the first")
     hours = made.seconds / 3600
     print(f"{hours:.2f} h of sound, {made.sentences} sentences, {size / 2**20:.0f} MB, {spent:.0f} s of work")
     print(json.dumps({"levels": [vars(one) for one in made.levels]}))

@@ -221,6 +221,16 @@ def test_plain_text_is_cut_at_the_heads_of_chapters() -> None:
     assert texts(book)[1] == ["CHAPTER II. The thaw", "It was warm.", "The chapter ended."]
 
 
+@pytest.mark.parametrize(
+    ("line", "heading"),
+    [("IV.", True), ("Chapter Twenty-One", True), ("CHAPTER 3: Rain", True), ("Part the Second", True), ("7.", True),
+     ("Book II\nThe Return", True), ("23", False), ("Mix", False), ("Book club", False), ("Act now!", False)],
+)  # fmt: skip
+def test_what_looks_like_the_head_of_a_chapter(line: str, heading: bool) -> None:
+    book = read_book(f"{line}\n\nText.".encode(), format="text")
+    assert (book.chapters[0].paragraphs[0].kind == "heading") == heading
+
+
 def test_html_has_its_title_and_chapters(tmp_path: Path) -> None:
     path = tmp_path / "a.html"
     path.write_text("<title>T &amp; U</title><h1>A</h1><p>a</p><h1>B</h1><p>b</p>")

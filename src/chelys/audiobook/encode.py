@@ -55,13 +55,23 @@ def format_named(path: Path, given: str | None = None) -> str:
     return name
 
 
+def check_installed() -> None:
+    """Raise MissingExtra if a package is missing that reading a book needs at its end."""
+    try:
+        import av  # noqa: F401
+        import pyloudnorm  # noqa: F401
+        import scipy  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("audiobook", error) from error
+
+
 def write(
     path: Path, blocks: Iterable[np.ndarray], format: str, *, tags: Mapping[str, str], chapters: Sequence[Mark] = (),
     cover: Cover | None = None, kbps: int | None = None,
 ) -> None:  # fmt: skip
     """Write a file, whole or not at all; the same input gives the same bytes. The caller holds a lock on it.
 
-    Raises OutputError if it cannot be written, or FFmpeg refuses; MissingExtra without PyAV.
+    Raises OutputError if it cannot be written, or FFmpeg refuses.
 
     Args:
         path: The file.
@@ -72,10 +82,8 @@ def write(
         cover: The same.
         kbps: Bit rate, in thousands a second; None is the format's own.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtra("audiobook", error) from error
+    import av
+
     how = FORMATS[format]
     with output_errors(path), atomic_path(path, locked=True) as partial:
         try:

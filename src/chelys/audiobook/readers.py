@@ -22,13 +22,18 @@ _SUFFIXES = {
 }  # fmt: skip
 #: Bytes of a file, and of one that is a single text.
 MAX_FILE, MAX_TEXT = 1 << 30, 64 << 20
+_NUMBER = (
+    r"\d{1,4}|(?-i:[IVXLC]{1,8})|(?:the )?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last)"
+    r"|(?:(?:twenty|thirty|forty|fifty)[ -]?)?(?:one|two|three|four|five|six|seven|eight|nine)"
+    r"|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|twenty|thirty|forty|fifty"
+)
+#: A paragraph of plain text that is the head of a chapter, with its name behind it or in the next line.
 _HEADING = re.compile(
-    r"(?:(?:chapter|part|book|canto|act|section) (?:\d{1,4}|[ivxlc]{1,8}|[a-z]{3,9}(?:[- ][a-z]{3,9})?)\b"
-    r"[.:—–-]?(?: [^\n]{1,80})?"
+    rf"(?:(?:chapter|part|book|canto|act|section) (?:{_NUMBER})\b[.:—–-]?(?: [^\n]{{1,80}})?"
     r"|(?:prologue|epilogue|preface|foreword|introduction|afterword|conclusion|appendix)[.:]?(?: [^\n]{1,60})?"
-    r"|[IVXLC]{1,8}\.?|\d{1,3}\.?)(?:\n[^\n]{1,80})?",
+    r"|(?-i:[IVXLC]{1,8})\.?|\d{1,3}\.)(?:\n[^\n]{1,80})?",
     re.IGNORECASE,
-)  # fmt: skip
+)
 #: What Project Gutenberg puts around a text.
 _BEGIN = re.compile(r"\*\*\* ?START OF TH(?:E|IS) PROJECT GUTENBERG[^\n]*\*\*\*")
 _END = re.compile(r"\*\*\* ?END OF TH(?:E|IS) PROJECT GUTENBERG")
@@ -139,21 +144,12 @@ def _cut(paragraphs: list[Paragraph], name: str) -> Book:
         title = title_line(top[0].text)
     chapters: list[Chapter] = []
     for one in paragraphs:
-        if one.kind == "heading" and one.level <= deepest:
-            if (
-                chapters
-                and all(before.kind == "heading" for before in chapters[-1].paragraphs)
-                and len(chapters[-1].paragraphs) < 3
-            ):
-                last = chapters[-1]  # the book's title, a part, a chapter's number and its name
-                chapters[-1] = (
-                    Chapter(title_line(f"{last.title}: {one.text}"), last.paragraphs)
-                    if last.title != title
-                    else Chapter(title_line(one.text), last.paragraphs)
-                )
-            else:
-                chapters.append(Chapter(title_line(one.text), []))
-        elif not chapters:
-            chapters.append(Chapter(title or "Beginning", []))
+        begins = one.kind == "heading" and one.level <= deepest
+        if begins and chapters and all(0 < before.level < one.level for before in chapters[-1].paragraphs):
+            above = chapters[-1]  # the title of the book, or of a part, that its first chapter follows at once
+            named = one.text if above.title == title else f"{above.title}: {one.text}"
+            chapters[-1] = Chapter(title_line(named), above.paragraphs)
+        elif begins or not chapters:
+            chapters.append(Chapter(title_line(one.text if begins else title or "Beginning"), []))
         chapters[-1].paragraphs.append(one)
     return Book(title or (chapters[0].title if chapters else ""), chapters)

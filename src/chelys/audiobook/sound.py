@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.errors import MissingExtra
 
 #: Loudness of a book (LUFS), and its highest sample (dB), from which encoders stray.
 TARGET_LUFS, CEILING_DB = -18.0, -3.5
@@ -55,11 +54,9 @@ class Weighting:
     """The K-weighting of BS.1770, which goes on from block to block."""
 
     def __init__(self) -> None:
-        try:
-            from pyloudnorm import IIRfilter
-            from scipy.signal import lfilter
-        except ImportError as error:
-            raise MissingExtra("audiobook", error) from error
+        from pyloudnorm import IIRfilter
+        from scipy.signal import lfilter
+
         shelf = IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, OUTPUT_RATE, "high_shelf")
         high_pass = IIRfilter(0.0, 0.5, 38.0, OUTPUT_RATE, "high_pass")
         self._stages: list[Any] = [[shelf.b, shelf.a, np.zeros(2)], [high_pass.b, high_pass.a, np.zeros(2)]]
