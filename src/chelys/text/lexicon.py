@@ -9,7 +9,6 @@ The file is gzip text: comment lines that begin with ``#``, then ``word<TAB>phon
 
 from __future__ import annotations
 
-import gzip
 import re
 import zlib
 from bisect import bisect_left, bisect_right
@@ -18,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from chelys.errors import ModelError, first_line
-from chelys.files import open_regular, write_bytes
+from chelys.files import read_bytes, write_bytes
 
 FILE_NAME = "lexicon.txt.gz"
 #: Every vowel of misaki's alphabet.
@@ -79,6 +78,8 @@ class Lexicon(Mapping[str, str]):
 
     def save(self, path: Path) -> None:
         """Write the file; the same entries give the same bytes."""
+        import gzip  # late: only what is made is written
+
         lines = [f"# {line}".rstrip().encode() for line in self.comment.splitlines()]
         write_bytes(path, gzip.compress(b"\n".join(lines + self._lines) + b"\n", 9, mtime=0))
 
@@ -90,8 +91,10 @@ class Lexicon(Mapping[str, str]):
             ModelError: If the file is missing, not gzip text, or a line is not ``word<TAB>phonemes``.
         """
         try:
-            with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file:
-                data = file.read(MAX_BYTES + 1)
+            unpacker = zlib.decompressobj(wbits=31)  # gzip
+            data = unpacker.decompress(read_bytes(path, MAX_BYTES), MAX_BYTES + 1)
+            if len(data) <= MAX_BYTES and (not unpacker.eof or unpacker.unused_data):
+                raise EOFError("it is cut off, or more follows")
             if len(data) > MAX_BYTES:
                 raise ModelError(f"{path} unpacks to more than {MAX_BYTES} bytes: fetch the model folder again")
             data.decode("utf8")  # to be sure that each line can be
