@@ -91,6 +91,8 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("est. 50 people", "estimated fifty people"),
         ("3rd fl., 1st c.", "third floor, first century"),
         ("open 8am-6pm Mon-Fri.", "open eight AM to six PM monday to friday."),
+        ("N. Korea and W. Virginia", "north korea and west virginia"),
+        ("a Ph.D in Jan. '99", "a PHD in january ninety nine"),
     ],
     "line ends": [
         ("Chapter One\nIt was a dark night.", "chapter one. it was a dark night."),
@@ -136,6 +138,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("2-1/2 hours", "two and a half hours"),
         ("10/10 and the 2019/20 season", "ten out of ten and the twenty nineteen twenty season"),
         ("a/c, 10 req/s", "A c, ten req per second"),
+        ("at 20:00hrs", "at twenty hundred hours"),
     ],
     "addresses": [
         ("https://www.example.com/help", "WWW dot example dot com slash help"),
@@ -197,6 +200,8 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("1000000000000", "one trillion"),
         ("+44 (0)20 7946 0000", "four four, two zero, seven nine four six, zero zero zero zero"),
         ("i7-9700K", "i seven nine thousand seven hundred k"),
+        ("Lot 12A, Tel: 555 1234", "lot twelve A, tel: five five five, one two three four"),
+        ("3-in-1 and a/b/c", "three in one and A b c"),
     ],
     "units and signs": [
         ("5 \u03bcg", "five micrograms"),
@@ -226,6 +231,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("3/4 in. and 1 ft 1 in", "three quarters of an inch and one foot one inch"),
         ("2x + 1", "two x plus one"),
         ("$1.05/share", "one dollar and five cents per share"),
+        ("3×10⁸ m/s", "three times ten to the eighth meters per second"),
     ],
     "money": [
         ("€10,50", "ten euros and fifty cents"),

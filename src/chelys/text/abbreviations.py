@@ -19,7 +19,7 @@ STOPPED_TITLES = {
     "Bro": "brother", "Sens": "senators", "Reps": "representatives", "Drs": "doctors", "Profs": "professors",
     "Gens": "generals",
     "Wm": "William", "Geo": "George", "Chas": "Charles", "Jas": "James", "Thos": "Thomas", "Jos": "Joseph",
-    "Robt": "Robert", "Edw": "Edward", "Benj": "Benjamin", "Rt": "right", "Ven": "venerable",
+    "Robt": "Robert", "Edw": "Edward", "Benj": "Benjamin", "Rt": "right", "Pt": "point", "Ven": "venerable",
 }  # fmt: skip
 #: Behind a name, with a stop or without one.
 BEHIND_A_NAME = {
@@ -73,6 +73,7 @@ MAY_END = frozenset("etc Jr Sr Inc Ltd Corp Co Ave Blvd Rd Ln Dept Esq Bros Hwy 
 #: Abbreviations with stops or strokes inside.
 DOTTED = {
     "e.g.": "for example", "E.g.": "for example", "i.e.": "that is", "I.e.": "that is", "Ph.D.": "PHD",
+    "Ph.D": "PHD", "B.Sc.": "BSC", "M.Sc.": "MSC",
     "ph.d.": "PHD", "a.k.a.": "AKA", "et al.": "et al", "w/o": "without", "gov't": "government",
     "Gov't": "government", "int'l": "international", "Int'l": "international",
     "nat'l": "national", "Nat'l": "national", "dep't": "department", "Dep't": "department", "s/he": "she or he",
@@ -196,7 +197,7 @@ SHORT_FORMS.add(
     "with_stops_or_strokes_inside",
     rf"(?<![A-Za-z./])(?:{any_of(DOTTED)})(?![A-Za-z]*/)",
     lambda match, reading: DOTTED[match.group()],
-    has=("/", "'t", "'l", "e.g.", "E.g.", "i.e.", "I.e.", "h.d.", "h.D.", "a.k.", "al.", "ca.", "vs."),
+    has=("/", "'t", "'l", "e.g.", "E.g.", "i.e.", "I.e.", "h.d.", "h.D", "Sc.", "a.k.", "al.", "ca.", "vs."),
 )
 SHORT_FORMS.words("versus", r"\bvs\b\.?|(?<=[a-z] )v\. (?=[A-Z])(?<=v\. )", "versus", has=("vs", " v. "))
 SHORT_FORMS.words("floor", r"(?<=\d(?:st|nd|rd|th) )[Ff]l\b\.?(?=[ ,]|$)", "floor", has=(" fl", " Fl"))
@@ -255,6 +256,13 @@ def direction(match: re.Match[str], reading: Reading) -> str:
     return f"{_DIRECTIONS[match[1]]} "
 
 
+SHORT_FORMS.add(
+    "direction_of_a_land",
+    r"\b([NSEW])\. (?=(?:Africa|America|Asia|Carolina|Dakota|Europe|Germany|Ireland|Korea|Sudan|Virginia|Wales|"
+    r"Yemen)n?\b)",
+    lambda match, reading: f"{_DIRECTIONS[match[1]]} ",
+    has=("N. ", "S. ", "E. ", "W. "),
+)
 SHORT_FORMS.add(
     "direction_behind_a_street",
     rf"\b({_STREETS})\.?,? ([NS][EW])\b",

@@ -55,8 +55,8 @@ CAPITALS.add(
     lambda match, reading: f"{letters(match[1])} and {letters(match[2])}", has="&")  # fmt: skip
 CAPITALS.add(
     "letter_or_letter",
-    r"(?<![A-Za-z/])([A-Za-z])/([A-Za-z])(?![A-Za-z/])",
-    lambda match, reading: letters((match[1] + match[2]).upper()),
+    r"(?<![A-Za-z/])[A-Za-z](?:/[A-Za-z]){1,5}(?![A-Za-z/])",
+    lambda match, reading: letters(match.group().replace("/", "").upper()),
     has="/",
 )
 CAPITALS.add(

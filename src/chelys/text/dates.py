@@ -283,7 +283,9 @@ def proportion(match: re.Match[str], reading: Reading) -> str:
     return f"{cardinal(first)} to {cardinal(second)}"
 
 
-@CLOCK.rule(r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(?![\d:])" + f"(?:{_HALF_DAY})?", has=":")
+@CLOCK.rule(
+    r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(?![\d:])" + rf"(?:{_HALF_DAY}| ?(?:hrs|hours|h)\b)?", has=":"
+)
 def time_of_day(match: re.Match[str], reading: Reading) -> str:
     hour, minute, second, half = match.groups()
     words = [cardinal(int(hour))]

@@ -24,7 +24,7 @@ _LETTER_AND_FIGURES = r"\b([A-Z]{1,3})"
 #: Things with a number of their own, which is read in pairs: "room 204", "flight 370".
 _NUMBERED = (
     "apartment|apt|area|extension|flight [A-Z][A-Z\\d]|"
-    "boeing|bus|cell|channel|exhibit|flight|frame|gate|highway|interstate|locker|lot|platform|"
+    "boeing|bus|cell|channel|exhibit|flight|frame|flat|gate|highway|interstate|locker|lot|platform|plot|row|seat|"
     "form|P\\.?S\\.?|room|route|suite|train|unit|ward"
 )
 _STREET = (
@@ -59,6 +59,12 @@ def footnote(match: re.Match[str], reading: Reading) -> str:
 
 NAMES.add("phone", r"(?<![\d-])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])?\d{3}-\d{4}(?![\d-])", _grouped, has="-")
 NAMES.add("phone_with_stops", r"(?<![\d.-])(?:\+?1\.)?\d{3}\.\d{3}\.\d{4}(?!\d|\.\d)", _grouped, has=".")
+NAMES.add(
+    "phone_behind_its_name",
+    r"\b((?:tel(?:ephone)?|phone|fax|mobile|cell)\.?:? )(\d{3} \d{4})(?![\d-]| \d)",
+    lambda match, reading: f"{match[1]}{_groups(match[2])}",
+    flags=re.IGNORECASE,
+)
 NAMES.add(
     "phone_abroad",
     r"(?<!\d)\+\d{1,3}(?: ?\(0\) ?\d{1,5})?(?:[ -]\d{2,5}){2,5}(?!\d)",
@@ -133,11 +139,14 @@ def zero_in_front(match: re.Match[str], reading: Reading) -> str | None:
     return cardinal(int(match[1])) if _COUNTED_BEFORE.compiled.search(before(match)) else None
 
 
-@NAMES.rule(r"(?<![\d.,])(\d{3,4})(?:-?([A-Z]))?(?!\w|[.,-]\d)")
+@NAMES.rule(r"(?<![\d.,])(\d{1,4})(?:-?([A-Z]))?(?!\w|[.,-]\d)")
 def numbered(match: re.Match[str], reading: Reading) -> str | None:
     """``Room 204`` -> ``room two oh four``, ``Exhibit No. 133-A`` -> ``exhibit number one thirty three A``."""
     written, letter = match.groups()
-    if _NUMBERED_BEFORE.compiled.search(before(match)) is None:
+    if len(written) < 3 and not letter:
+        return None
+    counted = letter and _COUNTED_BEFORE.compiled.search(before(match))
+    if not counted and _NUMBERED_BEFORE.compiled.search(before(match)) is None:
         return None
     return f"{_in_pairs(written)}{f' {letters(letter)}' if letter else ''}"
 
@@ -218,7 +227,7 @@ def shares_of_a_hundred(match: re.Match[str], reading: Reading) -> str | None:
 RANGES.words(
     "hyphen_to_a_word",
     r"(?<=[A-Za-z])-(?=\d)(?<![\d°][a-zA-Z]-)(?<!\d[a-zA-Z]{2}-)|"
-    rf"(?<=\d)-(?!(?:{_SHORT_UNITS})\b)(?=[A-Za-z])",
+    rf"(?<=\d)-(?!(?:{_SHORT_UNITS})\b(?!-\d))(?=[A-Za-z])",
     " ",
     has="-",
 )

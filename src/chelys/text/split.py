@@ -44,6 +44,7 @@ _CUTS = (
 )
 _LAST_WORD = re.compile(r"[A-Za-z.]+$")
 _ADDRESS = re.compile(r"(?:[/@\\]|\bwww\.)\S*$")
+_YEAR = re.compile(r"['’]\d\d\b")
 _NUMERAL = re.compile(r"[IVXL]+\b(?!')")
 _NEXT_WORD = re.compile(r"[A-Za-z]{2,40}|[AI](?!\.)")
 
@@ -121,7 +122,7 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
     before = before[: len(before) - len(word)]
     next_word = _NEXT_WORD.match(paragraph, behind)
     begins = next_word is not None and begins_sentence(next_word.group())
-    if word in BEFORE_FIGURE and following.isdigit():
+    if word in BEFORE_FIGURE and (following.isdigit() or _YEAR.match(paragraph, behind)):
         return word.lower() == "no" and not no_is_a_number(before, word, stop=True)
     if (BEFORE_FIGURE.get(word) or word.lower() in ("vol", "vols")) and _NUMERAL.match(paragraph, behind):
         return False

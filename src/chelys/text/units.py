@@ -310,7 +310,9 @@ def fraction_of_a_unit(match: re.Match[str], reading: Reading) -> str | None:
     return f"{spoken}{of} {one}"
 
 
-@MEASURES.rule(rf"({AMOUNT})( ?-?)({_UNIT})(\^?[23](?!\d))?{_RATE}?(?![A-Za-z^\d])(\.(?= ?[a-z0-9(,;:]))?")
+@MEASURES.rule(
+    rf"(?<!\^)(?<!\^-)({AMOUNT})( ?-?)({_UNIT})(\^?[23](?!\d))?{_RATE}?(?![A-Za-z^\d])(\.(?= ?[a-z0-9(,;:]))?"
+)
 def measure(match: re.Match[str], reading: Reading) -> str | None:
     """``5 µg`` -> ``five micrograms``."""
     written, gap, unit, power, per, per_power, stop = match.groups()
