@@ -33,11 +33,11 @@ def sounds(pronouncer: Pronouncer, sentence: str, written: str = "") -> dict[str
         ("kevin", "kˈɛvən"), ("laura", "lˈɔɹə"), ("amanda", "əmˈændə"), ("nicole", "nəkˈOl"), ("ryan", "ɹˈIən"),
         ("beth", "bˈɛθ"), ("simon", "sˈImən"), ("leonard", "lˈɛnəɹd"), ("donald", "dˈɑnᵊld"), ("chanel", "ʃənˈɛl"),
         ("cruz", "kɹˈuz"), ("reynolds", "ɹˈɛnᵊldz"), ("maria", "məɹˈiə"), ("jerome", "ʤəɹˈOm"), ("meyer", "mˈIəɹ"),
-        ("mercedes", "məɹsˈAdiz"), ("angeles", "ˈænʤələs"), ("kevin's", "kˈɛvənz"),
+        ("O'Neil", "Onˈil"), ("mercedes", "məɹsˈAdiz"), ("angeles", "ˈænʤələs"), ("kevin's", "kˈɛvənz"),
         # titles, decades
         ("miz", "mˈɪz"), ("cetera", "sˈɛTəɹə"), ("forties", "fˈɔɹTiz"),
         # contractions and dialect
-        ("should've", "ʃˈʊdəv"), ("would've", "wˈʊdəv"), ("there'd", "ðˈɛɹd"), ("O'Neil", "Onˈil"), ("who've", "hˈuv"), ("how'd", "hˈWd"),
+        ("should've", "ʃˈʊdəv"), ("would've", "wˈʊdəv"), ("there'd", "ðˈɛɹd"), ("who've", "hˈuv"), ("how'd", "hˈWd"),
         ("runnin", "ɹˈʌnɪn"), ("runnin'", "ɹˈʌnɪn"), ("movin'", "mˈuvɪn"),
         # ordinary words that were wrong
         ("drawing", "dɹˈɔɪŋ"), ("thawing", "θˈɔɪŋ"), ("nah", "nˈɑ"), ("tours", "tˈʊɹz"), ("houses", "hˈWzᵻz"),
