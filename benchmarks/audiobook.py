@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-#: Seconds that nano speaks for a phoneme or mark, about.
+#: Seconds of noise for a phoneme or mark; nano speaks 0.066, about.
 SECONDS_A_SYMBOL = 0.066
 
 
@@ -211,7 +211,10 @@ def main() -> None:
         verbs.add_parser(verb).add_argument("book", type=Path)
     verbs.choices["forecast"].add_argument("--chapters")
     verbs.choices["forecast"].add_argument("--preset", default="fast")
+    parser.add_argument("--pace", type=float, default=1.0, help="of the engine of no weight: 3 is a third of the sound")
     given = parser.parse_args()
+    global SECONDS_A_SYMBOL
+    SECONDS_A_SYMBOL /= given.pace
     if given.verb == "text":
         make_text(given.words, given.output)
     elif given.verb == "memory":

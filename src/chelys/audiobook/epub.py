@@ -185,6 +185,9 @@ class _Reader:
             begins.setdefault((one.path, one.fragment), one.title)
         chapters: list[Chapter] = []
         for path in pages:
+            if path not in self.archive:
+                self.warnings.append(f"left out: {path[:80]!r} is missing in the book")
+                continue
             text, guessed = decode(self.archive.read(path))
             if guessed:
                 self.warnings.append(f"{path[:80]!r} is no UTF-8: read as Windows-1252")

@@ -136,9 +136,9 @@ class Narrator:
                     following = None if enough else next(spoken, None)
                 track.pause(pauses.end)
                 marks.append(Mark(self._titles[chapter], start_s, track.end()))
-                self._write(track, path, marks, taken.hexdigest()[:32])
+                self._write(track, path, chapter, marks, taken.hexdigest()[:32])
                 record.seek(first)
-                self._write_subtitles(path, record)
+                self._write_subtitles(path, chapter, record)
                 record.seek(0, 2)
 
     def _spoken(self) -> Iterator[tuple[Line, Take]]:
@@ -172,26 +172,25 @@ class Narrator:
             "words_by": "codes" if spoken else "letters",
         }  # fmt: skip
 
-    def _tags(self, path: Path, taken: str) -> dict[str, str]:
+    def _tags(self, chapter: int, taken: str) -> dict[str, str]:
         book = self.book
         tags = {"title": book.title, "artist": book.author, "album": book.title, "genre": "Audiobook"}
         if self.target.each_chapter:
-            number = int(path.name.split(" ")[0].split(".")[0])
-            tags |= {"title": self._titles[number], "track": f"{number}/{len(book.chapters)}"}
+            tags |= {"title": self._titles[chapter], "track": f"{chapter}/{len(book.chapters)}"}
         about = {"date": book.date, "description": book.description[:1000]}
         return tags | about | {"comment": json.dumps(self._recipe(taken), ensure_ascii=False)}
 
-    def _write(self, track: Track, path: Path, marks: list[Mark], taken: str) -> None:
+    def _write(self, track: Track, path: Path, chapter: int, marks: list[Mark], taken: str) -> None:
         meter = Meter()
         write(
-            path, track.mastered(meter), self.target.format, tags=self._tags(path, taken), chapters=marks,
+            path, track.mastered(meter), self.target.format, tags=self._tags(chapter, taken), chapters=marks,
             cover=self.book.cover, kbps=self.target.kbps,
         )  # fmt: skip
         self.made.files.append(path)
         self.made.levels.append(meter.report())
         self.made.seconds += marks[-1].end_s
 
-    def _write_subtitles(self, path: Path, record: IO[str]) -> None:
+    def _write_subtitles(self, path: Path, chapter: int, record: IO[str]) -> None:
         """Of the sentences that the record has from here on."""
         first = record.tell()
         for kind in self.target.subtitles:
@@ -200,7 +199,7 @@ class Narrator:
             file = path.with_suffix(f".{kind}")
             with output_errors(file), atomic_path(file, locked=True) as partial:
                 with partial.open("w", encoding="utf8", newline="") as out:
-                    out.writelines(subtitles(kind, lines, self._tags(path, "")))
+                    out.writelines(subtitles(kind, lines, self._tags(chapter, "")))
             self.made.files.append(file)
 
 

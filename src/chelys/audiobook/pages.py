@@ -26,6 +26,7 @@ _CAPTIONS = re.compile(r"(?:^|\s)(?:fig(?:ure)?-?)?caption(?:\s|$)", re.IGNORECA
 #: The text of a link to a note: a figure or mark in brackets, or as it is if it is raised.
 _MARK = re.compile(r"\s*[\[(]\s*(?:\d{1,4}|[a-z*†‡§])\s*[\])]\s*")
 _RAISED_MARK = re.compile(r"\s*\^?[\[(]?\s*(?:\d{1,4}|[a-z]|[*†‡§¶]{1,3})\s*[\])]?\s*")
+_MOST_LINKS = 20  # within one another; what never ends is none
 _ITEM, _ITEM_BEGIN = re.compile(r"\d{1,9}\."), re.compile(r"^(\d{1,9}\.)\s+")
 _OUTWARD = re.compile(r"\s*[a-z][a-z0-9+.-]{1,20}:|\s*//", re.IGNORECASE)
 #: Left out with all that is in them.
@@ -141,7 +142,7 @@ class _PageReader(HTMLReader):
             top.depth += tag == top.tag
         if kind is None:
             return
-        if tag == "a" and given.get("href") and not _OUTWARD.match(given["href"]):
+        if tag == "a" and given.get("href") and len(self._links) < _MOST_LINKS and not _OUTWARD.match(given["href"]):
             self._links.append((given["href"], len(self.pieces), bool(self._raised)))
         if tag == "sup":
             self._raised += 1

@@ -107,7 +107,7 @@ class HTMLReader(HTMLParser):
         elif tag == "tr":
             self._cells = 0
         elif tag in ("td", "th"):
-            while self._cells and self.pieces[-1].isspace():
+            while self._cells and self.pieces and self.pieces[-1].isspace():
                 self.pieces.pop()
             self.pieces.append(", " if self._cells else "")
             self._cells += 1
