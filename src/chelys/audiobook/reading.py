@@ -140,6 +140,8 @@ def reserved(target: Target, *, force: bool = False) -> Iterator[None]:
             path.mkdir(parents=True, exist_ok=True)
     elif path.is_dir():
         raise OutputError(f"{path} is a folder: name a file in it, or give --each-chapter")
+    elif not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
     lock = record.with_name(f".{path.name}.lock")
     with file_lock(lock, f"another process reads into {path}: wait for it, or name another file with -o"):
         made = record if target.each_chapter else path
