@@ -17,23 +17,23 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).parent
 GROUPS = (1, 2, 4, 8, 16)
 
 
 def listen(arguments: argparse.Namespace) -> None:
     """Speak and transcribe all candidates."""
-    import soxr
-    from judge import RATE, Judge
-
     import chelys
+    from chelys.audio.io import resample
+    from chelys.evaluation.listening import RATE, load_recogniser
+    from chelys.evaluation.sets import read_texts
+    from chelys.evaluation.words import listen as judge
 
     log = arguments.out / "takes.jsonl"
     arguments.out.mkdir(parents=True, exist_ok=True)
     done = {json.loads(line)["sentence"] for line in log.read_text().splitlines()} if log.exists() else set()
-    synthesizer, judge = chelys.load(arguments.model), Judge()
+    synthesizer, recogniser = chelys.load(arguments.model), load_recogniser()
     voices = arguments.voices.split(",")
-    for number, text in enumerate(arguments.sentences.read_text(encoding="utf8").splitlines(), 1):
+    for number, text in enumerate((text.text for text in read_texts(arguments.texts)), 1):
         if number in done:
             continue
         voice = voices[(number - 1) % len(voices)]
@@ -42,7 +42,7 @@ def listen(arguments: argparse.Namespace) -> None:
         )
         lines = []
         for take in speech.candidates:
-            heard = judge.words(soxr.resample(take.audio, speech.sample_rate, RATE).astype(np.float32), text)
+            heard = judge(recogniser, resample(take.audio, speech.sample_rate, RATE), text)
             lines.append({"sentence": number, "voice": voice, "score": take.score,
                           "errors": heard.errors, "words": heard.words,
                           "seconds": len(take.audio) / speech.sample_rate, "heard": heard.heard})  # fmt: skip
@@ -116,7 +116,7 @@ def main() -> None:
     verb.add_argument("--model", default="nano")
     verb.add_argument("--voices", default="heart,hazel,willow,robin,alder,rowan", help="with commas between")
     verb.add_argument("--candidates", type=int, default=max(GROUPS))
-    verb.add_argument("--sentences", type=Path, default=HERE / "sentences.txt")
+    verb.add_argument("--texts", default="harvard", help="see chelys eval")
     verb.set_defaults(run=listen)
     verb = verbs.add_parser("draw")
     verb.add_argument("log", type=Path)

@@ -1,6 +1,6 @@
 """Is a model adapted with ``chelys finetune`` closer to the voice, and are its words still right?
 
-    python benchmarks/finetune.py LJSpeech-1.1 --out eval/reader --judge "python judge.py --voices --json" [KEY=VALUE]
+    python benchmarks/finetune.py LJSpeech-1.1 --out eval/reader --judge [KEY=VALUE]
 
 Takes any folder in LJSpeech's layout (or another that ``chelys finetune`` reads). The last clips are kept out: they are
 what the voice is compared with. Four lists are spoken and judged, sentence i with seed i:
@@ -10,9 +10,8 @@ what the voice is compared with. Four lists are spoken and judged, sentence i wi
     after        the adapted model in the voice
     own after    the adapted model in the base's default voice: what it forgot
 
-JUDGE is a command; it is given the path of a list (``{"audio", "text", "reference"}`` a line) and prints, last, a JSON
-object with ``wer`` and ``sim``, the cosine of speaker embeddings. Without it the lists are left for another judge.
-Whatever is there already is not made again. KEY=VALUE are settings of ``chelys finetune``.
+``--judge`` hands the lists to ``chelys eval``: word error rate, and similarity to the references. Without it they are
+left for another judge. Whatever is there already is not made again. KEY=VALUE are settings of ``chelys finetune``.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -29,11 +27,11 @@ from typing import Any
 
 import chelys
 from chelys.data.manifest import Utterance, write_manifest
+from chelys.evaluation.sets import read_texts
 from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
 from chelys.training.finetune_data import read_source
 
-HERE = Path(__file__).parent
 NAME = "reader"
 
 
@@ -43,8 +41,8 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--judge", help="command; the list's path is put behind it")
-    parser.add_argument("--sentences", type=Path, default=HERE / "sentences.txt")
+    parser.add_argument("--judge", action="store_true", help="with chelys eval")
+    parser.add_argument("--texts", default="harvard", help="see chelys eval")
     parser.add_argument("--keep-out", type=int, default=20, help="clips, from the end, that are references alone")
     parser.add_argument("--preset", default="fast")
     arguments = parser.parse_args()
@@ -65,11 +63,11 @@ def main() -> None:
         "own": (base, own, None), "before": (base, zero_shot, kept_out),
         "after": (after, NAME, kept_out), "own after": (after, own, None),
     }  # fmt: skip
-    texts = [line for line in arguments.sentences.read_text(encoding="utf8").splitlines() if line.strip()]
+    texts = [text.text for text in read_texts(arguments.texts)]
     print(f"{len(learned)} clips, {sum(u.seconds for u in learned):.0f} s; adapted in {seconds:.0f} s of CPU time")
     for name, (tts, voice, references) in lists.items():
         path = speak(tts, voice, texts, references, out / name.replace(" ", "-"), arguments.preset)
-        print(f"{name:10}", judged(arguments.judge, path) if arguments.judge else path, flush=True)
+        print(f"{name:10}", judged(path) if arguments.judge else path, flush=True)
 
 
 def finetune(manifest: Path, out: Path, model: str, settings: list[str]) -> tuple[Path, float]:
@@ -106,12 +104,16 @@ def speak(
     return path
 
 
-def judged(command: str, path: Path) -> str:
-    """What a judge says of a list."""
+def judged(path: Path) -> str:
+    """What ``chelys eval`` says of a list."""
     started = time.monotonic()
-    told = subprocess.run([*shlex.split(command), str(path)], check=True, capture_output=True, text=True).stdout
-    means = json.loads(told.strip().splitlines()[-1])
-    figures = "  ".join(f"{key} {means[key]:.3f}" for key in ("wer", "sim") if key in means)
+    measures = "words,voice" if '"reference"' in path.read_text(encoding="utf8") else "words"
+    command = [sys.executable, "-m", "chelys", "eval", str(path), "-o", str(path.parent / "eval")]
+    told = subprocess.run(
+        [*command, "--measures", measures, "--json"], check=True, capture_output=True, text=True
+    ).stdout
+    found = json.loads(told)["figures"]
+    figures = "  ".join(f"{key} {found[key]['value']:.3f}" for key in ("wer", "similarity") if key in found)
     return f"{figures}  (judged in {time.monotonic() - started:.0f} s)"
 
 

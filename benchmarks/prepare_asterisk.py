@@ -35,6 +35,7 @@ from chelys.data.prepare.engine import Local
 from chelys.data.prepare.metadata import ClipMetadata, read_clips
 from chelys.data.prepare.pipeline import STAGES, PrepareSettings, prepare
 from chelys.data.prepare.report import write_report
+from chelys.evaluation.listening import whisper_folder
 
 sys.path.append(str(Path(__file__).parents[1] / "tools" / "clip_classifier"))
 
@@ -56,7 +57,6 @@ def transcripts(asterisk: Path) -> dict[str, str]:
 def recover(arguments: argparse.Namespace) -> dict[str, Any]:
     """Prepare, and compare."""
     from jiwer import wer
-    from judge import whisper_folder
     from whisper_normalizer.english import EnglishTextNormalizer
 
     said = transcripts(arguments.asterisk)

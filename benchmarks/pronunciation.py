@@ -19,6 +19,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from zlib import crc32
 
+from chelys.evaluation.sets import read_texts
 from chelys.text.lexicon import NANO_LEXICON, Lexicon
 from chelys.text.pronounce import Pronouncer, english
 from chelys.text.split import split
@@ -60,11 +61,11 @@ def coverage(lexicon: Lexicon) -> None:
         print("  missing:", " ".join(missing) or "none")
 
 
-def changed(lexicon: Lexicon, texts: list[Path]) -> None:
+def changed(lexicon: Lexicon, texts: list[str]) -> None:
     """Print how many words of running text sound unlike before, when nano's lexicon was all there was."""
     tokenizer, words = Tokenizer.load(NANO_LEXICON.parent), []
-    for file in texts:
-        for sentence in split(file.read_text(encoding="utf8")):
+    for text in (text.text for name in texts for text in read_texts(name)):
+        for sentence in split(text):
             words += tokenizer.analyse(sentence.text).words
     kinds: Counter[str] = Counter()
     examples: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -104,9 +105,7 @@ def homographs(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--homographs", type=Path, metavar="FILE")
-    parser.add_argument(
-        "--text", type=Path, nargs="+", metavar="FILE", default=[HERE / "sentences.txt", HERE / "long_text.txt"]
-    )
+    parser.add_argument("--text", nargs="+", metavar="SET|FILE", default=["harvard", "long"])
     arguments = parser.parse_args()
     if arguments.homographs:
         return homographs(arguments.homographs)

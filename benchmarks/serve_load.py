@@ -30,13 +30,15 @@ from typing import Any
 
 import httpx
 
+from chelys.evaluation.sets import read_texts
+
 RATE = 24_000
-SENTENCES = (Path(__file__).parent / "sentences.txt").read_text("utf8").split("\n")
+SENTENCES = [text.text for text in read_texts("harvard")]
 
 
 def texts(count: int) -> list[str]:
     """Texts of one to five sentences, always the same."""
-    lines = [line.strip() for line in SENTENCES if line.strip()]
+    lines = SENTENCES
     made, at = [], 0
     for number in range(count):
         length = (1, 3, 2, 5, 1, 4)[number % 6]

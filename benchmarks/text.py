@@ -24,13 +24,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from chelys.evaluation.sets import read_texts
 from chelys.text.abbreviations import STOPPED_TITLES, TITLES
 from chelys.text.front_end import read_text
 from chelys.text.lexicon import NANO_LEXICON
 from chelys.text.normalize import normalize
 from chelys.text.tokenizer import Tokenizer
 
-HERE = Path(__file__).parent
 _TITLE = re.compile(rf"\b({'|'.join(TITLES | STOPPED_TITLES)})\.")
 _FRESH = """
 import resource, time
@@ -93,11 +93,8 @@ def main() -> None:
     parser.add_argument("--misses", action="store_true", help="print every line that is not right")
     parser.add_argument("--repeat", type=int, default=5)
     arguments = parser.parse_args()
-    own = [line for line in (HERE / "sentences.txt").read_text(encoding="utf8").splitlines() if line.strip()]
-    own += [
-        line.split("\t")[1] for line in (HERE / "diseases.tsv").read_text(encoding="utf8").splitlines() if "\t" in line
-    ]
-    corpora = {"short texts": own, "a long text": [(HERE / "long_text.txt").read_text(encoding="utf8")]}
+    own = [text.text for name in ("harvard", "hard") for text in read_texts(name)]
+    corpora = {"short texts": own, "a long text": [read_texts("long")[1].text]}
     if arguments.pairs:
         rows = [line.split("\t") for line in arguments.pairs.read_text(encoding="utf8").splitlines()[1:]]
         lines = [(row[0], row[1], row[2]) for row in rows]

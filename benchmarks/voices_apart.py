@@ -5,7 +5,7 @@
 Each voice speaks the same sentences at preset ``fast``. A clip is told right where it is more like the other clips of
 its own voice (mean speaker embedding, the clip itself left out) than those of any other; ``nearest`` is the voice that
 it is most easily taken for, with that likeness and the voice's own. Pitch is the median of the voiced frames; words and
-naturalness are of the same few clips, so rougher than a list of twenty through ``judge.py``.
+naturalness are of the same few clips, so rougher than those of ``chelys eval``.
 ``OUT/voices.json`` keeps the rows.
 """
 
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judge import RATE, Judge, error_rate
-from speak_sentences import spoken
 
 import chelys
-
-HERE = Path(__file__).parent
+from chelys.evaluation.listening import RATE, Naturalness, SpeakerEncoder, load_recogniser
+from chelys.evaluation.sets import read_texts
+from chelys.evaluation.speaking import speak_texts
+from chelys.evaluation.words import error_rate, listen
 
 
 def pitch(audio: np.ndarray) -> float:
@@ -76,16 +76,17 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=4)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    synthesizer, judge = chelys.load(arguments.model), Judge()
+    synthesizer, recogniser = chelys.load(arguments.model), load_recogniser()
+    rate, embed = Naturalness(), SpeakerEncoder()
     names = [name for name in arguments.voices.split(",") if name] or synthesizer.voice_names
-    texts = (HERE / "sentences.txt").read_text(encoding="utf8").splitlines()[: arguments.sentences]
+    texts = read_texts("harvard")[: arguments.sentences]
     embeddings, pitches, quality = [], [], []
     for name in names:
-        clips = spoken(synthesizer, name, texts, arguments.out, name)
-        heard = [judge.words(clip, text) for clip, text in zip(clips, texts, strict=True)]
-        mos = float(np.mean([judge.naturalness(clip) for clip in clips]))
+        clips = [clip.samples(RATE) for clip in speak_texts(synthesizer, texts, [name], arguments.out / name)]
+        heard = [listen(recogniser, clip, text.text) for clip, text in zip(clips, texts, strict=True)]
+        mos = float(np.mean([rate(clip) for clip in clips]))
         quality.append({"wer": round(error_rate(heard), 4), "mos": round(mos, 3)})
-        embeddings.append(np.stack([judge.voice(clip) for clip in clips]))
+        embeddings.append(np.stack([embed(clip) for clip in clips]))
         pitches.append(float(np.median([pitch(clip) for clip in clips])))
     told_apart = rows(names, np.stack(embeddings), pitches)
     found = [row | figures for row, figures in zip(told_apart, quality, strict=True)]

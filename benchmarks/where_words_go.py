@@ -16,14 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import soxr
 import torch
-from judge import RATE, Judge, Words, error_rate
 
 import chelys
+from chelys.audio.io import resample
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, MEL_24K, OUTPUT_RATE
 from chelys.data.manifest import Utterance, read_manifest
+from chelys.evaluation.listening import RATE, Naturalness, load_recogniser
+from chelys.evaluation.words import Words, error_rate, listen
 from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.weights.folder import build
 from chelys.weights.tensor_file import load_network
@@ -69,7 +70,7 @@ def main() -> None:
     wanted = set(filter(None, arguments.speakers.split(",")))
     clips = [u for u in read_manifest(arguments.manifest) if len(u.text) >= 25 and (not wanted or u.speaker in wanted)]
     chosen = clips[:: max(1, len(clips) // arguments.clips)][: arguments.clips]
-    speaker, judge = chelys.load(arguments.model), Judge()
+    speaker, recogniser, rate = chelys.load(arguments.model), load_recogniser(), Naturalness()
     dvae = build(speaker.model.config, "dvae")
     load_network(speaker.model.folder / "dvae.safetensors", dvae)
     dvae.eval()
@@ -78,9 +79,9 @@ def main() -> None:
     for seed, clip in enumerate(chosen, 1):
         other = next(u for u in clips if u.speaker == clip.speaker and u.id != clip.id)
         for step, wave in zip(STEPS, waves(speaker, dvae, clip, other, seed), strict=True):
-            audio = soxr.resample(wave, OUTPUT_RATE, RATE).astype(np.float32)
-            heard[step].append(judge.words(audio, clip.text))
-            ratings[step].append(judge.naturalness(audio))
+            audio = resample(wave, OUTPUT_RATE, RATE)
+            heard[step].append(listen(recogniser, audio, clip.text))
+            ratings[step].append(rate(audio))
     for step in STEPS:
         row = {
             "model": arguments.called or arguments.model,

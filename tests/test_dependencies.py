@@ -1,7 +1,7 @@
 """Dependencies run one way: each room of the package sees only the rooms to its left.
 
 errors, old_names, deprecation, files, parsing, config, configs < text, audio < nn < models < weights < inference < cli
-                 inference < server, audiobook < cli
+                 inference < server, audiobook < cli;  inference, data < evaluation < cli
                  text, audio, models, weights < data < training < cli
                  weights < tortoise, the published system < data, training
                  inference, tortoise < speaking, how the published system speaks
@@ -51,7 +51,19 @@ SEES: dict[str, set[str]] = {
     "front": {*_NETWORKS, "inference"},
     "audiobook": {*_NETWORKS, "inference"},
     "server": {*_NETWORKS, "inference", "front", "data"},  # the check of a voice's clips
-    "cli": {*_NETWORKS, "tortoise", "speaking", "inference", "audiobook", "server", "data", "training", "front"},
+    "evaluation": {*_NETWORKS, "inference", "data", "front"},
+    "cli": {
+        *_NETWORKS,
+        "tortoise",
+        "speaking",
+        "inference",
+        "audiobook",
+        "evaluation",
+        "server",
+        "data",
+        "training",
+        "front",
+    },
     "__main__": {"cli"},
 }
 

@@ -5,8 +5,8 @@
 
 ``collect`` keeps of each run what the page needs, beside what it kept of others before: its settings, its log thinned
 to a hundred lines, what a step costs as the planner counts it. It lies in ``docs/results/nano/runs.json`` beside the
-logs that the measurements leave (SECTIONS names them with their commands; of ``judge.py`` it is what ``--log`` writes)
-and ``notes.md``, written by hand. ``write`` needs nothing else.
+logs that the measurements leave (SECTIONS names them with their commands; of ``chelys eval`` it is ``clips.jsonl``) and
+``notes.md``, written by hand. ``write`` needs nothing else.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def judged(path: Path) -> list[str]:
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in path.read_text(encoding="utf8").splitlines():
         clip = json.loads(line)
-        found[clip["of"]].append(clip)
+        found[clip.get("of") or clip["voice"]].append(clip)
     lines = ["| speaker | clips | word error rate | Distill-MOS |", "|---|---|---|---|"]
     for name, clips in found.items():
         rate = wer([clip["said"] for clip in clips], [clip["heard"] for clip in clips])
@@ -126,10 +126,25 @@ def best_of(log: Path) -> list[str]:
 
 
 def diseases(log: Path) -> list[str]:
-    """Table by kind of text."""
-    import diseases as bench
+    """A line a kind of text, and one for all."""
+    from chelys.evaluation.words import compare_words, is_cut, runs_away
 
-    return bench.table([json.loads(line) for line in log.read_text(encoding="utf8").splitlines()]).splitlines()
+    found = [json.loads(line) for line in log.read_text(encoding="utf8").splitlines()]
+    lines = ["| texts | number | word error rate | wrong texts | lost words | added words | cut | run away |"]
+    lines.append("|" + "---|" * 8)
+    for kind in [*dict.fromkeys(x["kind"] for x in found), "all"]:
+        own = [x for x in found if kind in (x["kind"], "all")]
+        words = [compare_words(x["said"], x["heard"]) for x in own]
+        rate = sum(w.errors for w in words) / sum(w.words for w in words)
+        ends = [sum(ill(w, x["seconds"], x["characters"]) for w, x in zip(words, own, strict=True))
+                for ill in (is_cut, runs_away)]  # fmt: skip
+        wrong, lost, added = (
+            sum(w.said != w.heard for w in words),
+            sum(w.deleted for w in words),
+            sum(w.inserted for w in words),
+        )
+        lines.append(f"| {kind} | {len(own)} | {rate:.3f} | {wrong} | {lost} | {added} | {ends[0]} | {ends[1]} |")
+    return lines
 
 
 def apart(path: Path) -> list[str]:
@@ -178,34 +193,34 @@ def blends(path: Path) -> list[str]:
 
 SECTIONS = (
     ("judged.jsonl", "Words and naturalness", judged,
-     "python benchmarks/speak_sentences.py --voice VOICE --out eval/VOICE && "
-     "python benchmarks/judge.py eval/VOICE/list.jsonl --log docs/results/nano/judged.jsonl"),
+     "chelys eval nano -v VOICE ... -o eval/voices"),
     ("voices.json", "Are the built-in voices distinct?", apart,
      "python benchmarks/voices_apart.py --out eval/voices"),
     ("words.jsonl", "Where words go", lost,
      "python benchmarks/where_words_go.py corpus/kokoro/manifest.jsonl --log docs/results/nano/words.jsonl"),
     ("heard_before.jsonl", "Two hundred texts of nine kinds, second leg", diseases,
-     "python benchmarks/diseases.py --out eval/diseases, with the weights of the second leg"),
+     "chelys eval nano --texts hard -o eval/hard, with the weights of the second leg"),
     ("heard.jsonl", "Two hundred texts of nine kinds", diseases,
-     "python benchmarks/diseases.py --out eval/diseases"),
+     "chelys eval nano --texts hard -o eval/hard"),
     ("long.json", "Long texts", long,
-     "python benchmarks/long_text.py --out eval/long"),
+     "chelys eval nano --texts long -o eval/long"),
     ("takes.jsonl", "Ranking by CLVP", best_of,
      "python benchmarks/best_of.py listen --out eval/best_of"),
     ("cloning.json", "Cloned voices", cloning,
-     "python benchmarks/cloning.py --out eval/cloning NAME=CLIP ..."),
+     "chelys eval nano --limit 8 -v CLIP ... -o eval/cloning; on six seconds of each"),
     ("cloning_shares.json", "Cloned voices, by speaker blend", blends,
-     "python benchmarks/cloning.py --out eval/shares --speaker-blend 0,0.25,0.5,0.75,1 --sentences runs/sentences.txt "
-     "NAME=CLIP ..."),
+     "chelys voices add NAME CLIP --speaker-blend SHARE, chelys eval nano --texts runs/sentences.txt --limit 8 -v NAME"),
     ("cloning_real.json", "Real voices", cloning,
-     "python benchmarks/cloning.py --out eval/real lj=lj.flac allison=en_US_f_Allison/demo-congrats.g722 "
-     "june=fr_CA_f_June/demo-congrats.g722 (a reader of LJSpeech, two of Debian's asterisk-core-sounds-*-g722)"),
+     "chelys eval nano --limit 8 -v lj.flac -v en_US_f_Allison/demo-congrats.g722 "
+     "-v fr_CA_f_June/demo-congrats.g722 -o eval/real (a reader of LJSpeech, two of Debian's "
+     "asterisk-core-sounds-*-g722)"),
 )  # fmt: skip
 
 
 def write(_: argparse.Namespace) -> None:
     """The page."""
     page = ["# The record of nano", "", "Written by `python tools/record.py write` from `docs/results/nano/`."]
+    page += ["Where the command is `chelys eval`, figures are of the scripts that it replaced, by the same listeners."]
     page += ["", (RESULTS / "notes.md").read_text(encoding="utf8").strip()]
     for file, title, section, command in SECTIONS:
         if (RESULTS / file).exists():

@@ -5,6 +5,7 @@ n samples.
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import stat
@@ -344,6 +345,15 @@ def to_bytes(audio: np.ndarray, rate: int, format: str) -> bytes:
     except sf.SoundFileError as error:
         raise OutputError(f"cannot encode {format} at {rate} Hz: choose wav or flac") from error
     return buffer.getvalue()
+
+
+def data_url(audio: np.ndarray, rate: int) -> str:
+    """Audio ``(n,)`` for a page that loads nothing: MP3, or WAV at rates that MP3 does not know."""
+    try:
+        kind, data = "mpeg", to_bytes(audio, rate, "mp3")
+    except OutputError:
+        kind, data = "wav", to_bytes(audio, rate, "wav")
+    return f"data:audio/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def encode_opus(audio: np.ndarray, rate: int, kbps: int) -> bytes:

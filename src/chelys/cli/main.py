@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli import bench, data, doctor, finetune, read, serve, speak, text, tortoise, train, voices
+from chelys.cli import bench, data, doctor, evaluate, finetune, read, serve, speak, text, tortoise, train, voices
 from chelys.cli.console import echo
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
@@ -130,6 +130,7 @@ app.command("serve", help=serve.HELP, epilog=serve.EXAMPLE)(serve.serve)
 app.add_typer(voices.app, name="voices")
 app.add_typer(data.app, name="data")
 app.command("bench", help=bench.HELP, epilog=bench.EXAMPLE)(bench.bench)
+app.command("eval", help=evaluate.HELP, epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("doctor", help=doctor.HELP, epilog=doctor.EXAMPLE)(doctor.doctor)
 
 

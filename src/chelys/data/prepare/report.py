@@ -5,7 +5,6 @@ The page is one file without scripts that loads nothing; all names and texts are
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import heapq
 import logging
@@ -18,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chelys.audio.io import decode, to_bytes
+from chelys.audio.io import data_url, decode
 from chelys.data.prepare.metadata import ClipMetadata, RecordingMetadata, Statistics, read_clips, read_recordings
-from chelys.errors import ManifestError, MissingExtra, OutputError, TextError
+from chelys.errors import ManifestError, MissingExtra, TextError
 from chelys.files import output_errors, read_text, write_bytes
 from chelys.parsing import MAX_JSON, parse_json
 from chelys.text.normalize import normalize
@@ -266,15 +265,10 @@ def _sound(clip: ClipMetadata, out: Path) -> str:
         path = (out / clip.audio).resolve()
         if not path.is_relative_to(out.resolve()):  # metadata from elsewhere must not show files of this machine
             return "outside"
-        waveform, rate = decode(path, start=clip.audio_start, end=clip.audio_end)
-        try:
-            kind, data = "mpeg", to_bytes(waveform, rate, "mp3")
-        except OutputError:  # MP3 knows nine rates
-            kind, data = "wav", to_bytes(waveform, rate, "wav")
+        return data_url(*decode(path, start=clip.audio_start, end=clip.audio_end))
     except (OSError, ValueError) as error:
         log.warning("no sound of %s in the report: %s", clip.id, error)
         return "cannot be read"
-    return f"data:audio/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def plain(text: str) -> str:

@@ -1,0 +1,235 @@
+"""``chelys eval``: how good a model's speech is, or any folder of speech."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import chelys
+from chelys.cli.console import (
+    DeviceOption,
+    DtypeOption,
+    PresetOption,
+    ThreadsOption,
+    complete_models,
+    complete_voices,
+    counting,
+    echo,
+    load_model,
+    progress_bar,
+    warn,
+)
+from chelys.errors import OutputError, UserError
+from chelys.files import json_line, write_json
+
+if TYPE_CHECKING:
+    from chelys.evaluation.speaking import Clip
+
+HELP = "Judge a model's speech, or a folder of finished audio: words, voice, naturalness, diseases, speed."
+EXAMPLE = "Example: chelys eval nano -o eval/nano, then: chelys eval my-model -o eval/mine --against eval/nano"
+
+ROWS, SUMMARY, PAGE, REQUEST = "clips.jsonl", "summary.json", "report.html", "request.json"
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|AUDIO",
+            help="A model; or a folder of audio with list.jsonl or a text file beside each clip.",
+            autocompletion=complete_models,
+        ),
+    ] = "nano",
+    texts: Annotated[
+        str, typer.Option("--texts", help="harvard (20 sentences), hard (200 texts), long, or a file of a text a line.")
+    ] = "harvard",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first texts.")] = None,
+    voices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-v",
+            "--voice",
+            autocompletion=complete_voices,
+            help="As for 'speak'; may be repeated. Default: the model's own default.",
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for audio, rows, summary and page.")] = Path(
+        "eval"
+    ),
+    measures: Annotated[
+        str | None,
+        typer.Option(
+            "--measures",
+            help="words, voice, naturalness, noise, clvp, copy, with commas between. Default: all that can be.",
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FOLDER", help="Output of an earlier run, to compare with.")
+    ] = None,
+    recordings: Annotated[
+        Path | None,
+        typer.Option("--recordings", metavar="FOLDER", help="Recorded speech, for the CLVP Fréchet distance from it."),
+    ] = None,
+    preset: PresetOption = "fast",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change an option of the preset: --set candidates=1."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**31, help="Of the first text; the next has the next.")
+    ] = 1,
+    whisper: Annotated[
+        str, typer.Option("--whisper", help="Model of faster-whisper that hears words: a name, or a folder.")
+    ] = "base",
+    clvp: Annotated[
+        str, typer.Option("--clvp", help="Model whose CLVP and VQ-VAE score.", autocompletion=complete_models)
+    ] = "nano",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    threads: ThreadsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON in place of the table.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what another request left in the folder.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+) -> None:
+    """Speak what is not spoken yet, measure what is not measured yet, show all of it."""
+    from chelys.evaluation import measures as measuring
+    from chelys.evaluation import report
+    from chelys.evaluation.speaking import kept_lines, read_clips
+    from chelys.machine import set_threads
+
+    other = _rows_of(against) if against is not None else None
+    names = [name.strip() for name in measures.split(",") if name.strip()] if measures is not None else None
+    finished = _is_audio(model)
+    request = {
+        "version": chelys.__version__, "of": str(Path(model).resolve()) if finished else model, "whisper": whisper,
+        "clvp": clvp, "measures": names,
+    }  # fmt: skip
+    if not finished:
+        request |= {
+            "texts": texts,
+            "limit": limit,
+            "voices": voices,
+            "preset": preset,
+            "set": assignments,
+            "seed": seed,
+        }
+    if finished:
+        set_threads(threads)
+        clips = read_clips(Path(model))
+        _begin(output, request, force=force)
+    with progress_bar(quiet=quiet or as_json) as update:
+        if not finished:
+            speak = _speaker(model, texts, limit, voices, preset, assignments, seed, device, dtype, threads)
+            _begin(output, request, force=force)
+            clips = speak(output, counting(update, "speaking"))
+        settings = measuring.Settings(whisper=whisper, clvp=clvp)
+        chosen, left_out = measuring.choose(names, settings, clips)
+        rows = kept_lines(output / ROWS)
+        done = {(row["audio"], row["text"]) for row in rows}
+        with (output / ROWS).open("a", encoding="utf8") as lines:
+            for clip in clips:
+                if (str(clip.audio), clip.text) in done:
+                    continue
+                rows.append(measuring.measure(clip, chosen))
+                lines.write(json_line(rows[-1]))
+                lines.flush()
+                if update is not None:
+                    update("listening", len(rows), len(clips))
+        summary = {"of": model, **report.summarize(rows, other), "left_out": left_out}
+        if recordings is not None:
+            summary["frechet"] = _frechet(recordings, clips, clvp, update)
+    write_json(output / SUMMARY, summary)
+    report.write_page(output / PAGE, Path(model).name, summary, rows)
+    if as_json:
+        echo(json.dumps(summary, indent=2))
+    elif not quiet:
+        _print(summary, output)
+
+
+def _is_audio(model: str) -> bool:
+    """Whether what was named is finished audio: a list, or a folder that is no model's."""
+    with suppress(OSError, ValueError):  # longer than a name can be
+        path = Path(model)
+        return path.suffix == ".jsonl" or (path.is_dir() and not (path / "config.json").is_file())
+    return False
+
+
+def _speaker(
+    model: str, texts: str, limit: int | None, voices: list[str] | None, preset: str, assignments: list[str] | None,
+    seed: int, device: str, dtype: str, threads: int | None,
+) -> Any:  # fmt: skip
+    """What speaks into a folder, once all that can be checked is checked and the model loaded."""
+    from chelys.evaluation.sets import read_texts
+    from chelys.evaluation.speaking import speak_texts
+    from chelys.inference.options import parse_options
+
+    chosen = read_texts(texts)[:limit]
+    changes = parse_options(assignments or [])
+    synthesizer = load_model(model, device, dtype=dtype, threads=threads)
+    options = synthesizer.options(preset, **changes)
+    resolved = [synthesizer.resolve_voice(voice, seed=seed) for voice in voices or [None]]
+
+    def speak(output: Path, progress: Any) -> list[Clip]:
+        return speak_texts(synthesizer, chosen, resolved, output, options=options, seed=seed, progress=progress)
+
+    return speak
+
+
+def _begin(output: Path, request: dict[str, Any], *, force: bool) -> None:
+    """Make the folder, or go on in it where the same was asked for. Raises OutputError where something else was."""
+    from chelys.evaluation.speaking import LIST
+    from chelys.parsing import read_json
+
+    with suppress(OSError, ValueError):
+        if read_json(output / REQUEST) == json.loads(json.dumps(request)):
+            return
+    if output.exists() and any(output.iterdir()):
+        if not force:
+            raise OutputError(
+                f"{output} has something else in it: name another folder with -o, or replace with --force"
+            )
+        for name in (LIST, ROWS, SUMMARY, PAGE):
+            (output / name).unlink(missing_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / REQUEST, request)
+
+
+def _rows_of(folder: Path) -> list[dict[str, Any]]:
+    from chelys.evaluation.speaking import kept_lines
+
+    rows = kept_lines(folder / ROWS)
+    if not rows:
+        raise UserError(f"{folder} has no {ROWS} of an earlier run of 'chelys eval' to compare with")
+    return rows
+
+
+def _frechet(recordings: Path, clips: list[Clip], clvp: str, update: Any) -> dict[str, Any] | None:
+    from chelys.audio.io import clip_paths
+    from chelys.evaluation.measures import latents
+    from chelys.evaluation.report import frechet_summary
+
+    spoken = latents([clip.audio for clip in clips], clvp, counting(update, "latents of speech"))
+    recorded = latents(clip_paths([recordings]), clvp, counting(update, "latents of recordings"))
+    found = frechet_summary(spoken, recorded)
+    if found is None:
+        warn("a Fréchet distance needs two clips and two recordings of up to 30 s")
+    return found
+
+
+def _print(summary: dict[str, Any], output: Path) -> None:
+    from chelys.evaluation.report import aligned, frechet_table, group_table, main_table
+
+    echo("\n".join(aligned(main_table(summary))))
+    for group in ("kinds", "voices"):
+        if group in summary:
+            echo("\n" + "\n".join(aligned(group_table(summary[group]))))
+    if summary.get("frechet"):
+        echo("\nCLVP Fréchet distance from recordings, which falls with the number of clips:")
+        echo("\n".join(aligned(frechet_table(summary["frechet"]))))
+    for measure, why in summary["left_out"].items():
+        echo(f"not measured: {measure} ({why})")
+    echo(f"{output / PAGE}")

