@@ -209,7 +209,8 @@ SECTIONS = (
     ("cloning.json", "Cloned voices", cloning,
      "chelys eval nano --limit 8 -v CLIP ... -o eval/cloning; on six seconds of each"),
     ("cloning_shares.json", "Cloned voices, by speaker blend", blends,
-     "chelys voices add NAME CLIP --speaker-blend SHARE, chelys eval nano --texts runs/sentences.txt --limit 8 -v NAME"),
+     "chelys voices add NAME CLIP --speaker-blend SHARE; chelys eval nano --texts runs/sentences.txt "
+     "--limit 8 -v NAME"),
     ("cloning_real.json", "Real voices", cloning,
      "chelys eval nano --limit 8 -v lj.flac -v en_US_f_Allison/demo-congrats.g722 "
      "-v fr_CA_f_June/demo-congrats.g722 -o eval/real (a reader of LJSpeech, two of Debian's "
