@@ -109,10 +109,8 @@ def judged(path: Path) -> str:
     started = time.monotonic()
     measures = "words,voice" if '"reference"' in path.read_text(encoding="utf8") else "words"
     command = [sys.executable, "-m", "chelys", "eval", str(path), "-o", str(path.parent / "eval")]
-    told = subprocess.run(
-        [*command, "--measures", measures, "--json"], check=True, capture_output=True, text=True
-    ).stdout
-    found = json.loads(told)["figures"]
+    command += ["--measures", measures, "--json"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["figures"]
     figures = "  ".join(f"{key} {found[key]['value']:.3f}" for key in ("wer", "similarity") if key in found)
     return f"{figures}  (judged in {time.monotonic() - started:.0f} s)"
 
