@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,7 @@ from chelys.cli.console import (
     warn,
 )
 from chelys.errors import OutputError, UserError
-from chelys.files import json_line, write_json
+from chelys.files import digest, json_line, write_json, write_json_lines
 
 if TYPE_CHECKING:
     from chelys.evaluation.speaking import Clip
@@ -98,37 +99,31 @@ def evaluate(
     """Speak what is not spoken yet, measure what is not measured yet, show all of it."""
     from chelys.evaluation import measures as measuring
     from chelys.evaluation import report
-    from chelys.evaluation.speaking import kept_lines, read_clips
+    from chelys.evaluation.sets import read_texts
+    from chelys.evaluation.speaking import kept_lines, read_clips, speak_texts
+    from chelys.inference.options import parse_options
     from chelys.machine import set_threads
 
     other = _rows_of(against) if against is not None else None
     names = [name.strip() for name in measures.split(",") if name.strip()] if measures is not None else None
-    finished = _is_audio(model)
-    request = {
-        "version": chelys.__version__, "of": str(Path(model).resolve()) if finished else model, "whisper": whisper,
-        "clvp": clvp, "measures": names,
-    }  # fmt: skip
-    if not finished:
-        request |= {
-            "texts": texts,
-            "limit": limit,
-            "voices": voices,
-            "preset": preset,
-            "set": assignments,
-            "seed": seed,
-        }
-    if finished:
-        set_threads(threads)
-        clips = read_clips(Path(model))
-        _begin(output, request, force=force)
+    request: dict[str, Any] = {"version": chelys.__version__, "whisper": whisper, "clvp": clvp}
     with progress_bar(quiet=quiet or as_json) as update:
-        if not finished:
-            speak = _speaker(model, texts, limit, voices, preset, assignments, seed, device, dtype, threads)
-            _begin(output, request, force=force)
-            clips = speak(output, counting(update, "speaking"))
-        settings = measuring.Settings(whisper=whisper, clvp=clvp)
-        chosen, left_out = measuring.choose(names, settings, clips)
-        rows = kept_lines(output / ROWS)
+        if _is_audio(model):
+            set_threads(threads)
+            clips = read_clips(Path(model))
+            _begin(output, request | {"of": _state(clips)}, force=force)
+        else:
+            chosen_texts, changes = read_texts(texts)[:limit], parse_options(assignments or [])
+            tts = load_model(model, device, dtype=dtype, threads=threads)
+            asked: dict[str, Any] = {"options": tts.options(preset, **changes), "seed": seed}
+            speakers = [tts.resolve_voice(voice, seed=seed) for voice in (voices or (None,))]
+            said = {"of": tts.fingerprint, "texts": [text.text for text in chosen_texts], "seed": seed,
+                    "options": asdict(asked["options"]), "voices": [one.fingerprint for one in speakers]}  # fmt: skip
+            _begin(output, request | said, force=force)
+            clips = speak_texts(tts, chosen_texts, speakers, output, **asked, progress=counting(update, "speaking"))
+        chosen, left_out = measuring.choose(names, measuring.Settings(whisper=whisper, clvp=clvp), clips)
+        rows = [row for row in kept_lines(output / ROWS) if row["measures"] == list(chosen)]
+        write_json_lines(output / ROWS, rows)
         done = {(row["audio"], row["text"]) for row in rows}
         with (output / ROWS).open("a", encoding="utf8") as lines:
             for clip in clips:
@@ -158,25 +153,13 @@ def _is_audio(model: str) -> bool:
     return False
 
 
-def _speaker(
-    model: str, texts: str, limit: int | None, voices: list[str] | None, preset: str, assignments: list[str] | None,
-    seed: int, device: str, dtype: str, threads: int | None,
-) -> Any:  # fmt: skip
-    """What speaks into a folder, once all that can be checked is checked and the model loaded."""
-    from chelys.evaluation.sets import read_texts
-    from chelys.evaluation.speaking import speak_texts
-    from chelys.inference.options import parse_options
-
-    chosen = read_texts(texts)[:limit]
-    changes = parse_options(assignments or [])
-    synthesizer = load_model(model, device, dtype=dtype, threads=threads)
-    options = synthesizer.options(preset, **changes)
-    resolved = [synthesizer.resolve_voice(voice, seed=seed) for voice in voices or [None]]
-
-    def speak(output: Path, progress: Any) -> list[Clip]:
-        return speak_texts(synthesizer, chosen, resolved, output, options=options, seed=seed, progress=progress)
-
-    return speak
+def _state(clips: list[Clip]) -> str:
+    """Changes with the files, so that nothing is kept of others of their names."""
+    paths = [path for clip in clips for path in (clip.audio, clip.reference, clip.original) if path is not None]
+    with suppress(OSError):  # reading says what is wrong
+        found = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        return digest(json.dumps([found, [clip.text for clip in clips]]).encode())
+    return ""
 
 
 def _begin(output: Path, request: dict[str, Any], *, force: bool) -> None:

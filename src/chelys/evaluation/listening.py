@@ -14,10 +14,11 @@ n samples.
 
 from __future__ import annotations
 
+import io
 import sys
 import types
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,7 +121,8 @@ class Naturalness:
         _need("distillmos", "xls_r_sqa", command="pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0")
         with _stand_ins("torchaudio", "torchaudio.transforms"):  # named by the package, not used for this
             import distillmos
-        self._rater = distillmos.ConvTransformerSQAModel().eval()
+        with redirect_stdout(io.StringIO()):  # it tells of its weights
+            self._rater = distillmos.ConvTransformerSQAModel().eval()
 
     def __call__(self, audio: np.ndarray) -> float:
         """Rating of ``(n,)`` samples at 16 kHz."""

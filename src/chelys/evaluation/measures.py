@@ -216,7 +216,7 @@ def measure(clip: Clip, measures: Mapping[str, Measure]) -> dict[str, Any]:
     seconds = len(clip.samples(listening.RATE)) / listening.RATE
     row: dict[str, Any] = {
         "audio": str(clip.audio), "text": clip.text, "voice": clip.voice, "kind": clip.kind, "seconds": seconds,
-        "characters": len(clip.text), "rate": seconds / max(1, len(clip.text)),
+        "characters": len(clip.text), "rate": seconds / max(1, len(clip.text)), "measures": list(measures),
     }  # fmt: skip
     if clip.synthesis_seconds is not None:
         row["synthesis_seconds"] = clip.synthesis_seconds

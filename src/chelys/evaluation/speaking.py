@@ -89,9 +89,9 @@ def _fault(entry: Any) -> str | None:
 
 
 def _clip(entry: dict[str, Any], folder: Path) -> Clip:
-    paths = {key: folder / entry[key] for key in _PATHS if entry.get(key)}
-    words = {key: entry.get(key) or "" for key in _WORDS}
-    return Clip(**paths, **words, synthesis_seconds=entry.get("synthesis_seconds"))
+    values: dict[str, Any] = {key: folder / entry[key] for key in _PATHS if entry.get(key)}
+    values |= {key: entry.get(key) or "" for key in _WORDS}
+    return Clip(**values, synthesis_seconds=entry.get("synthesis_seconds"))
 
 
 def speak_texts(

@@ -56,7 +56,11 @@ def interval(top: np.ndarray, bottom: np.ndarray) -> Interval:
     if not len(top) or not bottom.sum() > 0:
         raise ValueError("a ratio needs something to divide by")
     value = float(top.sum() / bottom.sum())
-    return Interval(value, *_bounds(_ratios(top, bottom, _draws(len(top))), value, len(top)))
+    low, high = _bounds(_ratios(top, bottom, _draws(len(top))), value, len(top))
+    if low is None or high is None:
+        return Interval(value, None, None)
+    each = top[bottom > 0] / bottom[bottom > 0]  # no ratio of sums lies outside these
+    return Interval(value, max(low, float(each.min())), min(high, float(each.max())))
 
 
 def compare(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> Comparison:
@@ -104,8 +108,8 @@ def frechet(one: np.ndarray, other: np.ndarray) -> float:
     if min(len(one), len(other)) < 2:
         raise ValueError("a Fréchet distance needs two clips of each kind")
     means = [x.mean(0) for x in (one, other)]
-    a, b = ((x - mean) / np.sqrt(len(x) - 1) for x, mean in zip((one, other), means, strict=True))
-    a, b = (np.linalg.qr(x, mode="r") for x in (a, b))  # the same product, without the clips
+    centred = [(x - mean) / np.sqrt(len(x) - 1) for x, mean in zip((one, other), means, strict=True)]
+    a, b = (np.asarray(np.linalg.qr(x, mode="r")) for x in centred)  # the same product, without the clips
     cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     spread = np.square(a).sum() + np.square(b).sum() - 2 * cross
     return float(np.square(means[0] - means[1]).sum() + max(0.0, spread))
