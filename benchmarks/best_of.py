@@ -45,7 +45,7 @@ def listen(arguments: argparse.Namespace) -> None:
             heard = judge(recogniser, resample(take.audio, speech.sample_rate, RATE), text)
             lines.append({"sentence": number, "voice": voice, "score": take.score,
                           "errors": heard.errors, "words": heard.words,
-                          "seconds": len(take.audio) / speech.sample_rate, "heard": heard.heard})  # fmt: skip
+                          "seconds": len(take.audio) / speech.sample_rate, "heard": heard.transcript})  # fmt: skip
         with log.open("a", encoding="utf8") as file:  # a sentence at a time
             file.writelines(json.dumps(line) + "\n" for line in lines)
         print(number, " ".join(str(line["errors"]) for line in lines), flush=True)

@@ -24,7 +24,7 @@ from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, MEL_24K, OUTPUT_RATE
 from chelys.data.manifest import Utterance, read_manifest
 from chelys.evaluation.listening import RATE, Naturalness, load_recogniser
-from chelys.evaluation.words import Words, error_rate, listen
+from chelys.evaluation.words import WordComparison, error_rate, listen
 from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.weights.folder import build
 from chelys.weights.tensor_file import load_network
@@ -74,7 +74,7 @@ def main() -> None:
     dvae = build(speaker.model.config, "dvae")
     load_network(speaker.model.folder / "dvae.safetensors", dvae)
     dvae.eval()
-    heard: dict[str, list[Words]] = {step: [] for step in STEPS}
+    heard: dict[str, list[WordComparison]] = {step: [] for step in STEPS}
     ratings: dict[str, list[float]] = {step: [] for step in STEPS}
     for seed, clip in enumerate(chosen, 1):
         other = next(u for u in clips if u.speaker == clip.speaker and u.id != clip.id)

@@ -110,10 +110,16 @@ def judged(path: Path) -> list[str]:
         found[clip.get("of") or clip["voice"]].append(clip)
     lines = ["| speaker | clips | word error rate | Distill-MOS |", "|---|---|---|---|"]
     for name, clips in found.items():
-        rate = wer([clip["said"] for clip in clips], [clip["heard"] for clip in clips])
+        texts = [_texts(clip) for clip in clips]
+        rate = wer([reference for reference, _ in texts], [transcript for _, transcript in texts])
         rating = sum(clip["mos"] for clip in clips) / len(clips)
         lines.append(f"| {name} | {len(clips)} | {rate:.3f} | {rating:.2f} |")
     return lines
+
+
+def _texts(clip: dict[str, Any]) -> tuple[str, str]:
+    """What was to be spoken and what was heard, by today's keys or those of the first logs."""
+    return clip.get("reference") or clip["said"], clip.get("transcript") or clip["heard"]
 
 
 def best_of(log: Path) -> list[str]:
@@ -134,12 +140,12 @@ def diseases(log: Path) -> list[str]:
     lines.append("|" + "---|" * 8)
     for kind in [*dict.fromkeys(x["kind"] for x in found), "all"]:
         own = [x for x in found if kind in (x["kind"], "all")]
-        words = [compare_words(x["said"], x["heard"]) for x in own]
+        words = [compare_words(*_texts(x)) for x in own]
         rate = sum(w.errors for w in words) / sum(w.words for w in words)
         ends = [sum(ill(w, x["seconds"], x["characters"]) for w, x in zip(words, own, strict=True))
                 for ill in (is_cut, runs_away)]  # fmt: skip
         wrong, lost, added = (
-            sum(w.said != w.heard for w in words),
+            sum(w.reference != w.transcript for w in words),
             sum(w.deleted for w in words),
             sum(w.inserted for w in words),
         )

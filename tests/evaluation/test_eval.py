@@ -17,7 +17,7 @@ from chelys.errors import ManifestError, OutputError, UserError
 from chelys.evaluation import listening, words
 from chelys.evaluation.measures import Settings, choose, comparisons, figures, measure
 from chelys.evaluation.sets import SETS, read_texts
-from chelys.evaluation.speaking import Clip, kept_lines, read_clips
+from chelys.evaluation.speaking import JudgedClip, kept_lines, read_clips
 
 TEXTS = ("hello there", "one two three", "hello one")
 
@@ -102,9 +102,9 @@ def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
 def test_finished_audio_is_listed_or_has_texts_beside_it(tmp_path: Path) -> None:
     write(tmp_path / "a.wav", np.zeros(2400, np.float32), 24_000)
     (tmp_path / "a.txt").write_text("Hello\nthere.")
-    assert read_clips(tmp_path) == [Clip(tmp_path / "a.wav", "Hello there.")]
+    assert read_clips(tmp_path) == [JudgedClip(tmp_path / "a.wav", "Hello there.")]
     (tmp_path / "list.jsonl").write_text('{"audio": "a.wav", "text": "Hello.", "reference": "b.wav"}\n')
-    assert read_clips(tmp_path) == [Clip(tmp_path / "a.wav", "Hello.", reference=tmp_path / "b.wav")]
+    assert read_clips(tmp_path) == [JudgedClip(tmp_path / "a.wav", "Hello.", reference=tmp_path / "b.wav")]
     for bad in ('{"audio": "a.wav"}', '{"audio": 1, "text": "x"}', '{"audio": "a.wav", "text": " "}', "[]", "{"):
         (tmp_path / "list.jsonl").write_text(bad + "\n")
         with pytest.raises(ManifestError, match="list.jsonl:1"):
@@ -112,10 +112,10 @@ def test_finished_audio_is_listed_or_has_texts_beside_it(tmp_path: Path) -> None
 
 
 def test_measures_that_cannot_be_taken_say_why(tmp_path: Path) -> None:
-    chosen, left_out = choose(None, Settings(recogniser=Parrot()), [Clip(tmp_path / "a.wav", "x")])
+    chosen, left_out = choose(None, Settings(recogniser=Parrot()), [JudgedClip(tmp_path / "a.wav", "x")])
     assert "reference" in left_out["voice"] and "original" in left_out["copy"] and "clvp" in chosen
     with pytest.raises(UserError, match="copy cannot be measured: no clip has an original"):
-        choose(["copy"], Settings(), [Clip(tmp_path / "a.wav", "x")])
+        choose(["copy"], Settings(), [JudgedClip(tmp_path / "a.wav", "x")])
     with pytest.raises(UserError, match="no measure 'taste'"):
         choose(["taste"], Settings(), [])
 
@@ -134,5 +134,5 @@ def test_a_silent_kind_of_clip_has_no_figure_and_voices_are_paired(tmp_path: Pat
 def test_swapped_words_are_heard_as_errors(tmp_path: Path, plain: None) -> None:
     write(tmp_path / "a.wav", np.zeros(48_000, np.float32), 24_000)
     chosen, _ = choose(["words"], Settings(recogniser=Parrot("a b c d", "a c b d", "a b")), [])
-    rows = [measure(Clip(tmp_path / "a.wav", "A B C D"), chosen) for _ in range(3)]
+    rows = [measure(JudgedClip(tmp_path / "a.wav", "A B C D"), chosen) for _ in range(3)]
     assert [row["errors"] for row in rows] == [0, 2, 2] and [row["deleted"] for row in rows][2] == 2

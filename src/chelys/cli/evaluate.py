@@ -28,7 +28,7 @@ from chelys.errors import OutputError, UserError
 from chelys.files import digest, json_line, write_json, write_json_lines
 
 if TYPE_CHECKING:
-    from chelys.evaluation.speaking import Clip
+    from chelys.evaluation.speaking import JudgedClip
 
 HELP = "Judge a model's speech, or a folder of finished audio: words, voice, naturalness, diseases, speed."
 EXAMPLE = "Example: chelys eval nano -o eval/nano, then: chelys eval my-model -o eval/mine --against eval/nano"
@@ -98,7 +98,7 @@ def evaluate(
 ) -> None:
     """Speak what is not spoken yet, measure what is not measured yet, show all of it."""
     from chelys.evaluation import measures as measuring
-    from chelys.evaluation import report
+    from chelys.evaluation import results
     from chelys.evaluation.sets import read_texts
     from chelys.evaluation.speaking import kept_lines, read_clips, speak_texts
     from chelys.inference.options import parse_options
@@ -117,9 +117,9 @@ def evaluate(
             tts = load_model(model, device, dtype=dtype, threads=threads)
             asked: dict[str, Any] = {"options": tts.options(preset, **changes), "seed": seed}
             speakers = [tts.resolve_voice(voice, seed=seed) for voice in (voices or (None,))]
-            said = {"of": tts.fingerprint, "texts": [text.text for text in chosen_texts], "seed": seed,
+            what = {"of": tts.fingerprint, "texts": [text.text for text in chosen_texts], "seed": seed,
                     "options": asdict(asked["options"]), "voices": [one.fingerprint for one in speakers]}  # fmt: skip
-            _begin(output, request | said, force=force)
+            _begin(output, request | what, force=force)
             clips = speak_texts(tts, chosen_texts, speakers, output, **asked, progress=counting(update, "speaking"))
         chosen, left_out = measuring.choose(names, measuring.Settings(whisper=whisper, clvp=clvp), clips)
         rows = [row for row in kept_lines(output / ROWS) if row["measures"] == list(chosen)]
@@ -134,11 +134,11 @@ def evaluate(
                 lines.flush()
                 if update is not None:
                     update("listening", len(rows), len(clips))
-        summary = {"of": model, **report.summarize(rows, other), "left_out": left_out}
+        summary = {"of": model, **results.summarize(rows, other), "left_out": left_out}
         if recordings is not None:
             summary["frechet"] = _frechet(recordings, clips, clvp, update)
     write_json(output / SUMMARY, summary)
-    report.write_page(output / PAGE, Path(model).name, summary, rows)
+    results.write_page(output / PAGE, Path(model).name, summary, rows)
     if as_json:
         echo(json.dumps(summary, indent=2))
     elif not quiet:
@@ -153,7 +153,7 @@ def _is_audio(model: str) -> bool:
     return False
 
 
-def _state(clips: list[Clip]) -> str:
+def _state(clips: list[JudgedClip]) -> str:
     """Changes with the files, so that nothing is kept of others of their names."""
     paths = [path for clip in clips for path in (clip.audio, clip.reference, clip.original) if path is not None]
     with suppress(OSError):  # reading says what is wrong
@@ -190,10 +190,10 @@ def _rows_of(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _frechet(recordings: Path, clips: list[Clip], clvp: str, update: Any) -> dict[str, Any] | None:
+def _frechet(recordings: Path, clips: list[JudgedClip], clvp: str, update: Any) -> dict[str, Any] | None:
     from chelys.audio.io import clip_paths
     from chelys.evaluation.measures import latents
-    from chelys.evaluation.report import frechet_summary
+    from chelys.evaluation.results import frechet_summary
 
     spoken = latents([clip.audio for clip in clips], clvp, counting(update, "latents of speech"))
     recorded = latents(clip_paths([recordings]), clvp, counting(update, "latents of recordings"))
@@ -204,7 +204,7 @@ def _frechet(recordings: Path, clips: list[Clip], clvp: str, update: Any) -> dic
 
 
 def _print(summary: dict[str, Any], output: Path) -> None:
-    from chelys.evaluation.report import aligned, frechet_table, group_table, main_table
+    from chelys.evaluation.results import aligned, frechet_table, group_table, main_table
 
     echo("\n".join(aligned(main_table(summary))))
     for group in ("kinds", "voices"):

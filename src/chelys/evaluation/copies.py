@@ -24,7 +24,7 @@ def same_length(copy: np.ndarray, original: np.ndarray) -> bool:
     return abs(len(copy) - len(original)) <= SAME_LENGTH * len(original)
 
 
-def mel_distance(copy: np.ndarray, original: np.ndarray) -> float:
+def log_mel_error(copy: np.ndarray, original: np.ndarray) -> float:
     """Mean absolute difference of the log-mels of ``(n,)`` and ``(n',)``, decibels; 100 bands to 12 kHz."""
     count = min(len(copy), len(original))
     mels = [log_mel(torch.from_numpy(np.ascontiguousarray(x[:count]))[None], MEL_24K) for x in (copy, original)]

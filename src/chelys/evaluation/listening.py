@@ -1,6 +1,7 @@
 """Networks of others that listen: for words, for the speaker, for naturalness. Each is optional and comes by itself.
 
-All of them hear 16 kHz, and all weights lie in packages of the index, so nothing is fetched while judging.
+All of them hear 16 kHz, and all weights lie in packages of the index, so nothing is fetched while judging. Those of the
+last three are in no extra: they ask for packages that are not needed here and hard to build.
 
 | | network | packages | weights |
 |---|---|---|---|
@@ -19,7 +20,7 @@ import sys
 import types
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from importlib import resources
+from importlib import import_module, resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,8 +102,8 @@ class SpeakerEncoder:
     def __init__(self) -> None:
         _need("resemblyzer", "librosa", command="pip install librosa && pip install --no-deps resemblyzer==0.1.4")
         with _stand_ins("webrtcvad"):  # only the package's silence trimmer uses it, which is not needed here
-            from resemblyzer import VoiceEncoder
-        self._encoder = VoiceEncoder("cpu", verbose=False)
+            package = import_module("resemblyzer")
+        self._encoder = package.VoiceEncoder("cpu", verbose=False)
 
     def __call__(self, audio: np.ndarray) -> np.ndarray:
         """Embedding ``(256,)`` of length 1, of ``(n,)`` samples at 16 kHz."""
@@ -120,9 +121,9 @@ class Naturalness:
     def __init__(self) -> None:
         _need("distillmos", "xls_r_sqa", command="pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0")
         with _stand_ins("torchaudio", "torchaudio.transforms"):  # named by the package, not used for this
-            import distillmos
+            package = import_module("distillmos")
         with redirect_stdout(io.StringIO()):  # it tells of its weights
-            self._rater = distillmos.ConvTransformerSQAModel().eval()
+            self._rater = package.ConvTransformerSQAModel().eval()
 
     def __call__(self, audio: np.ndarray) -> float:
         """Rating of ``(n,)`` samples at 16 kHz."""
@@ -140,9 +141,7 @@ class Noise:
 
     def __init__(self) -> None:
         _need("speechmos", "librosa", command="pip install speechmos librosa onnxruntime")
-        from speechmos import dnsmos
-
-        self._rater = dnsmos
+        self._rater = import_module("speechmos.dnsmos")
 
     def __call__(self, audio: np.ndarray) -> float:
         """Rating of ``(n,)`` samples at 16 kHz."""

@@ -16,8 +16,8 @@ import numpy as np
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import TextError, UserError
 from chelys.evaluation import copies, listening
-from chelys.evaluation.clvp import ClvpReader
-from chelys.evaluation.speaking import Clip, samples
+from chelys.evaluation.clvp_reader import ClvpReader
+from chelys.evaluation.speaking import JudgedClip, samples
 from chelys.evaluation.statistics import Comparison, Interval, compare, interval
 from chelys.evaluation.words import compare_words, is_cut, listen, plain, runs_away, sentences_astray
 
@@ -56,7 +56,7 @@ FIGURES = (
     Figure("dnsmos", "noise, DNSMOS overall", "higher", "dnsmos"),
     Figure("clvp_cosine", "CLVP: cosine of text and speech", "higher", "clvp_cosine"),
     Figure("clvp_likelihood", "CLVP: nats an id of the text", "higher", "clvp_likelihood"),
-    Figure("mel_db", "log-mel distance, dB", "lower", "mel_db"),
+    Figure("mel_db", "log-mel error, dB", "lower", "mel_db"),
     Figure("pitch_cents", "pitch error, cents", "lower", "pitch_cents"),
     Figure("voicing", "frames voiced in one alone", "lower", "voicing"),
     Figure("rate", "seconds a character", "", "rate"),
@@ -73,21 +73,21 @@ class Settings:
     recogniser: listening.Recogniser | None = None  # in place of Whisper
 
 
-class Measure(Protocol):
+class ClipMeasure(Protocol):
     """Measures one clip after another."""
 
-    def of(self, clip: Clip) -> dict[str, Any]:
+    def of(self, clip: JudgedClip) -> dict[str, Any]:
         """Values of a row; none where the clip cannot be measured."""
         ...
 
 
-class _Words:
-    def __init__(self, settings: Settings, clips: Sequence[Clip]) -> None:
+class _Recognised:
+    def __init__(self, settings: Settings, clips: Sequence[JudgedClip]) -> None:
         plain("")  # raises where the rules are missing, before anything is loaded
         compare_words("a", "a")
         self._recogniser = settings.recogniser or listening.load_recogniser(settings.whisper)
 
-    def of(self, clip: Clip) -> dict[str, Any]:
+    def of(self, clip: JudgedClip) -> dict[str, Any]:
         audio = clip.samples(listening.RATE)
         if not plain(clip.text):  # nothing but punctuation
             return {}
@@ -102,29 +102,29 @@ class _Words:
 
         sentences = [plain(piece.text) for piece in split(clip.text, max_chars=len(clip.text))]
         if len(sentences) >= _SEVERAL:
-            lost, repeated = sentences_astray([one for one in sentences if one], words.heard)
+            lost, repeated = sentences_astray([one for one in sentences if one], words.transcript)
             row |= {"sentences": len(sentences), "sentences_lost": len(lost), "sentences_repeated": len(repeated)}
         return row
 
 
-class _Voice:
-    def __init__(self, settings: Settings, clips: Sequence[Clip]) -> None:
+class _Similarity:
+    def __init__(self, settings: Settings, clips: Sequence[JudgedClip]) -> None:
         references = list(dict.fromkeys(clip.reference for clip in clips if clip.reference is not None))
         if not references:
             raise UserError("no clip has a reference, a recording of its voice")
         encoder = listening.SpeakerEncoder()
         self._encoder = encoder
         self._places = {reference: place for place, reference in enumerate(references)}
-        heard = [samples(reference, listening.RATE) for reference in references]
-        self._embeddings = np.stack([encoder(audio) for audio in heard])
+        recordings = [samples(reference, listening.RATE) for reference in references]
+        self._embeddings = np.stack([encoder(audio) for audio in recordings])
         self._ceilings = [
             float(encoder(audio[: len(audio) // 2]) @ encoder(audio[len(audio) // 2 :]))
             if len(audio) >= _HALVED * listening.RATE
             else None
-            for audio in heard
+            for audio in recordings
         ]
 
-    def of(self, clip: Clip) -> dict[str, Any]:
+    def of(self, clip: JudgedClip) -> dict[str, Any]:
         if clip.reference is None:
             return {}
         place = self._places[clip.reference]
@@ -142,15 +142,15 @@ class _Rated:
     def __init__(self, name: str, make: Callable[[], Callable[[np.ndarray], float]]) -> None:
         self._name, self._listener = name, make()
 
-    def of(self, clip: Clip) -> dict[str, Any]:
+    def of(self, clip: JudgedClip) -> dict[str, Any]:
         return {self._name: self._listener(clip.samples(listening.RATE))}
 
 
 class _Agreement:
-    def __init__(self, settings: Settings, clips: Sequence[Clip]) -> None:
+    def __init__(self, settings: Settings, clips: Sequence[JudgedClip]) -> None:
         self._reader = load_reader(settings.clvp)
 
-    def of(self, clip: Clip) -> dict[str, Any]:
+    def of(self, clip: JudgedClip) -> dict[str, Any]:
         try:
             found = self._reader.agreement(clip.samples(OUTPUT_RATE), OUTPUT_RATE, clip.text)
         except TextError:
@@ -159,19 +159,19 @@ class _Agreement:
 
 
 class _Copy:
-    def __init__(self, settings: Settings, clips: Sequence[Clip]) -> None:
+    def __init__(self, settings: Settings, clips: Sequence[JudgedClip]) -> None:
         if not any(clip.original for clip in clips):
             raise UserError("no clip has an original that it is a copy of")
         copies.pitch_errors(np.zeros(OUTPUT_RATE, np.float32), np.zeros(OUTPUT_RATE, np.float32))  # raises MissingExtra
 
-    def of(self, clip: Clip) -> dict[str, Any]:
+    def of(self, clip: JudgedClip) -> dict[str, Any]:
         if clip.original is None:
             return {}
         copy, original = clip.samples(OUTPUT_RATE), samples(clip.original, OUTPUT_RATE)
         if not copies.same_length(copy, original):
             return {}
         pitch, voicing = copies.pitch_errors(copy, original)
-        return {"mel_db": copies.mel_distance(copy, original), "pitch_cents": pitch, "voicing": voicing}
+        return {"mel_db": copies.log_mel_error(copy, original), "pitch_cents": pitch, "voicing": voicing}
 
 
 @lru_cache(1)
@@ -180,9 +180,9 @@ def load_reader(model: str) -> ClvpReader:
     return ClvpReader(model)
 
 
-MEASURES: dict[str, Callable[[Settings, Sequence[Clip]], Measure]] = {
-    "words": _Words,
-    "voice": _Voice,
+MEASURES: dict[str, Callable[[Settings, Sequence[JudgedClip]], ClipMeasure]] = {
+    "words": _Recognised,
+    "voice": _Similarity,
     "naturalness": lambda settings, clips: _Rated("mos", listening.Naturalness),
     "noise": lambda settings, clips: _Rated("dnsmos", listening.Noise),
     "clvp": _Agreement,
@@ -191,13 +191,13 @@ MEASURES: dict[str, Callable[[Settings, Sequence[Clip]], Measure]] = {
 
 
 def choose(
-    names: Sequence[str] | None, settings: Settings, clips: Sequence[Clip]
-) -> tuple[dict[str, Measure], dict[str, str]]:
+    names: Sequence[str] | None, settings: Settings, clips: Sequence[JudgedClip]
+) -> tuple[dict[str, ClipMeasure], dict[str, str]]:
     """The measures of these names; or all that can be taken, and why others cannot.
 
     Raises UserError if one is unknown, or was asked for by its name and cannot be taken.
     """
-    chosen: dict[str, Measure] = {}
+    chosen: dict[str, ClipMeasure] = {}
     left_out: dict[str, str] = {}
     for name in names or MEASURES:
         if name not in MEASURES:
@@ -211,7 +211,7 @@ def choose(
     return chosen, left_out
 
 
-def measure(clip: Clip, measures: Mapping[str, Measure]) -> dict[str, Any]:
+def measure(clip: JudgedClip, measures: Mapping[str, ClipMeasure]) -> dict[str, Any]:
     """A row: what the clip is, and all values."""
     seconds = len(clip.samples(listening.RATE)) / listening.RATE
     row: dict[str, Any] = {

@@ -33,7 +33,7 @@ _PATHS, _WORDS = ("audio", "reference", "original"), ("text", "voice", "kind")
 
 
 @dataclass(frozen=True)
-class Clip:
+class JudgedClip:
     """Audio and what it should say."""
 
     audio: Path
@@ -54,12 +54,12 @@ def samples(path: Path, rate: int) -> np.ndarray:
     return read(path, rate, resampler=resample)
 
 
-def read_clips(path: Path) -> list[Clip]:
+def read_clips(path: Path) -> list[JudgedClip]:
     """The clips of a folder, or of a list. Raises ManifestError if there is none, or a line is malformed."""
     listed = path / LIST if path.is_dir() else path
     if not listed.exists() and path.is_dir():
         found = [
-            Clip(audio, " ".join(read_text(audio.with_suffix(".txt"), MAX_JSON).split()))
+            JudgedClip(audio, " ".join(read_text(audio.with_suffix(".txt"), MAX_JSON).split()))
             for audio in sorted(path.iterdir())
             if audio.suffix.lower() in CLIP_SUFFIXES and audio.with_suffix(".txt").is_file()
         ]
@@ -88,16 +88,16 @@ def _fault(entry: Any) -> str | None:
     return None if entry["text"].strip() else "text is empty"
 
 
-def _clip(entry: dict[str, Any], folder: Path) -> Clip:
+def _clip(entry: dict[str, Any], folder: Path) -> JudgedClip:
     values: dict[str, Any] = {key: folder / entry[key] for key in _PATHS if entry.get(key)}
     values |= {key: entry.get(key) or "" for key in _WORDS}
-    return Clip(**values, synthesis_seconds=entry.get("synthesis_seconds"))
+    return JudgedClip(**values, synthesis_seconds=entry.get("synthesis_seconds"))
 
 
 def speak_texts(
     synthesizer: Synthesizer, texts: Sequence[Text], voices: Sequence[Voice | str | None], out: Path, *,
     options: SpeechOptions | None = None, seed: int = 1, progress: Callable[[int, int], object] | None = None,
-) -> list[Clip]:  # fmt: skip
+) -> list[JudgedClip]:  # fmt: skip
     """Speak each text in each voice into ``OUT/audio``, text i with seed ``seed + i``, i from 0.
 
     ``OUT/list.jsonl`` lists them, and ``OUT/references`` has what each voice carries of its speaker. What is listed

@@ -19,7 +19,7 @@ from chelys.files import write_text
 log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
-_HEARD = 400  # clips of a page with their sound; later ones are listed without
+_WITH_SOUND = 400  # clips of a page with their sound; later ones are listed without
 _BRIEF = ("wer", "wrong", "cut", "run_away", "similarity", "identified", "mos", "clvp_likelihood", "real_time_factor")
 _TITLES = {figure.name: figure.title for figure in FIGURES}
 
@@ -142,7 +142,7 @@ def write_page(path: Path, name: str, summary: Mapping[str, Any], rows: Sequence
 def _shown(row: Row, place: int) -> dict[str, Any]:
     """What the page has of a clip."""
     sound = ""
-    if place < _HEARD:
+    if place < _WITH_SOUND:
         try:
             sound = data_url(read(row["audio"], OUTPUT_RATE), OUTPUT_RATE)
         except AudioError as error:
@@ -153,5 +153,5 @@ def _shown(row: Row, place: int) -> dict[str, Any]:
         if not figure.bottom and figure.name not in ("wrong", "similarity_ceiling", "similarity_floor", "rate")
         and row.get(figure.top) is not None
     ]  # fmt: skip
-    return {"sound": sound, "text": row["text"], "heard": row.get("heard"), "said": row.get("said"), "values": values,
+    return {"sound": sound, "text": row["text"], "transcript": row.get("transcript"), "values": values,
             "voice": row["voice"], "kind": row["kind"], "wrong": bool(row.get("errors"))}  # fmt: skip
