@@ -93,6 +93,7 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("open 8am-6pm Mon-Fri.", "open eight AM to six PM monday to friday."),
         ("N. Korea and W. Virginia", "north korea and west virginia"),
         ("a Ph.D in Jan. '99", "a PHD in january ninety nine"),
+        ("b. 1970, d. 2001", "born nineteen seventy, died two thousand one"),
     ],
     "line ends": [
         ("Chapter One\nIt was a dark night.", "chapter one. it was a dark night."),
@@ -232,6 +233,11 @@ KINDS: dict[str, list[tuple[str, str]]] = {
         ("2x + 1", "two x plus one"),
         ("$1.05/share", "one dollar and five cents per share"),
         ("3×10⁸ m/s", "three times ten to the eighth meters per second"),
+        (
+            '40°42′46″N, 90° W, 1/4"',
+            "forty degrees forty two minutes forty six seconds north, ninety degrees west, one quarter inch",
+        ),
+        ("350F and +300 pts", "three hundred fifty degrees fahrenheit and plus three hundred points"),
     ],
     "money": [
         ("€10,50", "ten euros and fifty cents"),

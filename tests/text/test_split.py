@@ -52,6 +52,7 @@ def texts(text: str, **options: int) -> list[str]:
         ["He lives at No. 7 Oak Street.", "We do not."],
         ["The max. is 5.", "Max.", "Come."],
         ["Max. 5 people.", "Apt. 4 is free.", "Sr. Gomez came.", "See Vols. I–III."],
+        ["II. The End.", "He paid 4s. 6d. in c. 1500.", "It ended."],
         ["It opens at 9 a.m.", "Come early.", "He left at 3 p.m. Monday."],
     ],
 )

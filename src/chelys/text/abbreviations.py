@@ -203,6 +203,12 @@ SHORT_FORMS.words("versus", r"\bvs\b\.?|(?<=[a-z] )v\. (?=[A-Z])(?<=v\. )", "ver
 SHORT_FORMS.words("floor", r"(?<=\d(?:st|nd|rd|th) )[Ff]l\b\.?(?=[ ,]|$)", "floor", has=(" fl", " Fl"))
 SHORT_FORMS.words("century", r"(?<=\d(?:st|nd|rd|th) )c\.(?=[ ,]|$)", "century", has=(" c.",))
 SHORT_FORMS.words("circa", r"\bc\. ?(?=\d{3,4}\b)", "circa ", has=("c.",))
+SHORT_FORMS.add(
+    "life",
+    r"\b([bdr])\. ?(?=1\d{3}|20\d\d)",
+    lambda match, reading: {"b": "born ", "d": "died ", "r": "reigned "}[match[1]],
+    has=("b.", "d.", "r."),
+)
 SHORT_FORMS.words("established", r"\b[Ee]st\. ?(?=1\d{3}|20\d\d)", "established ", has=("st.",))
 SHORT_FORMS.words("estimated", r"\b[Ee]st\. (?=[a-z\d$£€])", "estimated ", has=("st.",))
 SHORT_FORMS.words("highway", r"\bHwy\.? (?=\d)", "highway ", has=("Hwy",))

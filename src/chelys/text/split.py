@@ -45,6 +45,7 @@ _CUTS = (
 _LAST_WORD = re.compile(r"[A-Za-z.]+$")
 _ADDRESS = re.compile(r"(?:[/@\\]|\bwww\.)\S*$")
 _YEAR = re.compile(r"['’]\d\d\b")
+_ITEM = re.compile(r"\d{1,9}|[IVX]{2,6}|V")
 _NUMERAL = re.compile(r"[IVXL]+\b(?!')")
 _NEXT_WORD = re.compile(r"[A-Za-z]{2,40}|[AI](?!\.)")
 
@@ -114,7 +115,7 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
         return False
     if match.group()[0] != "." or len(match.group().rstrip(_CLOSING)) > 1:
         return True
-    if paragraph[start : match.start()].strip("([ ").isdigit():  # "1. First" is an item of a list
+    if _ITEM.fullmatch(paragraph[start : match.start()].strip("([ ")):  # "1. First" is an item of a list
         return False
     before = paragraph[max(start, match.start() - 40) : match.start()]
     found = _LAST_WORD.search(before)
@@ -126,7 +127,7 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
         return word.lower() == "no" and not no_is_a_number(before, word, stop=True)
     if (BEFORE_FIGURE.get(word) or word.lower() in ("vol", "vols")) and _NUMERAL.match(paragraph, behind):
         return False
-    if word in ORDINARY_WORDS and following.isdigit():
+    if following.isdigit() and (word in ORDINARY_WORDS or (len(word) == 1 and word.islower())):  # "c. 1500", "4s. 6d."
         return False
     if word in ABBREVIATIONS or word == "St":
         return (word in MAY_END and bool(before.strip())) or word in ORDINARY_WORDS or begins  # "Sr. Gomez" goes on

@@ -74,7 +74,8 @@ _UNITS = {
     "ft": ("foot", "feet"), "in": ("inch", "inches"), "yd": ("yard", "yards"), "yds": ("yard", "yards"),
     "mi": ("mile", "miles"), "mcg": ("microgram", "micrograms"), "lbs": ("pound", "pounds"), "lb": ("pound", "pounds"),
     "oz": ("ounce", "ounces"), "fl oz": ("fluid ounce", "fluid ounces"), "gal": ("gallon", "gallons"),
-    "qt": ("quart", "quarts"), "qts": ("quart", "quarts"), "doz": ("dozen", "dozen"), "pt": ("pint", "pints"),
+    "qt": ("quart", "quarts"), "qts": ("quart", "quarts"), "doz": ("dozen", "dozen"),
+    "pts": ("point", "points"), "pt": ("pint", "pints"),
     "tsp": ("teaspoon", "teaspoons"), "tbsp": ("tablespoon", "tablespoons"),
     "Tbsp": ("tablespoon", "tablespoons"), "ha": ("hectare", "hectares"),
     **{
@@ -106,8 +107,10 @@ _UNITS = {
     **dict.fromkeys(("°C", "° C"), ("degree Celsius", "degrees Celsius")),
     "mmHg": ("millimeter of mercury", "millimeters of mercury"),
     **dict.fromkeys(("°F", "° F"), ("degree Fahrenheit", "degrees Fahrenheit")),
-    "°N": ("degree north", "degrees north"), "°S": ("degree south", "degrees south"),
-    "°E": ("degree east", "degrees east"), "°W": ("degree west", "degrees west"),
+    **{
+        f"°{gap}{sign}": (f"degree {name}", f"degrees {name}")
+        for sign, name in (("N", "north"), ("S", "south"), ("E", "east"), ("W", "west")) for gap in ("", " ")
+    },
     "°": ("degree", "degrees"), "%": ("percent", "percent"), "‰": ("per mille", "per mille"), "¢": ("cent", "cents"),
 }  # fmt: skip
 #: Written with a stop that ends no sentence.
@@ -263,6 +266,17 @@ _QUOTES = re.compile(r'(?<!\d)"')
 _INCHES = re.compile(r"\.?$|[,;)]|\.(?= ?[a-z(,;:])| (?=(?:long|wide|tall|high|thick|deep|by|x|screen|display)\b)")
 
 
+@MEASURES.rule(r"(?<![\d.])(\d{1,3})° ?(\d{1,2})'(?: ?(\d{1,2}(?:\.\d{1,3})?)(?:\"|''))?(?: ?([NSEW])\b)?", has="°")
+def degrees_and_minutes(match: re.Match[str], reading: Reading) -> str:
+    """``40°42'46"N`` -> ``forty degrees forty two minutes forty six seconds north``."""
+    names = (("degree", match[1]), ("minute", match[2]), ("second", match[3]))
+    spoken = " ".join(f"{figure(number)} {name}{'s' * (number != '1')}" for name, number in names if number)
+    return f"{spoken} {_UNITS[f'°{match[4]}'][0].removeprefix('degree ')}" if match[4] else spoken
+
+
+MEASURES.words("degrees_without_a_sign", r"(?<![\w.])(\d{2,3})(?=[FC](?![\w-]))", r"\1°")
+
+
 @MEASURES.rule(r"(?<![\d'])(\d{1,2})'(?: ?(\d{1,2})(?:\"|'')|(1[01]|\d)\b)(?![\d'A-Za-z])", has="'")
 def feet_and_inches(match: re.Match[str], reading: Reading) -> str:
     """``6'2"`` -> ``six foot two``."""
@@ -389,6 +403,7 @@ def scientific(match: re.Match[str], reading: Reading) -> str:
 
 
 SIGNS_BETWEEN_FIGURES.words("extension", r"(?<=-\d{4}),? ?(?:ext|[xX])\.? ?(?=\d{1,6}\b)", " extension ", has="xX")
+SIGNS_BETWEEN_FIGURES.words("inch_mark", r"(?:(?<=\d/\d)|(?<=\d/\d\d))\"(?!\w)", "-inch", has='"')
 SIGNS_BETWEEN_FIGURES.words(
     "feet",
     r"(?<=\d)'(?= ?[xX] ?\d| (?:tall|wide|long|high|deep)\b)|(?:(?<=[xX]\d)|(?<=[xX] \d)|(?<=[xX] \d\d))'(?!\w)",
