@@ -34,7 +34,7 @@ def test_names_that_no_lexicon_has_are_found_and_spoken_in_two_ways(tmp_path: Pa
     assert sf.info(files[0]).duration > 0.5
     pronouncer = tts.family.tokenizer.pronouncer
     assert pronouncer is not None
-    script.lexicon = Dictionary.load(files[-1], pronouncer)
+    script.dictionary = Dictionary.load(files[-1], pronouncer)
     assert find_names(script) == []  # they are known now
 
 

@@ -64,10 +64,9 @@ def find_names(script: Script, most: int = MOST_NAMES) -> list[Name]:
 def _guessed(script: Script) -> Iterator[tuple[str, Word]]:
     """Words whose sound is worked out from their letters, with their sentences."""
     tokenizer = script.tts.family.tokenizer
-    dictionary = script.lexicon if isinstance(script.lexicon, Dictionary) else None
     for line in script.all_lines():
         try:
-            encoding = tokenizer.analyse(line.sentence.text, dictionary=dictionary, locale=script.locale)
+            encoding = tokenizer.analyse(line.sentence.text, dictionary=script.dictionary, locale=script.locale)
         except TextError:
             continue
         yield from ((line.sentence.text, word) for word in encoding.words if word.found == "sounded")

@@ -97,6 +97,7 @@ class Script:
         chapters: With their numbers from 1.
         skipped: Paragraphs in which there is nothing that the model can speak.
         warnings: What the front end dropped or guessed, as an ordered set.
+        dictionary: The user's words: of all files that there are, read once.
     """
 
     tts: Synthesizer
@@ -114,8 +115,7 @@ class Script:
     def __post_init__(self) -> None:
         from chelys.inference.dictionaries import find_dictionary
 
-        # once, for all paragraphs
-        self.lexicon = find_dictionary(self.tts.family.tokenizer, self.lexicon, self.voice)
+        self.dictionary = find_dictionary(self.tts.family.tokenizer, self.lexicon, self.voice)
 
     def lines(self, number: int, chapter: Chapter) -> Iterator[Line]:
         """The lines of a chapter. The pause after its last one is that between chapters."""
@@ -158,8 +158,8 @@ class Script:
 
     def _read(self, text: str) -> list[Sentence]:
         try:
-            document = self.tts.read_text(
-                text, format="text", locale=self.locale, lexicon=self.lexicon, voice=self.voice, options=self.options
+            document = self.tts.family.read_text(
+                text, self.options, format="text", locale=self.locale, dictionary=self.dictionary
             )
         except TextError:
             self.skipped += 1
