@@ -21,7 +21,8 @@ from chelys.text.folding import to_ascii
 from chelys.text.lines import FORGOTTEN_SPACE, in_one_line
 from chelys.text.roman import NUMERALS
 from chelys.text.rules import LETTER_A, LOCALES, Reading, Rules
-from chelys.text.units import MEASURES, MONEY, SIGNS, SIGNS_BETWEEN_FIGURES
+from chelys.text.sums import SIGNS_BETWEEN_FIGURES
+from chelys.text.units import MEASURES, MONEY, SIGNS
 
 #: Signs that have a name.
 SYMBOLS = {

@@ -1,4 +1,4 @@
-"""Measures, money, and signs between figures."""
+"""Measures and money."""
 
 from __future__ import annotations
 
@@ -134,7 +134,8 @@ _PER = {
     "kWh": "kilowatt hour", "ft": "foot", "acre": "acre", "ha": "hectare", "gallon": "gallon", "liter": "liter",
     "litre": "liter", "hundred": "hundred",
 }  # fmt: skip
-_UNIT = any_of(_UNITS)
+#: Any unit.
+UNIT = any_of(_UNITS)
 _RATE = rf"(?:/({any_of(_PER)})(\^[23])?(?![A-Za-z]))"
 
 #: A noun behind a measure makes one word of both: "a $5 bill", "a 20 min walk", "40cm gap".
@@ -305,7 +306,7 @@ def inches(match: re.Match[str], reading: Reading) -> str | None:
 
 
 @MEASURES.rule(
-    rf"(?<![\d/.,])(?:(\d{{1,4}})[ -])?(\d{{1,2}})/(\d{{1,3}})( ?-?)({_UNIT})(?![A-Za-z^\d/])(\.(?= ?[a-z0-9(,;:]))?",
+    rf"(?<![\d/.,])(?:(\d{{1,4}})[ -])?(\d{{1,2}})/(\d{{1,3}})( ?-?)({UNIT})(?![A-Za-z^\d/])(\.(?= ?[a-z0-9(,;:]))?",
     has="/",
 )
 def fraction_of_a_unit(match: re.Match[str], reading: Reading) -> str | None:
@@ -325,7 +326,7 @@ def fraction_of_a_unit(match: re.Match[str], reading: Reading) -> str | None:
 
 
 @MEASURES.rule(
-    rf"(?<!\^)(?<!\^-)({AMOUNT})( ?-?)({_UNIT})(\^?[23](?!\d))?{_RATE}?(?![A-Za-z^\d])(\.(?= ?[a-z0-9(,;:]))?"
+    rf"(?<!\^)(?<!\^-)({AMOUNT})( ?-?)({UNIT})(\^?[23](?!\d))?{_RATE}?(?![A-Za-z^\d])(\.(?= ?[a-z0-9(,;:]))?"
 )
 def measure(match: re.Match[str], reading: Reading) -> str | None:
     """``5 µg`` -> ``five micrograms``."""
@@ -354,7 +355,7 @@ def square_without_a_figure(match: re.Match[str], reading: Reading) -> str | Non
     return f"{per or ''}{'square' if power == '2' else 'cubic'} {_UNITS[unit][0 if per else 1]}"
 
 
-@MEASURES.rule(rf"(?<![\w/])({_UNIT})/({any_of(_PER)})(?![A-Za-z/])", has="/")
+@MEASURES.rule(rf"(?<![\w/])({UNIT})/({any_of(_PER)})(?![A-Za-z/])", has="/")
 def rate_without_a_figure(match: re.Match[str], reading: Reading) -> str:
     return f"{_UNITS[match[1]][1]} per {_PER[match[2]]}"
 
@@ -382,66 +383,3 @@ def power(match: re.Match[str], reading: Reading) -> str | None:
 def per_second(match: re.Match[str], reading: Reading) -> str:
     """``10 req/s`` -> ``per second``."""
     return f" per {_PER[match[1]]}"
-
-
-SIGNS_BETWEEN_FIGURES = Rules(r"\d", "[<>=~]")
-
-
-@SIGNS_BETWEEN_FIGURES.rule(
-    r"(?<![\w.,])[1-9]\d{0,2}(?:(?: \d{3}){0,3} 000|(?:'\d{3}){1,4}|(?:_\d{3}){1,4}|(?:\.\d{3}){2,4})"
-    r"(?![\d'_]|[.,]\d| \d{3}\b)"
-)
-def thousands_apart(match: re.Match[str], reading: Reading) -> str:
-    """``10 000``, ``10'000`` and ``1.000.000`` with commas."""
-    return f"{int(re.sub('[^0-9]', '', match.group())):,}"
-
-
-@SIGNS_BETWEEN_FIGURES.rule(r"(?<![\w.,])(\d{1,3}\.\d{1,12}|\d)(?:e|E(?=[+-]))([+-]?)(\d{1,3})(?!\w|\.\w)", has="eE")
-def scientific(match: re.Match[str], reading: Reading) -> str:
-    """``3.5e-4`` -> ``3.5 times ten to the minus fourth``."""
-    return f"{match[1]} times ten to the {'minus ' if match[2] == '-' else ''}{ordinal(int(match[3]))}"
-
-
-SIGNS_BETWEEN_FIGURES.words("extension", r"(?<=-\d{4}),? ?(?:ext|[xX])\.? ?(?=\d{1,6}\b)", " extension ", has="xX")
-SIGNS_BETWEEN_FIGURES.words("inch_mark", r"(?:(?<=\d/\d)|(?<=\d/\d\d))\"(?!\w)", "-inch", has='"')
-SIGNS_BETWEEN_FIGURES.words(
-    "feet",
-    r"(?<=\d)'(?= ?[xX] ?\d| (?:tall|wide|long|high|deep)\b)|(?:(?<=[xX]\d)|(?<=[xX] \d)|(?<=[xX] \d\d))'(?!\w)",
-    " ft",
-    has="'",
-)
-
-
-@SIGNS_BETWEEN_FIGURES.rule(r"(?<=\d)( ?[-*/+] ?)(?=(\d[\d.,]{0,20})(?: ?[-*/+] ?\d[\d.,]{0,20}){0,9} ?=)", has="=")
-def sum_before_equals(match: re.Match[str], reading: Reading) -> str:
-    """``5 - 3 = 2`` -> ``minus``."""
-    return {"-": " minus ", "*": " times ", "/": " divided by ", "+": " plus "}[match[1].strip()]
-
-
-@SIGNS_BETWEEN_FIGURES.rule(r"(?<=\d) \* (?=\d)|(?<=\d)\*(?=\d)", has="*")
-def star(match: re.Match[str], reading: Reading) -> str:
-    return " times "
-
-
-@SIGNS_BETWEEN_FIGURES.rule(
-    rf"(?<=\d)( ?(?:{_UNIT})\b)? ?[xX] ?(?=\d[\d.]{{0,12}}(?: ?[xX] ?[\d.]{{1,12}}){{0,4}}( ?=|\^)?)", has="xX"
-)
-def by(match: re.Match[str], reading: Reading) -> str:
-    """``8x10`` -> ``eight by ten``, ``5 x 3 = 15`` -> ``times``."""
-    return f"{match[1] or ''} {'times' if match[2] else 'by'} "
-
-
-SIGNS_BETWEEN_FIGURES.words("times_as_much", r"(?<=\d)[xX]\b(?! ?[-+=*/^])", " times", has="xX")
-
-
-SIGNS_BETWEEN_FIGURES.words("not_equal", r" ?!= ?", " is not equal to ", has=("!=",))
-SIGNS_BETWEEN_FIGURES.words("arrow", r" ?[-=]+> ?", " to ", has=("->", "=>"))
-SIGNS_BETWEEN_FIGURES.words("at_most", r" ?<= ?(?=[-$£€\d])", " at most ", has=("<=",))
-SIGNS_BETWEEN_FIGURES.words("at_least", r" ?>= ?(?=[-$£€\d])", " at least ", has=(">=",))
-SIGNS_BETWEEN_FIGURES.words(
-    "less_than", r" ?(?<![<-])< ?(?=[-$£€\d])|(?<=[a-z]) < (?=[a-z])|(?<=\b[a-z])<(?=[a-z]\b)", " less than ", has="<"
-)
-SIGNS_BETWEEN_FIGURES.words(
-    "more_than", r" ?(?<![>=-])> ?(?=[-$£€\d])|(?<=[a-z]) > (?=[a-z])", " greater than ", has=">"
-)
-SIGNS_BETWEEN_FIGURES.words("about", r"~ ?(?=[\d$£€.])", "about ", has="~")
