@@ -29,6 +29,10 @@ MEANT = {
     "tell: chelys/server",
     "page: chelys/server",
     "nobody: chelys/server",
+    "nobody: chelys/audiobook",
+    "takes: chelys/audiobook",  # of sentences, by a reader
+    "takes: chelys/cli",
+    "readings: chelys/audiobook",  # two of a name
 }
 
 #: Tables of old names, which may stand in any module.

@@ -31,4 +31,4 @@ def sound_of(request: SentenceRequest) -> np.ndarray:
 def takes(requests: Iterable[SentenceRequest]) -> Iterator[Take]:
     for request in requests:
         key = hashlib.sha256(f"{request.sentence.phonemes} {request.occurrence}".encode()).hexdigest()[:32]
-        yield Take(sound_of(request), [1], -1.0, 0, True, key, computed=("wave",), spent_s=0.01)
+        yield Take(sound_of(request), [1], -1.0, 0, True, key, key, computed=("wave",), spent_s=0.01)

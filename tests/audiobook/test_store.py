@@ -14,7 +14,7 @@ import pytest
 from chelys.audiobook.store import StageStore, differing, key_of
 from chelys.errors import UserError
 
-INPUTS = {"said": "həlˈO", "voice": "f00", "options": {"steps": 3, "guidance": 0.5}}
+INPUTS = {"phonemes": "həlˈO", "voice": "f00", "options": {"steps": 3, "guidance": 0.5}}
 ARRAYS = {"audio": np.linspace(-1, 1, 2000, dtype=np.float32), "codes": np.arange(7, dtype=np.int16)}
 
 
@@ -34,7 +34,7 @@ def test_what_went_in_comes_out(tmp_path: Path) -> None:
 
 
 def test_each_input_changes_the_key() -> None:
-    others = [{**INPUTS, "said": "x"}, {**INPUTS, "options": {"steps": 4, "guidance": 0.5}}, {**INPUTS, "more": 1}]
+    others = [{**INPUTS, "phonemes": "x"}, {**INPUTS, "options": {"steps": 4, "guidance": 0.5}}, {**INPUTS, "more": 1}]
     assert len({key_of("wave", inputs) for inputs in [INPUTS, *others]} | {key_of("codes", INPUTS)}) == 5
     assert key_of("wave", dict(reversed(INPUTS.items()))) == key_of("wave", INPUTS)
 
@@ -49,8 +49,8 @@ def test_damage_is_said_and_computed_again(tmp_path: Path, damage: str) -> None:
         if damage == "flipped":
             data[-100] ^= 1
         elif damage == "another entry":
-            store.put("wave", {**INPUTS, "said": "x"}, ARRAYS)
-            data = bytearray(store._path(key_of("wave", {**INPUTS, "said": "x"})).read_bytes())
+            store.put("wave", {**INPUTS, "phonemes": "x"}, ARRAYS)
+            data = bytearray(store._path(key_of("wave", {**INPUTS, "phonemes": "x"})).read_bytes())
         path.write_bytes({"cut": data[:-9], "empty": b""}.get(damage, data))
         assert store.get("wave", INPUTS) is None and not path.exists()
         assert len(warnings) == 1 and "damaged" in warnings[0] and "\n" not in warnings[0]
@@ -141,10 +141,10 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
 
 def test_entries_are_found_by_words_and_keys(tmp_path: Path) -> None:
     with StageStore(tmp_path / "store") as store:
-        store.put("codes", INPUTS, ARRAYS)
-        store.put("wave", {**INPUTS, "options": {"steps": 9, "guidance": 0.5}, "rate": 1}, ARRAYS)
-        found = store.find("həlˈO")
-        assert [stage for stage, _, _ in found] == ["wave", "codes"]
+        store.put("codes", INPUTS, ARRAYS, {"label": "Hello, you."})
+        store.put("wave", {**INPUTS, "options": {"steps": 9, "guidance": 0.5}, "rate": 1}, ARRAYS, {"label": "Hello!"})
+        found = store.find("hello")
+        assert [one[0] for one in found] == ["wave", "codes"]
         assert [one for one in store.find(found[1][1][:8])] == [found[1]]
         assert store.find("nothing") == []
         assert differing(found[1][2], found[0][2]) == {"options.steps": (3, 9), "rate": (None, 1)}

@@ -31,7 +31,7 @@ def read_docx(source: Path | BinaryIO, name: str) -> tuple[list[Paragraph], dict
         for path in _NOTES:
             if path in archive:
                 notes = parse_xml(archive.read(path), f"{name}: {path}")
-                found = (paragraph_of(_said(one), "note") for one in notes.iter() if local(one.tag) == "p")
+                found = (paragraph_of(_spoken_text(one), "note") for one in notes.iter() if local(one.tag) == "p")
                 paragraphs += [one for one in found if one is not None]
         core = "docProps/core.xml"
         about = parse_xml(archive.read(core), f"{name}: {core}") if core in archive else ()
@@ -60,7 +60,7 @@ def _paragraphs(body: Any, styles: dict[str, str]) -> Iterator[Paragraph]:
             name = styles.get(style, style).lower()
             heading = _HEADING.match(name)
             kind: Kind = "heading" if heading else "caption" if name == "caption" else "text"
-            if made := paragraph_of(_said(block), "table" if in_table else kind):
+            if made := paragraph_of(_spoken_text(block), "table" if in_table else kind):
                 level = int(heading[1] or 1) if heading and made.kind == "heading" else 0
                 yield Paragraph(made.text, made.kind, (), level)
         else:
@@ -68,7 +68,7 @@ def _paragraphs(body: Any, styles: dict[str, str]) -> Iterator[Paragraph]:
             ahead += [(child, in_table) for child in reversed(list(block))]
 
 
-def _said(paragraph: Any) -> str:
+def _spoken_text(paragraph: Any) -> str:
     """The text of a paragraph: its runs, without what no reader sees."""
     pieces: list[str] = []
     ahead = [paragraph]

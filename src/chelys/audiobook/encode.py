@@ -116,14 +116,14 @@ def _fill(
     stream.format = how.samples
     if bits := 1000 * kbps if kbps and how.bits else how.bits:
         stream.bit_rate = bits
-    said = {name: text for name, text in tags.items() if text}
+    filled = {name: text for name, text in tags.items() if text}
     if how.container == "ogg":  # FFmpeg's own chapters there are off by up to a second
         for number, one in enumerate(chapters):
             hours, rest = divmod(round(one.start_s * 1000), 3_600_000)
-            said[f"CHAPTER{number:03d}"] = f"{hours:02d}:{rest // 60_000:02d}:{rest % 60_000 / 1000:06.3f}"
-            said[f"CHAPTER{number:03d}NAME"] = one.title
+            filled[f"CHAPTER{number:03d}"] = f"{hours:02d}:{rest // 60_000:02d}:{rest % 60_000 / 1000:06.3f}"
+            filled[f"CHAPTER{number:03d}NAME"] = one.title
         chapters = ()
-    (stream if how.container == "ogg" else file).metadata.update(said)
+    (stream if how.container == "ogg" else file).metadata.update(filled)
     picture = None
     if cover is not None:
         picture = file.add_stream("mjpeg" if cover.kind == "jpeg" else "png", rate=1)

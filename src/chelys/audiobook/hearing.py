@@ -1,8 +1,8 @@
 """What CLVP's CTC reader hears in the codes of a candidate, laid along its text: when a word is said, and how surely.
 
 The reader (``CLVP.read``) gives at each of its frames the odds of every sound. The likeliest path that says the text,
-and nothing else, gives each sound its frames (forced alignment: Viterbi 1967; Graves et al. 2006); the sounds that are
-likeliest without the text are what was *heard*. Models without a CTC head hear nothing.
+and nothing else, gives each sound its frames (forced alignment: Viterbi 1967; Graves et al. 2006). Where another sound
+is likelier than that of the text, the text is *doubted*. Models without a CTC head hear nothing.
 
 t ids of a text, r frames of the reader.
 """
@@ -20,6 +20,7 @@ from chelys.models.clvp import CLVP
 from chelys.text.tokenizer import PUNCTUATION
 
 _NEVER = -1e9
+_UNHEARD = {" ", *PUNCTUATION, "ˈ", "ˌ"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ class Alignment:
     ends: np.ndarray  # and ends, ``(t,)``, excluded
     doubts: np.ndarray  # nats by which each id is unlikelier than what is heard in its place, ``(t,)``, 0 or more
     frames: int
-    heard: list[int]  # ids that are likeliest without the text
+
+    def worst(self, symbols: Sequence[str]) -> float:
+        """The largest doubt of a sound, nats; spaces, marks and stresses do not count."""
+        sounds = [float(d) for d, symbol in zip(self.doubts, symbols, strict=True) if symbol not in _UNHEARD]
+        return max(sounds, default=0.0)
 
     def words(self, spoken: str, symbols: Sequence[str], seconds: float) -> tuple[WordTime, ...]:
         """The words of a sentence; empty if they and the symbols do not go together.
@@ -90,9 +95,7 @@ def align(clvp: CLVP, ids: Tensor, codes: Tensor) -> Alignment | None:
             for start, end, target in zip(starts, ends, ids.tolist(), strict=True)
         ]
     )
-    path = log_probabilities.argmax(1)
-    heard = [int(one) for place, one in enumerate(path) if one != clvp.blank and (not place or path[place - 1] != one)]
-    return Alignment(starts, ends, gaps, len(path), heard)
+    return Alignment(starts, ends, gaps, len(log_probabilities))
 
 
 def forced(log_probabilities: np.ndarray, ids: Sequence[int], blank: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -123,5 +126,5 @@ def forced(log_probabilities: np.ndarray, ids: Sequence[int], blank: int) -> tup
             place = state // 2
             ends[place] = ends[place] or frame + 1
             starts[place] = frame
-        state -= came[frame, state]
+        state -= int(came[frame, state])
     return starts, ends

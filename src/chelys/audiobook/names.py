@@ -89,9 +89,9 @@ def speak_names(script: Script, names: list[Name], takes: Takes, seed: int, fold
             document = script.tts.read_text(
                 name.example, format="text", locale=script.locale, lexicon=dictionary, options=script.options
             )
-            said = [one for one in document.sentences if name.text.lower() in one.text.lower()]
+            with_name = [one for one in document.sentences if name.text.lower() in one.text.lower()]
             files.append(folder / f"{''.join(c for c in name.text if c.isalnum())}-{number}.wav")
-            requests.append(SentenceRequest((said or document.sentences)[0], script.speaker, seed, script.options))
+            requests.append(SentenceRequest((with_name or document.sentences)[0], script.speaker, seed, script.options))
     for file, take in zip(files, takes(requests), strict=True):
         write(file, take.audio, OUTPUT_RATE)
     lines = ["# Words that no lexicon has. Keep the line that is right, change those that are not.\n"]

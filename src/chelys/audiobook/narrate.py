@@ -166,7 +166,9 @@ class Narrator:
         return {
             "place": line.place, "file": path.name, "chapter": self._titles[line.chapter], "kind": line.kind,
             "text": line.sentence.text, "spoken": line.sentence.spoken, "voice": line.sentence.voice,
-            "key": take.key, "start_s": round(placed.start_s, 3), "end_s": round(placed.end_s, 3),
+            "key": take.key, "sentence_key": take.sentence_key, "candidate": take.candidate,
+            "verdict": None if take.verdict is None else take.verdict.as_json(),
+            "start_s": round(placed.start_s, 3), "end_s": round(placed.end_s, 3),
             "score": None if math.isnan(take.score) else round(take.score, 4), "computed": list(take.computed),
             "words": [[word, round(begin, 3), round(end, 3)] for word, begin, end in words],
             "words_by": "codes" if spoken else "letters",

@@ -21,6 +21,8 @@ from chelys.files import file_lock, output_errors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from chelys.audiobook.stages import SentenceRenderer
+    from chelys.audiobook.store import StageStore
     from chelys.inference.options import SpeechOptions
     from chelys.inference.synthesizer import Synthesizer
 
@@ -105,6 +107,15 @@ class ReadSettings:
             tts.resolve_voice(voice, seed=self.seed)
         return script
 
+    def renderer(self, tts: Synthesizer, store: StageStore | None) -> SentenceRenderer:
+        """What makes the takes. Raises UserError if the choices cannot be read, or there is no such recogniser."""
+        from chelys.audiobook.choices import read_choices
+        from chelys.audiobook.stages import SentenceRenderer
+        from chelys.audiobook.verify import verifier
+
+        choices = read_choices(Path(self.choices)) if self.choices else None
+        return SentenceRenderer(tts, store, verify=verifier(self.verify, tts), choices=choices)
+
     def speech_options(self, tts: Synthesizer) -> SpeechOptions:
         """Raises UserError if one is unknown to the model."""
         return tts.options(self.preset, **self.options)
@@ -118,12 +129,14 @@ def read(
 
     Raises OutputError if a file exists (unless ``force``), cannot be written, or another process reads into it.
     """
+    from chelys.audiobook.recipe import recipe_of
+
     check_installed()
     target = settings.target()
     with reserved(target, force=force):
 
         def recipe(taken: str) -> dict[str, Any]:
-            return {"settings": settings.as_json(), "takes": taken}
+            return recipe_of(settings, book, script, taken)
 
         return Narrator(book, script, takes, settings.seed, target, recipe=recipe, on_line=on_line).narrate()
 

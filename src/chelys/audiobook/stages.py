@@ -1,6 +1,7 @@
 """Sentences to takes, stage by stage, each looked up in the store before it is computed.
 
     sentence -> candidates of codes, ranked (stage ``codes``) -> waveform of one of them (stage ``wave``)
+                    ^------------ which one, if takes are verified (stage ``verdict``) -------v
 
 A sentence of a book is spoken as the only sentence of a text of its own, with a seed that comes from what is said and
 how often it was said before, and not from its place. So a line that is put in, or taken out, changes no other, and each
@@ -22,6 +23,7 @@ import torch
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.audiobook.hearing import WordTime, align
 from chelys.audiobook.store import Kept, StageStore, key_of
+from chelys.audiobook.verify import Verdict, Verifier, halves
 from chelys.inference.generation import CodeCandidate, CodeGroup, CodeSampler, generate, skip_codes
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import SentencePlan, Synthesizer, candidate_generator
@@ -55,17 +57,17 @@ class SentenceRequest:
     @property
     def draw(self) -> int:
         """Seed with which ``Synthesizer.speak`` gives the same take."""
-        said = f"{self.seed}\n{self.sentence.phonemes}\n{self.occurrence}"
-        return int.from_bytes(hashlib.sha256(said.encode()).digest()[:4], "big")
+        drawn_for = f"{self.seed}\n{self.sentence.phonemes}\n{self.occurrence}"
+        return int.from_bytes(hashlib.sha256(drawn_for.encode()).digest()[:4], "big")
 
 
 def numbered(requests: Iterable[SentenceRequest]) -> Iterator[SentenceRequest]:
     """The same requests, each with how often the same words were asked for before."""
     before: dict[bytes, int] = {}
     for request in requests:
-        said = hashlib.sha256(request.sentence.phonemes.encode()).digest()[:8]
-        yield replace(request, occurrence=before.get(said, 0))
-        before[said] = before.get(said, 0) + 1
+        words = hashlib.sha256(request.sentence.phonemes.encode()).digest()[:8]
+        yield replace(request, occurrence=before.get(words, 0))
+        before[words] = before.get(words, 0) + 1
 
 
 @dataclass(frozen=True)
@@ -75,27 +77,41 @@ class Take:
     audio: np.ndarray  # ``(n,)`` float32 in [-1, 1] at 24 kHz, without pauses
     codes: list[int]  # what it was rendered from
     score: float  # of its candidate, higher is better; comparable between takes of one sentence
-    candidate: int  # number of the candidate
+    candidate: int  # number of the candidate; -1 if the sentence was spoken in two parts
     stopped: bool  # whether it came to its end by itself
     key: str  # of its wave in a store
+    sentence_key: str  # of the sentence, its voice and its candidates: what a choice is kept under
     words: tuple[WordTime, ...] = ()  # when each word is said; empty if the model has no reader
     computed: tuple[str, ...] = ()  # stages that were computed now, empty if all came from the store
     spent_s: float = 0.0  # seconds of work that computing it took, whenever that was
+    verdict: Verdict | None = None  # if takes are verified
+    tried: int = 1  # candidates that were sampled for it
 
     @property
     def seconds(self) -> float:
         """Length of the audio."""
         return len(self.audio) / OUTPUT_RATE
 
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found against it."""
+        return self.verdict is None or self.verdict.passed
+
 
 @dataclass
 class _Ranked:
-    """The candidates of a sentence with their scores."""
+    """Candidates of a sentence that were sampled together, with their scores."""
 
+    first: int  # number of the first one
     candidates: list[CodeCandidate]
     scores: list[float]
     order: list[int]  # places, best first
     spent_s: float
+
+    @property
+    def best(self) -> int:
+        """Number of the best candidate."""
+        return self.first + self.order[0]
 
 
 @dataclass
@@ -117,14 +133,18 @@ class SentenceRenderer:
     Args:
         tts: Whose samples the takes have.
         store: Where stages are looked up and kept; None computes all.
+        verify: Gives a verdict of each take; more candidates are sampled until one passes. A sentence that never does
+            is spoken in two parts, and flagged if these do not pass either.
+        choices: Number of the candidate that a person chose, by ``Take.sentence_key``.
         on_progress: Called with the stage, steps done and their number, as in ``Synthesizer.speak``.
     """
 
     def __init__(
-        self, tts: Synthesizer, store: StageStore | None, *,
-        on_progress: Callable[[str, int, int], None] | None = None,
+        self, tts: Synthesizer, store: StageStore | None, *, verify: Verifier | None = None,
+        choices: Mapping[str, int] | None = None, on_progress: Callable[[str, int, int], None] | None = None,
     ) -> None:  # fmt: skip
-        self.tts, self.store, self._progress = tts, store, on_progress
+        self.tts, self.store, self.verify, self.choices = tts, store, verify, choices or {}
+        self._progress = on_progress
         self._sampler = CodeSampler(tts.model.autoregressive)
 
     def takes(self, requests: Iterable[SentenceRequest]) -> Iterator[Take]:
@@ -144,6 +164,18 @@ class SentenceRenderer:
             for job in waiting:
                 if job.group is not None:
                     self._sampler.leave(job.group)
+
+    def alternatives(self, request: SentenceRequest, count: int) -> list[Take]:
+        """Takes of a sentence to choose from, at most ``count``: the best of its first candidates, without verdicts."""
+        job = self._pending(request)
+        ranked = self._sampled(job, ())
+        return [self._rendered(job, ranked, ranked.first + place) for place in ranked.order[:count]]
+
+    def verdict(self, judge: Verifier, request: SentenceRequest, take: Take) -> Verdict:
+        """What a verifier finds of a take that was made of a request."""
+        codes = torch.tensor(take.codes, device=self.tts.model.device)
+        plan = self._pending(request).plan
+        return judge.of_audio(plan, judge.of_codes(plan, CodeCandidate(codes, take.stopped)), take.audio)
 
     def _look_ahead(self, source: Iterator[SentenceRequest], waiting: deque[_Pending]) -> None:
         """Look up what comes next, and begin to sample what is not there, as far as a batch has room."""
@@ -167,25 +199,41 @@ class SentenceRenderer:
         [plan] = self.tts.plan(document, voice=voice, seed=request.draw, options=request.options)
         inputs = {
             "samples": SAMPLES, "model": self.tts.fingerprint, "compat": self.tts.family.compat,
-            "said": request.sentence.phonemes, "voice": plan.voice.fingerprint, "seed": request.seed,
+            "phonemes": request.sentence.phonemes, "voice": plan.voice.fingerprint, "seed": request.seed,
             "occurrence": request.occurrence, "options": _chosen(plan.options, SAMPLING),
         }  # fmt: skip
-        kept = None if self.store is None else self.store.get("codes", inputs)
-        return _Pending(request, plan, inputs, None if kept is None else self._unpack(plan, kept))
+        return _Pending(request, plan, inputs, self._known(plan, inputs, 0))
 
     # ---- codes ------------------------------------------------------------------------------------------------------
 
+    def _known(self, plan: SentencePlan, inputs: Mapping[str, Any], first: int) -> _Ranked | None:
+        """Candidates that the store has."""
+        kept = None if self.store is None else self.store.get("codes", inputs)
+        return None if kept is None else self._unpack(plan, kept, first)
+
+    def _more(self, job: _Pending, first: int) -> _Ranked:
+        """As many candidates again, from number ``first`` on."""
+        plan, inputs = job.plan, {**job.inputs, "first": first}
+        ranked = self._known(plan, inputs, first)
+        if ranked is None:
+            started = time.perf_counter()
+            generators = [self._fresh(job, first + place) for place in range(len(plan.generators))]
+            ranked = self._ranked(job, self._generated(plan, generators), first, inputs, started)
+        return ranked
+
+    def _generated(self, plan: SentencePlan, generators: list[torch.Generator]) -> list[CodeCandidate]:
+        return generate(
+            self.tts.model.autoregressive, [plan.prompt] * len(generators), plan.options, generators,
+            rules=self.tts.family.decoding_rules(plan.options), progress=self._progress,
+        )  # fmt: skip
+
     def _sampled(self, job: _Pending, waiting: Iterable[_Pending]) -> _Ranked:
-        """The candidates of a sentence, from the store or sampled, with those that wait for their turn."""
+        """The first candidates of a sentence, from the store or sampled, with those that wait for their turn."""
         if job.ranked is not None:
             return job.ranked
         plan, started = job.plan, time.perf_counter()
         if job.group is None:
-            candidates = generate(
-                self.tts.model.autoregressive, [plan.prompt] * len(plan.generators), plan.options, plan.generators,
-                rules=self.tts.family.decoding_rules(plan.options), progress=self._progress,
-            )  # fmt: skip
-            job.spent_s += time.perf_counter() - started
+            candidates = self._generated(plan, plan.generators)
         else:
             others = [other for other in waiting if other.group is not None]
             while job.group.active:
@@ -196,18 +244,24 @@ class SentenceRenderer:
                 share = (time.perf_counter() - began) / len(sharing)
                 for one in sharing:
                     one.spent_s += share
-            candidates, started = job.group.candidates, time.perf_counter()
-        scores, order = self.tts.rank(plan, candidates)
-        job.spent_s += time.perf_counter() - started
-        ranked = job.ranked = _Ranked(candidates, scores, order, job.spent_s)
+            candidates, started = job.group.candidates, time.perf_counter() - job.spent_s
+        job.ranked = self._ranked(job, candidates, 0, job.inputs, started)
+        return job.ranked
+
+    def _ranked(
+        self, job: _Pending, candidates: list[CodeCandidate], first: int, inputs: Mapping[str, Any], started: float
+    ) -> _Ranked:
+        """Rank candidates, and keep them."""
+        scores, order = self.tts.rank(job.plan, candidates)
+        ranked = _Ranked(first, candidates, scores, order, time.perf_counter() - started)
         job.computed.append("codes")
         if self.store is not None:
-            self.store.put("codes", job.inputs, *self._pack(plan, ranked))
+            self.store.put("codes", inputs, *self._pack(job, ranked))
         # others are rendered from codes alone, whether they come from the store or not
         ranked.candidates = [c if i == order[0] else replace(c, latents=()) for i, c in enumerate(candidates)]
         return ranked
 
-    def _pack(self, plan: SentencePlan, ranked: _Ranked) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def _pack(self, job: _Pending, ranked: _Ranked) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and plain values of candidates; the latents are those of the best."""
         rows = [candidate.codes.cpu().numpy().astype(np.int16) for candidate in ranked.candidates]
         arrays: dict[str, np.ndarray] = {
@@ -216,11 +270,11 @@ class SentenceRenderer:
             "scores": np.array(ranked.scores, np.float64), "order": np.array(ranked.order, np.int32),
         }  # fmt: skip
         latents = ranked.candidates[ranked.order[0]].latents
-        if latents and self.tts.keeps_latents(plan):
+        if latents and self.tts.keeps_latents(job.plan):
             arrays["latents"] = torch.stack(tuple(latents)).float().cpu().numpy()
-        return arrays, {"seconds": round(ranked.spent_s, 3)}
+        return arrays, {"seconds": round(ranked.spent_s, 3), "label": job.request.sentence.text}
 
-    def _unpack(self, plan: SentencePlan, kept: Kept) -> _Ranked:
+    def _unpack(self, plan: SentencePlan, kept: Kept, first: int) -> _Ranked:
         device, arrays = plan.prompt.text_ids.device, kept.arrays
         ends = np.cumsum(arrays["lengths"])[:-1]
         rows = [torch.from_numpy(row.astype(np.int64)).to(device) for row in np.split(arrays["codes"], ends)]
@@ -231,42 +285,139 @@ class SentenceRenderer:
         if "latents" in arrays:
             latents = torch.from_numpy(arrays["latents"]).to(device, plan.prompt.conditioning.dtype).unbind()
             candidates[order[0]] = replace(candidates[order[0]], latents=latents)
-        return _Ranked(candidates, arrays["scores"].tolist(), order, float(kept.about["seconds"]))
+        return _Ranked(first, candidates, arrays["scores"].tolist(), order, float(kept.about["seconds"]))
+
+    # ---- takes ------------------------------------------------------------------------------------------------------
+
+    def _take(self, job: _Pending, waiting: Iterable[_Pending], *, whole: bool = False) -> Take:
+        """The take that was chosen, or passes, or is the best. ``whole``: the sentence is not spoken in parts."""
+        ranked, chosen = self._sampled(job, waiting), self.choices.get(key_of("codes", job.inputs))
+        if chosen is not None:
+            first = chosen - chosen % len(ranked.candidates)
+            return self._rendered(job, ranked if not first else self._more(job, first), chosen)
+        return self._rendered(job, ranked, ranked.best) if self.verify is None else self._checked(job, ranked, whole)
+
+    def _checked(self, job: _Pending, ranked: _Ranked, whole: bool) -> Take:
+        assert self.verify is not None
+        inputs = {
+            **job.inputs, "rendering": _chosen(job.plan.options, RENDERING), "verify": self.verify.inputs,
+            "whole": whole,
+        }  # fmt: skip
+        kept = None if self.store is None else self.store.get("verdict", inputs)
+        if kept is not None:
+            found = kept.about
+            verdict, number = Verdict.from_json(found["verdict"]), found["candidate"]
+            if verdict.split:
+                parts = halves(job.plan.sentence)
+                assert parts is not None
+                take = self._in_parts(job, parts)
+            else:
+                first = number - number % len(ranked.candidates)
+                take = self._rendered(job, ranked if not first else self._more(job, first), number)
+            return replace(take, verdict=verdict, tried=found["tried"], spent_s=found["seconds"])
+        take = self._judged(job, ranked, whole)
+        if self.store is not None:
+            assert take.verdict is not None
+            found = {"candidate": take.candidate, "tried": take.tried, "seconds": take.spent_s}
+            found |= {"verdict": take.verdict.as_json(), "label": job.request.sentence.text}
+            self.store.put("verdict", inputs, {}, found)
+        return take
+
+    def _judged(self, job: _Pending, ranked: _Ranked, whole: bool) -> Take:
+        """The first good take of ever more candidates; else the one of the least risk, in two parts if it fails."""
+        verify, plan = self.verify, job.plan
+        assert verify is not None
+        pool: list[tuple[Verdict, int, _Ranked]] = []  # candidates that are not rendered yet, the surest first
+        made: list[Take] = []
+        tried, spent = 0, 0.0
+
+        def render(verdict: Verdict, number: int, ranked: _Ranked) -> None:
+            nonlocal spent
+            take, started = self._rendered(job, ranked, number), time.perf_counter()
+            verdict = verify.of_audio(plan, verdict, take.audio)
+            spent += take.spent_s - ranked.spent_s + time.perf_counter() - started
+            made.append(replace(take, verdict=verdict, tried=tried, spent_s=round(spent, 3)))
+
+        for batch in range(verify.settings.rounds + 2):  # the best of the first alone, the others, more and more
+            if batch > 1:
+                ranked = self._more(job, (batch - 1) * len(plan.generators))
+            if batch != 1:
+                tried, spent = tried + len(ranked.candidates), spent + ranked.spent_s
+            started = time.perf_counter()
+            for place in {0: ranked.order[:1], 1: ranked.order[1:]}.get(batch, ranked.order):
+                pool.append((verify.of_codes(plan, ranked.candidates[place]), ranked.first + place, ranked))
+            pool.sort(key=lambda one: one[0].danger)
+            spent += time.perf_counter() - started
+            for _ in range(2):
+                if pool and verify.good(pool[0][0]):
+                    render(*pool.pop(0))
+                    if made[-1].passed:
+                        return made[-1]
+        if pool:
+            render(*pool[0])
+        least = min(made, key=lambda take: take.verdict.danger if take.verdict else (False, 0.0))
+        parts = None if whole or least.passed else halves(plan.sentence)
+        if parts is not None:
+            take = self._in_parts(job, parts)
+            tried, spent = tried + take.tried, spent + take.spent_s
+            least = take if take.passed else least
+        return replace(least, tried=tried, spent_s=round(spent, 3))
+
+    def _in_parts(self, job: _Pending, parts: tuple[Sentence, Sentence]) -> Take:
+        """A sentence as two, with the pause that is between them."""
+        takes = []
+        for part in parts:
+            pending = self._pending(replace(job.request, sentence=part))
+            takes.append(self._take(pending, (), whole=True))
+            job.computed += pending.computed
+        first, second = takes
+        pause = np.zeros(round(parts[0].pause_s * OUTPUT_RATE), np.float32)
+        later = first.seconds + len(pause) / OUTPUT_RATE
+        words = tuple(replace(word, start_s=word.start_s + later, end_s=word.end_s + later) for word in second.words)
+        verdict = None
+        if first.verdict is not None and second.verdict is not None:
+            shifted = tuple(place + len(first.words) for place in second.verdict.suspicious)
+            risks = (first.verdict.risk or 0.0, second.verdict.risk or 0.0)
+            verdict = Verdict(
+                first.passed and second.passed, first.verdict.reasons + second.verdict.reasons,
+                round(1 - (1 - risks[0]) * (1 - risks[1]), 3), first.verdict.suspicious + shifted, split=True,
+                transcript=" ".join(filter(None, (first.verdict.transcript, second.verdict.transcript))) or None,
+            )  # fmt: skip
+        return Take(
+            np.concatenate((first.audio, pause, second.audio)), first.codes + second.codes,
+            first.score + second.score, -1, first.stopped and second.stopped,
+            key_of("parts", {"of": [first.key, second.key]}), key_of("codes", job.inputs), first.words + words,
+            tuple(job.computed), first.spent_s + second.spent_s, verdict, first.tried + second.tried,
+        )  # fmt: skip
 
     # ---- waves ------------------------------------------------------------------------------------------------------
 
-    def _take(self, job: _Pending, waiting: Iterable[_Pending]) -> Take:
-        ranked = self._sampled(job, waiting)
-        return self._rendered(job, ranked, ranked.order[0])
-
     def _rendered(self, job: _Pending, ranked: _Ranked, number: int) -> Take:
         """The take of one candidate, from the store or rendered."""
-        plan, candidate = job.plan, ranked.candidates[number]
+        plan, place = job.plan, number - ranked.first
+        candidate = ranked.candidates[place]
         inputs = {**job.inputs, "candidate": number, "rendering": _chosen(plan.options, RENDERING)}
         kept = None if self.store is None else self.store.get("wave", inputs)
         if kept is None:
-            started = time.perf_counter()
-            generator = plan.generators[number]
-            if "codes" not in job.computed:
-                generator = self._generator(job, candidate, number)
+            started, generator = time.perf_counter(), self._fresh(job, number)
+            codes = self.tts.model.autoregressive.config.codes + 2
+            skip_codes(generator, len(candidate.codes) + candidate.stopped, plan.options, codes)
             audio = self.tts.render_candidate(plan, candidate, generator, self._progress)
-            kept = Kept({"audio": audio}, {"seconds": round(time.perf_counter() - started, 3)})
+            about = {"seconds": round(time.perf_counter() - started, 3), "label": job.request.sentence.text}
+            kept = Kept({"audio": audio}, about)
             job.computed.append("wave")
             if self.store is not None:
                 self.store.put("wave", inputs, kept.arrays, kept.about)
         audio = kept.arrays["audio"]
         return Take(
-            audio, candidate.codes.tolist(), ranked.scores[number], number, candidate.stopped, key_of("wave", inputs),
-            words=self._words(plan, candidate, len(audio) / OUTPUT_RATE), computed=tuple(job.computed),
-            spent_s=round(ranked.spent_s + float(kept.about["seconds"]), 3),
+            audio, candidate.codes.tolist(), ranked.scores[place], number, candidate.stopped, key_of("wave", inputs),
+            key_of("codes", job.inputs), self._words(plan, candidate, len(audio) / OUTPUT_RATE), tuple(job.computed),
+            round(ranked.spent_s + float(kept.about["seconds"]), 3), tried=len(ranked.candidates),
         )  # fmt: skip
 
-    def _generator(self, job: _Pending, candidate: CodeCandidate, number: int) -> torch.Generator:
-        """The random numbers of a candidate as its sampling left them."""
-        generator = candidate_generator(job.request.draw, self.tts.family.seed_index(0), number)
-        codes = self.tts.model.autoregressive.config.codes + 2
-        skip_codes(generator, len(candidate.codes) + candidate.stopped, job.plan.options, codes)
-        return generator
+    def _fresh(self, job: _Pending, number: int) -> torch.Generator:
+        """The random numbers of a candidate before its sampling."""
+        return candidate_generator(job.request.draw, self.tts.family.seed_index(0), number)
 
     def _words(self, plan: SentencePlan, candidate: CodeCandidate, seconds: float) -> tuple[WordTime, ...]:
         found = align(self.tts.model.clvp, plan.prompt.text_ids, candidate.codes)

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 #: Version of the form of the folder and of its files.
 FORMAT = 1
 #: Bytes that a store may take unless it is told otherwise: about fifty hours of speech.
-MAX_BYTES = 20 << 30
+MAX_BYTES = 20_000_000_000
 #: Bytes of one entry: ten minutes of speech with its latents.
 MAX_ENTRY = 1 << 28
 _AFTER_GC = 0.9  # share of the bound that is left by clearing out
@@ -53,7 +53,7 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     key TEXT PRIMARY KEY, stage TEXT NOT NULL, inputs TEXT NOT NULL, bytes INTEGER NOT NULL, made REAL NOT NULL,
-    used REAL NOT NULL);
+    used REAL NOT NULL, label TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS by_use ON entries (used);
 CREATE TABLE IF NOT EXISTS log (
     at REAL NOT NULL, process INTEGER NOT NULL, event TEXT NOT NULL, stage TEXT NOT NULL, key TEXT NOT NULL);
@@ -84,9 +84,8 @@ class StoreStatus:
 
 
 def default_store() -> Path:
-    """Where the user's store lies: ``CHELYS_STORE``, or in the folder of caches."""
-    chosen = os.environ.get("CHELYS_STORE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("chelys")) / "stages"
+    """Where the user's store lies."""
+    return Path(platformdirs.user_cache_dir("chelys")) / "stages"
 
 
 def key_of(stage: str, inputs: Mapping[str, Any]) -> str:
@@ -209,14 +208,17 @@ class StageStore:
             return None
         now = time.time()
         with suppress(sqlite3.OperationalError):  # a read-only folder gives what it has
-            self._db.execute(_INSERT, (key, stage, _text(inputs), len(data), now, now))
+            self._db.execute(_INSERT, (key, stage, _text(inputs), len(data), now, now, _label(kept.about)))
         return kept
 
     def put(
         self, stage: str, inputs: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
         about: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Keep what was computed, and log that it was. A store that cannot be written is said so, once."""
+        """Keep what was computed, and log that it was. A store that cannot be written is said so, once.
+
+        ``about``: plain values that are kept with it; by its ``label`` people find it (``find``).
+        """
         key = key_of(stage, inputs)
         path = self._path(key)
         data = _encode(stage, inputs, arrays, about or {})
@@ -225,7 +227,7 @@ class StageStore:
             write_bytes(path, data, sync=False)  # the checksum tells what a power cut left
             now = time.time()
             with self._transaction():
-                self._db.execute(_INSERT, (key, stage, _text(inputs), len(data), now, now))
+                self._db.execute(_INSERT, (key, stage, _text(inputs), len(data), now, now, _label(about or {})))
                 self._db.execute("INSERT INTO log VALUES (?, ?, 'computed', ?, ?)", (now, os.getpid(), stage, key))
         except (OSError, sqlite3.Error) as error:
             if not self._full:
@@ -299,27 +301,27 @@ class StageStore:
                 continue
             try:
                 status = path.stat()
-                entry = _decode(read_bytes(path, MAX_ENTRY))[0]
+                entry, kept = _decode(read_bytes(path, MAX_ENTRY))
                 row = (path.stem, entry["stage"], _text(entry["inputs"]), status.st_size)
             except (OSError, ValueError, KeyError, TypeError, SafetensorError):  # get says so when it is wanted
                 continue
-            self._db.execute(_INSERT, (*row, status.st_mtime, status.st_mtime))
+            self._db.execute(_INSERT, (*row, status.st_mtime, status.st_mtime, _label(kept.about)))
         with self._transaction():
             self._db.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in known - there])
 
-    def find(self, words: str) -> list[tuple[str, str, dict[str, Any]]]:
-        """Entries whose inputs contain some words, or whose key begins with them: stage, key, inputs; newest first."""
+    def find(self, words: str) -> list[tuple[str, str, dict[str, Any], str]]:
+        """Entries whose label has some words, or whose key begins so: stage, key, inputs, label; newest first."""
         self._learn()
         rows = self._db.execute(
-            "SELECT stage, key, inputs FROM entries WHERE INSTR(LOWER(inputs), LOWER(?)) OR INSTR(key, ?) = 1 "
+            "SELECT stage, key, inputs, label FROM entries WHERE INSTR(LOWER(label), LOWER(?)) OR INSTR(key, ?) = 1 "
             "ORDER BY made DESC, key",
-            (json.dumps(words, ensure_ascii=False)[1:-1], words),
+            (words, words),
         )
-        return [(stage, key, json.loads(inputs)) for stage, key, inputs in rows]
+        return [(stage, key, json.loads(inputs), label) for stage, key, inputs, label in rows]
 
 
 _INSERT = (
-    "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?) "
+    "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (key) DO UPDATE SET used = excluded.used, bytes = excluded.bytes"
 )
 
@@ -338,6 +340,10 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") 
 
 def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _label(about: Mapping[str, Any]) -> str:
+    return str(about.get("label", ""))
 
 
 def _text(inputs: Mapping[str, Any]) -> str:

@@ -100,6 +100,14 @@ LexiconOption = Annotated[
     Path | None,
     typer.Option("--lexicon", metavar="FILE", help="Words and how they sound: lines of word, tab, KAY-lee or /kˈAli/."),
 ]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="FOLDER", envvar="CHELYS_STORE", help="Where what was computed is kept."),
+]
+StoreSizeOption = Annotated[
+    float | None,
+    typer.Option("--store-size", min=0.001, metavar="GB", help="Most that it may take; default: 20."),
+]
 CompatOption = Annotated[
     str, typer.Option("--compat", help="'reference' does what the original TorToise did, its faults included.")
 ]
@@ -127,6 +135,14 @@ def load_model(
     import chelys
 
     return chelys.load(model, device=device, dtype=dtype, compat=compat)
+
+
+def open_store(folder: Path | None, gigabytes: float | None = None) -> Any:
+    """The store of stages. Raises UserError if the folder is something else; OutputError if it cannot be written."""
+    from chelys.audiobook.store import MAX_BYTES, StageStore, default_store
+
+    size = MAX_BYTES if gigabytes is None else round(gigabytes * 1e9)
+    return StageStore(folder or default_store(), max_bytes=size, on_warning=warn)
 
 
 def reading_options(format: str, locale: str, *, ssml: bool) -> dict[str, Any]:

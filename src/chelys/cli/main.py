@@ -18,7 +18,22 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli import bench, data, doctor, evaluate, finetune, read, serve, speak, text, tortoise, train, voices
+from chelys.cli import (
+    audiobook,
+    bench,
+    cache,
+    data,
+    doctor,
+    evaluate,
+    finetune,
+    read,
+    serve,
+    speak,
+    text,
+    tortoise,
+    train,
+    voices,
+)
 from chelys.cli.console import echo
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
@@ -120,6 +135,11 @@ def _forget_stdout() -> None:
 app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False, help="Text to speech in the manner of TorToise.")
 app.command("speak", help=speak.HELP, epilog=speak.EXAMPLE)(speak.speak)
 app.command("read", help=read.HELP, epilog=read.EXAMPLE)(read.read)
+app.command("render", help=audiobook.RENDER_HELP, epilog=audiobook.RENDER_EXAMPLE)(audiobook.render)
+app.command("board", help=audiobook.BOARD_HELP, epilog=audiobook.BOARD_EXAMPLE)(audiobook.board)
+app.command("replay", help=audiobook.REPLAY_HELP, epilog=audiobook.REPLAY_EXAMPLE)(audiobook.replay)
+app.command("diff", help=audiobook.DIFF_HELP, epilog=audiobook.DIFF_EXAMPLE)(audiobook.diff)
+app.add_typer(cache.app, name="cache")
 app.command("text", help=text.HELP, epilog=text.EXAMPLE)(text.text)
 app.add_typer(train.train_app(), name="train")
 app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLE)(finetune.finetune)

@@ -21,10 +21,13 @@ from chelys.cli.console import (
     LocaleOption,
     ModelOption,
     PresetOption,
+    StoreOption,
+    StoreSizeOption,
     ThreadsOption,
     complete_voices,
     echo,
     load_model,
+    open_store,
     warn,
 )
 from chelys.errors import TextError, UserError
@@ -118,12 +121,25 @@ def read(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change an option of the preset: --set temperature=0.5."),
     ] = None,
-    store: Annotated[
-        Path | None, typer.Option("--store", metavar="FOLDER", help="Where what was computed is kept.")
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            "--verify",
+            metavar="HOW",
+            help="Check every take: 'builtin', or a model of faster-whisper such as tiny.en, which also listens.",
+        ),
     ] = None,
+    choices: Annotated[
+        Path | None,
+        typer.Option(
+            "--choices", metavar="FILE", help="Takes that were chosen on the board. Default: OUTPUT.choices.json."
+        ),
+    ] = None,
+    store: StoreOption = None,
     no_store: Annotated[
         bool, typer.Option("--no-store", help="Keep nothing: a run that is stopped begins anew.")
     ] = False,
+    store_size: StoreSizeOption = None,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
@@ -149,6 +165,7 @@ def read(
         subtitles=_parts(subtitles), preview_s=None if preview is None else _seconds(preview), book_format=book_format,
         chapters=chapters, include=_parts(include), voice=voice, speakers=_absolute(speakers),
         lexicon=_absolute(lexicon), locale=locale, pauses=pauses, seed=seed, preset=preset, options=options,
+        verify=verify, choices=_choices(choices, _output(book, output, each_chapter)),
     )  # fmt: skip
     read_in = settings.book(_standard_input() if book == "-" else None)
     for warning in read_in.warnings[:_MOST_WARNINGS]:
@@ -159,13 +176,13 @@ def read(
     synthesizer = load_model(model, device, "repaired", dtype, threads)
     script = settings.script(read_in, synthesizer)
     with ExitStack() as stack:
-        kept = None if no_store else stack.enter_context(_store(store))
+        kept = None if no_store else stack.enter_context(open_store(store, store_size))
         if plan:
-            _plan(script, _takes(settings, script, kept), seed, as_json=as_json)
+            _plan(script, settings.renderer(synthesizer, kept).takes, seed, as_json=as_json)
             return
         if find_names:
             folder = output or Path(f"{Path(settings.output).stem}-names")
-            _find_names(script, _takes(settings, script, kept), seed, folder, as_json=as_json)
+            _find_names(script, settings.renderer(synthesizer, kept).takes, seed, folder, as_json=as_json)
             return
         started = time.monotonic()
         on_line = stack.enter_context(_reporting(read_in, script, as_json=as_json, quiet=quiet))
@@ -174,29 +191,24 @@ def read(
     _report(made, time.monotonic() - started, as_json=as_json, quiet=quiet)
 
 
-def _takes(settings: ReadSettings, script: Script, store: StageStore | None) -> Any:
-    from chelys.audiobook.stages import SentenceRenderer
-
-    return SentenceRenderer(script.tts, store).takes
-
-
 def _read(
     settings: ReadSettings, book: Book, script: Script, store: StageStore | None, *, force: bool, on_line: OnLine | None
 ) -> Made:
     from chelys.audiobook import reading
 
+    takes = settings.renderer(script.tts, store).takes
     try:
-        return reading.read(settings, book, script, _takes(settings, script, store), force=force, on_line=on_line)
+        return reading.read(settings, book, script, takes, force=force, on_line=on_line)
     except KeyboardInterrupt:
         if store is None:
             raise
         raise KeyboardInterrupt("what was spoken is kept: the same command goes on") from None
 
 
-def _store(folder: Path | None) -> StageStore:
-    from chelys.audiobook.store import StageStore, default_store
-
-    return StageStore(folder or default_store(), on_warning=warn)
+def _choices(given: Path | None, output: Path) -> str | None:
+    """The file that is given, or that lies beside the output."""
+    beside = output.with_name(f"{output.stem}.choices.json")
+    return str((given or beside).absolute()) if given is not None or beside.is_file() else None
 
 
 def _output(book: str, output: Path | None, each_chapter: bool) -> Path:

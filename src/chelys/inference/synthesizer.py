@@ -15,7 +15,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from chelys.inference.generation import (
     generate_stream,
 )
 from chelys.inference.options import SpeechOptions, options_for, whole_number
+from chelys.inference.receipt import made_with
 from chelys.inference.reranking import rank, score
 from chelys.inference.speech import Candidate, Chunk, Progress, Speech
 from chelys.inference.voice import KEPT_SECONDS, AnyVoice, Clips, Voice
@@ -271,10 +272,7 @@ class Synthesizer:
         receipt = {
             "text": document.text,
             "voice": voices[None].name,
-            "model": self.model.config.name,
-            "seed": seed,
-            "preset": named,
-            "options": asdict(options),
+            **made_with(self, {name or voice.name: voice for name, voice in voices.items()}, options, seed, named),
             "sample_rate": OUTPUT_RATE,
             "seconds": round(seconds, 3),
             "synthesis_seconds": round(elapsed, 3),

@@ -1,0 +1,159 @@
+"""The recipe that every file of a book carries: what it was made of, so that it can be proved, repeated and compared.
+
+It is JSON in the tag ``comment``: hashes of the text, the voices, the model and the files that were named, versions,
+options, seed, settings, and a hash over the takes. It names no folders, so it tells nothing of who made it, and a book
+can be repeated where its files lie elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chelys.audiobook.encode import read_tags
+from chelys.audiobook.reading import ReadSettings, read
+from chelys.audiobook.stages import RENDERING
+from chelys.errors import AudioError, UserError
+from chelys.inference.receipt import made_with
+from chelys.parsing import ParseError, parse_json
+
+if TYPE_CHECKING:
+    from chelys.audiobook.book import Book
+    from chelys.audiobook.script import Script
+    from chelys.audiobook.store import StageStore
+    from chelys.inference.synthesizer import Synthesizer
+
+#: Version of the form of a recipe.
+RECIPE = 1
+#: Settings that name files.
+FILES = ("source", "speakers", "lexicon", "choices")
+
+
+def recipe_of(settings: ReadSettings, book: Book, script: Script, taken: str) -> dict[str, Any]:
+    """The recipe of one file; ``taken``: hash over the keys of its takes."""
+    tts = script.tts
+    voices = {"narrator": tts.resolve_voice(script.speaker, seed=settings.seed)}
+    for name in script.speakers.voices if script.speakers else ():
+        voices[name] = tts.resolve_voice(name, seed=settings.seed)
+    values = settings.as_json()
+    hashes = {name: _digest(Path(values[name])) for name in FILES if name != "source" and values[name]}
+    values |= {name: Path(values[name]).name for name in (*FILES, "output") if values[name]}
+    return {
+        "chelys_recipe": RECIPE,
+        "text_hash": text_hash(book),
+        **made_with(tts, voices, script.options, settings.seed, settings.preset),
+        "file_hashes": hashes,
+        "settings": values,
+        "takes": taken,
+    }
+
+
+def text_hash(book: Book) -> str:
+    """Of all paragraphs, their kinds and the titles."""
+    found = hashlib.sha256(f"{book.title}\n{book.author}".encode())
+    for chapter in book.chapters:
+        found.update(f"\n\n{chapter.title}".encode())
+        for paragraph in chapter.paragraphs:
+            found.update(f"\n{paragraph.kind} {paragraph.text}".encode())
+    return found.hexdigest()[:32]
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The recipe in a file. Raises UserError if it has none, or one of another version."""
+    try:
+        recipe = parse_json(read_tags(path).get("comment", ""))
+        version = recipe["chelys_recipe"]
+    except OSError as error:
+        raise AudioError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ParseError, KeyError, TypeError):
+        raise UserError(f"{path} carries no recipe: it is no file of chelys read, or its tags were changed") from None
+    if version != RECIPE or not isinstance(recipe.get("settings"), dict):
+        raise UserError(f"{path} carries a recipe in form {str(version)[:20]}, this version of chelys reads {RECIPE}")
+    return dict(recipe)
+
+
+def found_settings(recipe: Mapping[str, Any], made: Path, book: Path | None, output: Path) -> ReadSettings:
+    """Settings that read the same book again, to another place.
+
+    The files that a recipe names are looked for beside the ``book``, beside the file that was ``made`` of it, and here.
+    Raises UserError if one is missing.
+    """
+    values = dict(recipe["settings"])
+    places = [*([book.parent] if book else []), made.parent, Path()]
+    for name in FILES:
+        if not values.get(name):
+            continue
+        if name == "source" and book is not None:
+            values[name] = str(book)
+            continue
+        if values[name] == "-":
+            raise UserError(f"{made} was read from standard input: name the book with --book")
+        paths = [place / Path(str(values[name])).name for place in places]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            option = " with --book" if name == "source" else ""
+            raise UserError(
+                f"{made} was made with {paths[0].name}, which is not beside it: put it there, or name it{option}"
+            )
+        values[name] = str(path)
+    return ReadSettings.from_json(values | {"output": str(output)})
+
+
+def rendered(settings: ReadSettings, tts: Synthesizer, preset: str, **changes: object) -> ReadSettings:
+    """The same reading with the codes as they are, and rendered as another preset does.
+
+    Raises UserError if the preset or an option is unknown, or one that changes the codes.
+    """
+    for name in changes:
+        if name not in RENDERING:
+            raise UserError(f"{name} changes the words: choose from {', '.join(RENDERING)}, or read the book again")
+    wanted = asdict(tts.options(preset, **changes))
+    kept = ("speed", "decoder", "redact")  # of the draft, unless it is asked for
+    options = {name: wanted[name] for name in RENDERING if name not in kept or name in changes}
+    return replace(settings, options={**settings.options, **options})
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of reading a book again."""
+
+    differing: dict[str, tuple[Any, Any]]  # inputs that are not those of the recipe any more
+    same_bytes: bool = False
+    same_takes: bool = False
+    computed: int = 0  # sentences that had to be computed
+
+
+def replay(made: Path, tts: Synthesizer, store: StageStore | None, folder: Path, *, book: Path | None = None) -> Replay:
+    """Read the book of a file once more into an empty folder, and compare.
+
+    Nothing is computed if an input is another one; then it is said which.
+    """
+    from chelys.audiobook.store import differing
+
+    recipe = read_recipe(made)
+    each = bool(recipe["settings"].get("each_chapter"))
+    settings = found_settings(recipe, made, book, folder if each else folder / made.name)
+    read_in = settings.book()
+    script = settings.script(read_in, tts)
+    now = recipe_of(settings, read_in, script, recipe["takes"])
+    about = {"settings": 0, "versions": 0}  # of other versions the takes may be the same
+    found = differing({**recipe, **about}, {**now, **about})
+    if found:
+        return Replay(found)
+    result = read(settings, read_in, script, settings.renderer(tts, store).takes)
+    again = folder / made.name
+    if not again.exists():
+        return Replay({}, computed=result.computed)
+    same = read_recipe(again)["takes"] == recipe["takes"]
+    return Replay({}, made.read_bytes() == again.read_bytes(), same, result.computed)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or os.strerror(error.errno or 0)}") from error
