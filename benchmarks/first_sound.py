@@ -3,7 +3,8 @@
     python benchmarks/first_sound.py [--source src] [--repeats 3] [--text "Hello."]
 
 CPU and wall seconds of a fresh process, medians. ``--source`` names the package's folder, of another checkout for
-example. The whole command is timed as well, with its start and its file.
+example. Loading for the first time holds the model's files against their hashes, which later is remembered. The whole
+command is timed as well, with its start and its file, and so is ``chelys voices list``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ for chunk in tts.stream(sys.argv[1], seed=1):
 marks.append(("the same once more", now()))
 print(json.dumps([[name, *at] for name, at in marks] + [["modules", len(sys.modules), 0]]))
 """
+LOADING = 3  # place in it
 
 
 def main() -> None:
@@ -46,13 +48,15 @@ def main() -> None:
     parser.add_argument("--text", default="Hello.")
     args = parser.parse_args()
     environment = os.environ | {"PYTHONPATH": str(args.source), "OMP_NUM_THREADS": "1"}
-    runs, whole = [], []
+    runs, fresh, whole, listed = [], [], [], []
     for _ in range(args.repeats):
-        out = subprocess.run(
-            [sys.executable, "-c", PARTS, args.text], env=environment, capture_output=True, text=True, check=True
-        )
-        runs.append(json.loads(out.stdout.splitlines()[-1]))
-        whole.append(command(args.text, environment))
+        with tempfile.TemporaryDirectory() as folder:
+            fresh.append(parts(args.text, environment | {"CHELYS_MODELS": folder}))
+        runs.append(parts(args.text, environment))
+        with tempfile.TemporaryDirectory() as folder:
+            words = ["speak", args.text, "--seed", "1", "-q", "-o", f"{folder}/a.wav"]
+            whole.append(command(words, environment))
+        listed.append(command(["voices", "list"], environment))
     print(f"{'':20} CPU s  wall s")
     for index, (name, *_) in enumerate(runs[0]):
         if name == "modules":
@@ -61,17 +65,26 @@ def main() -> None:
         spent = [[run[index][i] - (run[index - 1][i] if index else 0) for run in runs] for i in (1, 2)]
         wall = f"{statistics.median(spent[1]):7.2f}" if index else ""
         print(f"{name:20} {statistics.median(spent[0]):5.2f} {wall}")
-    cpu, wall_s = (statistics.median(figures) for figures in zip(*whole, strict=True))
-    print(f"{'chelys speak':20} {cpu:5.2f} {wall_s:7.2f}")
+    first = [tuple(run[LOADING][i] - run[LOADING - 1][i] for i in (1, 2)) for run in fresh]
+    for name, figures in (("loading, first time", first), ("chelys speak", whole), ("chelys voices list", listed)):
+        cpu, wall_s = (statistics.median(figure) for figure in zip(*figures, strict=True))
+        print(f"{name:20} {cpu:5.2f} {wall_s:7.2f}")
 
 
-def command(text: str, environment: dict[str, str]) -> tuple[float, float]:
+def parts(text: str, environment: dict[str, str]) -> list[list[float]]:
+    """Name, CPU and wall seconds so far of each part."""
+    command = [sys.executable, "-c", PARTS, text]
+    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found: list[list[float]] = json.loads(out.stdout.splitlines()[-1])
+    return found
+
+
+def command(words: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """CPU and wall seconds of the whole command."""
-    with tempfile.TemporaryDirectory() as folder:
-        begun, before = time.perf_counter(), os.times()
-        words = [sys.executable, "-m", "chelys", "speak", text, "--seed", "1", "-q", "-o", f"{folder}/a.wav"]
-        subprocess.run(words, env=environment, check=True)
-        after = os.times()
+    begun, before = time.perf_counter(), os.times()
+    run = [sys.executable, "-m", "chelys", *words]
+    subprocess.run(run, env=environment, check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
     spent = after.children_user + after.children_system - before.children_user - before.children_system
     return spent, time.perf_counter() - begun
 

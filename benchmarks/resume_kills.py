@@ -9,7 +9,7 @@ kills as asked for. Exit status 1 if anything differs.
 
 train: a training run of a small VQ-VAE (its averages, optimisers and log too). prepare: ``chelys data prepare`` of
 twelve recordings. convert: TorToise v2's ten files in small. speak: ``chelys speak --stream --resume -o FILE.wav`` of
-forty sentences; after each kill the file is opened. speak-whole: the same without ``--stream``, two FLAC files.
+sixteen sentences; after each kill the file is opened. speak-whole: the same without ``--stream``, two FLAC files.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def converting(folder: Path) -> Work:
 def speaking(folder: Path, *, stream: bool) -> Work:
     """A long text with a model that makes noises."""
     model = toy.make(folder / "toy")
-    text = " ".join(f"Sentence {number} has one, two, three words." for number in range(40))
+    text = " ".join(f"Sentence {number} has one, two, three words." for number in range(16))
     more = ["--stream"] if stream else ["--keep", "2"]
     name = "long.wav" if stream else "long.flac"
 

@@ -100,7 +100,7 @@ HOST_COPIES = {
     "valid = [i for i, codes in enumerate(rows) if len(codes) and int(codes.max()) < clvp.config.speech_tokens]",
     "for i, value in zip(places, total.tolist(), strict=True):",
     "if len(latents) >= len(trimmed) > 0 and torch.equal(trimmed, codes[: len(trimmed)]):",
-    "kept.append(Candidate(np.concatenate((lead, audio, pause)), scores[i], [codes.tolist()]))",
+    "kept.append(Candidate(np.concatenate((lead, audio, pause)), scores[i], [candidates[i].codes.tolist()]))",
     "audio = samples.flatten().float().cpu().numpy()",
 }
 

@@ -71,6 +71,40 @@ def test_waiting_is_left_as_the_environment_has_it(monkeypatch: pytest.MonkeyPat
         assert os.environ == {name: "7"}
 
 
+@pytest.mark.parametrize(
+    ("seconds", "others", "policy"), [(0.2, 0.01, None), (0.2, 0.3, "PASSIVE"), (0.05, 0.0, "PASSIVE")]
+)
+def test_threads_spin_for_short_work_on_cores_that_others_leave_alone(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, others: float, policy: str | None
+) -> None:
+    uses = iter([(100.0, 7.0), (100.0 + seconds, 7.0 + others), (100.0 + seconds, 7.0)])
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(machine, "_watched", None)
+    monkeypatch.setattr(machine, "_use_of_cores", lambda: next(uses))
+    monkeypatch.setattr(machine, "cgroup_quota", lambda: None)
+    machine.wait_passively()
+    machine.spin_if_idle()
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+    monkeypatch.setattr(machine, "_watched", None)  # the environment had it so
+    monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "PASSIVE"})
+    machine.wait_passively()
+    machine.spin_if_idle()
+    assert os.environ == {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def test_what_others_use_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2}, raising=False)
+    ticks, file = os.sysconf("SC_CLK_TCK"), tmp_path / "stat"
+    found = []
+    for idle in (1000, 1000 + 50 * ticks):
+        file.write_text(f"cpu 1 2 3 4 5\ncpu0 9 9 9 {idle} 10 0\ncpu1 9 9 9 999999 0\ncpu2 9 9 9 {idle} 10 0\nintr 1\n")
+        found.append(machine._use_of_cores(file))
+    (begun, used), (ended, used_then) = found  # type: ignore[misc]
+    assert used_then - used == pytest.approx(2 * (ended - begun) - 2 * 50, abs=0.5)
+    file.write_text("nonsense\ncpu0 1\n")
+    assert machine._use_of_cores(file) is None and machine._use_of_cores(tmp_path / "gone") is None
+
+
 def test_a_library_leaves_its_host_alone_and_the_command_line_does_not(
     toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

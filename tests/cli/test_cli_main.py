@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 import chelys
+from chelys.cli import main
+from chelys.cli.train import STAGES
 from chelys.inference.options import NANO_PRESETS
 from chelys.registry import MORE_PRESETS
 from chelys.tortoise.speaking import PUBLISHED_PRESETS
+from chelys.training.tasks import RUNS
 
 VERBS = [
     [],
@@ -85,6 +88,20 @@ def test_neither_help_nor_an_empty_text_imports_torch(tmp_path: Path, arguments:
     command = [sys.executable, "-m", "chelys", *arguments]
     done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": folders})
     assert b"torch was imported" not in done.stderr and done.returncode == (2 if arguments == ["speak", ""] else 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "verbs"),
+    [(["-vv", "voices", "list"], ["voices"]), (["speak", "-o", "read"], ["speak"]), ([], None), (["voice"], None)],
+)
+def test_only_the_verb_that_is_named_is_made(words: list[str], verbs: list[str] | None) -> None:
+    made = main._app_for(words)
+    found = [*(one.name for one in made.registered_commands), *(one.name for one in made.registered_groups)]
+    assert sorted(str(name) for name in found) == sorted(verbs or main.VERBS)
+
+
+def test_the_help_of_training_names_every_stage() -> None:
+    assert list(STAGES) == list(RUNS)
 
 
 def test_verbose_logs_what_chelys_does(invoke: Callable[..., Any], synthesizer: Any) -> None:

@@ -20,6 +20,7 @@ from chelys.data.loader import is_held_out
 from chelys.data.manifest import Utterance, write_manifest
 from chelys.errors import ConfigError, ManifestError
 from chelys.training import finetune as adapt
+from chelys.training.distributed import make_context
 from chelys.training.finetune import ENCODERS
 from chelys.training.finetune_data import (
     DEFAULT_BLEND,
@@ -257,6 +258,14 @@ def test_no_transcripts(tmp_path: Path) -> None:
 def test_settings_out_of_range(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=f"^{named} is"):
         config(**changes)
+
+
+def test_both_decoders_are_trained_on_the_device_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    config = FinetuneConfig(device="cuda:1")
+    for adaptation in (config.autoregressive, config.diffusion):
+        assert make_context(config.loop(adaptation)).device == torch.device("cuda:1")
 
 
 def test_adaptation_out_of_range() -> None:

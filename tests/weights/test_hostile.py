@@ -175,6 +175,7 @@ HEADS = {
     "metadata of numbers": head({"__metadata__": {"a": 1}, "a": F32}, b"1234"),
     "no dtype": head({"a": {"shape": [1]}}, b"1234"),
     "an unknown dtype": head({"a": F32 | {"dtype": "F8_E5M2"}}, b"1234"),
+    "a list for a dtype": head({"a": F32 | {"dtype": ["F32"]}}, b"1234"),
 }
 
 

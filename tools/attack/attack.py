@@ -280,6 +280,7 @@ def main() -> int:
     parser.add_argument("category", nargs="*", help=", ".join(CATEGORIES))
     parser.add_argument("--share", type=float, default=1.0, help="of the counts above")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--numbers", metavar="FROM:TO", help="a part of the inputs, to be done in several runs")
     parser.add_argument("--only", type=int, help="repeat one input, with its traceback")
     parser.add_argument("--json", type=Path, help="write the counts there")
     asked = parser.parse_args()
@@ -288,7 +289,8 @@ def main() -> int:
     found: dict[str, Any] = {}
     for name in asked.category or CATEGORIES:
         count = max(1, round(asked.share * CATEGORIES[name][1]))
-        numbers = list(range(count)) if asked.only is None else [asked.only]
+        first, _, last = (asked.numbers or f"0:{count}").partition(":")
+        numbers = list(range(int(first), int(last))) if asked.only is None else [asked.only]
         counts, faults = attack(name, numbers, asked.seed, asked.only is not None)
         found[name] = {"counts": dict(counts), "faults": faults}
         shown = ", ".join(f"{counts[key]} {key}" for key in ("fine", "refused", "fault", "hang", "memory"))

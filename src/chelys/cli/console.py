@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 
 from chelys.deprecation import warn_renamed
 from chelys.errors import UserError, printable_line
-from chelys.machine import MOST_THREADS, THREADS_VARIABLE, set_threads
+from chelys.machine import MOST_THREADS, THREADS_VARIABLE, set_threads, spin_if_idle
 
 DEVICES = "cpu, cuda, cuda:N, mps or auto"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -122,9 +122,12 @@ def check_place(device: str | None, dtype: str | None = None) -> None:
 
 
 def load_model(
-    model: str, device: str = "auto", compat: Any = "repaired", dtype: str = "float32", threads: int | None = None
-) -> Any:
+    model: str, device: str = "auto", compat: Any = "repaired", dtype: str = "float32", threads: int | None = None, *,
+    brief: bool = True,
+) -> Any:  # fmt: skip
     """The synthesizer; arguments are checked before torch is imported, which then gets its number of threads.
+
+    ``brief``: whether the work is soon done, so that the load of the machine stays what it is.
 
     Raises UserError if device, dtype or compat is unknown; ModelError if the model cannot be loaded.
     """
@@ -132,6 +135,8 @@ def load_model(
     if compat not in ("repaired", "reference"):
         raise UserError(f"compat is {compat!r}: choose repaired or reference")
     set_threads(threads)
+    if brief:
+        spin_if_idle()
     import chelys
 
     return chelys.load(model, device=device, dtype=dtype, compat=compat)

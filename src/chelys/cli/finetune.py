@@ -83,7 +83,7 @@ def finetune(
     values = {"device": device, "precision": dtype, "threads": threads or 0}
     values = _settings(overrides or [], 0 if everything else lora, values)
     settings = from_mapping(FinetuneConfig, values, where="KEY=VALUE")
-    synthesizer = load_model(model, settings.device, threads=settings.threads)
+    synthesizer = load_model(model, settings.device, threads=settings.threads, brief=False)
     if name in synthesizer.voice_names:
         raise VoiceError(f"{name!r} is a voice of {synthesizer.model.config.name} already: choose another --name")
     adapt.check_model(synthesizer.model)

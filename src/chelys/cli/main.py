@@ -10,30 +10,15 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from chelys.cli import (
-    audiobook,
-    bench,
-    cache,
-    data,
-    doctor,
-    evaluate,
-    finetune,
-    read,
-    serve,
-    speak,
-    text,
-    tortoise,
-    train,
-    voices,
-)
 from chelys.cli.console import echo
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import UserError
@@ -132,31 +117,59 @@ def _forget_stdout() -> None:
         pass
 
 
-app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False, help="Text to speech in the manner of TorToise.")
-app.command("speak", help=speak.HELP, epilog=speak.EXAMPLE)(speak.speak)
-app.command("read", help=read.HELP, epilog=read.EXAMPLE)(read.read)
-app.command("render", help=audiobook.RENDER_HELP, epilog=audiobook.RENDER_EXAMPLE)(audiobook.render)
-app.command("board", help=audiobook.BOARD_HELP, epilog=audiobook.BOARD_EXAMPLE)(audiobook.board)
-app.command("replay", help=audiobook.REPLAY_HELP, epilog=audiobook.REPLAY_EXAMPLE)(audiobook.replay)
-app.command("diff", help=audiobook.DIFF_HELP, epilog=audiobook.DIFF_EXAMPLE)(audiobook.diff)
-app.add_typer(cache.app, name="cache")
-app.command("text", help=text.HELP, epilog=text.EXAMPLE)(text.text)
-app.add_typer(train.train_app(), name="train")
-app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLE)(finetune.finetune)
-app.command("detect", help=tortoise.DETECT_HELP, epilog=tortoise.DETECT_EXAMPLE)(tortoise.detect)
-app.command("convert", help=tortoise.CONVERT_HELP, epilog=tortoise.CONVERT_EXAMPLE)(tortoise.convert)
-app.command("pack", help=train.PACK_HELP, epilog=train.PACK_EXAMPLE)(train.pack)
-app.command("serve", help=serve.HELP, epilog=serve.EXAMPLE)(serve.serve)
-app.add_typer(voices.app, name="voices")
-app.add_typer(data.app, name="data")
-app.command("bench", help=bench.HELP, epilog=bench.EXAMPLE)(bench.bench)
-app.command("eval", help=evaluate.HELP, epilog=evaluate.EXAMPLE)(evaluate.evaluate)
-app.command("doctor", help=doctor.HELP, epilog=doctor.EXAMPLE)(doctor.doctor)
+#: Verb -> its module below ``chelys.cli``, and the command's function there, or the group.
+VERBS = {
+    "speak": ("speak", "speak"), "read": ("read", "read"), "render": ("audiobook", "render"),
+    "board": ("audiobook", "board"), "replay": ("audiobook", "replay"), "diff": ("audiobook", "diff"),
+    "cache": ("cache", "app"), "text": ("text", "text"), "train": ("train", "app"),
+    "finetune": ("finetune", "finetune"), "detect": ("tortoise", "detect"), "convert": ("tortoise", "convert"),
+    "pack": ("train", "pack"), "serve": ("serve", "serve"), "voices": ("voices", "app"), "data": ("data", "app"),
+    "bench": ("bench", "bench"), "eval": ("evaluate", "evaluate"), "doctor": ("doctor", "doctor"),
+}  # fmt: skip
+
+app: typer.Typer  # with all verbs, made when it is asked for
+
+
+@cache
+def app_with(*verbs: str) -> typer.Typer:
+    """The command with some verbs, all if none is named: each costs time before anything is done."""
+    made = typer.Typer(
+        cls=OneLineErrors, pretty_exceptions_enable=False, help="Text to speech in the manner of TorToise."
+    )
+    made.callback(
+        invoke_without_command=True,
+        epilog='Example: chelys speak "Hello there." -o hello.wav, then: chelys VERB --help',
+    )(_start)
+    for verb in verbs or VERBS:
+        module, name = VERBS[verb]
+        found = import_module(f"chelys.cli.{module}")
+        part = getattr(found, name)
+        if isinstance(part, typer.Typer):
+            made.add_typer(part, name=verb)
+        else:
+            prefix = f"{verb.upper()}_" if hasattr(found, f"{verb.upper()}_HELP") else ""
+            words = {key: getattr(found, f"{prefix}{key.upper()}") for key in ("help", "example")}
+            made.command(verb, help=words["help"], epilog=words["example"])(part)
+    return made
+
+
+def _app_for(words: Sequence[str]) -> typer.Typer:
+    """The command with the verb that is named; options before it take no values."""
+    verb = next((word for word in words if not word.startswith("-")), "")
+    return app_with(verb) if verb in VERBS and "_CHELYS_COMPLETE" not in os.environ else app_with()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return app_with()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _print_version(wanted: bool) -> None:
     if not wanted:
         return
+    from importlib.metadata import PackageNotFoundError, version  # late: its import takes a while
+
     try:
         print(f"chelys {version('chelys')}")
     except PackageNotFoundError:
@@ -164,9 +177,6 @@ def _print_version(wanted: bool) -> None:
     raise typer.Exit()
 
 
-@app.callback(
-    invoke_without_command=True, epilog='Example: chelys speak "Hello there." -o hello.wav, then: chelys VERB --help'
-)
 def _start(
     ctx: typer.Context,
     verbose: Annotated[
@@ -230,7 +240,7 @@ def run(*, heeded: bool, at_end: Callable[[int, Any], None]) -> None:
         sys.unraisablehook = ignored
         signal.signal(signal.SIGINT, interrupt)
     try:
-        app(prog_name="chelys")
+        _app_for(sys.argv[1:])(prog_name="chelys")
     except BaseException as error:
         if heeded:
             signal.signal(signal.SIGINT, at_end)

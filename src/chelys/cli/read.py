@@ -173,7 +173,7 @@ def read(
     if list_:
         _list(read_in, as_json=as_json)
         return
-    synthesizer = load_model(model, device, "repaired", dtype, threads)
+    synthesizer = load_model(model, device, "repaired", dtype, threads, brief=False)
     script = settings.script(read_in, synthesizer)
     with ExitStack() as stack:
         kept = None if no_store else stack.enter_context(open_store(store, store_size))

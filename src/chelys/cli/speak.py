@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from chelys.inference.partial import PartialSpeech
     from chelys.inference.speech import Chunk
 
+BRIEF = 2000  # characters: two minutes of speech
 HELP = "Speak a text into a sound file."
 EXAMPLE = 'Example: chelys speak "Hello there." -v heart -o hello.wav'
 
@@ -112,7 +113,7 @@ def speak(
         return
     if seed is None:
         seed = begun.get("seed", secrets.randbelow(2**31))
-    synthesizer = load_model(model, device, compat, dtype, threads)
+    synthesizer = load_model(model, device, compat, dtype, threads, brief=len(text) <= BRIEF)
     options = synthesizer.options(preset, **({"candidates": candidates, "speed": speed} | changes))
     asked: dict[str, Any] = {"options": options}
     if not changes:  # the receipt then names the preset

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from chelys import registry
 from chelys.cli.console import DeviceOption, ThreadsOption, WorkersOption, check_place, echo
 from chelys.errors import ConfigError
 from chelys.machine import available_cores, set_threads
 
+STAGES = ("dvae", "autoregressive", "clvp", "diffusion", "vocoder", *registry.STAGES)
 HELP = "Train one network; a run that was stopped goes on from its last checkpoint."
 EXAMPLE = (
     "Example: chelys train dvae --config nano/dvae loop.steps=1000. "
@@ -26,7 +28,7 @@ EXAMPLE = (
 
 
 def train(
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="Which network, for example dvae.")],
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help=f"Which network: {', '.join(STAGES)}.")],
     config: Annotated[Path, typer.Option("--config", help="YAML file of the run.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Laid over the file, for example loop.steps=10.")
@@ -168,16 +170,6 @@ class StageOrPlan(TyperGroup):
         return "" if name == STAGE else name, command, rest
 
 
-def train_app() -> typer.Typer:
-    """The command ``train`` with ``plan`` beside the stages."""
-    epilog = f"{EXAMPLE}\n\nHow long will it take? chelys train plan --help"
-    app = typer.Typer(cls=StageOrPlan, help=HELP, epilog=epilog)
-    app.command(STAGE, hidden=True, help=HELP, epilog=epilog)(train)
-    app.command("plan", help=PLAN_HELP, epilog=PLAN_EXAMPLE)(plan)
-    app.command("nano", help=NANO_HELP, epilog=NANO_EXAMPLE)(train_nano)
-    return app
-
-
 # Options that `tools/memory_planner` has as well.
 RunOption = Annotated[Path, typer.Option("--config", help="YAML file of the run.")]
 PlanOverrides = Annotated[
@@ -285,3 +277,11 @@ def pack(
         voice = synthesizer.voice(clips, name=name, kept_seconds=wanted.kept_seconds, speaker_blend=0.0)
         voice.save(folder / f"{name}.safetensors")
     echo(str(out))
+
+
+_EPILOG = f"{EXAMPLE}\n\nHow long will it take? chelys train plan --help"
+#: ``train`` with ``plan`` and ``nano`` beside the stages.
+app = typer.Typer(cls=StageOrPlan, help=HELP, epilog=_EPILOG)
+app.command(STAGE, hidden=True, help=HELP, epilog=_EPILOG)(train)
+app.command("plan", help=PLAN_HELP, epilog=PLAN_EXAMPLE)(plan)
+app.command("nano", help=NANO_HELP, epilog=NANO_EXAMPLE)(train_nano)

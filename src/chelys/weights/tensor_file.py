@@ -131,7 +131,7 @@ def _entry(name: str, value: Any) -> tuple[Entry, int]:
         kind, shape, (start, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"its head does not say what tensor {name[:80]!r} is") from None
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"a tensor is of the unknown kind {str(kind)[:20]!r}")
     if not all(type(part) is int and 0 <= part < 1 << 40 for part in (*shape, start, end)) or len(shape) > 8:
         raise ValueError(f"tensor {name[:80]!r} has an impossible shape")
