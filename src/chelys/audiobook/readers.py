@@ -20,8 +20,8 @@ _SUFFIXES = {
     ".epub": "epub", ".docx": "docx", ".html": "html", ".htm": "html", ".xhtml": "html", ".md": "markdown",
     ".markdown": "markdown", ".txt": "text", "": "text",
 }  # fmt: skip
-#: Bytes of a file, and of one that is a single text.
-MAX_FILE, MAX_TEXT = 1 << 30, 64 << 20
+#: Bytes of a file that is a single text.
+MAX_TEXT = 64 << 20
 _NUMBER = (
     r"\d{1,4}|(?-i:[IVXLC]{1,8})|(?:the )?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last)"
     r"|(?:(?:twenty|thirty|forty|fifty)[ -]?)?(?:one|two|three|four|five|six|seven|eight|nine)"
@@ -83,7 +83,7 @@ def _format_of(source: Path | bytes) -> str:
         format = _SUFFIXES.get(source.suffix.lower())
         if format is None:
             raise UserError(
-                f"{source.name}: no book that chelys knows; name what it is with --format {'|'.join(FORMATS)}"
+                f"{source.name}: no book that chelys knows; name what it is with --from {'|'.join(FORMATS)}"
             )
         return format
     if source[:4] == b"PK\x03\x04":
@@ -98,7 +98,7 @@ def _of_text(data: bytes, format: str, name: str, include: Collection[str]) -> B
     if len(data) > MAX_TEXT:
         raise TextError(f"{name} is larger than {MAX_TEXT >> 20} MiB: cut it into parts")
     if b"\0" in data[:4096] and data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
-        raise TextError(f"{name} is no text: name what it is with --format {'|'.join(FORMATS)}")
+        raise TextError(f"{name} is no text: name what it is with --from {'|'.join(FORMATS)}")
     text, guessed = decode(data)
     warnings: dict[str, None] = dict.fromkeys([f"{name} is no UTF-8: read as Windows-1252"] if guessed else [])
     if format == "text":
