@@ -39,7 +39,7 @@ def cheap_takes(requests: Any) -> Any:
         start = 997 * number % (len(noise) - 24_000 * 20)
         silence = np.zeros(2400, np.float32)
         audio = np.concatenate((silence, noise[start : start + length], silence))
-        yield Take(audio, [1], -1.0, 0, True, f"{number:032x}", computed=("wave",), spent_s=0.0)
+        yield Take(audio, [1], -1.0, 0, True, f"{number:032x}", f"{number:032x}", computed=("wave",), spent_s=0.0)
 
 
 def make_text(words: int, output: Path, chapters: int = 25) -> None:

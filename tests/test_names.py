@@ -32,7 +32,6 @@ MEANT = {
     "nobody: chelys/audiobook",
     "takes: chelys/audiobook",  # of sentences, by a reader
     "takes: chelys/cli",
-    "readings: chelys/audiobook",  # two of a name
 }
 
 #: Tables of old names, which may stand in any module.

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from books import epub, nav, xhtml  # noqa: E402
 
-from chelys.audiobook.encode import read_tags  # noqa: E402
+from chelys.audiobook.book_file import read_tags  # noqa: E402
 
 PAGES = {"a.xhtml": xhtml("<h1>One</h1><p>Hello there. One, two.</p>"), "b.xhtml": xhtml("<p>Three. A hello.</p>")}
 TOC = nav(("The first", "a.xhtml"), ("The second", "b.xhtml"))
@@ -84,7 +84,6 @@ def test_standard_input_and_a_file_a_chapter(read: Callable[..., Any], tmp_path:
         (("book.epub", "--preview", "soon"), "is no time"),
         (("book.epub", "--speakers", "gone.tsv"), "no table of speakers"),
         (("book.epub", "--voice", "nobody"), "nobody"),
-        (("book.epub", "--store", "x", "--no-store"), "contradict"),
         (("book.epub", "-o", "gone/book.m4b"), "cannot write"),
         (("book.epub", "-o", "taken.m4b"), "exists"),
     ],

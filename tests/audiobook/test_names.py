@@ -28,7 +28,7 @@ def test_names_that_no_lexicon_has_are_found_and_spoken_in_two_ways(tmp_path: Pa
     names = find_names(script)
     assert [name.text for name in names][0] == "Queequeg" and names[0].count == 3
     assert {name.text for name in names} >= {"Queequeg", "Mrozhko"} and "Ishmael" not in {name.text for name in names}
-    assert all(len(set(name.readings)) == 2 and 0 < name.doubt <= 0.5 for name in names)
+    assert all(len(set(name.pronunciations)) == 2 and 0 < name.doubt <= 0.5 for name in names)
     files = speak_names(script, names, takes, 0, tmp_path / "names")
     assert [file.name for file in files[:2]] == ["Queequeg-1.wav", "Queequeg-2.wav"]
     assert sf.info(files[0]).duration > 0.5
@@ -41,8 +41,8 @@ def test_names_that_no_lexicon_has_are_found_and_spoken_in_two_ways(tmp_path: Pa
 def test_readings_are_in_order_and_begin_with_the_usual_one() -> None:
     sounding = english().sounding_out
     for word in ("queequeg", "dostoevsky", "a", "mrozhko"):
-        readings = sounding.readings(word, 4)
-        assert readings[0] == (sounding.sound_out(word), 0.0)
-        assert [loss for _, loss in readings] == sorted(loss for _, loss in readings)
-        assert len({phonemes for phonemes, _ in readings}) == len(readings)
-    assert sounding.readings("'", 3) == [("", 0.0)]
+        pronunciations = sounding.pronunciations(word, 4)
+        assert pronunciations[0] == (sounding.sound_out(word), 0.0)
+        assert [loss for _, loss in pronunciations] == sorted(loss for _, loss in pronunciations)
+        assert len({phonemes for phonemes, _ in pronunciations}) == len(pronunciations)
+    assert sounding.pronunciations("'", 3) == [("", 0.0)]

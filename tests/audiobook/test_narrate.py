@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from books import epub, nav, png, xhtml  # noqa: E402
 from stand_in import takes  # noqa: E402
 
-from chelys.audiobook import encode, reading, track  # noqa: E402
-from chelys.audiobook.encode import FORMATS, read_tags  # noqa: E402
+from chelys.audiobook import book_file, reading, track  # noqa: E402
+from chelys.audiobook.book_file import FORMATS, read_tags  # noqa: E402
 from chelys.audiobook.narrate import Made  # noqa: E402
 from chelys.audiobook.plan import forecast  # noqa: E402
 from chelys.audiobook.reading import ReadSettings  # noqa: E402
@@ -192,7 +192,7 @@ def test_a_full_disk_is_said_in_a_line(
         with pytest.raises(OutputError, match="cannot write"):
             read("out.wav")
     if Path("/dev/full").exists():
-        monkeypatch.setattr(encode, "atomic_path", lambda *_, **__: nullcontext(Path("/dev/full")))
+        monkeypatch.setattr(book_file, "atomic_path", lambda *_, **__: nullcontext(Path("/dev/full")))
         with pytest.raises(OutputError, match="cannot write .*out.wav: No space left"):
             read("out.wav")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["book.epub"]

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stand_in import sound_of  # noqa: E402
 
 from chelys.audio.rates import OUTPUT_RATE  # noqa: E402
-from chelys.audiobook.sound import CEILING_DB, Limiter, Meter, decibels, loudness, speech_span  # noqa: E402
+from chelys.audiobook.sound import CEILING_DB, Limiter, LoudnessMeter, decibels, loudness, speech_span  # noqa: E402
 from chelys.audiobook.stages import SentenceRequest  # noqa: E402
 from chelys.audiobook.track import Track  # noqa: E402
 from chelys.text.document import Sentence  # noqa: E402
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, list[tup
             spans.append((round(placed.start_s * OUTPUT_RATE), round(placed.end_s * OUTPUT_RATE)))
             track.pause(pause)
         track.end()
-        return np.concatenate(list(track.mastered(Meter()))), spans
+        return np.concatenate(list(track.mastered(LoudnessMeter()))), spans
 
 
 def pieces(audio: np.ndarray, spans: list[tuple[int, int]]) -> list[np.ndarray]:
@@ -46,7 +46,7 @@ def pieces(audio: np.ndarray, spans: list[tuple[int, int]]) -> list[np.ndarray]:
 def test_the_meter_measures_what_pyloudnorm_does() -> None:
     rng = np.random.default_rng(0)
     audio = np.concatenate([rng.normal(size=n) * a for n, a in ((50_000, 0.1), (30_000, 0.001), (71_200, 0.05))])
-    meter, at = Meter(), 0
+    meter, at = LoudnessMeter(), 0
     for size in (1, 999, 24_000, 60_000, 10**6):
         meter.feed(audio[at : at + size].astype(np.float32))
         at += size
@@ -61,7 +61,7 @@ def test_silence_has_no_loudness_and_no_speech() -> None:
     with Track(Path("."), 0.1) as track:
         track.add(np.zeros(5000, np.float32))
         track.end()
-        assert not np.concatenate(list(track.mastered(Meter()))).any()
+        assert not np.concatenate(list(track.mastered(LoudnessMeter()))).any()
 
 
 def test_the_whole_is_as_loud_as_asked_and_its_peaks_are_held(made: tuple[np.ndarray, list[tuple[int, int]]]) -> None:

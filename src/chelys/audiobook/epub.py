@@ -31,7 +31,7 @@ _MAX_ENTRIES = 20_000  # of the navigation, and of the spine
 
 
 @dataclass(frozen=True)
-class Entry:
+class NavigationEntry:
     """A line of the navigation."""
 
     title: str
@@ -46,10 +46,10 @@ def read_epub(source: Path | BinaryIO, name: str, include: Collection[str]) -> B
     ``name``: for messages. ``include``: see ``chelys.audiobook.pages``.
     """
     with open_archive(source, name, "EPUB") as archive:
-        return _Reader(archive, include).read()
+        return _EpubReader(archive, include).read()
 
 
-class _Reader:
+class _EpubReader:
     def __init__(self, archive: Archive, include: Collection[str]) -> None:
         self.archive, self.include = archive, include
         self.warnings: list[str] = []
@@ -147,9 +147,11 @@ class _Reader:
 
     # ---- the navigation ---------------------------------------------------------------------------------------------
 
-    def _navigation(self, root: Any, items: dict[str, tuple[str, str, list[str]]], pages: list[str]) -> list[Entry]:
+    def _navigation(
+        self, root: Any, items: dict[str, tuple[str, str, list[str]]], pages: list[str]
+    ) -> list[NavigationEntry]:
         """Entries that begin chapters, in the order in which they are listed."""
-        entries: list[Entry] = []
+        entries: list[NavigationEntry] = []
         try:
             for path, _, properties in items.values():
                 if "nav" in properties:
@@ -179,7 +181,7 @@ class _Reader:
 
     # ---- chapters ---------------------------------------------------------------------------------------------------
 
-    def _chapters(self, pages: list[str], entries: list[Entry]) -> list[Chapter]:
+    def _chapters(self, pages: list[str], entries: list[NavigationEntry]) -> list[Chapter]:
         begins: dict[tuple[str, str], str] = {}
         for one in entries:
             begins.setdefault((one.path, one.fragment), one.title)
@@ -211,13 +213,13 @@ class _Reader:
         return chapters
 
 
-def _nav_entries(html: str, path: str) -> Iterator[Entry]:
+def _nav_entries(html: str, path: str) -> Iterator[NavigationEntry]:
     reader = _NavReader()
     reader.feed(tags_alone(html))
     reader.close()
     for title, href, level in reader.entries:
         target, fragment = resolve(path, href)
-        yield Entry(" ".join(title.split()), target, fragment, level)
+        yield NavigationEntry(" ".join(title.split()), target, fragment, level)
 
 
 class _NavReader(HTMLParser):
@@ -253,7 +255,7 @@ class _NavReader(HTMLParser):
             self.entries[-1] = (title + data)[:1000], href, level
 
 
-def _ncx_entries(root: Any, path: str) -> Iterator[Entry]:
+def _ncx_entries(root: Any, path: str) -> Iterator[NavigationEntry]:
     """Entries of the navigation of EPUB 2."""
     ahead = [(one, 1) for one in root.iter() if local(one.tag) == "navMap"]
     while ahead:
@@ -265,7 +267,7 @@ def _ncx_entries(root: Any, path: str) -> Iterator[Entry]:
         title = next((_text(text) for label in one if local(label.tag) == "navLabel" for text in label), "")
         source = next((content.get("src", "") for content in one if local(content.tag) == "content"), "")
         target, fragment = resolve(path, source)
-        yield Entry(title, target, fragment, level)
+        yield NavigationEntry(title, target, fragment, level)
 
 
 def decode(data: bytes) -> tuple[str, bool]:

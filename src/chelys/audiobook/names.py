@@ -30,7 +30,7 @@ class Name:
 
     text: str  # as the book writes it
     count: int  # how often it is said
-    readings: tuple[str, ...]  # phonemes: as it is read now, and the next likely
+    pronunciations: tuple[str, ...]  # phonemes: as it is read now, and the next likely
     doubt: float  # odds that the first is wrong, by what the rules of spelling say: 0 to 1
     example: str  # the first sentence that has it
 
@@ -52,12 +52,12 @@ def find_names(script: Script, most: int = MOST_NAMES) -> list[Name]:
     sounding = english().sounding_out
     found = []
     for name, count in counts.items():
-        readings = sounding.readings(name, 2)
-        doubt = 1 / (1 + math.exp(readings[1][1])) if len(readings) > 1 else 0.0
+        pronunciations = sounding.pronunciations(name, 2)
+        doubt = 1 / (1 + math.exp(pronunciations[1][1])) if len(pronunciations) > 1 else 0.0
         sentence, _ = examples[name]
         written = re.search(rf"(?<![A-Za-z]){re.escape(name)}(?![A-Za-z])", sentence, re.IGNORECASE)
         text = written.group() if written else name
-        found.append(Name(text, count, tuple(phonemes for phonemes, _ in readings), doubt, sentence))
+        found.append(Name(text, count, tuple(phonemes for phonemes, _ in pronunciations), doubt, sentence))
     return sorted(found, key=lambda one: (-one.count * one.doubt, one.text))[:most]
 
 
@@ -84,7 +84,7 @@ def speak_names(script: Script, names: list[Name], takes: Takes, seed: int, fold
     pronouncer = script.tts.family.tokenizer.pronouncer
     assert pronouncer is not None
     for name in names:
-        for number, phonemes in enumerate(name.readings, 1):
+        for number, phonemes in enumerate(name.pronunciations, 1):
             dictionary = Dictionary([(name.text, f"/{phonemes}/")], pronouncer)
             document = script.tts.read_text(
                 name.example, format="text", locale=script.locale, lexicon=dictionary, options=script.options
@@ -96,7 +96,7 @@ def speak_names(script: Script, names: list[Name], takes: Takes, seed: int, fold
         write(file, take.audio, OUTPUT_RATE)
     lines = ["# Words that no lexicon has. Keep the line that is right, change those that are not.\n"]
     for name in names:
-        first, *others = name.readings
+        first, *others = name.pronunciations
         lines.append(f"{name.text}\t/{first}/\n" + "".join(f"# {name.text}\t/{other}/\n" for other in others))
     write_text(folder / "names.tsv", "".join(lines))
     return [*files, folder / "names.tsv"]

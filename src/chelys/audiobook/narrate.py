@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from chelys.audiobook.book import Book
-from chelys.audiobook.encode import Mark, write
+from chelys.audiobook.book_file import Mark, write
 from chelys.audiobook.script import Line, Script
-from chelys.audiobook.sound import Levels, Meter
+from chelys.audiobook.sound import Levels, LoudnessMeter
 from chelys.audiobook.stages import SentenceRequest, Take, numbered
 from chelys.audiobook.subtitles import Subtitles, subtitles, written_words
 from chelys.audiobook.track import Placed, Track
@@ -183,7 +183,7 @@ class Narrator:
         return tags | about | {"comment": json.dumps(self._recipe(taken), ensure_ascii=False)}
 
     def _write(self, track: Track, path: Path, chapter: int, marks: list[Mark], taken: str) -> None:
-        meter = Meter()
+        meter = LoudnessMeter()
         write(
             path, track.mastered(meter), self.target.format, tags=self._tags(chapter, taken), chapters=marks,
             cover=self.book.cover, kbps=self.target.kbps,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chelys.audiobook.book import OPTIONAL, Book, select
-from chelys.audiobook.encode import check_installed, format_named
+from chelys.audiobook.book_file import check_installed, format_named
 from chelys.audiobook.narrate import Made, Narrator, OnLine, Takes, Target, record_of
 from chelys.audiobook.readers import read_book
 from chelys.audiobook.script import Pauses, Script

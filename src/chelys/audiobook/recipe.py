@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chelys.audiobook.encode import read_tags
+from chelys.audiobook.book_file import read_tags
 from chelys.audiobook.reading import ReadSettings, read
 from chelys.audiobook.stages import RENDERING
 from chelys.errors import AudioError, UserError

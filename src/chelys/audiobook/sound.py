@@ -72,12 +72,12 @@ class Weighting:
 
 def loudness(audio: np.ndarray) -> float:
     """Integrated loudness of a whole sound ``(n,)``, LUFS; of less than 400 ms the mean, ungated."""
-    meter = Meter()
+    meter = LoudnessMeter()
     meter.feed(audio)
     return meter.loudness
 
 
-class Meter:
+class LoudnessMeter:
     """Loudness, peak, RMS and noise floor of a sound that comes block by block."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from chelys.audio.io import to_pcm
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.audiobook.sound import CEILING_DB, TARGET_LUFS, Limiter, Meter, leveled, speech_span
+from chelys.audiobook.sound import CEILING_DB, TARGET_LUFS, Limiter, LoudnessMeter, leveled, speech_span
 from chelys.files import output_errors
 
 #: Samples that a sentence keeps before and behind its speech, at most, to fade in and out; and at least: 10 and 2.5 ms.
@@ -59,7 +59,7 @@ class Track:
         with output_errors(folder):
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, prefix=".chelys-", suffix=".part")
         self.samples = 0  # on the disk
-        self._meter = Meter()
+        self._meter = LoudnessMeter()
         self._pause_s = lead_s  # silence that is due
         self._held: _Held | None = None
 
@@ -115,7 +115,7 @@ class Track:
         self._meter.feed(audio)
         self.samples += len(audio)
 
-    def mastered(self, meter: Meter) -> Iterator[np.ndarray]:
+    def mastered(self, meter: LoudnessMeter) -> Iterator[np.ndarray]:
         """The whole sound in pieces ``(n,)``, float32, at its loudness, its peaks held; ``meter`` hears it too.
 
         It is read some times before: to learn how much is lost where peaks are turned down.
@@ -125,7 +125,7 @@ class Track:
             if not math.isfinite(missing) or abs(missing) < _EXACT_LU:  # silence; loud enough
                 break
             gain_db += missing
-            trial = Meter()
+            trial = LoudnessMeter()
             for block in self._blocks(gain_db):
                 trial.feed(block)
             missing = TARGET_LUFS - trial.loudness

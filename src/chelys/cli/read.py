@@ -157,8 +157,6 @@ def read(
     options = parse_options(assignments or [])
     if speed is not None:
         options["speed"] = speed
-    if no_store and store is not None:
-        raise UserError("--store and --no-store contradict each other: give one of them")
     settings = ReadSettings(
         source=book if book == "-" else str(Path(book).absolute()), output=str(_output(book, output, each_chapter)),
         format=format or ("mp3" if each_chapter else ""), each_chapter=each_chapter, kbps=bitrate,
@@ -287,7 +285,10 @@ def _find_names(script: Script, takes: Any, seed: int, folder: Path, *, as_json:
         print(json.dumps({"names": [asdict(name) for name in names], "files": [str(file) for file in files]}, indent=1))
         return
     for name in names:
-        echo(f"{name.text}  {name.count} times  {' or '.join(f'/{one}/' for one in name.readings)}\n    {name.example}")
+        echo(
+        ways = " or ".join(f"/{one}/" for one in name.pronunciations)
+        echo(f"{name.text}  {name.count} times  {ways}\n    {name.example}")
+        )
     echo(f"{files[-1]}: these words, for --lexicon; the sounds lie beside it")
 
 
@@ -316,14 +317,14 @@ def _reporting(book: Book, script: Script, *, as_json: bool, quiet: bool) -> Ite
 def _events(script: Script) -> OnLine:
     titles = {number: chapter.title for number, chapter in script.chapters}
 
-    def tell(line: Any, take: Any, seconds: float) -> None:
+    def report(line: Any, spoken: Any, seconds: float) -> None:
         event = {
             "event": "sentence", "place": line.place, "chapter": titles[line.chapter], "text": line.sentence.text,
-            "seconds": round(seconds, 3), "computed": list(take.computed),
+            "seconds": round(seconds, 3), "computed": list(spoken.computed),
         }  # fmt: skip
         print(json.dumps(event), flush=True)
 
-    return tell
+    return report
 
 
 @contextmanager
@@ -339,8 +340,8 @@ def _bar(script: Script) -> Iterator[OnLine]:
         task = progress.add_task("", total=total, left="")
         pace = _Pace(total)
 
-        def update(line: Any, take: Any, seconds: float) -> None:
-            left, factor = pace.after(len(line.sentence.phonemes), seconds, computed=bool(take.computed))
+        def update(line: Any, spoken: Any, seconds: float) -> None:
+            left, factor = pace.after(len(line.sentence.phonemes), seconds, computed=bool(spoken.computed))
             about = f"chapter {line.chapter}, sentence {line.number}/{sizes[line.chapter].sentences}"
             known = f"{_clock(left)} left, real-time factor {factor:.2f}" if left is not None else ""
             progress.update(task, advance=len(line.sentence.phonemes), description=about, left=known)

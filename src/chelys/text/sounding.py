@@ -57,9 +57,9 @@ class SoundingOut:
 
     def sound_out(self, word: str) -> str:
         """Phonemes of a word of lower-case letters; other characters are silent."""
-        return self.readings(word, 1)[0][0]
+        return self.pronunciations(word, 1)[0][0]
 
-    def readings(self, word: str, most: int) -> list[tuple[str, float]]:
+    def pronunciations(self, word: str, most: int) -> list[tuple[str, float]]:
         """The likeliest sounds of a word, best first, each with how much unlikelier it is than the best, in nats.
 
         Others than the best have the stress on another letter, or another sound for one. Of those that the ear hardly
