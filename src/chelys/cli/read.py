@@ -285,10 +285,8 @@ def _find_names(script: Script, takes: Any, seed: int, folder: Path, *, as_json:
         print(json.dumps({"names": [asdict(name) for name in names], "files": [str(file) for file in files]}, indent=1))
         return
     for name in names:
-        echo(
         ways = " or ".join(f"/{one}/" for one in name.pronunciations)
         echo(f"{name.text}  {name.count} times  {ways}\n    {name.example}")
-        )
     echo(f"{files[-1]}: these words, for --lexicon; the sounds lie beside it")
 
 
