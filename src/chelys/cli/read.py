@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +28,7 @@ from chelys.cli.console import (
     open_store,
     warn,
 )
+from chelys.cli.read_progress import MOST_WARNINGS, clock, progress, report
 from chelys.errors import TextError, UserError
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 HELP = "Read a book into an audiobook."
 EXAMPLE = "Example: chelys read book.epub -o book.m4b --voice heart, then: chelys read book.epub --list"
 
-_MOST_WARNINGS = 8
 _LARGEST_STDIN = 1 << 28
 
 
@@ -166,7 +164,7 @@ def read(
         verify=verify, choices=_choices(choices, _output(book, output, each_chapter)),
     )  # fmt: skip
     read_in = settings.book(_standard_input() if book == "-" else None)
-    for warning in read_in.warnings[:_MOST_WARNINGS]:
+    for warning in read_in.warnings[:MOST_WARNINGS]:
         warn(warning)
     if list_:
         _list(read_in, as_json=as_json)
@@ -183,10 +181,10 @@ def read(
             _find_names(script, settings.renderer(synthesizer, kept).takes, seed, folder, as_json=as_json)
             return
         started = time.monotonic()
-        on_line = stack.enter_context(_reporting(read_in, script, as_json=as_json, quiet=quiet))
+        on_line = stack.enter_context(progress(script, as_json=as_json, quiet=quiet))
         made = _read(settings, read_in, script, kept, force=force, on_line=on_line)
     _warn_of(script)
-    _report(made, time.monotonic() - started, as_json=as_json, quiet=quiet)
+    report(made, time.monotonic() - started, as_json=as_json, quiet=quiet)
 
 
 def _read(
@@ -271,7 +269,7 @@ def _plan(script: Script, takes: Any, seed: int, *, as_json: bool) -> None:
     of_memory = f", {memory / 2**20:.0f} MB of memory" if memory else ""
     echo(
         f"{len(script.chapters)} chapters, {found.size.characters} characters, {found.size.sentences} sentences\n"
-        f"{_clock(found.seconds)} of sound, {_clock(found.work_s)} of work (real-time factor "
+        f"{clock(found.seconds)} of sound, {clock(found.work_s)} of work (real-time factor "
         f"{found.real_time_factor:.2f}){of_memory}; judged by {found.sampled} sentences"
     )
 
@@ -300,113 +298,11 @@ def _peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-@contextmanager
-def _reporting(book: Book, script: Script, *, as_json: bool, quiet: bool) -> Iterator[OnLine | None]:
-    """What tells how far a reading is: events on standard output, a bar on standard error, or nothing."""
-    if as_json:
-        yield _events(script)
-    elif quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield None
-    else:
-        with _bar(script) as update:
-            yield update
-
-
-def _events(script: Script) -> OnLine:
-    titles = {number: chapter.title for number, chapter in script.chapters}
-
-    def report(line: Any, spoken: Any, seconds: float) -> None:
-        event = {
-            "event": "sentence", "place": line.place, "chapter": titles[line.chapter], "text": line.sentence.text,
-            "seconds": round(seconds, 3), "computed": list(spoken.computed),
-        }  # fmt: skip
-        print(json.dumps(event), flush=True)
-
-    return report
-
-
-@contextmanager
-def _bar(script: Script) -> Iterator[OnLine]:
-    """A bar with chapter, sentence, time left and real-time factor."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    sizes = {number: script.size(number, chapter) for number, chapter in script.chapters}
-    total = sum(size.symbols for size in sizes.values())
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total, left="")
-        pace = _Pace(total)
-
-        def update(line: Any, spoken: Any, seconds: float) -> None:
-            left, factor = pace.after(len(line.sentence.phonemes), seconds, computed=bool(spoken.computed))
-            about = f"chapter {line.chapter}, sentence {line.number}/{sizes[line.chapter].sentences}"
-            known = f"{_clock(left)} left, real-time factor {factor:.2f}" if left is not None else ""
-            progress.update(task, advance=len(line.sentence.phonemes), description=about, left=known)
-
-        yield update
-
-
-class _Pace:
-    """How fast work goes, by the sentences that were computed; those of the store take no time."""
-
-    def __init__(self, symbols: int) -> None:
-        self._left = symbols
-        self._last_s, self._last_sound = time.monotonic(), 0.0
-        self._work_s = self._sound_s = 0.0
-        self._symbols = 0
-
-    def after(self, symbols: int, sound_s: float, *, computed: bool) -> tuple[float | None, float]:
-        """Seconds left, None if not known yet, and the real-time factor, after one more sentence."""
-        now = time.monotonic()
-        if computed:
-            self._work_s += now - self._last_s
-            self._sound_s += sound_s - self._last_sound
-            self._symbols += symbols
-        self._last_s, self._last_sound = now, sound_s
-        self._left -= symbols
-        if not self._symbols:
-            return None, 0.0
-        return self._left * self._work_s / self._symbols, self._work_s / max(self._sound_s, 1e-9)
-
-
 def _warn_of(script: Script) -> None:
     if script.skipped:
         warn(f"left out: paragraphs with nothing that this model can speak ({script.skipped})")
     warnings = list(script.warnings)
-    for warning in warnings[:_MOST_WARNINGS]:
+    for warning in warnings[:MOST_WARNINGS]:
         warn(warning)
-    if len(warnings) > _MOST_WARNINGS:
-        warn(f"and {len(warnings) - _MOST_WARNINGS} more warnings of the text: chelys text shows those of a passage")
-
-
-def _report(made: Made, spent: float, *, as_json: bool, quiet: bool) -> None:
-    beyond = [limit for levels in made.levels for limit in levels.beyond_acx()]
-    if as_json:
-        levels = [
-            {**{name: round(value, 2) if math.isfinite(value) else None for name, value in asdict(one).items()},
-             "beyond_acx": one.beyond_acx()}
-            for one in made.levels
-        ]  # fmt: skip
-        print(json.dumps({
-            "event": "made", "files": [str(file) for file in made.files], "seconds": round(made.seconds, 3),
-            "sentences": made.sentences, "computed": made.computed, "work_seconds": round(spent, 3), "levels": levels,
-        }))  # fmt: skip
-        return
-    for line in beyond[:_MOST_WARNINGS]:
-        warn(f"beyond the limits of ACX: {line}")
-    if quiet:
-        return
-    for file in made.files:
-        echo(str(file))
-    known = "" if made.computed == made.sentences else f", {made.sentences - made.computed} of the store"
-    one = made.levels[0]
-    echo(
-        f"{_clock(made.seconds)} of sound, {made.sentences} sentences{known}, real-time factor "
-        f"{spent / max(made.seconds, 1e-9):.2f}; {one.loudness:.1f} LUFS, peak {one.peak:.1f} dB, RMS {one.rms:.1f} dB"
-    )
-
-
-def _clock(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+    if len(warnings) > MOST_WARNINGS:
+        warn(f"and {len(warnings) - MOST_WARNINGS} more warnings of the text: chelys text shows those of a passage")
