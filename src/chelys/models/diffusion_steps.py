@@ -90,8 +90,8 @@ class DiffusionSteps:
         qkv = self._project(block.qkv, self._norm(block.norm, x)).view(n, p, block.heads, 3, -1)
         query, key, value = qkv.permute(3, 0, 2, 1, 4)  # each (n, h, p, d / h)
         # from the last query to the first, so that the table of positions is a strided view
-        seen = attend(query.flip(2), key, value, self._positions[block]).flip(2)
-        return self._project(block.out, seen.transpose(1, 2).reshape(n, p, d), onto=x)
+        seen = attend(query.flip(2), key, value, self._positions[block]).transpose(1, 2).flip(1)
+        return self._project(block.out, seen.reshape(n, p, d), onto=x)
 
     def _feed_forward(self, block: DiffusionFeedForward, x: Tensor) -> Tensor:
         return self._project(block.down, F.gelu(self._project(block.up, self._norm(block.norm, x))), onto=x)
@@ -102,9 +102,9 @@ class DiffusionSteps:
         if scale is not None and shift is not None:
             scale = 1 + scale.float()
             weight, bias = weight * scale, bias * scale + shift.float()
-        wide = x.float().transpose(1, 2).unsqueeze(3)  # (n, d, p, 1), channels last
+        wide = x.float().transpose(1, 2).unsqueeze(2)  # (n, d, 1, p): torch sees that channels are last, and copies nothing
         y = F.group_norm(wide, norm.num_groups, weight, bias, norm.eps)
-        return y.squeeze(3).transpose(1, 2).to(x.dtype)
+        return y.squeeze(2).transpose(1, 2).to(x.dtype)
 
     def _project(self, conv: nn.Conv1d, x: Tensor, *, onto: Tensor | None = None) -> Tensor:
         """Convolution of width one: ``(n, p, i) -> (n, p, o)``, added to another."""

@@ -210,6 +210,13 @@ class KVCache:
         values[:, :, self.length : end] = value
         return keys[:, :, :end], values[:, :, :end]
 
+    def append(self, layer: int, key_value: Tensor) -> tuple[Tensor, Tensor]:
+        """The same with one new column ``(b, 2, h, c)``, keys before values."""
+        columns = self.store[layer]  # (2, b, h, capacity, c)
+        columns[:, :, :, self.length] = key_value.transpose(0, 1)
+        keys, values = columns[:, :, :, : self.length + 1].unbind()
+        return keys, values
+
     def mask(self, new: int) -> Tensor | None:
         """Columns that the one new query may see, ``(b, 1, 1, t)``; None where that is all of them."""
         return None if self.valid is None else self.valid[:, None, None, : self.length + new]
