@@ -93,6 +93,9 @@ def speak(
     stream: Annotated[
         bool, typer.Option("--stream", help="Write sentence by sentence as they are ready, in sight (WAV).")
     ] = False,
+    early: Annotated[
+        bool, typer.Option("--early", help="As --stream; the first sentence comes in pieces, the first at once.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the same command was stopped; begin if nothing is there.")
     ] = False,
@@ -101,6 +104,7 @@ def speak(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
 ) -> None:
     """Check all that can be checked before the model is loaded, then speak."""
+    stream = stream or early
     if not quiet:
         _hint_at_file(text)
     reading = reading_options(format, locale, ssml=ssml)
@@ -129,13 +133,14 @@ def speak(
             "lexicon": digest(lexicon.read_bytes()) if lexicon else None,
             "voice": asked["voice"].fingerprint, "model": synthesizer.fingerprint, "seed": seed,
             "options": asdict(options), "compat": compat, "keep": keep, "stream": stream,
+            "early": early,
         }  # fmt: skip
         partial = PartialSpeech(files[0], request, keep=keep, in_sight=stream)
     with _keeping(partial):
         if partial is not None and resume:
             partial.resume()
         if stream:
-            _speak_stream(synthesizer, document, asked, partial, quiet=quiet)
+            _speak_stream(synthesizer, document, {**asked, "early": early}, partial, quiet=quiet)
         else:
             _speak_whole(synthesizer, document, {**asked, "keep": keep}, files, partial, as_json=as_json, quiet=quiet)
 

@@ -43,7 +43,8 @@ def sampling_schedule(sampler: Sampler, steps: int, train_steps: int = TRAIN_STE
 def sample_mel(
     network: Diffusion, conditioning: Tensor, start: Tensor, steps: int, guidance: float, bounds: tuple[float, float],
     *, sampler: Sampler = "dpm++2m", eta: float = 0.0, guidance_ramp: bool = False,
-    noise: Callable[[], Tensor] | None = None, train_steps: int = TRAIN_STEPS, progress: Progress | None = None,
+    noise: Callable[[], Tensor] | None = None, train_steps: int = TRAIN_STEPS, known: Tensor | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:  # fmt: skip
     """Mel from noise.
 
@@ -62,6 +63,8 @@ def sample_mel(
         noise: Draws unit noise ``(b, f, s)``: once at every step of ``ddpm``, also the last, which does not use it;
             likewise of ``ddim`` with eta; never otherwise.
         train_steps: Steps of the schedule that the network was trained on.
+        known: The first frames of the mel ``(b, f, k)`` in network units, where they are known: each step has them
+            for its estimate, and so the others follow on from them.
         progress: Called with ("rendering", steps done, steps).
 
     Returns:
@@ -79,6 +82,8 @@ def sample_mel(
     for index in reversed(range(steps)):
         weight = guidance_at(schedule, index, guidance, guidance_ramp)
         x0, variance = guided_x0(steps_of, schedule, index, x, conditioning, weight, bounds)
+        if known is not None:
+            x0 = torch.cat((known, x0[:, :, known.shape[2] :]), dim=2)
         eps = noise() if stochastic and noise is not None else None
         if sampler == "dpm++2m":
             x = dpm_step(schedule, index, x, x0, x0_prev)

@@ -75,6 +75,7 @@ class Family:
     draws_voices: bool = False  # whether the model has networks that draw random voices
     reads_tags: bool = True  # whether brackets in a text can be tags; if not, they are as the family's tokenizer has it
     text_stops: int = 0  # stop ids behind a text before any network reads it; the decoder adds its own besides
+    speaks_early: bool = True  # whether a sentence can be rendered in pieces while it is being sampled
     unstopped_last: bool = True  # whether candidates without a stop code rank after all others
 
     def __init__(self, model: Model, compat: str = "repaired") -> None:

@@ -151,6 +151,20 @@ class CodeSampler:
         self.groups = [other for other in self.groups if other is not group]
 
     @torch.inference_mode()
+    def follow(self, group: CodeGroup, candidate: int) -> None:
+        """Let all candidates of a group go on from one that has not come to its end, each with its own generator."""
+        rows = len(group.generators)
+        chosen = torch.full((rows,), group.active.index(candidate), device=group.hidden.device)
+        group.cache.select(chosen)
+        group.hidden, group.logits = group.hidden[chosen], group.logits[chosen]
+        if group.unread is not None:
+            group.unread = group.unread[chosen]
+        group.counts = group.counts[[candidate] * rows]
+        group.codes = [list(group.codes[candidate]) for _ in range(rows)]
+        group.latents = [list(group.latents[candidate]) for _ in range(rows)]
+        group.active, group.stopped = list(range(rows)), [False] * rows
+
+    @torch.inference_mode()
     def step(self) -> list[CodeGroup]:
         """Sample one code of each candidate. Returns the groups whose candidates have all come to their end."""
         groups = [group for group in self.groups if group.unread is not None]

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from torch import Tensor
 
-from chelys.errors import OutputError
+from chelys.audio.rates import OUTPUT_RATE
+from chelys.errors import ModelError, OutputError
 
 #: Called with the name of a stage of the work, its steps done and their number.
 Progress = Callable[[str, int, int], None]
@@ -106,6 +108,21 @@ class Speech:
         data = base64.b64encode(self.to_bytes("flac")).decode()
         about = html.escape(repr(self))
         return f'<audio controls src="data:audio/flac;base64,{data}" aria-label="{about}"></audio><br>{about}'
+
+
+def as_audio(samples: Tensor) -> np.ndarray:
+    """Samples of any shape as float32 ``(n,)``. Raises ModelError if they are no finite numbers."""
+    audio: np.ndarray = samples.flatten().float().cpu().numpy()
+    if not np.isfinite(audio).all():
+        raise ModelError(
+            "the model and the voice make samples that are no finite numbers: get both again, or choose --dtype float32"
+        )
+    return audio
+
+
+def silence(seconds: float) -> np.ndarray:
+    """So many seconds of it, ``(n,)`` float32."""
+    return np.zeros(round(seconds * OUTPUT_RATE), np.float32)
 
 
 def shorten(text: str, most: int = 60) -> str:

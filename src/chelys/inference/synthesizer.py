@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from torch import Tensor
 
 from chelys.audio.rates import OUTPUT_RATE, mel_frames
 from chelys.deprecation import renamed_arguments
-from chelys.errors import ModelError, TextError, UserError
+from chelys.errors import TextError, UserError
 from chelys.files import digest
 from chelys.inference.dictionaries import find_dictionary
 from chelys.inference.diffusion_sampling import sample_mel
-from chelys.inference.family import LatentDecoder, Redactor, family_of
+from chelys.inference.family import Redactor, family_of
 from chelys.inference.generation import (
     CodeCandidate,
     CodeGroup,
@@ -38,22 +39,23 @@ from chelys.inference.generation import (
     Prompt,
     default_max_new_tokens,
     generate,
-    generate_stream,
 )
 from chelys.inference.options import SpeechOptions, options_for, whole_number
 from chelys.inference.receipt import made_with
 from chelys.inference.reranking import rank, score
-from chelys.inference.speech import Candidate, Chunk, Progress, Speech
+from chelys.inference.speech import Candidate, Chunk, Progress, Speech, as_audio, silence
+from chelys.inference.streaming import early_pieces, pieces
 from chelys.inference.voice import KEPT_SECONDS, AnyVoice, Clips, Voice
 from chelys.inference.voice_library import VoiceLibrary
+from chelys.models.code_reader import CodeReader
 from chelys.text.dictionary import Dictionary
 from chelys.text.document import FASTEST, SLOWEST, Document, Sentence
 from chelys.weights.folder import Model, load_model
 
 log = logging.getLogger(__name__)
 
-#: Codes between two pieces of a streamed candidate: 1.9 seconds, as published.
-STREAMED_CODES = 40
+#: Speech that comes in pieces where it is to come early; what follows is made while that is heard.
+EARLY_SECONDS = 6.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Synthesizer:
         self._aligner = aligner
         self._redaction: Redactor | None = None
         parameter = next(model.autoregressive.parameters())
-        self._device, self._dtype = parameter.device, parameter.dtype
+        self.device, self._dtype = parameter.device, parameter.dtype
 
     @classmethod
     def from_folder(
@@ -105,11 +107,16 @@ class Synthesizer:
         )  # fmt: skip
         return cls(model, compat=compat, aligner=aligner)
 
+    @cached_property
+    def reader(self) -> CodeReader:
+        """What samples codes."""
+        return CodeReader(self.model.autoregressive)
+
     @property
     def fingerprint(self) -> str:
         """Changes with the weights, the kind of device and the dtype: what samples depend on besides a request."""
         hashes = (f"{name} {value}" for name, value in sorted(self.model.config.hashes.items()))
-        return digest(*(part.encode() for part in (*hashes, self._device.type, str(self._dtype))))
+        return digest(*(part.encode() for part in (*hashes, self.device.type, str(self._dtype))))
 
     def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
         """A preset of this model with some options changed; options given as None stay.
@@ -297,15 +304,23 @@ class Synthesizer:
         options: SpeechOptions | None = None,
         progress: Progress | None = None,
         start: int = 0,
+        early: bool = False,
     ) -> Iterator[Chunk]:
         """The same, sentence by sentence as each is ready; HiFi-GAN's single candidate comes in pieces of two seconds.
 
-        Arguments and errors as for ``speak``; errors are raised at once, not with the first chunk. ``start``: the
-        sentence to begin with, from 0; it sounds as it does after those before it.
+        Arguments and errors as for ``speak``; errors are raised at once, not with the first chunk.
+
+        Args:
+            start: The sentence to begin with, from 0; it sounds as it does after those before it.
+            early: Give the first seconds in pieces, the first one of less than a second, while their sentence is still
+                being sampled; they differ from what ``speak`` makes of the same seed. Raises UserError where the model
+                cannot, or more than one candidate is kept.
         """
         document, options, seed = self._check(text, voice, preset, candidates, speed, options, keep, seed)
         voices = self._resolve_for(document, options, voice, seed)
-        return self._chunks(document, voices, seed, keep, options, progress, start)
+        if early and (keep > 1 or options.decoder != "diffusion" or options.redact or not self.family.speaks_early):
+            raise UserError("early pieces are of one kept candidate that diffusion renders, and no published model's")
+        return self._chunks(document, voices, seed, keep, options, progress, start, early=early)
 
     def _check(
         self, text: str | Document, voice: AnyVoice | None, preset: str | None, candidates: int | None,
@@ -391,11 +406,12 @@ class Synthesizer:
 
     def _chunks(
         self, document: Document, voices: dict[str | None, Voice], seed: int, keep: int, options: SpeechOptions,
-        progress: Progress | None, start: int = 0, *, at_once: bool = False,
+        progress: Progress | None, start: int = 0, *, at_once: bool = False, early: bool = False,
     ) -> Iterator[Chunk]:  # fmt: skip
         """Sentence by sentence, of arguments that ``_check`` let pass; the first brings the document's warnings.
 
-        ``at_once``: sample the first sentence together with others, as no listener waits for it.
+        ``at_once``: sample the first sentence together with others, as no listener waits for it. ``early``: give
+        the first sentences in pieces.
         """
         decoder = self.family.latent_decoder(options)
         sentences, warnings = document.sentences, document.warnings if not start else []
@@ -409,6 +425,18 @@ class Synthesizer:
             self._plan(sentence, number, voices, seed, keep, options)
             for number, sentence in enumerate(sentences[start:], start)
         )
+
+        def numbered(chunk: Chunk, number: int, *, complete: bool) -> Chunk:
+            nonlocal warnings
+            told, warnings = [*warnings, *chunk.warnings], []
+            return replace(chunk, sentence=number, sentences=len(sentences), complete=complete, warnings=told)
+
+        given, early = 0, early and not start  # samples
+        while early and start < len(sentences) and given < EARLY_SECONDS * OUTPUT_RATE:
+            for chunk in early_pieces(self, next(plans)):
+                given += len(chunk.audio)
+                yield numbered(chunk, start, complete=False)
+            start += 1
         if decoder is not None and options.candidates == 1:
             sampled: Iterator[tuple[SentencePlan, list[CodeCandidate] | None]] = ((plan, None) for plan in plans)
         else:
@@ -419,18 +447,16 @@ class Synthesizer:
             log.debug("%r is read as %s", plan.sentence.text, plan.sentence.phonemes)
             complete = decoder is None or options.candidates > 1 or plan.redaction is not None
             if decoder is not None and not complete:
-                chunks = self._pieces(plan, decoder)
+                chunks = pieces(self, plan, decoder)
             else:
                 chunks = iter([self.finish(plan, candidates or self._generate(plan, of_sentence), of_sentence)])
             for chunk in chunks:
-                chunk = replace(chunk, sentence=number, sentences=len(sentences), complete=complete)
-                yield replace(chunk, warnings=[*warnings, *chunk.warnings]) if warnings else chunk
-                warnings = []
+                yield numbered(chunk, number, complete=complete)
 
     def _generate(self, plan: SentencePlan, progress: Progress | None) -> list[CodeCandidate]:
         """Sample the candidates of one sentence."""
         return generate(
-            self.model.autoregressive, [plan.prompt] * len(plan.generators), plan.options, plan.generators,
+            self.reader, [plan.prompt] * len(plan.generators), plan.options, plan.generators,
             rules=self.family.decoding_rules(plan.options), progress=progress,
         )  # fmt: skip
 
@@ -442,7 +468,7 @@ class Synthesizer:
 
         As many are sampled together as a batch has room for, which changes none of them.
         """
-        sampler, rules = CodeSampler(self.model.autoregressive), self.family.decoding_rules(options)
+        sampler, rules = CodeSampler(self.reader), self.family.decoding_rules(options)
         ahead: deque[tuple[SentencePlan, CodeGroup]] = deque()
         most = max(1, options.batch // options.candidates)
         if most == 1:
@@ -475,7 +501,7 @@ class Synthesizer:
         best = order[: plan.keep]
         log.info("ranked them, best is number %d: %.2f s", best[0] + 1, time.perf_counter() - started)
         log.debug("scores %s", " ".join(f"{value:.4f}" for value in scores))
-        lead, pause = _silence(plan.sentence.lead_s), _silence(plan.sentence.pause_s)
+        lead, pause = silence(plan.sentence.lead_s), silence(plan.sentence.pause_s)
         kept, started = [], time.perf_counter()
         for i in best:
             audio = self.render_candidate(plan, candidates[i], plan.generators[i], progress)
@@ -516,10 +542,10 @@ class Synthesizer:
     def text_ids(self, ids: list[int]) -> Tensor:
         """Ids of a text ``(t,)``, with the stops that this family of models wants after them."""
         stops = [self.model.config.autoregressive.stop_text] * self.family.text_stops
-        return torch.tensor(ids + stops, device=self._device)
+        return torch.tensor(ids + stops, device=self.device)
 
     def _prompt(self, text_ids: Tensor, voice: Voice, options: SpeechOptions) -> Prompt:
-        conditioning = voice.sampling_latent.to(self._device, self._dtype)
+        conditioning = voice.sampling_latent.to(self.device, self._dtype)
         return Prompt(conditioning, text_ids, options.max_new_tokens or default_max_new_tokens(len(text_ids)))
 
     # ---- codes to audio ---------------------------------------------------------------------------------------------
@@ -532,84 +558,57 @@ class Synthesizer:
 
         ``latents``: of each code ``(d,)``, where they are known; else they are computed.
         """
-        model, decoder = self.model, self.family.latent_decoder(options)
-        conditioning = voice.autoregressive.to(self._device, self._dtype)[None]
+        decoder = self.family.latent_decoder(options)
         trimmed = codes if decoder is not None else self.family.trim_codes(codes, options)
-        if len(latents) >= len(trimmed) > 0 and torch.equal(trimmed, codes[: len(trimmed)]):
-            states = torch.stack(tuple(latents[: len(trimmed)]))[None]
-        else:
-            states = model.autoregressive.latents(conditioning, text_ids[None], trimmed[None])
+        states = self.latents(text_ids, trimmed, voice, latents if torch.equal(trimmed, codes[: len(trimmed)]) else ())
         if decoder is not None:
-            return _audio(decoder.decode(states, conditioning))
-        mel = self._mel(states, voice, generator, options, progress)
-        log_mel = model.config.mel_range.denormalize(mel.float()).to(self._dtype)
-        return _audio(model.vocoder.vocode(log_mel, generator))
+            return as_audio(decoder.decode(states, voice.autoregressive.to(self.device, self._dtype)[None]))
+        mel = self.mel(states, voice, generator, options, self.frames(len(trimmed), options), progress)
+        return as_audio(self.model.vocoder.vocode(self.log_mel(mel), generator))
 
-    def _mel(
-        self, latents: Tensor, voice: Voice, generator: torch.Generator, options: SpeechOptions,
-        progress: Progress | None,
-    ) -> Tensor:  # fmt: skip
-        """Latents ``(1, m, d)`` to the mel ``(1, f, s)`` that the diffusion decoder makes of them.
+    def latents(self, text_ids: Tensor, codes: Tensor, voice: Voice, known: Sequence[Tensor] = ()) -> Tensor:
+        """Latents ``(1, m, d)`` of codes ``(m,)``: what is known of each ``(d,)``, or else computed."""
+        if len(known) >= len(codes) > 0:
+            return torch.stack(tuple(known[: len(codes)]))[None]
+        conditioning = voice.autoregressive.to(self.device, self._dtype)[None]
+        return self.model.autoregressive.latents(conditioning, text_ids[None], codes[None])
+
+    def log_mel(self, mel: Tensor) -> Tensor:
+        """A mel in network units as what the vocoder reads."""
+        return self.model.config.mel_range.denormalize(mel.float()).to(self._dtype)
+
+    def frames(self, codes: int, options: SpeechOptions) -> int:
+        """Mel frames of so many codes, a multiple of what makes one position.
 
         Another pace is another stretch of the latents: the decoder renders more or fewer frames of the same codes.
         """
-        network = self.model.diffusion
-        frames = mel_frames(latents.shape[1], self.family.code_rate)
+        frames = mel_frames(codes, self.family.code_rate)
         if options.speed != 1:
-            patch = network.config.patch
+            patch = self.model.diffusion.config.patch
             frames = max(1, round(frames / options.speed / patch)) * patch
-        speaker = voice.diffusion.to(self._device, self._dtype)[None]
+        return frames
+
+    def mel(
+        self, latents: Tensor, voice: Voice, generator: torch.Generator, options: SpeechOptions, frames: int,
+        progress: Progress | None = None, *, known: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Latents ``(1, m, d)`` to the mel ``(1, f, s)``, in network units, that the diffusion decoder makes of them.
+
+        ``frames``: how many, s. ``known``: its first frames ``(1, f, k)``, where they are known.
+        """
+        network = self.model.diffusion
+        speaker = voice.diffusion.to(self.device, self._dtype)[None]
         conditioning = network.conditioning(latents, speaker, frames // network.config.patch)
 
         def noise() -> Tensor:
             # float32 whatever the networks compute with, so that many steps add up
-            return torch.randn(1, network.config.bands, frames, generator=generator).to(self._device)
+            return torch.randn(1, network.config.bands, frames, generator=generator).to(self.device)
 
         return sample_mel(
             network, conditioning, noise() * options.diffusion_temperature, options.steps, options.guidance,
             self.model.config.mel_range.bounds, sampler=options.sampler, eta=options.eta,
-            guidance_ramp=options.guidance_ramp, noise=noise, progress=progress,
+            guidance_ramp=options.guidance_ramp, noise=noise, known=known, progress=progress,
         )  # fmt: skip
-
-    @torch.inference_mode()
-    def _pieces(self, plan: SentencePlan, decoder: LatentDecoder) -> Iterator[Chunk]:
-        """The only candidate of a sentence while it is being sampled; the first piece carries the text.
-
-        Each piece reaches as far as further codes cannot change it.
-        """
-        prompt, options = plan.prompt, plan.options
-        text = plan.sentence.text
-        latents: list[Tensor] = []
-        codes: list[int] = []
-        done = 0  # mel frames given away
-
-        def piece(end: int) -> Chunk:
-            nonlocal text, done, codes
-            window = decoder.decode_window(torch.stack(latents)[None], prompt.conditioning[None], done, end - done)
-            audio = _audio(window)
-            chunk = Chunk(audio, OUTPUT_RATE, text, [Candidate(audio, math.nan, [codes])])
-            text, done, codes = "", end, []
-            return chunk
-
-        rules = self.family.decoding_rules(options)
-
-        def pause(seconds: float) -> Chunk:
-            return Chunk(_silence(seconds), OUTPUT_RATE, "", [Candidate(_silence(seconds), math.nan, [])])
-
-        if plan.sentence.lead_s:
-            yield pause(plan.sentence.lead_s)
-        sampled = generate_stream(self.model.autoregressive, prompt, options, plan.generators[0], rules=rules)
-        for code, latent in sampled:
-            latents.append(latent)
-            codes.append(code)
-            settled = decoder.settled_frames(len(latents))
-            if len(codes) >= STREAMED_CODES and settled > done:
-                yield piece(settled)
-        end = decoder.frames(len(latents))
-        if end > done:
-            yield piece(end)
-        if plan.sentence.pause_s:
-            yield pause(plan.sentence.pause_s)
 
 
 def candidate_generator(seed: int, sentence: int, candidate: int) -> torch.Generator:
@@ -629,16 +628,3 @@ def _numbered(progress: Progress | None, number: int, sentences: int) -> Progres
         return progress
     call: Callable[[str, int, int], None] = progress
     return lambda stage, done, total: call(f"{stage} {number + 1}/{sentences}", done, total)
-
-
-def _audio(samples: Tensor) -> np.ndarray:
-    audio = samples.flatten().float().cpu().numpy()
-    if not np.isfinite(audio).all():
-        raise ModelError(
-            "the model and the voice make samples that are no finite numbers: get both again, or choose --dtype float32"
-        )
-    return audio
-
-
-def _silence(seconds: float) -> np.ndarray:
-    return np.zeros(round(seconds * OUTPUT_RATE), np.float32)

@@ -142,6 +142,17 @@ class CLVP(nn.Module):
             return cosines
         return cosines + self._log_likelihood(states, text, text_lengths, code_lengths)
 
+    def score_beginnings(self, text: Tensor, codes: Tensor) -> Tensor:
+        """The same of candidates that are not yet complete: how well each says some beginning of the text.
+
+        ``text``: (1, t) integer. ``codes``: (b, m) integer. Returns (b,) scores, higher is better.
+        """
+        states = self.speech_encoder.states(codes)
+        cosines = (self.encode_text(text) * self.speech_encoder.point(states)).sum(dim=-1) * self.temperature.exp()
+        if not self.config.frames_per_token:
+            return cosines
+        return cosines + beginnings_likelihood(self._ctc(states), text[0], self.blank)
+
     def encode_text(self, text: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Text ids to points on the unit sphere.
 
@@ -195,6 +206,25 @@ class CLVP(nn.Module):
         ).to(states.device)  # fmt: skip
         # a loss of zero means that there is no alignment
         return torch.where(nll > 0, -nll, NO_ALIGNMENT * ids)
+
+
+def beginnings_likelihood(log_probabilities: Tensor, text: Tensor, blank: int) -> Tensor:
+    """Log-likelihood of all beginnings of a text together, under CTC (Graves et al. 2006, equations 5 to 7).
+
+    It is the sum of the forward variables at the last frame. ``log_probabilities``: (b, frames, ids + blank). ``text``:
+    (t,) integer. Returns (b,).
+    """
+    path = torch.full((2 * len(text) + 1,), blank, device=text.device)
+    path[1::2] = text
+    emitted = log_probabilities[:, :, path]  # (b, frames, 2 t + 1)
+    skips = path[2:] != path[:-2]  # from an id to the next, unless they are equal, or blanks
+    reached = torch.full_like(emitted[:, 0], float("-inf"))
+    reached[:, :2] = emitted[:, 0, :2]
+    for frame in emitted.unbind(1)[1:]:
+        step = torch.logaddexp(reached, F.pad(reached[:, :-1], (1, 0), value=float("-inf")))
+        step[:, 2:] = torch.logaddexp(step[:, 2:], reached[:, :-2].masked_fill(~skips, float("-inf")))
+        reached = step + frame
+    return reached.logsumexp(1)
 
 
 def _mask(x: Tensor, lengths: Tensor | None) -> Tensor | None:

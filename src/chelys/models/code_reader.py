@@ -58,7 +58,8 @@ class CodeReader:
         positions = _rows([number for _, number, _ in groups], groups, codes.device)
         if decoder.config.positions == "learned":
             x = x + decoder.code_position(positions)
-        x, positions = _filled(x), F.pad(positions, (0, len(x) - b))
+        x = _filled(x)
+        positions = F.pad(positions, (0, len(x) - b))
         rotary = self._angles(positions, max(number for _, number, _ in groups))
         for layer, block in enumerate(cast(list[Block], decoder.blocks)):
             qkv = self._product(block.qkv, block.attention_norm(x)).unflatten(1, (3, decoder.config.heads, -1))

@@ -102,7 +102,7 @@ class DiffusionSteps:
         if scale is not None and shift is not None:
             scale = 1 + scale.float()
             weight, bias = weight * scale, bias * scale + shift.float()
-        wide = x.float().transpose(1, 2).unsqueeze(2)  # (n, d, 1, p): torch sees that channels are last, and copies nothing
+        wide = x.float().transpose(1, 2).unsqueeze(2)  # (n, d, 1, p): so torch sees that channels are last
         y = F.group_norm(wide, norm.num_groups, weight, bias, norm.eps)
         return y.squeeze(2).transpose(1, 2).to(x.dtype)
 

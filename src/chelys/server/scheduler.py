@@ -132,7 +132,7 @@ class Scheduler:
     ) -> None:  # fmt: skip
         self.synthesizer, self.metrics = synthesizer, metrics
         self.max_rows, self.max_requests, self.renderers, self.threads = max_rows, max_requests, renderers, threads
-        self.sampler = CodeSampler(synthesizer.model.autoregressive)
+        self.sampler = CodeSampler(synthesizer.reader)
         self.jobs: list[Job] = []
         self.seconds_per_char = FIRST_GUESS  # that the machine needs while it is busy
         self._sampled: list[tuple[Job, int, CodeGroup]] = []  # sentences to be rendered

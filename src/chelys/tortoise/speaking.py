@@ -55,6 +55,7 @@ class TortoiseFamily(Family):
     """The published models, and others that are trained as they were; see ``Family``."""
 
     reads_tags = False
+    speaks_early = False
 
     def __init__(self, model: Model, compat: str = "repaired") -> None:
         super().__init__(model, compat)
