@@ -25,25 +25,19 @@ from torch import Tensor, nn
 
 from chelys.models.autoregressive import Autoregressive, Block
 from chelys.nn.attention import KVCache, attend
+from chelys.nn.matrices import lay_out, matrix
 
 #: Rows that a matrix product has at least.
 LEAST_ROWS = 4
-#: Bytes of weights up to which a reader keeps them a second time, as products read them fastest.
-MOST_COPIED = 64 << 20
 
 
 class CodeReader:
-    """A decoder in evaluation mode, ready to read codes. Weights that change later need another reader."""
+    """A decoder in evaluation mode, ready to read codes."""
 
     def __init__(self, decoder: Autoregressive) -> None:
         self.decoder = decoder
         self._rotary: tuple[Tensor, Tensor] | None = None  # a row for each position, grown as needed
-        maps = [module for module in decoder.blocks.modules() if isinstance(module, nn.Linear)]
-        maps.append(decoder.code_head)
-        copied = sum(module.weight.nbytes for module in maps) <= MOST_COPIED
-        self._matrices = {
-            module: (module.weight.t().contiguous() if copied else module.weight.t(), module.bias) for module in maps
-        }
+        lay_out([*(module for module in decoder.blocks.modules() if isinstance(module, nn.Linear)), decoder.code_head])
 
     @torch.inference_mode()
     def read(self, codes: Tensor, groups: Sequence[tuple[int, int, KVCache]]) -> Tensor:
@@ -85,8 +79,9 @@ class CodeReader:
 
     def _product(self, module: nn.Linear, x: Tensor, *, onto: Tensor | None = None) -> Tensor:
         """A linear layer of rows ``(b, i)``: ``(b, o)``, added to another."""
-        weight, bias = self._matrices[module]
-        return torch.addmm(bias, x, weight) if onto is None else torch.addmm(onto, x, weight).add_(bias)
+        if onto is None:
+            return torch.addmm(module.bias, x, matrix(module))
+        return torch.addmm(onto, x, matrix(module)).add_(module.bias)
 
     def _angles(self, positions: Tensor, largest: int) -> tuple[Tensor, Tensor] | None:
         """Cosines, and sines with their signs, for queries, keys and values, ``(b, 3, 1, c)``; values do not turn."""

@@ -26,6 +26,7 @@ from chelys.models.diffusion import (
     unfold,
 )
 from chelys.nn.attention import AttentionBlock, attend
+from chelys.nn.matrices import lay_out, matrix
 from chelys.nn.norms import GroupNorm
 
 
@@ -44,12 +45,14 @@ class DiffusionSteps:
         positions = conditioning.shape[2]
         self._kernels: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._positions: dict[nn.Module, Tensor] = {}
-        for module in network.modules():
-            if isinstance(module, nn.Conv1d):
-                weight = module.weight.permute(2, 1, 0)  # (taps, inputs, outputs)
-                if len(weight) > 1:  # a matrix of one tap is what products read as it is
-                    weight = weight.contiguous()
-                self._kernels[module] = (weight, module.bias)  # type: ignore[assignment]
+        used = (network.timestep_encoder, network.mel_in, network.join, network.layers, network.final, network.out)
+        kernels = [module for part in used for module in part.modules() if isinstance(module, nn.Conv1d)]
+        lay_out(kernels)
+        for module in kernels:
+            weight = matrix(module)
+            if len(weight) > 1:  # a matrix of one tap is what products read as it is
+                weight = weight.contiguous()
+            self._kernels[module] = (weight, module.bias)  # type: ignore[assignment]
         for layer in (*network.timestep_encoder, *network.layers):
             block = layer.attention
             table = block.position.reversed(positions).to(conditioning.dtype)
