@@ -100,4 +100,5 @@ def _print(found: dict[str, Any]) -> None:
         echo(
             f"{row['preset']:28} {row['cpu']:.3f} CPU s and {row['real_time_factor']:.3f} s for a second of speech,"
             f" first chunk after {row['first_chunk']:.2f} s"
+            + (f", early after {row['first_early_chunk']:.2f} s" if "first_early_chunk" in row else "")
         )
