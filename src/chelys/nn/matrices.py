@@ -24,6 +24,6 @@ def lay_out(modules: list[nn.Linear | nn.Conv1d]) -> None:
         return
     for module in modules:
         if not module.weight.requires_grad and not matrix(module).is_contiguous():
-            with torch.inference_mode(False):
+            with torch.inference_mode(module.weight.is_inference()):
                 laid = matrix(module).contiguous()
                 module.weight.data = laid.t() if laid.ndim == 2 else laid.permute(2, 1, 0)

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from chelys.errors import ConfigError
 from chelys.nn.norms import WeightNormed
+from chelys.tortoise.univnet_pieces import UnivNetPieces
 
 PADDING_FRAMES = 10  # the last frames of a mel come out wrong, so some more are appended and cut off again
-#: Frames that are vocoded at a time: in one piece, tens of megabytes for each layer are mapped and unmapped.
-PIECE_FRAMES = 220
 SILENCE = -11.5129  # logarithm of 1e-5, rounded as the published system rounds it
 
 
@@ -137,6 +136,7 @@ class UnivNet(WeightNormed):
         self.input = nn.Conv1d(config.noise_dim, config.channels, 7, padding=3, padding_mode="reflect")
         self.stages = nn.ModuleList([Stage(config, stride) for stride in config.strides])
         self.output = nn.Conv1d(config.channels, 1, 7, padding=3, padding_mode="reflect")
+        self._pieces: UnivNetPieces | None = None
         if weight_norm:
             self.unfold()
 
@@ -165,18 +165,9 @@ class UnivNet(WeightNormed):
             assert generator is not None, "vocode takes a generator or the noise itself"
             shape = (mel.shape[0], self.config.noise_dim, padded.shape[-1])
             noise = torch.randn(shape, generator=generator, device=generator.device)
-        return self._in_pieces(padded, noise.to(mel))[:, : -PADDING_FRAMES * self.config.hop]
-
-    def _in_pieces(self, mel: Tensor, noise: Tensor) -> Tensor:
-        """The same as `forward`: each piece is vocoded with as many frames around it as it depends on."""
-        frames, hop, reach = mel.shape[-1], self.config.hop, self.config.reach
-        pieces = []
-        for start in range(0, frames, PIECE_FRAMES):
-            end = min(start + PIECE_FRAMES, frames)
-            first, last = max(0, start - reach), min(frames, end + reach)
-            piece = self(mel[..., first:last], noise[..., first:last])
-            pieces.append(piece[:, (start - first) * hop : (end - first) * hop])
-        return torch.cat(pieces, dim=1)
+        if self._pieces is None or self.training:
+            self._pieces = UnivNetPieces(self)
+        return self._pieces(padded, noise.to(mel))[:, : -PADDING_FRAMES * self.config.hop]
 
 
 def location_variable_convolution(x: Tensor, kernels: Tensor, biases: Tensor) -> Tensor:
