@@ -99,9 +99,9 @@ HOST_COPIES = {
     "sampled = zip(active, codes.tolist(), group.hidden.unbind(), strict=True)",
     "valid = [i for i, codes in enumerate(rows) if len(codes) and int(codes.max()) < clvp.config.speech_tokens]",
     "for i, value in zip(places, total.tolist(), strict=True):",
-    "if len(latents) >= len(trimmed) > 0 and torch.equal(trimmed, codes[: len(trimmed)]):",
+    "states = self.latents(text_ids, trimmed, voice, latents if torch.equal(trimmed, codes[: len(trimmed)]) else ())",
     "kept.append(Candidate(np.concatenate((lead, audio, pause)), scores[i], [candidates[i].codes.tolist()]))",
-    "audio = samples.flatten().float().cpu().numpy()",
+    "audio: np.ndarray = samples.flatten().float().cpu().numpy()",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ def matrix(module: nn.Linear | nn.Conv1d) -> Tensor:
     return weight.t() if weight.ndim == 2 else weight.permute(2, 1, 0)
 
 
-def lay_out(modules: list[nn.Linear | nn.Conv1d]) -> None:
+def lay_out(modules: Sequence[nn.Linear | nn.Conv1d]) -> None:
     """Move weights that are not trained so that ``matrix`` is contiguous: the same numbers in the same tensors.
 
     Where they are too many together nothing is moved.
