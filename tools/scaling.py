@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def planned(out: Path, cell: Cell, hours: float) -> dict[str, Any]:
     if path.is_file():
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
         return plan
-    cost = counted(cell, overrides(out, cell, 100))
+    cost = counted(cell.stage, cell.size)
     steps = max(EVALUATIONS, round(3600 * min(EPOCHS * hours, HOURS) / cost["audio"]))
     plan = {
         "stage": cell.stage, "size": cell.size, "hours": hours, "steps": steps, **cost,
@@ -159,11 +160,12 @@ def overrides(out: Path, cell: Cell, steps: int) -> list[str]:
         f"loop.warmup={min(200, steps // 4)}", "loop.schedule=constant", "loop.weight_decay=0.05",
         f"loop.ema_decay={1 - 1 / max(10, min(1000, steps // 20)):.5f}", f"loop.evaluate_every={every}",
         f"loop.checkpoint_every={every}", "loop.pictures=false", "loop.tensorboard=false", "loop.threads=1",
-        "loop.device=cpu",
+        "loop.device=cpu", "loop.precision=float32",
     ]  # fmt: skip
 
 
-def counted(cell: Cell, changes: list[str]) -> dict[str, Any]:
+@cache
+def counted(stage: str, size: tuple[int, int, int]) -> dict[str, Any]:
     """Operations of a step, seconds of speech in it and parameters, as the planner counts them."""
     sys.path.insert(0, str(HERE / "memory_planner"))
     from rehearsal import rehearse
@@ -172,8 +174,9 @@ def counted(cell: Cell, changes: list[str]) -> dict[str, Any]:
     from chelys.configs import read_config_file
     from chelys.training.tasks import RUNS
 
-    values = read_config_file(CONFIGS / f"{cell.stage}.yaml", changes)
-    cost = rehearse(from_mapping(RUNS[cell.stage], values, where=cell.name), CLIP_SECONDS)
+    changes = overrides(Path("runs/scaling"), Cell(stage, size, 0), 100)
+    values = read_config_file(CONFIGS / f"{stage}.yaml", changes)
+    cost = rehearse(from_mapping(RUNS[stage], values, where=stage), CLIP_SECONDS)
     return {"flops": cost.flops, "audio": cost.audio, "parameters": sum(cost.parameters.values())}
 
 
@@ -244,7 +247,7 @@ def predict(arguments: argparse.Namespace) -> None:
         laws = {name: fitted(cells, name) for name in ("chinchilla", "kaplan")}
         for size in LARGER:
             cell = Cell(stage, size, len(AMOUNTS) - 1)
-            parameters = counted(cell, overrides(Path("runs/scaling"), cell, 100))["parameters"]
+            parameters = counted(stage, size)["parameters"]
             said = {}
             for name, (law, others) in laws.items():
                 low, high = bounds([float(other(parameters / 1e6, hours)) for other in others])

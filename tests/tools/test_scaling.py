@@ -59,7 +59,7 @@ def test_runs_become_a_page_and_predictions_come_first(tmp_path: Path, monkeypat
             "curve": [[50, loss + 0.3], [100, loss]],
         })  # fmt: skip
     (tmp_path / "runs.json").write_text(json.dumps(runs))
-    monkeypatch.setattr(scaling, "counted", lambda cell, changes: {"parameters": 20_000_000})
+    monkeypatch.setattr(scaling, "counted", lambda stage, size: {"parameters": 20_000_000})
     scaling.main(["predict"])
     points = json.loads((tmp_path / "prediction.json").read_text())
     assert [point["stage"] for point in points] == ["autoregressive"] * 2

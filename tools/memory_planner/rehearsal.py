@@ -236,7 +236,9 @@ def _set_apart(memory: Allocations, arrived: set[nn.Parameter], weight: nn.Param
 
 def _learn(task: Task, player: str, part: Any, generator: torch.Generator, precision: str) -> None:
     """Gradients of a player on a part of a batch, added to those that are there."""
-    with autocast(torch.device("cpu"), "bfloat16" if precision == "float16" else precision):  # of the same size
+    if precision in ("auto", "float16"):  # what an accelerator takes, or a format of the same size
+        precision = "bfloat16"
+    with autocast(torch.device("cpu"), precision):
         losses = task.training_step(player, part, generator)
     if losses:
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()
