@@ -47,7 +47,7 @@ LARGER = ((384, 6, 6), (448, 7, 7))
 #: Held-out figure that is the loss, and what it is.
 LOSS = {
     "autoregressive": ("held_out/code_nll", "nats a code, given text and voice"),
-    "diffusion": ("held_out/error", "weighted squared error of the clean mel, given codes and voice"),
+    "diffusion": ("held_out/mse", "weighted squared error of the clean mel, given codes and voice"),
 }
 #: Share of the corpus in each amount of data; the last is all of it.
 AMOUNTS = (1 / 27, 1 / 9, 1 / 3, 1.0)
