@@ -1,12 +1,12 @@
 """How many sentences are wrong without and with ``--verify``, and what the checking costs.
 
-    python benchmarks/checked_takes.py speak --out eval/plain [--verify builtin] [--texts benchmarks/diseases.tsv]
+    python benchmarks/checked_takes.py speak --out eval/plain [--verify builtin] [--texts TEXTS.tsv]
     python benchmarks/checked_takes.py judge eval/plain eval/checked
 
 ``speak`` makes a take of each text (``KIND<TAB>TEXT`` a line, or plain text, a sentence a line) as one book at preset
 ``fast`` with seed 1; both runs share ``OUT/../store``, so the second computes only what checking adds. Samples,
 candidates and seconds of work stand in ``OUT/list.jsonl``. A run that was stopped goes on.
-``judge`` needs Whisper (``benchmarks/requirements.txt``) and hears each take once, ``OUT/heard.jsonl``. A text is
+``judge`` needs the extra ``eval`` and hears each take once, ``OUT/heard.jsonl``. A text is
 *wrong* where any word is.
 """
 
@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+#: Those of ``chelys eval``, by kind.
+TEXTS = Path(__file__).parents[1] / "src" / "chelys" / "assets" / "evaluation" / "hard.tsv"
 
 
 def texts(path: Path) -> Iterator[tuple[str, str]]:
@@ -76,9 +77,11 @@ def judge(arguments: argparse.Namespace) -> None:
     """Hear what was not heard yet, and print a table."""
     import soundfile as sf
     import soxr
-    from judge import RATE, Judge
 
-    made, heard = Judge(), dict[str, Any]()
+    from chelys.evaluation.listening import RATE, load_recogniser
+    from chelys.evaluation.words import listen
+
+    recogniser, heard = load_recogniser(), dict[str, Any]()
     print("| takes | texts | wrong | word error rate | flagged | candidates a text | seconds of work | of speech |")
     print("|---|---|---|---|---|---|---|---|")
     for folder in arguments.folders:
@@ -90,8 +93,8 @@ def judge(arguments: argparse.Namespace) -> None:
             for line in lines:
                 if line["samples"] not in heard:  # the same samples sound the same
                     audio = soxr.resample(sf.read(folder / line["audio"], dtype="float32")[0], 24_000, RATE)
-                    words = made.words(audio.astype("float32"), line["text"])
-                    one = {"samples": line["samples"], "said": words.said, "heard": words.heard}
+                    words = listen(recogniser, audio.astype("float32"), line["text"])
+                    one = {"samples": line["samples"], "said": words.reference, "heard": words.transcript}
                     heard[line["samples"]] = one | {"errors": words.errors, "words": words.words}
                     file.write(json.dumps(heard[line["samples"]]) + "\n")
                     file.flush()
@@ -112,7 +115,7 @@ def main() -> None:
     speaking = commands.add_parser("speak")
     speaking.add_argument("--out", type=Path, required=True)
     speaking.add_argument("--verify", default=None)
-    speaking.add_argument("--texts", type=Path, default=HERE / "diseases.tsv")
+    speaking.add_argument("--texts", type=Path, default=TEXTS)
     speaking.set_defaults(do=speak)
     judging = commands.add_parser("judge")
     judging.add_argument("folders", type=Path, nargs="+")

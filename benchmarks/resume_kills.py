@@ -1,6 +1,6 @@
 """Kill work at random moments, start it again each time, and compare its end with that of undisturbed work.
 
-    python benchmarks/resume_kills.py [train] [prepare] [convert] [speak] [speak-whole] [--kills 50] [--seed 1]
+    python benchmarks/resume_kills.py [train] [prepare] [convert] [speak] [speak-whole] [read] [--kills 50] [--seed 1]
 
 Each life is a process of its own, ended by SIGKILL after a random time: while it starts, within a step, while it writes
 a line of a log, a journal or a file. Work that came to its end in spite of that is compared byte for byte (safetensors
@@ -9,7 +9,9 @@ kills as asked for. Exit status 1 if anything differs.
 
 train: a training run of a small VQ-VAE (its averages, optimisers and log too). prepare: ``chelys data prepare`` of
 twelve recordings. convert: TorToise v2's ten files in small. speak: ``chelys speak --stream --resume -o FILE.wav`` of
-sixteen sentences; after each kill the file is opened. speak-whole: the same without ``--stream``, two FLAC files.
+sixteen sentences; after each kill the file is opened. speak-whole: the same without ``--stream``, two FLAC files. read:
+``chelys read`` of a book of forty sentences, to an .m4b with subtitles; beside the files, the log of the store is
+compared, where each stage of each sentence must have been computed once.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ import tiny_published  # noqa: E402
 import toy  # noqa: E402
 import toy_corpus  # noqa: E402
 
+from chelys.audiobook.store import StageStore  # noqa: E402
 from chelys.cli.main import app  # noqa: E402
 from chelys.config import from_mapping  # noqa: E402
 from chelys.data.prepare.engine import Local  # noqa: E402
@@ -146,6 +149,33 @@ def speaking(folder: Path, *, stream: bool) -> Work:
     return Work(do, files_of, look)
 
 
+def reading(folder: Path) -> Work:
+    """A book of two chapters."""
+    model, book = toy.make(folder / "toy"), folder / "book.md"
+    said = [f"Sentence {number} has one, two, three words." for number in range(40)]
+    book.write_text("# One\n\n" + " ".join(said[:25]) + "\n\n# Two\n\n" + " ".join(said[25:]) + "\n")
+
+    def do(out: Path) -> None:
+        out.mkdir(exist_ok=True)
+        asked = ["--store", str(out / "store"), "--model", str(model), "-p", "ultra_fast", "-q", "--subtitles", "srt"]
+        app(["read", str(book), "-o", str(out / "book.m4b"), *asked], standalone_mode=False)
+
+    def outcome(out: Path) -> dict[str, Any]:
+        found = {name: (out / name).read_bytes() for name in ("book.m4b", "book.srt")}
+        record = [json.loads(line) for line in (out / "book.sentences.jsonl").read_text().splitlines()]
+        found["record"] = [{key: value for key, value in line.items() if key != "computed"} for line in record]
+        with StageStore(out / "store") as store:
+            found["times each was computed"] = store.computed()
+        found["most times"] = max(found["times each was computed"].values())
+        print(f"  {len(found['times each was computed'])} stages computed, none more than {found['most times']} times")
+        return found
+
+    def look(out: Path) -> str:
+        return f"{len(list(out.glob('store/entries/*/*.safetensors')))} entries, {half_written(out)}"
+
+    return Work(do, outcome, look)
+
+
 def start(work: Work, out: Path) -> int:
     """Start a life in a process of its own; returns its number."""
     child = os.fork()
@@ -204,7 +234,7 @@ def main() -> int:
     makers: dict[str, Callable[[Path], Work]] = {
         "train": training, "prepare": preparing, "convert": converting,
         "speak": lambda folder: speaking(folder, stream=True),
-        "speak-whole": lambda folder: speaking(folder, stream=False),
+        "speak-whole": lambda folder: speaking(folder, stream=False), "read": reading,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("work", nargs="*", choices=[*makers, []], help="default: all")

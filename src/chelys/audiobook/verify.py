@@ -4,8 +4,8 @@ Built in is CLVP's CTC reader, which hears the codes of a candidate: from how li
 sound that it doubts most, comes the *risk* that a word is wrong. Beside it: whether the stop code was reached, the
 pace, silence and clipping. A recogniser writes down what it hears, which is compared with what was to be said.
 
-The risk is a logistic regression on 291 takes of 97 sentences that a recogniser had judged; none of them is in
-``benchmarks/diseases.tsv``, by which the whole is judged (docs/audiobooks.md).
+The risk is a logistic regression on 291 takes of 97 sentences that a recogniser had judged; none of them is among the
+texts of ``chelys eval`` by which the whole is judged (docs/audiobooks.md).
 """
 
 from __future__ import annotations
