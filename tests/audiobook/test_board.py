@@ -1,6 +1,6 @@
 """What is done with a book once there is one: rendered, replayed, compared; chosen on the board, in a browser too.
 
-``CHELYS_PICTURES=docs/images`` keeps the screenshots; ``CHELYS_PICTURES_MODEL=nano`` takes them of nano.
+``CHELYS_PICTURES=$PWD/docs/images`` keeps the screenshots; ``CHELYS_PICTURES_MODEL=nano`` takes them of nano.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ from chelys.cli.main import app
 
 pytest.importorskip("av")
 TEXT = "# One\n\nHello there. One, two, three <b> & four.\n\n# Two\n\nThree two one. Hello there.\n"
+
+PICTURED = (
+    "# The harbor\n\nThe guard lit a lamp at the gate. Three boats came in with the tide.\n\n"
+    "# Morning\n\nNobody had watered the plants since spring. Where did you leave the keys?\n"
+)
 
 Command = Callable[..., tuple[int, str]]
 
@@ -123,6 +128,7 @@ def test_the_board_in_a_browser(command: Command, tmp_path: Path, toy_folder: Pa
     node_packages.require_chromium()
     modules = node_packages.install(tmp_path, "playwright-core@1.65.1", "axe-core@4.14.1")
     model = Path(os.environ.get("CHELYS_PICTURES_MODEL", toy_folder))
+    Path("book.md").write_text(PICTURED)
     asked = ("read", "book.md", "-o", "draft.m4b", "-p", "ultra_fast", "-q", "--force", "--set", "candidates=4")
     assert command(*asked, model=model)[0] == command("board", "draft.m4b", "--all", model=model)[0] == 0
     before = record("draft.sentences.jsonl")
