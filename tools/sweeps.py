@@ -95,7 +95,7 @@ def write(arguments: argparse.Namespace) -> None:
     page = [
         "# What each setting is worth", "",
         "Written by `python tools/sweeps.py write` from `docs/results/evaluation/`; the runs are made by",
-        "`python tools/sweeps.py run` and kept by `collect`. In brackets stands what [eval](../evaluation.md) says of the",
+        "`python tools/sweeps.py run` and kept by `collect`. Brackets hold what [eval](../evaluation.md) says of the",
         f"difference from `{BASE}`, if it sees one.", "",
     ]  # fmt: skip
     if (RESULTS / "notes.md").is_file():
