@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 
@@ -60,6 +61,24 @@ def kinds(html: str) -> list[tuple[str, str]]:
 )  # fmt: skip
 def test_the_kinds_of_paragraphs(html: str, found: list[tuple[str, str]]) -> None:
     assert kinds(html) == found
+
+
+def test_no_markup_is_a_fault() -> None:
+    chance = random.Random(1)
+    names = "p h1 table tr td th caption figcaption pre code a sup aside span div li ol q br hr img script nav rt svg"
+    tags = names.split()
+    given = ("", " id='x'", " class='footnote'", " epub:type='pagebreak'", " href='#x'", " href='y.html'", " hidden")
+    words = ("a ", "1", "[1]", " \n", "&amp;", "<", "* * *", "“x”")
+    for _ in range(300):
+        pieces = (
+            chance.choice(
+                (f"<{chance.choice(tags)}{chance.choice(given)}>", f"</{chance.choice(tags)}>", chance.choice(words))
+            )
+            for _ in range(chance.randrange(60))
+        )
+        html = "".join(pieces)
+        for paragraph in read_page(html, {"page"}).paragraphs:
+            assert bool(paragraph.text) != (paragraph.kind == "scene"), html
 
 
 def test_page_numbers_are_read_where_they_stand_if_they_are_asked_for() -> None:
