@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import resource
 import sysconfig
 import tempfile
 import time
@@ -111,6 +112,7 @@ def memory(book: Path) -> None:
     print(f"at the end: {resident():.1f} MB; most at a chapter's end {growth:.3f} of the first")
     hours = made.seconds / 3600
     print(f"{hours:.2f} h of sound, {made.sentences} sentences, {size / 2**20:.0f} MB, {spent:.0f} s of work")
+    print(f"most memory at any time: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.1f} MB")
     print(json.dumps({"levels": [vars(one) for one in made.levels]}))
 
 
