@@ -68,13 +68,21 @@ def test_a_draft_is_rendered_with_the_same_codes(command: Command, draft: str) -
     assert command("render", draft, "-o", "x.m4b", "--set", "temperature=1")[0] != 0  # that would change the words
 
 
-def test_recipes_say_what_differs_and_name_no_folder(command: Command, draft: str, tmp_path: Path) -> None:
+def test_recipes_say_what_differs_and_name_no_folder(
+    command: Command, draft: str, tmp_path: Path, toy_folder: Path
+) -> None:
     recipe = read_recipe(tmp_path / draft)
     assert str(tmp_path) not in json.dumps(recipe) and recipe["settings"]["source"] == "book.md"
     assert {"text_hash", "model_hash", "voice_hashes", "versions", "options", "seed", "takes"} <= set(recipe)
     command("read", "book.md", "-o", "other.m4b", "-p", "ultra_fast", "-q", "--seed", "4", "-v", "high")
     status, told = command("diff", draft, "other.m4b")
     assert status == 1 and "seed: 0 -> 4" in told and "voice_hashes.narrator: " in told and "text" not in told
+    shutil.copy(toy_folder / "voices" / "high.safetensors", tmp_path / "mine.safetensors")
+    path = str(tmp_path / "mine.safetensors")
+    assert command("read", "book.md", "-o", "voice.m4b", "-p", "ultra_fast", "-q", "-v", path)[0] == 0
+    recipe = read_recipe(tmp_path / "voice.m4b")
+    assert str(tmp_path) not in json.dumps(recipe) and recipe["settings"]["voice"] == "mine.safetensors"
+    assert command("replay", "voice.m4b")[0] == 0
     assert command("diff", draft, draft) == (0, "made of the same\n")
     assert command("diff", draft, "book.md")[0] != 0
 

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
+import node_packages
 import pytest
 import soundfile as sf
 import toy
@@ -27,22 +25,11 @@ PACKAGES = ("playwright-core@1.65.1", "axe-core@4.14.1", "openai@6.49.0")
 @pytest.fixture(scope="module")
 def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The npm packages."""
-    if shutil.which("npm") is None:
-        pytest.skip("needs npm")
-    folder = tmp_path_factory.mktemp("npm")
-    (folder / "package.json").write_text("{}")
-    done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", *PACKAGES], cwd=folder, capture_output=True)
-    if done.returncode:
-        pytest.skip(f"npm: {done.stderr[-200:]!r}")
-    return folder / "node_modules"
+    return node_packages.install(tmp_path_factory.mktemp("npm"), *PACKAGES)
 
 
 def node(script: str, modules: Path, *arguments: object) -> dict:
-    command = ["node", str(HERE / script), *map(str, arguments)]
-    environment = {**os.environ, "NODE_PATH": str(modules)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return node_packages.run(HERE / script, modules, *arguments)
 
 
 @pytest.mark.slow
@@ -57,8 +44,7 @@ def test_openais_client_for_javascript(server, node_modules: Path, tts: Synthesi
 
 @pytest.mark.slow
 def test_the_page_in_a_browser(toy_folder: Path, node_modules: Path, tmp_path: Path) -> None:
-    if not Path(os.environ.get("CHROMIUM", "/usr/bin/chromium")).exists():
-        pytest.skip("needs chromium")
+    node_packages.require_chromium()
     pictures = Path(os.environ.get("CHELYS_PICTURES", tmp_path)).resolve()
     clip = tmp_path / "clip.wav"
     sf.write(clip, toy.tone(180.0, 2.0), 24_000)

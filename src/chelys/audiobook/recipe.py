@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,10 +39,11 @@ def recipe_of(settings: ReadSettings, book: Book, script: Script, taken: str) ->
     tts = script.tts
     voices = {"narrator": tts.resolve_voice(script.speaker, seed=settings.seed)}
     for name in script.speakers.voices if script.speakers else ():
-        voices[name] = tts.resolve_voice(name, seed=settings.seed)
+        voices[_without_folders(name)] = tts.resolve_voice(name, seed=settings.seed)
     values = settings.as_json()
     hashes = {name: _digest(Path(values[name])) for name in FILES if name != "source" and values[name]}
     values |= {name: Path(values[name]).name for name in (*FILES, "output") if values[name]}
+    values["voice"] = _without_folders(settings.voice) if settings.voice else None
     return {
         "chelys_recipe": RECIPE,
         "text_hash": text_hash(book),
@@ -83,6 +85,8 @@ def found_settings(recipe: Mapping[str, Any], made: Path, book: Path | None, out
     Raises UserError if one is missing.
     """
     values = dict(recipe["settings"])
+    if not all(isinstance(values.get(name) or "", str) for name in (*FILES, "voice", "chapters", "pauses", "verify")):
+        raise UserError(f"the recipe of {made} is damaged: settings that are no texts")
     places = [*([book.parent] if book else []), made.parent, Path()]
     for name in FILES:
         if not values.get(name):
@@ -100,6 +104,9 @@ def found_settings(recipe: Mapping[str, Any], made: Path, book: Path | None, out
                 f"{made} was made with {paths[0].name}, which is not beside it: put it there, or name it{option}"
             )
         values[name] = str(path)
+    if values.get("voice"):
+        name = _without_folders(values["voice"])  # a foreign file names no paths
+        values["voice"] = next((str(place / name) for place in places if (place / name).is_file()), name)
     return ReadSettings.from_json(values | {"output": str(output)})
 
 
@@ -150,6 +157,11 @@ def replay(made: Path, tts: Synthesizer, store: StageStore | None, folder: Path,
         return Replay({}, computed=result.computed)
     same = read_recipe(again)["takes"] == recipe["takes"]
     return Replay({}, made.read_bytes() == again.read_bytes(), same, result.computed)
+
+
+def _without_folders(voice: str) -> str:
+    """A voice, or a mix, as it is named, without the folders of its files."""
+    return re.sub(r"[^+]*[/\\]", "", voice)
 
 
 def _digest(path: Path) -> str:

@@ -207,7 +207,7 @@ class StageStore:
             self._note("damaged", stage, key)
             return None
         now = time.time()
-        with suppress(sqlite3.OperationalError):  # a read-only folder gives what it has
+        with suppress(sqlite3.Error):  # a read-only folder gives what it has
             self._db.execute(_INSERT, (key, stage, _text(inputs), len(data), now, now, _label(kept.about)))
         return kept
 
@@ -245,7 +245,7 @@ class StageStore:
         return self.folder / "entries" / key[:2] / f"{key}.safetensors"
 
     def _note(self, event: str, stage: str, key: str) -> None:
-        with suppress(sqlite3.OperationalError), self._transaction():
+        with suppress(sqlite3.Error), self._transaction():
             self._db.execute("DELETE FROM entries WHERE key = ?", (key,))
             self._db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?)", (time.time(), os.getpid(), event, stage, key))
 
