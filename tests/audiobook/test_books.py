@@ -178,6 +178,21 @@ ENCRYPTED = (
 PAGE = {"a.xhtml": xhtml("<p>Words.</p>")}
 
 
+def test_entities_of_a_page_are_not_put_in() -> None:
+    page = '<?xml version="1.0"?><!DOCTYPE html [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><html><p>Not &b;.</p></html>'
+    assert texts(read_book(epub({"a.xhtml": page}))) == [["Not &b;."]]
+
+
+def locked(data: bytes) -> bytes:
+    """An archive whose members are encrypted, by its heads."""
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(mark)
+        while at >= 0:
+            data = data[: at + flags] + bytes([data[at + flags] | 1]) + data[at + flags + 1 :]
+            at = data.find(mark, at + 4)
+    return data
+
+
 def damaged(data: bytes) -> bytes:
     at = data.index(b"OPS/a.xhtml") + 20
     return data[:at] + bytes(b ^ 0x55 for b in data[at : at + 40]) + data[at + 40 :]
@@ -189,6 +204,7 @@ def damaged(data: bytes) -> bytes:
         (b"PK\x03\x04 cut short", "no EPUB, or damaged"),
         (epub(PAGE)[:-30], "no EPUB, or damaged"),
         (damaged(epub(PAGE)), "'OPS/a.xhtml' is damaged"),
+        (locked(epub(PAGE)), "is encrypted"),
         (zipped({"a.txt": "x"}), "no EPUB: META-INF/container.xml is missing"),
         (zipped({"META-INF/container.xml": CONTAINER.format("../../etc/passwd")}), "names no package"),
         (zipped({"META-INF/container.xml": CONTAINER.format("p"), "p": ENTITIES}), "defines entities"),

@@ -29,6 +29,8 @@ _RAISED_MARK = re.compile(r"\s*\^?[\[(]?\s*(?:\d{1,4}|[a-z]|[*†‡§¶]{1,3})\
 _MOST_LINKS = 20  # within one another; what never ends is none
 _ITEM, _ITEM_BEGIN = re.compile(r"\d{1,9}\."), re.compile(r"^(\d{1,9}\.)\s+")
 _OUTWARD = re.compile(r"\s*[a-z][a-z0-9+.-]{1,20}:|\s*//", re.IGNORECASE)
+#: A document type with declarations of its own, at the beginning of a page.
+_DECLARATIONS = re.compile(r"\s*(?:<\?xml[^<>]{0,500}>)?\s*<!DOCTYPE[^\[<>]{0,1000}\[", re.IGNORECASE)
 #: Left out with all that is in them.
 _SILENT = frozenset({"title", "nav", "rt", "rp", "form", "button"})
 _VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
@@ -58,6 +60,8 @@ def read_page(html: str, include: Collection[str], *, keep_lines: bool = False) 
 
     ``keep_lines``: line ends are those of the text, not mere spaces.
     """
+    if (match := _DECLARATIONS.match(html)) and (end := html.find("]>", match.end())) >= 0:
+        html = html[end + 2 :]
     reader = _PageReader(keep_lines=keep_lines, pages="page" in include)
     reader.feed(tags_alone(html))
     reader.close()
