@@ -39,6 +39,7 @@ def nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     """Whoever runs the tests may have voices and models of their own."""
     monkeypatch.setenv("CHELYS_VOICES", str(tmp_path / "shelf"))
     monkeypatch.setenv("CHELYS_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("CHELYS_STORE", str(tmp_path / "stages"))
 
 
 @pytest.fixture(scope="session", name="toy")

@@ -34,7 +34,6 @@ Command = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def command(toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.setenv("CHELYS_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "book.md").write_text(TEXT)
 

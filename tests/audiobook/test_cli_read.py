@@ -24,7 +24,6 @@ TOC = nav(("The first", "a.xhtml"), ("The second", "b.xhtml"))
 @pytest.fixture
 def read(tmp_path: Path, toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CHELYS_STORE", str(tmp_path / "store"))
     (tmp_path / "book.epub").write_bytes(epub(PAGES, toc=TOC))
 
     def run(*arguments: str, input: bytes | None = None) -> Any:
