@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from chelys.audiobook.book import Book
 from chelys.audiobook.book_file import Mark, write
 from chelys.audiobook.script import Line, Script
@@ -29,6 +31,8 @@ from chelys.files import atomic_path, json_line, output_errors
 
 #: Called with a line, its take and the seconds of sound so far.
 OnLine = Callable[[Line, Take, float], None]
+#: Called with a file that is being written, and how much of it is: 0 to 1.
+OnWrite = Callable[[Path, float], None]
 Takes = Callable[[Iterable[SentenceRequest]], Iterator[Take]]
 
 
@@ -79,14 +83,16 @@ class Narrator:
         target: What is written. The caller holds a lock on it.
         recipe: Called with a digest of the takes of a file; what it returns is kept in the file, as its comment.
         on_line: Called after each sentence.
+        on_write: Called while a file is written, which for a long book takes minutes.
     """
 
     def __init__(
         self, book: Book, script: Script, takes: Takes, seed: int, target: Target, *,
         recipe: Callable[[str], Mapping[str, Any]], on_line: OnLine | None = None,
+        on_write: OnWrite | None = None,
     ) -> None:  # fmt: skip
         self.book, self.script, self.seed, self.target = book, script, seed, target
-        self._takes, self._recipe, self._on_line = takes, recipe, on_line
+        self._takes, self._recipe, self._on_line, self._on_write = takes, recipe, on_line, on_write
         self._titles = {number: chapter.title for number, chapter in script.chapters}
         self.made = Made()
 
@@ -185,12 +191,20 @@ class Narrator:
     def _write(self, track: Track, path: Path, chapter: int, marks: list[Mark], taken: str) -> None:
         meter = LoudnessMeter()
         write(
-            path, track.mastered(meter), self.target.format, tags=self._tags(chapter, taken), chapters=marks,
-            cover=self.book.cover, kbps=self.target.kbps,
+            path, self._watched(path, track, meter), self.target.format, tags=self._tags(chapter, taken),
+            chapters=marks, cover=self.book.cover, kbps=self.target.kbps,
         )  # fmt: skip
         self.made.files.append(path)
         self.made.levels.append(meter.report())
         self.made.seconds += marks[-1].end_s
+
+    def _watched(self, path: Path, track: Track, meter: LoudnessMeter) -> Iterator[np.ndarray]:
+        written = 0
+        for block in track.mastered(meter):
+            yield block
+            written += len(block)
+            if self._on_write is not None:
+                self._on_write(path, written / track.samples)
 
     def _write_subtitles(self, path: Path, chapter: int, record: IO[str]) -> None:
         """Of the sentences that the record has from here on."""

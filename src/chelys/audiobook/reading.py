@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chelys.audiobook.book import OPTIONAL, Book, select
 from chelys.audiobook.book_file import check_installed, format_named
-from chelys.audiobook.narrate import Made, Narrator, OnLine, Takes, Target, record_of
+from chelys.audiobook.narrate import Made, Narrator, OnLine, OnWrite, Takes, Target, record_of
 from chelys.audiobook.readers import read_book
 from chelys.audiobook.script import Pauses, Script
 from chelys.audiobook.speakers import Speakers
@@ -123,7 +123,7 @@ class ReadSettings:
 
 def read(
     settings: ReadSettings, book: Book, script: Script, takes: Takes, *, force: bool = False,
-    on_line: OnLine | None = None,
+    on_line: OnLine | None = None, on_write: OnWrite | None = None,
 ) -> Made:  # fmt: skip
     """Read a book into files. What is finished lies in the store of ``takes``: the same call goes on where it ended.
 
@@ -138,7 +138,9 @@ def read(
         def recipe(taken: str) -> dict[str, Any]:
             return recipe_of(settings, book, script, taken)
 
-        return Narrator(book, script, takes, settings.seed, target, recipe=recipe, on_line=on_line).narrate()
+        return Narrator(
+            book, script, takes, settings.seed, target, recipe=recipe, on_line=on_line, on_write=on_write
+        ).narrate()
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from chelys.errors import TextError, UserError
 
 if TYPE_CHECKING:
     from chelys.audiobook.book import Book
-    from chelys.audiobook.narrate import Made, OnLine
+    from chelys.audiobook.narrate import Made, OnLine, OnWrite
     from chelys.audiobook.plan import Forecast
     from chelys.audiobook.reading import ReadSettings
     from chelys.audiobook.script import Script
@@ -181,20 +181,21 @@ def read(
             _find_names(script, settings.renderer(synthesizer, kept).takes, seed, folder, as_json=as_json)
             return
         started = time.monotonic()
-        on_line = stack.enter_context(progress(script, as_json=as_json, quiet=quiet))
-        made = _read(settings, read_in, script, kept, force=force, on_line=on_line)
+        on_line, on_write = stack.enter_context(progress(script, as_json=as_json, quiet=quiet))
+        made = _read(settings, read_in, script, kept, force=force, on_line=on_line, on_write=on_write)
     _warn_of(script)
     report(made, time.monotonic() - started, as_json=as_json, quiet=quiet)
 
 
 def _read(
-    settings: ReadSettings, book: Book, script: Script, store: StageStore | None, *, force: bool, on_line: OnLine | None
-) -> Made:
+    settings: ReadSettings, book: Book, script: Script, store: StageStore | None, *, force: bool,
+    on_line: OnLine | None, on_write: OnWrite | None,
+) -> Made:  # fmt: skip
     from chelys.audiobook import reading
 
     takes = settings.renderer(script.tts, store).takes
     try:
-        return reading.read(settings, book, script, takes, force=force, on_line=on_line)
+        return reading.read(settings, book, script, takes, force=force, on_line=on_line, on_write=on_write)
     except KeyboardInterrupt:
         if store is None:
             raise

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chelys.cli.console import echo, warn
+from chelys.errors import printable_line
 
 if TYPE_CHECKING:
-    from chelys.audiobook.narrate import Made, OnLine
+    from chelys.audiobook.narrate import Made, OnLine, OnWrite
     from chelys.audiobook.script import Script
 
 #: So many warnings of one kind are given.
@@ -22,15 +24,15 @@ MOST_WARNINGS = 8
 
 
 @contextmanager
-def progress(script: Script, *, as_json: bool, quiet: bool) -> Iterator[OnLine | None]:
-    """What tells how far a reading is: events on standard output, a bar on standard error, or nothing."""
+def progress(script: Script, *, as_json: bool, quiet: bool) -> Iterator[tuple[OnLine | None, OnWrite | None]]:
+    """What shows how far a reading is: events on standard output, a bar on standard error, or nothing."""
     if as_json:
-        yield _events(script)
+        yield _events(script), None
     elif quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield None
+        yield None, None
     else:
-        with _bar(script) as update:
-            yield update
+        with _bar(script) as shown:
+            yield shown
 
 
 def _events(script: Script) -> OnLine:
@@ -47,7 +49,7 @@ def _events(script: Script) -> OnLine:
 
 
 @contextmanager
-def _bar(script: Script) -> Iterator[OnLine]:
+def _bar(script: Script) -> Iterator[tuple[OnLine, OnWrite]]:
     """A bar with chapter, sentence, time left and real-time factor."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
@@ -65,7 +67,10 @@ def _bar(script: Script) -> Iterator[OnLine]:
             known = f"{clock(left)} left, real-time factor {factor:.2f}" if left is not None else ""
             progress.update(task, advance=len(line.sentence.phonemes), description=about, left=known)
 
-        yield update
+        def write(path: Path, share: float) -> None:
+            progress.update(task, description=f"writing {printable_line(path.name)}", left=f"{share:.0%}")
+
+        yield update, write
 
 
 class _Pace:
@@ -92,6 +97,7 @@ class _Pace:
 
 
 def report(made: Made, spent: float, *, as_json: bool, quiet: bool) -> None:
+    """Print what was made, and what is beyond the limits of ACX."""
     beyond = [limit for levels in made.levels for limit in levels.beyond_acx()]
     if as_json:
         levels = [
@@ -119,5 +125,6 @@ def report(made: Made, spent: float, *, as_json: bool, quiet: bool) -> None:
 
 
 def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
