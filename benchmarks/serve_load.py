@@ -1,12 +1,15 @@
 """How much speech ``chelys serve`` makes, and how soon, with many clients at a time.
 
-    python benchmarks/serve_load.py --clients 1 4 16 64 --requests 48 --out load.json
+    python benchmarks/serve_load.py --clients 1 4 16 64 --requests 12 30 64 80 --out load.json
 
 Starts a server of its own unless ``--url`` names one. Each client asks for one text after the other, of one to five
 sentences, each text with a seed of its own; one that is refused with 429 waits as it is told and asks again. First
 audio is timed from the attempt that was taken. Needs ``chelys[server]`` and httpx.
 
-``--soak SECONDS`` is the other mode: requests come twice as fast as they are answered (by one client beforehand,
+``--alone THREADS`` has no server: ``Synthesizer.speak`` says the first texts one after the other. ``--first`` times the
+first audio of a short and of a long sentence that nobody else disturbs.
+
+``--soak SECONDS`` is the last mode: requests come twice as fast as they are answered (by one client beforehand,
 in the last five minutes later on), and those that are refused are not sent again. It fails if a request is neither
 answered nor refused, if its bytes are others than those of the first answer to the same request, or if the memory grows
 by more than five per cent after the first ten minutes. The same request gives the same bytes before and after.
@@ -33,6 +36,11 @@ import httpx
 from chelys.evaluation.sets import read_texts
 
 RATE = 24_000
+FIRST = (
+    "Yes, of course. They walked home along the river.",
+    "The old boat drifted past the mill, and nobody who stood there on the bank in the cold could say where it came "
+    "from, or why its lamp was lit. They walked home along the river.",
+)
 SENTENCES = [text.text for text in read_texts("harvard")]
 
 
@@ -113,7 +121,6 @@ async def soak(url: str, seconds: float, preset: str, rate: float) -> dict[str, 
     """Ask for so long; see the head of this file for what is checked. ``rate``: answers a second at the begin."""
     result, listed, memory, sent = Result(), texts(24), list[tuple[float, float]](), 0
     settle, window = min(600.0, seconds / 6), min(300.0, seconds / 6)
-    first_rate = rate
     async with httpx.AsyncClient(base_url=url, timeout=7200, limits=httpx.Limits(max_connections=None)) as client:
         begun = time.monotonic()
         until = begun + seconds
@@ -133,7 +140,7 @@ async def soak(url: str, seconds: float, preset: str, rate: float) -> dict[str, 
             task.add_done_callback(asking.discard)
             sent += 1
             if now > begun + window:  # the machine may have others to serve, too: what it manages now is the capacity
-                rate = max(sum(at > now - window for at in result.done) / window, first_rate / 100)
+                rate = max(sum(at > now - window for at in result.done), 1) / window
             await asyncio.sleep(0.5 / rate)
         await asyncio.gather(*asking, watching)
         taken = len(result.done)
@@ -178,6 +185,40 @@ def measure(url: str, clients: int, requests: int, preset: str, known: dict[int,
     }  # fmt: skip
 
 
+def alone(requests: int, preset: str) -> dict[str, Any]:
+    import torch
+
+    import chelys
+
+    tts = chelys.load()
+    tts.speak("Hello.", preset=preset)  # warm
+    begun, busy = time.perf_counter(), time.process_time()
+    audio = sum(len(tts.speak(text, seed=i, preset=preset).audio) / RATE for i, text in enumerate(texts(requests)))
+    spent, busy = time.perf_counter() - begun, time.process_time() - busy
+    return {
+        "threads": torch.get_num_threads(), "requests": requests, "audio_seconds": round(audio, 1),
+        "audio_per_second": round(audio / spent, 3), "audio_per_cpu_second": round(audio / busy, 3),
+        "load_average": round(os.getloadavg()[0], 1), "wrong": [],
+    }  # fmt: skip
+
+
+def first(url: str, preset: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"preset": preset, "wrong": []}
+    for text in FIRST:
+        result = Result()
+        for number in range(7):
+            asyncio.run(_first(url, number, text, preset, result))
+        row["wrong"] += result.wrong
+        row[f"first_{len(text)}_chars"] = [round(min(result.first), 2), round(percentile(result.first, 0.5), 2)]
+    return row
+
+
+async def _first(url: str, number: int, text: str, preset: str, result: Result) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=600) as client:
+        await ask(client, number, text, preset, result, again=True)
+    result.digests.clear()
+
+
 def start(options: list[str]) -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-m", "chelys", "serve", "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -189,24 +230,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--url", help="of a running server; else one is started")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
-    parser.add_argument("--requests", type=int, default=48, help="of each number of clients")
+    parser.add_argument("--requests", type=int, nargs="+", default=[12, 30, 64, 80], help="of each number of clients")
+    parser.add_argument("--alone", type=int, metavar="THREADS")
+    parser.add_argument("--first", action="store_true")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--soak", type=float, help="seconds")
     parser.add_argument("--out", type=Path, help="JSON lines")
     parser.add_argument("--serve", nargs=argparse.REMAINDER, default=[], help="options of the server that is started")
     asked = parser.parse_args()
+    if not (asked.alone or asked.first or asked.soak) and len(asked.clients) != len(asked.requests):
+        parser.error("give as many --requests as --clients")
+    if asked.alone:
+        os.environ |= {"OMP_NUM_THREADS": str(asked.alone), "OMP_WAIT_POLICY": "PASSIVE"}
+        print(json.dumps(alone(asked.requests[0], asked.preset)))
+        return
     process, url = (None, asked.url) if asked.url else start(asked.serve)
     try:
         known: dict[int, str] = {}
-        warm, spent = asyncio.run(run(url, 1, 2, asked.preset, known))
-        if asked.soak:
+        warm, spent = asyncio.run(run(url, 1, 1 if asked.soak else 2, asked.preset, known))
+        if asked.first:
+            rows = [first(url, asked.preset)]
+        elif asked.soak:
             rows = [asyncio.run(soak(url, asked.soak, asked.preset, len(warm.done) / spent))]
         else:
             rows = []
-            for clients in asked.clients:
-                rows.append(measure(url, clients, asked.requests, asked.preset, known))
+            for clients, requests in zip(asked.clients, asked.requests, strict=True):
+                rows.append(measure(url, clients, requests, asked.preset, known))
                 print(json.dumps(rows[-1]), flush=True)
-        if asked.soak:
+        if asked.soak or asked.first:
             print(json.dumps(rows[0]), flush=True)
         if asked.out:
             asked.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
