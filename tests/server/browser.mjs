@@ -77,6 +77,8 @@ try {
   step("three takes in the new voice");
   await page.getByRole("button", { name: "Keep: Take 3" }).click();
   found.kept = await page.locator(".take.kept h3").textContent();
+  found.keeping = await page.inputValue("#command");
+  found.focused = await page.evaluate(() => document.activeElement.getAttribute("aria-label"));
   await page.getByRole("button", { name: "Better: Take 3" }).click();
   await takes().nth(4).waitFor();
   const [download] = await Promise.all([

@@ -53,13 +53,11 @@ function asked(seed) {
   return { input: $("text").value, voice: voiceName(), preset: $("preset").value, ...(seed === undefined ? {} : { seed }) };
 }
 
-function showCommands() {
+function showCommands(said = asked($("seed").value === "" ? takes.at(-1)?.seed : Number($("seed").value))) {
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const kept = takes.find((take) => take.kept) ?? takes.at(-1);
-  const seed = $("seed").value === "" ? kept?.seed : Number($("seed").value);
-  const body = { model: "tts-1", ...asked(seed) };
+  const body = { model: "tts-1", ...said };
   $("command").value = `chelys speak ${quoted(body.input)} -v ${quoted(body.voice)} -p ${body.preset}` +
-    (seed === undefined ? "" : ` --seed ${seed}`) + " -o speech.wav";
+    (body.steps ? ` --set steps=${body.steps}` : "") + (body.seed === undefined ? "" : ` --seed ${body.seed}`) + " -o speech.wav";
   $("curl").value = `curl ${location.origin}/v1/audio/speech -H 'Content-Type: application/json' ` +
     `-d ${quoted(JSON.stringify(body))} -o speech.mp3`;
 }
@@ -122,7 +120,7 @@ async function speakTake(body, aloud, replaced) {
 
 function showTakes() {
   $("board").hidden = takes.length === 0;
-  $("take-list").replaceChildren(...takes.map((take, place) => {
+  replaceItems($("take-list"), takes.map((take, place) => {
     const item = element("li", { className: `take${take.kept ? " kept" : ""}` });
     const name = `Take ${place + 1}`;
     const canvas = element("canvas", { width: 640, height: 128 });
@@ -137,7 +135,7 @@ function showTakes() {
       ...take.warnings.map((warning) => element("p", { className: "bad" }, warning)),
       buttons(name, {
         Play: () => { player.unlock(); player.begin(); player.feed(take.audio); },
-        Keep: () => { takes.forEach((other) => { other.kept = other === take; }); showTakes(); showCommands(); },
+        Keep: () => { takes.forEach((other) => { other.kept = other === take; }); showTakes(); showCommands(take.body); },
         Better: () => better(take),
         Download: () => download(take, place),
         Remove: () => { takes.splice(takes.indexOf(take), 1); showTakes(); },
@@ -196,7 +194,7 @@ async function loadVoices(chosen) {
 }
 
 function showClips() {
-  $("clip-list").replaceChildren(...clips.map((clip) => {
+  replaceItems($("clip-list"), clips.map((clip) => {
     const item = element("li", {}, `${clip.name} (${Math.ceil(clip.size / 1000)} kB) `);
     item.append(buttons(clip.name, { Remove: () => { clips = clips.filter((other) => other !== clip); showClips(); } }));
     return item;
@@ -300,6 +298,12 @@ function buttons(of, actions) {
   return made;
 }
 
+function replaceItems(list, items) {  // the focus stays where it was
+  const label = list.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+  list.replaceChildren(...items);
+  if (label) [...list.querySelectorAll("button")].find((one) => one.getAttribute("aria-label") === label)?.focus();
+}
+
 // ---- start -----------------------------------------------------------------------------------------------------
 
 async function start() {
@@ -330,6 +334,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 }
 $("share").addEventListener("input", () => { $("share-shown").textContent = `${$("share").value} %`; });
 $("second").addEventListener("change", () => { $("share").disabled = !$("second").value; });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTakes);  // waveforms have the colours of then
 $("key").addEventListener("change", () => { sessionStorage.setItem("key", $("key").value); start().then(() => complain(null), complain); });
 for (const button of document.querySelectorAll("[data-copies]")) {
   button.addEventListener("click", async () => {
@@ -337,6 +342,6 @@ for (const button of document.querySelectorAll("[data-copies]")) {
     say("Copied.");
   });
 }
-for (const id of ["text", "voice", "second", "share", "preset", "seed"]) $(id).addEventListener("input", showCommands);
+for (const id of ["text", "voice", "second", "share", "preset", "seed"]) $(id).addEventListener("input", () => showCommands());
 window.chelys = { player, takes };  // for those who look from outside
 start().catch(complain);
