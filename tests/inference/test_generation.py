@@ -350,13 +350,12 @@ def test_a_narrow_decoder_reads_without_helpers(
     """With helpers a product is cut by its rows, so that company would change last bits."""
     monkeypatch.setattr(generation, "WIDEST_ALONE", widest)
     seen, reader = [], CodeReader(decoder)
+
+    def watch(method: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda *given: (seen.append(torch.get_num_threads()), method(*given))[1]
+
     for name in ("read", "logits"):
-
-        def watched(*given: object, method: Callable = getattr(reader, name)) -> torch.Tensor:
-            seen.append(torch.get_num_threads())
-            return method(*given)
-
-        monkeypatch.setattr(reader, name, watched)
+        monkeypatch.setattr(reader, name, watch(getattr(reader, name)))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
