@@ -88,6 +88,8 @@ def test_a_model_is_spoken_judged_compared_and_shown(
 
     evaluate(*asked, "-o", tmp_path / "one")  # all is there: nothing is spoken or heard again
     assert kept_lines(tmp_path / "one" / "clips.jsonl") == rows
+    with pytest.raises(UserError, match="no clips.jsonl of an earlier run"):
+        evaluate(*asked, "-o", tmp_path / "three", "--against", tmp_path)
     with pytest.raises(OutputError, match="--force"):
         evaluate(*asked, "--seed", 3, "-o", tmp_path / "one")
 

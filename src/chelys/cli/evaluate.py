@@ -106,6 +106,7 @@ def evaluate(
 
     other = _rows_of(against) if against is not None else None
     names = [name.strip() for name in measures.split(",") if name.strip()] if measures is not None else None
+    measuring.check_names(names)
     request: dict[str, Any] = {"version": chelys.__version__, "whisper": whisper, "clvp": clvp}
     with progress_bar(quiet=quiet or as_json) as update:
         if _is_audio(model):
@@ -122,7 +123,7 @@ def evaluate(
             _begin(output, request | what, force=force)
             clips = speak_texts(tts, chosen_texts, speakers, output, **asked, progress=counting(update, "speaking"))
         chosen, left_out = measuring.choose(names, measuring.Settings(whisper=whisper, clvp=clvp), clips)
-        rows = [row for row in kept_lines(output / ROWS) if row["measures"] == list(chosen)]
+        rows = [row for row in kept_lines(output / ROWS) if row.get("measures") == list(chosen)]
         write_json_lines(output / ROWS, rows)
         done = {(row["audio"], row["text"]) for row in rows}
         with (output / ROWS).open("a", encoding="utf8") as lines:
@@ -182,9 +183,11 @@ def _begin(output: Path, request: dict[str, Any], *, force: bool) -> None:
 
 
 def _rows_of(folder: Path) -> list[dict[str, Any]]:
-    from chelys.evaluation.speaking import kept_lines
+    from chelys.parsing import read_json_lines
 
-    rows = kept_lines(folder / ROWS)
+    rows: list[dict[str, Any]] = []
+    with suppress(OSError, ValueError):
+        rows = [row for row in read_json_lines(folder / ROWS) if {"text", "voice"} <= set(row)]
     if not rows:
         raise UserError(f"{folder} has no {ROWS} of an earlier run of 'chelys eval' to compare with")
     return rows

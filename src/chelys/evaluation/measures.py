@@ -20,6 +20,7 @@ from chelys.evaluation.clvp_reader import ClvpReader
 from chelys.evaluation.speaking import JudgedClip, samples
 from chelys.evaluation.statistics import Comparison, Interval, compare, interval
 from chelys.evaluation.words import compare_words, is_cut, listen, plain, runs_away, sentences_astray
+from chelys.text.split import split
 
 #: Seconds of a reference that is long enough for two halves to be compared.
 _HALVED = 3.2
@@ -98,8 +99,6 @@ class _Recognised:
             "wrong": int(words.errors > 0), "cut": int(is_cut(words, seconds, characters)),
             "run_away": int(runs_away(words, seconds, characters)),
         }  # fmt: skip
-        from chelys.text.split import split
-
         sentences = [plain(piece.text) for piece in split(clip.text, max_chars=len(clip.text))]
         if len(sentences) >= _SEVERAL:
             lost, repeated = sentences_astray([one for one in sentences if one], words.transcript)
@@ -190,6 +189,13 @@ MEASURES: dict[str, Callable[[Settings, Sequence[JudgedClip]], ClipMeasure]] = {
 }
 
 
+def check_names(names: Sequence[str] | None) -> None:
+    """Raise UserError if one of the names is no measure."""
+    for name in names or ():
+        if name not in MEASURES:
+            raise UserError(f"no measure {name!r}: choose from {', '.join(MEASURES)}")
+
+
 def choose(
     names: Sequence[str] | None, settings: Settings, clips: Sequence[JudgedClip]
 ) -> tuple[dict[str, ClipMeasure], dict[str, str]]:
@@ -199,9 +205,8 @@ def choose(
     """
     chosen: dict[str, ClipMeasure] = {}
     left_out: dict[str, str] = {}
+    check_names(names)
     for name in names or MEASURES:
-        if name not in MEASURES:
-            raise UserError(f"no measure {name!r}: choose from {', '.join(MEASURES)}")
         try:
             chosen[name] = MEASURES[name](settings, clips)
         except UserError as error:
