@@ -94,6 +94,15 @@ def test_a_model_is_spoken_judged_compared_and_shown(
         evaluate(*asked, "--seed", 3, "-o", tmp_path / "one")
 
 
+def test_a_folder_of_audio_does_not_take_the_name_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from chelys.cli.evaluate import _is_audio
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("nano", "takes"):
+        (tmp_path / name).mkdir()
+    assert [_is_audio(name) for name in ("nano", "takes", "gone", "takes/list.jsonl")] == [False, True, False, True]
+
+
 def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "clips.jsonl"
     file.write_text('{"audio": "a"}\n{"audio": "b"}\n{"aud')

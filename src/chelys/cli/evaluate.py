@@ -147,7 +147,12 @@ def evaluate(
 
 
 def _is_audio(model: str) -> bool:
-    """Whether what was named is finished audio: a list, or a folder that is no model's."""
+    """Whether what was named is finished audio: a list, or a folder that is no model's and has no model's name."""
+    from chelys import registry
+    from chelys.weights.catalog import BUILT_IN
+
+    if model in (BUILT_IN, *registry.MODELS):
+        return False
     with suppress(OSError, ValueError):  # longer than a name can be
         path = Path(model)
         return path.suffix == ".jsonl" or (path.is_dir() and not (path / "config.json").is_file())
