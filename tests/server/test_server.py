@@ -269,6 +269,8 @@ def test_half_requests_and_slow_senders_hold_nobody_up(server) -> None:
     body = json.dumps(ask(input="Hello.")).encode()
     half = raw(server, request(body)[:-5])
     slow = raw(server, b"POST /v1/audio/speech HTTP/1.1\r\nHo")
+    form = request(b"--x\r\n", length=1000, path="/v1/audio/voices/check")
+    raw(server, form.replace(b"application/json", b"multipart/form-data; boundary=x")).close()
     assert server.client.post("/v1/audio/speech", json=ask(input="Hello.")).status_code == 200
     half.sendall(request(body)[-5:])
     assert half.recv(100).startswith(b"HTTP/1.1 200")

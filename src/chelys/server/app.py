@@ -16,6 +16,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
 
 import chelys
@@ -240,6 +241,8 @@ async def _form(request: Request, max_clips: int) -> AsyncIterator[tuple[str | N
             yield name if isinstance(name, str) else None, uploads
     except HTTPException as raised:  # Starlette's
         raise VoiceError(f"the form cannot be read: {raised.detail}") from None
+    except ClientDisconnect:
+        raise VoiceError("the form broke off") from None
 
 
 def _check(clips: list[tuple[str, np.ndarray, int]]) -> VoiceCheck:
