@@ -102,6 +102,16 @@ def test_a_file_is_proved_repeated_or_said_why_not(command: Command, draft: str,
     assert command("replay", draft, "--book", "elsewhere/book.md")[0] == 0
 
 
+def test_a_reading_that_was_stopped_at_its_end_goes_on(command: Command, draft: str) -> None:
+    asked = ("read", "book.md", "-o", draft, "-p", "ultra_fast", "-q")
+    assert command(*asked)[0] != 0  # it is there
+    Path("draft.sentences.jsonl").unlink()  # what is written last
+    made = Path(draft).read_bytes()
+    assert command(*asked, "--seed", "3")[0] != 0  # another reading
+    assert command(*asked)[0] == 0 and Path(draft).read_bytes() == made
+    assert [one["computed"] for one in record("draft.sentences.jsonl")] == [[]] * 6
+
+
 def test_the_board_shows_takes_and_escapes_texts(command: Command, draft: str) -> None:
     assert command("board", draft, "--all")[0] == 0
     page = Path("draft.board.html").read_text()

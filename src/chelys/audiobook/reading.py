@@ -133,7 +133,7 @@ def read(
 
     check_installed()
     target = settings.target()
-    with reserved(target, force=force):
+    with reserved(target, force=force or _stopped(settings, book, script, target)):
 
         def recipe(taken: str) -> dict[str, Any]:
             return recipe_of(settings, book, script, taken)
@@ -141,6 +141,19 @@ def read(
         return Narrator(
             book, script, takes, settings.seed, target, recipe=recipe, on_line=on_line, on_write=on_write
         ).narrate()
+
+
+def _stopped(settings: ReadSettings, book: Book, script: Script, target: Target) -> bool:
+    """Whether the file is what the same reading wrote before it was stopped: the record comes last."""
+    from chelys.audiobook.recipe import read_recipe, recipe_of
+
+    if target.each_chapter or record_of(target).exists() or not target.path.exists():
+        return False
+    try:
+        recipe = read_recipe(target.path)
+    except UserError:
+        return False
+    return recipe == recipe_of(settings, book, script, recipe["takes"])
 
 
 @contextmanager
