@@ -1,4 +1,5 @@
 """A book in, an audiobook out: every sentence kept, checked, and computed once.
 
-``store`` keeps what was computed, ``stages`` makes takes of sentences, ``hearing`` says when each word is spoken.
+``readers`` read books, ``script`` says how they are spoken, ``narrate`` makes the files; ``store`` keeps what was
+computed, ``stages`` makes takes of sentences, ``verify`` judges them, ``board`` shows them, ``recipe`` repeats a file.
 """

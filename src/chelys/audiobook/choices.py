@@ -18,6 +18,11 @@ _KEY = re.compile("[0-9a-f]{32}")
 _MOST = 1024  # candidates
 
 
+def choices_beside(output: Path) -> Path:
+    """Where the choices of a file, or of a folder of chapters, are looked for."""
+    return output.with_name(f"{output.stem}.choices.json")
+
+
 def read_choices(path: Path) -> dict[str, int]:
     """The choices of a file. Raises UserError if it cannot be read or is something else."""
     try:

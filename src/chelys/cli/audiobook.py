@@ -62,6 +62,7 @@ def render(
     """Take the codes of the draft from the store, or sample them again, and render them otherwise."""
     from dataclasses import replace
 
+    from chelys.audiobook.choices import choices_beside
     from chelys.audiobook.reading import read
     from chelys.audiobook.recipe import found_settings, read_recipe, rendered
     from chelys.inference.options import parse_options
@@ -69,7 +70,7 @@ def render(
     changes = parse_options(assignments or [])
     recipe = read_recipe(file)
     settings = found_settings(recipe, file, book, output)
-    beside = file.with_name(f"{file.stem}.choices.json")
+    beside = choices_beside(file.parent if settings.each_chapter else file)
     if beside.is_file():  # of the board of the draft
         settings = replace(settings, choices=str(beside))
     tts = load_model(model, device, "repaired", dtype, threads)
@@ -103,6 +104,7 @@ def board(
 ) -> None:
     """Look up the takes, render those that are not there, and write the page."""
     from chelys.audiobook.board import page, shown
+    from chelys.audiobook.choices import choices_beside
     from chelys.audiobook.recipe import found_settings, read_recipe
     from chelys.files import output_file, refuse_existing
 
@@ -117,12 +119,13 @@ def board(
         renderer = settings.renderer(tts, kept)
         found = list(shown(renderer, settings.seed, script, count=candidates, all_sentences=all_sentences))
     sentences = [one for one in found if one is not None]
-    choices = f"{file.stem}.choices.json"
-    text = page(read_in.title, file.name, choices, sentences, len(found), dict(renderer.choices))
+    made = file.parent if settings.each_chapter else file
+    choices = choices_beside(made).name
+    text = page(read_in.title, made.name, choices, sentences, len(found), dict(renderer.choices))
     with output_file(output, "w") as out:
         out.write(text)
     if not quiet:
-        echo(f"{output}  {len(sentences)} of {len(found)} sentences; save the choices as {choices} beside {file.name}")
+        echo(f"{output}  {len(sentences)} of {len(found)} sentences; save the choices as {choices} beside {made.name}")
 
 
 def replay(

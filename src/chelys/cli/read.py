@@ -204,7 +204,9 @@ def _read(
 
 def _choices(given: Path | None, output: Path) -> str | None:
     """The file that is given, or that lies beside the output."""
-    beside = output.with_name(f"{output.stem}.choices.json")
+    from chelys.audiobook.choices import choices_beside
+
+    beside = choices_beside(output)
     return str((given or beside).absolute()) if given is not None or beside.is_file() else None
 
 
