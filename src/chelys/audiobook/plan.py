@@ -16,6 +16,8 @@ from chelys.errors import TextError
 
 #: Sentences that are spoken to know the pace.
 SAMPLE = 24
+#: Seconds of work for one of sound, besides speaking: texts, levels, encoding (`benchmarks/audiobook.py memory`).
+FINISHING = 0.014
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def forecast(script: Script, takes: Takes, seed: int, *, sample: int = SAMPLE) -
         work += take.spent_s
         symbols += len(line.sentence.phonemes)
     share = total.symbols / symbols
-    return Forecast(total, share * spoken + total.pauses_s, share * work, len(chosen))
+    seconds = share * spoken + total.pauses_s
+    return Forecast(total, seconds, share * work + FINISHING * seconds, len(chosen))
 
 
 def _sampled(script: Script, sample: int) -> tuple[Size, list[Line]]:
