@@ -102,6 +102,18 @@ def test_a_file_is_proved_repeated_or_said_why_not(command: Command, draft: str,
     assert command("replay", draft, "--book", "elsewhere/book.md")[0] == 0
 
 
+def test_verdicts_stand_in_the_record(command: Command) -> None:
+    asked = ("read", "book.md", "-o", "checked.m4b", "-p", "ultra_fast", "-q", "--verify", "builtin")
+    assert command(*asked)[0] == 0
+    verdicts = [one["verdict"] for one in record("checked.sentences.jsonl")]
+    assert all({"passed", "reasons", "risk", "suspicious", "split"} <= set(one) for one in verdicts)
+    assert all(one["passed"] or one["reasons"] for one in verdicts)
+    assert command(*asked, "--force")[0] == 0
+    again = record("checked.sentences.jsonl")
+    assert [one["computed"] for one in again] == [[]] * 6 and [one["verdict"] for one in again] == verdicts
+    assert command(*asked[:-1], "no-such-model", "--force")[0] != 0
+
+
 def test_a_reading_that_was_stopped_at_its_end_goes_on(command: Command, draft: str) -> None:
     asked = ("read", "book.md", "-o", draft, "-p", "ultra_fast", "-q")
     assert command(*asked)[0] != 0  # it is there
