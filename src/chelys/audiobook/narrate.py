@@ -14,6 +14,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,6 +35,7 @@ OnLine = Callable[[Line, Take, float], None]
 #: Called with a file that is being written, and how much of it is: 0 to 1.
 OnWrite = Callable[[Path, float], None]
 Takes = Callable[[Iterable[SentenceRequest]], Iterator[Take]]
+Spoken = tuple[Line, Take]
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Narrator:
         self.book, self.script, self.seed, self.target = book, script, seed, target
         self._takes, self._recipe, self._on_line, self._on_write = takes, recipe, on_line, on_write
         self._titles = {number: chapter.title for number, chapter in script.chapters}
+        self._enough = False  # whether a preview has come to its end
         self.made = Made()
 
     def narrate(self) -> Made:
@@ -111,43 +114,46 @@ class Narrator:
         return self.made
 
     def _read(self, folder: Path, record: IO[str]) -> None:
-        pauses, spoken = self.script.pauses, self._spoken()
-        following = next(spoken, None)
-        while following is not None:  # a file
-            with Track(folder, pauses.begin) as track:
-                chapter, start_s, marks, due = following[0].chapter, 0.0, list[Mark](), 0.0
-                path, first, taken = self._path(chapter), record.tell(), hashlib.sha256()
-                enough = False
-                while following is not None and not enough:
-                    line, take = following
-                    if line.chapter != chapter:
-                        if self.target.each_chapter:
-                            break
-                        track.pause(max(0.0, due - pauses.begin))
-                        marks.append(Mark(self._titles[chapter], start_s, track.end()))
-                        chapter, start_s, due = line.chapter, marks[-1].end_s, pauses.begin
-                    track.pause(due)
-                    track.pause(line.before_s)
-                    placed = track.add(take.audio)
-                    record.write(json_line(self._about(path, line, take, placed)))
-                    taken.update(take.key.encode())
-                    due = line.after_s
-                    self.made.sentences += 1
-                    self.made.computed += bool(take.computed)
-                    if self._on_line is not None:
-                        self._on_line(line, take, self.made.seconds + placed.end_s)
-                    enough = (
-                        self.target.preview_s is not None and self.made.seconds + placed.end_s >= self.target.preview_s
-                    )
-                    following = None if enough else next(spoken, None)
-                track.pause(pauses.end)
-                marks.append(Mark(self._titles[chapter], start_s, track.end()))
-                self._write(track, path, chapter, marks, taken.hexdigest()[:32])
-                record.seek(first)
-                self._write_subtitles(path, chapter, record)
-                record.seek(0, 2)
+        each = self.target.each_chapter
+        for _, of_file in groupby(self._spoken(), key=lambda one: one[0].chapter if each else 0):
+            with Track(folder, self.script.pauses.begin) as track:
+                self._read_file(track, of_file, record)
 
-    def _spoken(self) -> Iterator[tuple[Line, Take]]:
+    def _read_file(self, track: Track, of_file: Iterator[Spoken], record: IO[str]) -> None:
+        pauses, first, taken = self.script.pauses, record.tell(), hashlib.sha256()
+        starts: list[tuple[int, float]] = []  # chapters, and seconds at which they begin
+        due = 0.0  # silence after the last sentence
+        for chapter, of_chapter in groupby(of_file, key=lambda one: one[0].chapter):
+            if starts:  # most of the pause belongs to the chapter before
+                track.pause(max(0.0, due - pauses.begin))
+            starts.append((chapter, track.end() if starts else 0.0))
+            due = pauses.begin
+            for line, take in of_chapter:
+                track.pause(max(due, line.before_s))
+                placed = track.add(take.audio)
+                due = line.after_s
+                record.write(json_line(self._about(self._path(starts[0][0]), line, take, placed)))
+                taken.update(take.key.encode())
+                self._count(line, take, placed)
+        track.pause(pauses.end)
+        ends = [start for _, start in starts[1:]] + [track.end()]
+        marks = [Mark(self._titles[chapter], start, end) for (chapter, start), end in zip(starts, ends, strict=True)]
+        chapter, path = starts[0][0], self._path(starts[0][0])
+        self._write(track, path, chapter, marks, taken.hexdigest()[:32])
+        record.seek(first)
+        self._write_subtitles(path, chapter, record)
+        record.seek(0, 2)
+
+    def _count(self, line: Line, take: Take, placed: Placed) -> None:
+        """Count a sentence that is in the track."""
+        self.made.sentences += 1
+        self.made.computed += bool(take.computed)
+        seconds = self.made.seconds + placed.end_s  # of the files before, and of this one so far
+        self._enough = self.target.preview_s is not None and seconds >= self.target.preview_s
+        if self._on_line is not None:
+            self._on_line(line, take, seconds)
+
+    def _spoken(self) -> Iterator[Spoken]:
         """Lines with their takes, in order; lines are read as far ahead as takes are asked for."""
         ahead: deque[Line] = deque()
 
@@ -158,6 +164,8 @@ class Narrator:
 
         for take in self._takes(numbered(requests())):
             yield ahead.popleft(), take
+            if self._enough:
+                return
 
     def _path(self, chapter: int) -> Path:
         if not self.target.each_chapter:
