@@ -31,7 +31,7 @@ from chelys.audiobook.reading import ReadSettings  # noqa: E402
 from chelys.audiobook.script import Pauses  # noqa: E402
 from chelys.audiobook.speakers import Speakers  # noqa: E402
 from chelys.audiobook.subtitles import written_words  # noqa: E402
-from chelys.errors import OutputError, TextError, UserError  # noqa: E402
+from chelys.errors import OutputError, TextError, UserError, VoiceError  # noqa: E402
 from chelys.files import file_lock  # noqa: E402
 from chelys.inference.synthesizer import Synthesizer  # noqa: E402
 
@@ -219,6 +219,17 @@ def test_a_forecast_is_near_what_comes(read: Callable[..., Made], tts: Synthesiz
     assert found.size.sentences == made.sentences and found.sampled < 60
     assert found.seconds == pytest.approx(made.seconds, rel=0.05)
     assert found.work_s == pytest.approx(0.01 * made.sentences + FINISHING * made.seconds, rel=0.15)
+
+
+def test_a_voice_that_is_not_known_is_told_before_anything_is_spoken(
+    read: Callable[..., Made], book: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cast.tsv").write_text("Alice\t/etc/passwd\n")
+    with pytest.raises(VoiceError, match="/etc/passwd"):
+        read("out.m4b", speakers=str(tmp_path / "cast.tsv"))
+    book.write_bytes(epub({"a.xhtml": xhtml("<p>Hello. [voice:nobody] Hello.</p>")}))
+    with pytest.raises(VoiceError, match="nobody"):
+        read("out.m4b", by=None)
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,7 @@ class ReadSettings:
             tts.resolve_voice(self.voice, seed=self.seed), Pauses.parse(self.pauses), speakers, self.locale,
             Path(self.lexicon) if self.lexicon else None,
         )  # fmt: skip
-        for voice in speakers.voices if speakers else ():
-            tts.resolve_voice(voice, seed=self.seed)
+        script.check_voices()
         return script
 
     def renderer(self, tts: Synthesizer, store: StageStore | None) -> SentenceRenderer:

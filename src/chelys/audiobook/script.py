@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from chelys.audiobook.book import Chapter, Kind
 from chelys.audiobook.speakers import Speakers
-from chelys.errors import TextError, UserError
+from chelys.errors import TextError, UserError, VoiceError, printable_line
 from chelys.text.document import Sentence
 from chelys.text.markup import LONGEST_PAUSE_S
 
@@ -146,6 +146,20 @@ class Script:
                 due = self.pauses.heading if paragraph.kind == "heading" else self.pauses.paragraph
         if waiting is not None:
             yield replace(waiting, after_s=max(self.pauses.chapter, waiting.after_s))
+
+    def check_voices(self) -> None:
+        """Raise VoiceError now if the table of speakers, or a tag anywhere, asks for a voice that is not known."""
+        from chelys.inference.voice_files import list_user_voices
+
+        known = dict.fromkeys([*self.tts.voice_names, *list_user_voices()])
+        asked = dict.fromkeys(self.speakers.voices if self.speakers else ())
+        if self.tts.family.reads_tags:
+            for _, chapter in self.chapters:
+                for paragraph in chapter.paragraphs:
+                    asked.update((name, None) for name in _VOICE_TAG.findall(paragraph.text) if name)
+        if unknown := [name for name in asked if name not in known]:
+            named = printable_line(unknown[0][:64])
+            raise VoiceError(f"the book or its speakers ask for a voice {named!r}: choose from {', '.join(known)}")
 
     def all_lines(self) -> Iterator[Line]:
         """Of all chapters."""
