@@ -135,6 +135,10 @@ def judge(name: str, work: Any, folder: Path, library: ctypes.CDLL, kinds: int, 
             odd = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
             faults += [f"operation {point}: the repeat leaves another {', '.join(odd)}"] if odd else []
         subprocess.run(["rm", "-rf", str(out)], check=True)
+        if not point % 20:
+            print(
+                f"{name}: {point} of {whole.operations} operations, {len(faults)} faults", file=sys.stderr, flush=True
+            )
     told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     seconds = time.monotonic() - begin
     print(f"{name:<8} {whole.operations:>5} operations, failed one by one: {told or 'none'}; {len(faults)} faults"
