@@ -22,7 +22,7 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
-SENTENCES = Path(__file__).with_name("sentences.txt")
+SENTENCES = Path(__file__).parents[1] / "src/chelys/assets/evaluation/harvard.txt"
 FIRST = "Hello."
 SYSTEMS = ("nano ultra_fast", "nano fast", "hibari", "kokoro int8", "espeak-ng")
 

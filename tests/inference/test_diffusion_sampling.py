@@ -176,6 +176,16 @@ def test_the_ramp_counts_the_visited_steps(sampler: Any, prediction: str) -> Non
     torch.testing.assert_close(network.seen[1][:2], expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("share", "guided"), [(1.0, 5), (0.8, 4), (0.5, 2), (0.0, 0)])
+def test_the_share_says_which_steps_are_guided(share: float, guided: int) -> None:
+    network = Denoiser(follow)
+    reached = run(network, 5, guidance=2.0, content=saying(0.25), guidance_share=share)
+    rows = [len(noisy) for noisy in network.seen]
+    assert rows == [2 * rows[-1] if share < 1 else rows[-1]] * guided + [rows[-1]] * (5 - guided)
+    last = (1 + 2.0) * 0.25 + 2.0 * 7 if share == 1 else 0.25
+    torch.testing.assert_close(reached, torch.full_like(reached, last), atol=1e-6, rtol=0)
+
+
 @each_sampler
 def test_rows_keep_to_themselves(how: dict[str, Any]) -> None:
     contents = torch.cat((saying(0.25, 1), saying(-0.5, 1)))

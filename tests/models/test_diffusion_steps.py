@@ -137,6 +137,7 @@ def test_steps_give_what_the_network_gives(changes: dict[str, int], guided: bool
         if guided:
             wanted = torch.cat((wanted, made(x, torch.tensor([timestep] * 2), None)))
         torch.testing.assert_close(steps(x, timestep), wanted, rtol=1e-5, atol=2e-5)
+        torch.testing.assert_close(steps(x, timestep, guided=False), wanted[:2], rtol=1e-5, atol=2e-5)
 
 
 @torch.inference_mode()

@@ -38,7 +38,8 @@ SAMPLING = (
 )  # fmt: skip
 #: Options that only the rendering of given codes depends on.
 RENDERING = (
-    "speed", "decoder", "sampler", "steps", "eta", "guidance", "guidance_ramp", "diffusion_temperature", "redact",
+    "speed", "decoder", "sampler", "steps", "eta", "guidance", "guidance_ramp", "guidance_share",
+    "diffusion_temperature", "redact",
 )  # fmt: skip
 #: Sentences that are looked at ahead of the one that is wanted.
 _AHEAD = 32

@@ -42,7 +42,7 @@ def sampling_schedule(sampler: Sampler, steps: int, train_steps: int = TRAIN_STE
 @torch.inference_mode()
 def sample_mel(
     network: Diffusion, conditioning: Tensor, start: Tensor, steps: int, guidance: float, bounds: tuple[float, float],
-    *, sampler: Sampler = "dpm++2m", eta: float = 0.0, guidance_ramp: bool = False,
+    *, sampler: Sampler = "dpm++2m", eta: float = 0.0, guidance_ramp: bool = False, guidance_share: float = 1.0,
     noise: Callable[[], Tensor] | None = None, train_steps: int = TRAIN_STEPS, known: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Tensor:  # fmt: skip
@@ -60,6 +60,7 @@ def sample_mel(
         sampler: As in ``SpeechOptions``.
         eta: Share of new noise in ``ddim``.
         guidance_ramp: Let the guidance grow with the steps.
+        guidance_share: Share of the steps that are guided, from the first on.
         noise: Draws unit noise ``(b, f, s)``: once at every step of ``ddpm``, also the last, which does not use it;
             likewise of ``ddim`` with eta; never otherwise.
         train_steps: Steps of the schedule that the network was trained on.
@@ -80,7 +81,7 @@ def sample_mel(
         steps_of = DiffusionSteps(network, conditioning, guided=guidance > 0)
     x, x0_prev = start, None
     for index in reversed(range(steps)):
-        weight = guidance_at(schedule, index, guidance, guidance_ramp)
+        weight = guidance_at(schedule, index, guidance, guidance_ramp, guidance_share)
         x0, variance = guided_x0(steps_of, schedule, index, x, conditioning, weight, bounds)
         if known is not None:
             x0 = torch.cat((known, x0[:, :, known.shape[2] :]), dim=2)
@@ -115,7 +116,7 @@ def guided_prediction(
     dtype = network.uncond_embedding.dtype
     noisy, conditioning = x.to(dtype), conditioning.to(dtype)
     if isinstance(network, DiffusionSteps):
-        predicted = network(noisy, timestep)
+        predicted = network(noisy, timestep, guided=guidance > 0)
     elif guidance:  # both passes as one batch
         free = network.uncond_embedding.expand_as(conditioning)
         time = torch.full((2 * b,), timestep, device=x.device)
@@ -143,8 +144,13 @@ def guided_x0(
     return x0.clamp(*bounds), variance
 
 
-def guidance_at(schedule: DiffusionSchedule, index: int, guidance: float, ramp: bool) -> float:
-    """Guidance at a step: all of it, or growing from a small part at the first to all at the last."""
+def guidance_at(schedule: DiffusionSchedule, index: int, guidance: float, ramp: bool, share: float = 1.0) -> float:
+    """Guidance at a step: all of it, or growing from a small part at the first to all at the last.
+
+    ``share``: of the steps, from the first on; those after it have none (Kynkaanniemi et al. 2024, arXiv 2404.07724).
+    """
+    if len(schedule) - index > round(share * len(schedule)):
+        return 0.0
     return guidance * (1 - index / len(schedule)) if ramp else guidance
 
 

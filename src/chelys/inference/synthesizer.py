@@ -607,7 +607,8 @@ class Synthesizer:
         return sample_mel(
             network, conditioning, noise() * options.diffusion_temperature, options.steps, options.guidance,
             self.model.config.mel_range.bounds, sampler=options.sampler, eta=options.eta,
-            guidance_ramp=options.guidance_ramp, noise=noise, known=known, progress=progress,
+            guidance_ramp=options.guidance_ramp, guidance_share=options.guidance_share, noise=noise, known=known,
+            progress=progress,
         )  # fmt: skip
 
 

@@ -58,12 +58,15 @@ class DiffusionSteps:
             table = block.position.reversed(positions).to(conditioning.dtype)
             self._positions[block] = table if table.device.type == "cpu" else table.contiguous()
 
-    def __call__(self, x: Tensor, timestep: int) -> Tensor:
-        """Estimates for noisy mels ``(b, f, s)`` at a step of the trained schedule, as ``Diffusion.forward``."""
+    def __call__(self, x: Tensor, timestep: int, *, guided: bool = True) -> Tensor:
+        """Estimates for noisy mels ``(b, f, s)`` at a step of the trained schedule, as ``Diffusion.forward``.
+
+        ``guided``: with the rows that have no conditioning, if they were asked for.
+        """
         network, patch = self.network, self.network.config.patch
         time = sinusoids(torch.tensor([timestep], device=x.device), network.config.dim).to(x.dtype)
         time = F.silu(network.time2(F.silu(network.time1(time))))  # (1, d)
-        conditioning = self.conditioning
+        conditioning = self.conditioning if guided else self.conditioning[: len(x)]
         for layer in cast(list[DiffusionLayer], network.timestep_encoder):
             conditioning = self._layer(layer, conditioning, time)
         mel = self._convolve(network.mel_in, fold(x, patch).transpose(1, 2))

@@ -36,7 +36,7 @@ from chelys.weights.folder import Model
 
 _PUBLISHED = SpeechOptions(
     batch=16, temperature=0.8, top_p=0.8, repetition_penalty=2.0, max_new_tokens=500, sampler="ddpm", guidance=2.0,
-    guidance_ramp=True, max_chars=300, redact=True,
+    guidance_ramp=True, guidance_share=1.0, max_chars=300, redact=True,
 )  # fmt: skip
 
 #: TorToise v2's, as its author published them; the sixty-four DDIM steps of the paper (Betker 2023, section 4); and
