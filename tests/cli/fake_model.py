@@ -118,7 +118,8 @@ class FakeSynthesizer:
 
     def stream(self, text: str, *, voice: Any, preset: str = "fast", seed: int, candidates: int | None = None,
                speed: float | None = None, options: SpeechOptions | None = None, progress: Any = None,
-               start: int = 0) -> Any:  # fmt: skip
+               start: int = 0, early: bool = False) -> Any:  # fmt: skip
+        self.calls.append({"voice": voice, "early": early})
         yield from self._chunks(text, seed, 1, start, progress)
 
     def _chunks(self, text: str, seed: int, keep: int, start: int, progress: Any) -> Any:

@@ -97,6 +97,13 @@ def test_a_stream_into_a_file(invoke: Callable[..., Any]) -> None:
     np.testing.assert_array_equal(read("s.wav", RATE)[RATE // 2 : RATE], read("speech.wav", RATE))
 
 
+def test_early_is_a_stream_that_is_asked_to_begin_early(invoke: Callable[..., Any], synthesizer: Any) -> None:
+    assert invoke("speak", "One. Two.", "--stream", "-o", "s.wav").exit_code == 0
+    assert invoke("speak", "One. Two.", "--early", "-o", "e.wav").exit_code == 0
+    assert [call["early"] for call in synthesizer.calls] == [False, True]
+    assert len(read("e.wav", RATE)) == RATE
+
+
 def test_voices_of_every_kind_are_found(invoke: Callable[..., Any], synthesizer: Any, clips: dict[str, Path]) -> None:
     assert invoke("voices", "add", "me", clips["good"]).exit_code == 0
     shelf_file = clips["good"].parents[1] / "shelf" / "me.safetensors"
