@@ -381,9 +381,12 @@ def test_a_long_first_sentence_is_cut_where_it_is_asked_for(local, tts: Synthesi
     assert cut == server.post("/v1/audio/speech", json=ask(input=text)).content != whole
     check_alike(decode(whole, "pcm"), tts.speak(text, voice="low", seed=7).audio, "pcm")
     document = tts.read_text(text)
-    early = begin_early(document, tts.read_text(text, options=tts.options(max_chars=30)))
-    assert len(early.sentences) > len(document.sentences) and early.sentences[-1] == document.sentences[-1]
+    early = begin_early(
+        document, lambda text, chars: tts.read_text(text, options=tts.options(max_chars=chars)), 30, 100
+    )
+    assert len(early.sentences) == len(document.sentences) + 1 and early.sentences[2:] == document.sentences[1:]
     assert " ".join(one.text for one in early.sentences) == text
+    assert len(early.sentences[0].text) <= 30 and early.sentences[1].pause_s == document.sentences[0].pause_s
     assert (
         load_settings(first_audio_ms="0.3s").first_audio_ms
         == load_settings(first_audio_ms="300ms").first_audio_ms

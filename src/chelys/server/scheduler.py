@@ -21,7 +21,7 @@ from chelys.errors import UserError
 from chelys.inference.generation import CodeGroup, CodeSampler
 from chelys.inference.speech import Chunk
 from chelys.inference.synthesizer import SentencePlan, Synthesizer
-from chelys.machine import set_threads
+from chelys.machine import available_cores, set_threads
 from chelys.server.metrics import Metrics
 
 T = TypeVar("T")
@@ -139,6 +139,7 @@ class Scheduler:
         self._groups: dict[CodeGroup, tuple[Job, int]] = {}  # sentences that are being sampled
         self._calls: list[_Call] = []
         self._resting = 0  # renderers that have nothing to do
+        self._one_core = available_cores() == 1
         self._lock = threading.Condition()
         self._grace_s, self._drained_at = grace_s, 0.0
         self._stopping = self._stopped = False
@@ -263,13 +264,14 @@ class Scheduler:
     def _next_job(self) -> Job | None:
         """Whose sentence to sample next; None if there is none, or it has to wait.
 
-        While the first sentence of a text is sampled, the later ones would only make it slower.
+        While the first sentence of a text is sampled, or rendered by the same core, the later ones would only make it
+        slower.
         """
         begun = {job for job, number in self._groups.values() if number == 0}
         ready = [
             job for job in self.jobs
             if job.next < len(job.plans) and not job.cancelled and job.seconds - job.read < UNREAD_SECONDS
-            and job not in begun
+            and not (job in begun or (self._one_core and job.next and job.started is None))
         ]  # fmt: skip
         return min(ready, key=lambda job: job.urgency) if ready else None
 
@@ -384,6 +386,7 @@ class Scheduler:
                 spent = (now - job.arrived) / sum(len(plan.sentence.text) for plan in job.plans)
                 self.seconds_per_char += 0.1 * (spent - self.seconds_per_char)
             self.metrics.requests_waiting.set(len(self.jobs))
+            self._lock.notify_all()  # later sentences may join now
         self.metrics.audio_seconds.inc(len(chunk.audio) / chunk.sample_rate)
 
     def _fail(self, job: Job, error: Exception) -> None:

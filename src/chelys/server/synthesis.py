@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -58,8 +58,12 @@ def plan(
     voice = voices.resolve(request.voice_name, seed)
     document = read(request, synthesizer, options)
     if settings.first_chars is not None and settings.first_chars < options.max_chars:
-        short = replace(options, max_chars=settings.first_chars)
-        document = begin_early(document, read(request, synthesizer, short))
+
+        def again(text: str, max_chars: int) -> Document:
+            plain = request.model_copy(update={"input": text, "format": "text", "ssml": False})
+            return read(plain, synthesizer, replace(options, max_chars=max_chars))
+
+        document = begin_early(document, again, settings.first_chars, options.max_chars)
     return synthesizer.plan(document, voice=voice, seed=seed, options=options), document.warnings, seed
 
 
@@ -76,17 +80,29 @@ def read(request: TextRequest, synthesizer: Synthesizer, options: SpeechOptions)
     )  # fmt: skip
 
 
-def begin_early(document: Document, short: Document) -> Document:
-    """A document whose first sentence is cut as in ``short``, the same text in shorter pieces."""
-    first, pieces = document.sentences[0], list[Sentence]()
-    for piece in short.sentences:
-        pieces.append(piece)
-        if sum(len(one.text) + 1 for one in pieces) > len(first.text):
-            break
-    if " ".join(piece.text for piece in pieces) != first.text:  # the cuts are not nested
+def begin_early(document: Document, read: Callable[[str, int], Document], first_chars: int, chars: int) -> Document:
+    """A document whose first sentence begins with a piece of ``first_chars`` at most, if it sounds the same in pieces.
+
+    ``read``: a text without markup, in pieces of so many characters at most; ``chars``: of the other pieces.
+    """
+    first = document.sentences[0]
+    try:
+        head = read(first.text, first_chars).sentences[0]
+        rest = first.text.removeprefix(head.text).strip()
+        pieces = [head, *(read(rest, chars).sentences if rest else ())]
+    except UserError:  # it is a pause
         return document
+    if _sounds(pieces) != _sounds([first]):  # markup, or what stands beside it, says how it sounds
+        return document
+    pieces = [replace(piece, rate=first.rate, voice=first.voice) for piece in pieces]
+    pieces[0] = replace(pieces[0], lead_s=first.lead_s)
     pieces[-1] = replace(pieces[-1], pause_s=first.pause_s)
     return replace(document, sentences=[*pieces, *document.sentences[1:]])
+
+
+def _sounds(sentences: list[Sentence]) -> str:
+    """Phonemes without stress, which an end of a piece may change."""
+    return "".join(sign for one in sentences for sign in one.phonemes if sign.isalpha() and sign not in "ˈˌ")
 
 
 def chars_within(synthesizer: Synthesizer, preset: str, target_s: float) -> int:
