@@ -105,7 +105,7 @@ def hibari() -> Speak:
     from hibari import Hibari
 
     tts = Hibari(threads=1)
-    return timed(lambda text: len(tts.from_phonemes(tts.phonemize(text), 1.0, seed=1)) / 24_000)
+    return timed(lambda text: len(tts(text, seed=1)) / tts.sample_rate)
 
 
 def kokoro() -> Speak:
@@ -117,7 +117,7 @@ def kokoro() -> Speak:
     phonemes, teacher = Hibari(threads=1).phonemize, KokoroTeacher()
 
     def speak(text: str) -> tuple[float, float]:
-        symbols = phonemes(text)
+        symbols = " ".join(phonemes(text))
         before = spent()
         length = len(teacher("s00", symbols, np.random.default_rng(1))) / 24_000
         return spent() - before, length

@@ -33,6 +33,8 @@ def main() -> None:
     torch.set_num_threads(1)
     points: dict[str, dict[str, dict[str, float]]] = json.loads(args.file.read_text()) if args.file.exists() else {}
     for axis in filter(None, args.only.split(",")):
+        if axis != "utterance":
+            nano()
         for curve, size, work in AXES[axis]():
             known = points.setdefault(axis, {}).setdefault(curve, {})
             if f"{size:g}" not in known:

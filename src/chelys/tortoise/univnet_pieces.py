@@ -66,12 +66,12 @@ class UnivNetPieces:
         x = network.input(noise[None])[0].t().contiguous()  # (s, c)
         for stage, predictor in zip(network.stages, self._predictors, strict=True):
             x = self._stage(stage, predictor, x, mel, buffers)  # type: ignore[arg-type]
-        taps = network.output.kernel_size[0]
+        taps, bias = network.output.kernel_size[0], network.output.bias
         edge = taps // 2
+        assert bias is not None
         y = network.activation(F.pad(x.t(), (edge, edge), mode="reflect")).t()
         each = y @ network.output.weight[0]  # (n + taps - 1, taps)
-        out = sum((each[tap : tap + len(x), tap] for tap in range(taps)), network.output.bias)
-        return torch.tanh(out)
+        return torch.stack([each[tap : tap + len(x), tap] for tap in range(taps)]).sum(0).add_(bias).tanh_()
 
     def _stage(
         self, stage: Stage, predictor: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, mel: Tensor, buffers: Buffers
@@ -97,9 +97,10 @@ class UnivNetPieces:
 
 def _convolve(module: nn.Conv1d, x: Tensor) -> Tensor:
     """A convolution that keeps the length, of ``(n, i)``: ``(n, o)``."""
+    assert not isinstance(module.padding, str)
     (dilation,), (padding,) = module.dilation, module.padding
     weight = module.weight[:, :, None].contiguous(memory_format=torch.channels_last)
-    y = F.conv2d(x.t()[None, :, None], weight, module.bias, padding=(0, padding), dilation=(1, dilation))  # type: ignore[arg-type]
+    y = F.conv2d(x.t()[None, :, None], weight, module.bias, padding=(0, padding), dilation=(1, dilation))
     return y[0, :, 0].t()
 
 
