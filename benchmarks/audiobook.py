@@ -116,7 +116,7 @@ def memory(book: Path) -> None:
     print(json.dumps({"levels": [vars(one) for one in made.levels]}))
 
 
-def chapters(path: Path) -> None:
+def chapters(path: Path, numbers: str | None) -> None:
     import av
 
     import chelys
@@ -124,7 +124,7 @@ def chapters(path: Path) -> None:
 
     tts = chelys.load("nano", device="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        settings = settings_of(path, Path(folder) / "book.m4b")
+        settings = settings_of(path, Path(folder) / "book.m4b", chapters=numbers)
         book = settings.book()
         script = settings.script(book, tts)
         made = reading.read(settings, book, script, cheap_takes)
@@ -215,7 +215,8 @@ def main() -> None:
     text.add_argument("-o", "--output", type=Path, default=Path("book.md"))
     for verb in ("memory", "chapters", "forecast", "joins"):
         verbs.add_parser(verb).add_argument("book", type=Path)
-    verbs.choices["forecast"].add_argument("--chapters")
+    for verb in ("chapters", "forecast"):
+        verbs.choices[verb].add_argument("--chapters", help="such as 3-7")
     verbs.choices["forecast"].add_argument("--preset", default="fast")
     parser.add_argument(
         "--cpu", action="store_true", help="count seconds of one core, where others use the machine too"
@@ -231,7 +232,7 @@ def main() -> None:
     elif given.verb == "memory":
         memory(given.book)
     elif given.verb == "chapters":
-        chapters(given.book)
+        chapters(given.book, given.chapters)
     elif given.verb == "forecast":
         forecasts(given.book, given.chapters, given.preset)
     else:
