@@ -26,11 +26,11 @@ def read(tmp_path: Path, toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> C
     monkeypatch.chdir(tmp_path)
     (tmp_path / "book.epub").write_bytes(epub(PAGES, toc=TOC))
 
-    def run(*arguments: str, input: bytes | None = None) -> Any:
+    def run(*arguments: str, input: bytes | None = None, model: str = str(toy_folder)) -> Any:
         from chelys.cli.main import app
 
-        model = ("--model", str(toy_folder), "--device", "cpu", "--preset", "ultra_fast")
-        return CliRunner().invoke(app, ["read", *arguments, *model], input=input)
+        how = ("--model", model, "--device", "cpu", "--preset", "ultra_fast")
+        return CliRunner().invoke(app, ["read", *arguments, *how], input=input)
 
     return run
 
@@ -63,6 +63,15 @@ def test_chapters_are_listed_and_a_plan_is_made(read: Callable[..., Any], tmp_pa
     assert plan["seconds"] > 2 and plan["work_seconds"] > 0
     assert "of sound" in read("book.epub", "--plan").stdout
     assert not (tmp_path / "book.m4b").exists()
+
+
+def test_names_are_listed_and_spoken_into_a_folder(read: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "book.epub").write_bytes(epub({"a.xhtml": xhtml("<p>Hello Queequeg.</p>")}))
+    found = read("book.epub", "--find-names", "-o", "names", "--json", model="nano")
+    assert found.exit_code == 0, found.output
+    assert [name["text"] for name in json.loads(found.stdout)["names"]] == ["Queequeg"]
+    made = sorted(path.name for path in (tmp_path / "names").iterdir())
+    assert made == ["Queequeg-1.wav", "Queequeg-2.wav", "names.tsv"]
 
 
 def test_standard_input_and_a_file_a_chapter(read: Callable[..., Any], tmp_path: Path) -> None:

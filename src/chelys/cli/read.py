@@ -152,16 +152,17 @@ def read(
     from chelys.audiobook.reading import ReadSettings
     from chelys.inference.options import parse_options
 
+    files = _output(book, None if find_names else output, each_chapter)
     options = parse_options(assignments or [])
     if speed is not None:
         options["speed"] = speed
     settings = ReadSettings(
-        source=book if book == "-" else str(Path(book).absolute()), output=str(_output(book, output, each_chapter)),
+        source=book if book == "-" else str(Path(book).absolute()), output=str(files),
         format=format or ("mp3" if each_chapter else ""), each_chapter=each_chapter, kbps=bitrate,
         subtitles=_parts(subtitles), preview_s=None if preview is None else _seconds(preview), book_format=book_format,
         chapters=chapters, include=_parts(include), voice=voice, speakers=_absolute(speakers),
         lexicon=_absolute(lexicon), locale=locale, pauses=pauses, seed=seed, preset=preset, options=options,
-        verify=verify, choices=_choices(choices, _output(book, output, each_chapter)),
+        verify=verify, choices=_choices(choices, files),
     )  # fmt: skip
     read_in = settings.book(_standard_input() if book == "-" else None)
     for warning in read_in.warnings[:MOST_WARNINGS]:
