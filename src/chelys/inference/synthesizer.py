@@ -428,8 +428,8 @@ class Synthesizer:
 
         def numbered(chunk: Chunk, number: int, *, complete: bool) -> Chunk:
             nonlocal warnings
-            told, warnings = [*warnings, *chunk.warnings], []
-            return replace(chunk, sentence=number, sentences=len(sentences), complete=complete, warnings=told)
+            so_far, warnings = [*warnings, *chunk.warnings], []
+            return replace(chunk, sentence=number, sentences=len(sentences), complete=complete, warnings=so_far)
 
         given, early = 0, early and not start  # samples
         while early and start < len(sentences) and given < EARLY_SECONDS * OUTPUT_RATE:
