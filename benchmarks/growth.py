@@ -157,7 +157,12 @@ def draw(points: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
             panel.plot(sizes, [found[f"{size:g}"] for size in sizes], marker="o", label=curve)
         panel.set_xscale("log")
         panel.set_yscale("log")
-        panel.set_xlabel((AXES[axis].__doc__ or axis).split(",")[0].rstrip("."), fontsize=8)
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter("")
+        seconds = [second for found in curves.values() for second in found.values()]
+        panel.set_ylim(min(0.1, min(seconds) / 2), max(10, 2 * max(seconds)))
+        panel.set_xlabel((AXES[axis].__doc__ or axis).split(",")[0].rstrip("."), fontsize=7)
         panel.set_ylabel("wall s" if axis == "threads" else "CPU s", fontsize=8)
         panel.tick_params(labelsize=7)
         panel.grid(visible=True, alpha=0.3)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 #: Codes between two pieces of a streamed candidate: 1.9 seconds, as published.
 STREAMED_CODES = 40
-#: Codes of the first piece that comes early, how much longer the next ones are than what came before, and at most.
-FIRST_CODES, GROWTH, MOST_CODES = 20, 2, 160
+#: Codes of the first piece that comes early; how many times as long as all before the next ones are, and at most.
+FIRST_CODES, GROWTH, MAX_PIECE = 20, 1.5, 160
 #: Codes that are seen beyond a piece: more than the vocoder sees, of nano 27 frames.
 AHEAD = 8
 #: Codes of the earlier piece that are rendered again with a piece, and how many of those ahead are not kept for it.
@@ -116,7 +116,7 @@ def early_pieces(tts: Synthesizer, plan: SentencePlan) -> Iterator[Chunk]:
         if last:
             break
         sampler.follow(group, best)
-        done, wanted, text = end, min(GROWTH * end, MOST_CODES), ""
+        done, wanted, text = end, min(round(GROWTH * end), MAX_PIECE), ""
     if sentence.pause_s:
         yield _pause(sentence.pause_s)
 
