@@ -25,6 +25,7 @@ from chelys.inference.generation import CodeCandidate
 from chelys.inference.synthesizer import SentencePlan, Synthesizer
 from chelys.text.document import Sentence
 from chelys.text.split import CLAUSE_PAUSE_S, WORD_PAUSE_S
+from chelys.text.tokenizer import PUNCTUATION
 
 #: Of the risk: constant, for each nat of the text's log-likelihood, for each nat of the largest doubt.
 _RISK = (-5.3, -0.031, 0.43)
@@ -114,7 +115,7 @@ class Verifier:
             nats = float(self.tts.model.clvp.likelihood(plan.prompt.text_ids[None], candidate.codes[None]))
             risk = 1 / (1 + math.exp(-(_RISK[0] + _RISK[1] * nats + _RISK[2] * found.worst(symbols))))
             if risk > settings.max_risk:
-                named = ", ".join(words[place].text for place in suspicious)
+                named = ", ".join(words[place].text.strip(PUNCTUATION) for place in suspicious)
                 reasons.append(f"{named or 'a word'} may be wrong")
         elif self.tts.model.clvp.config.frames_per_token:
             risk, reasons = 1.0, [*reasons, "it is too short for its text"]
