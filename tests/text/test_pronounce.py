@@ -76,6 +76,10 @@ def test_homographs_by_their_context(pronouncer: Pronouncer, sentence: str, word
     assert sounds(pronouncer, sentence)[word] == phonemes
 
 
+def test_a_lone_surrogate_beside_a_homograph_is_no_word(pronouncer: Pronouncer) -> None:
+    assert sounds(pronouncer, "they live \ud800 here", "They live \ud800 here")["live"] == "lˈɪv"
+
+
 def test_capitals_of_what_was_written_tell_homographs_apart(pronouncer: Pronouncer) -> None:
     written = "We like the Polish people, who polish the floor."
     found = [w.phonemes for w in pronouncer.pronounce(written.lower(), written=written) if w.text == "polish"]

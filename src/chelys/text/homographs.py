@@ -105,7 +105,7 @@ def places(variant: Variant, features: list[str]) -> Iterator[int]:
     own = crc32(f"{variant.label}|".encode()) if variant.weights else None
     shared = crc32(f"{variant.kind}||".encode()) if variant.kind else None
     for feature in features:
-        coded = feature.encode()
+        coded = feature.encode("utf8", "surrogatepass")
         if own is not None:
             yield crc32(coded, own)
         if shared is not None and not feature.startswith("b="):  # which words are near tells of this word alone
