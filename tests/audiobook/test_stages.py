@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from chelys.audiobook.stages import SentenceRenderer, SentenceRequest, Take, numbered
+from chelys.audiobook.stages import RENDERING, SAMPLING, SentenceRenderer, SentenceRequest, Take, numbered
 from chelys.audiobook.store import StageStore
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer
@@ -99,6 +99,11 @@ def test_options_compute_what_hangs_on_them(
     render(tts, store, text="One, two, three.")
     [take] = render(tts, store, text="One, two, three.", options=replace(OPTIONS, **change))
     assert take.computed == expected
+
+
+def test_every_option_belongs_to_a_stage() -> None:
+    of_texts = {"batch", "splitting", "max_chars"}  # these change no sample of a sentence
+    assert {one.name for one in fields(SpeechOptions)} == {*SAMPLING, *RENDERING, *of_texts}
 
 
 def test_voices_and_seeds_have_takes_of_their_own(tts: Synthesizer, store: StageStore) -> None:
