@@ -202,6 +202,8 @@ def work(name: str, numbers: list[int], seed: int, channel: Any, verbose: bool) 
         if peak - base > EXTRA_BYTES:
             outcome, details = "memory", f"{(peak - base) / 1e9:.1f} GB beyond the base"
         channel.send((number, outcome, details))
+    if "readers" in sys.modules:
+        shutil.rmtree(sys.modules["readers"].scratch(), ignore_errors=True)
 
 
 def _reset_peak() -> tuple[int, int]:
