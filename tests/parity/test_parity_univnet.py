@@ -25,5 +25,6 @@ def test_forward(theirs, ours):
 
 
 def test_vocode(theirs, ours):
-    wave = ours.vocode(theirs.inputs["mel"], noise=theirs.inputs["z_inference"])
-    theirs.check("wave_inference", wave[:, None])
+    """In float64: sums in float32 in whatever order, also the original's, are up to 1e-4 off in this random network."""
+    wave = ours.double().vocode(theirs.inputs["mel"].double(), noise=theirs.inputs["z_inference"].double())
+    theirs.check("wave_inference", wave[:, None].float())

@@ -59,7 +59,7 @@ def test_ordinals(number: int, words: str) -> None:
 def test_years() -> None:
     assert [year(n) for n in (1066, 1100, 1905, 1984, 2000, 2009, 2010, 2100)] == [
         "one thousand sixty six", "eleven hundred", "nineteen oh five", "nineteen eighty four", "two thousand",
-        "two thousand nine", "twenty ten", "two thousand one hundred",
+        "two thousand nine", "twenty ten", "twenty one hundred",
     ]  # fmt: skip
 
 

@@ -43,6 +43,9 @@ class DiffusionSteps:
             conditioning = torch.cat((conditioning, free))
         self.conditioning = conditioning.transpose(1, 2).contiguous()  # (n, p, d)
         positions = conditioning.shape[2]
+        # torch's norm of channels that it sees to be last is faster, but loses bits: too many for an estimate of noise,
+        # which the clean mel multiplies
+        self._unit = 3 if network.config.prediction == "epsilon" else 2
         self._kernels: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._positions: dict[nn.Module, Tensor] = {}
         used = (network.timestep_encoder, network.mel_in, network.join, network.layers, network.final, network.out)
@@ -108,9 +111,9 @@ class DiffusionSteps:
         if scale is not None and shift is not None:
             scale = 1 + scale.float()
             weight, bias = weight * scale, bias * scale + shift.float()
-        wide = x.float().transpose(1, 2).unsqueeze(2)  # (n, d, 1, p): so torch sees that channels are last
+        wide = x.float().transpose(1, 2).unsqueeze(self._unit)  # (n, d, 1, p) or (n, d, p, 1)
         y = F.group_norm(wide, norm.num_groups, weight, bias, norm.eps)
-        return y.squeeze(2).transpose(1, 2).to(x.dtype)
+        return y.squeeze(self._unit).transpose(1, 2).to(x.dtype)
 
     def _project(self, conv: nn.Conv1d, x: Tensor, *, onto: Tensor | None = None) -> Tensor:
         """Convolution of width one: ``(n, p, i) -> (n, p, o)``, added to another."""
