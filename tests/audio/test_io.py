@@ -159,6 +159,7 @@ def float_wav(samples: np.ndarray, rate: int = RATE) -> bytes:
         ("huge.wav", float_wav(np.append(tone(), np.float32(2.8e38))), "beyond 1e+10 times full scale"),
         ("one-hertz.wav", float_wav(tone(0.01), 1), "sample rate of 1 Hz"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "bytes",  # a WAV of floats holds the time
 )
 def test_a_bad_file_is_answered_with_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: bytes, said: str
