@@ -26,6 +26,7 @@ from chelys.audiobook.store import Kept, StageStore, key_of
 from chelys.audiobook.verify import Verdict, Verifier, halves
 from chelys.inference.generation import CodeCandidate, CodeGroup, CodeSampler, generate, skip_codes
 from chelys.inference.options import SpeechOptions
+from chelys.inference.speech import silence
 from chelys.inference.synthesizer import SentencePlan, Synthesizer, candidate_generator
 from chelys.inference.voice import AnyVoice
 from chelys.text.document import Document, Sentence
@@ -146,7 +147,7 @@ class SentenceRenderer:
     ) -> None:  # fmt: skip
         self.tts, self.store, self.verify, self.choices = tts, store, verify, choices or {}
         self._progress = on_progress
-        self._sampler = CodeSampler(tts.model.autoregressive)
+        self._sampler = CodeSampler(tts.reader)
 
     def takes(self, requests: Iterable[SentenceRequest]) -> Iterator[Take]:
         """A take of each sentence, in order. Requests are asked for a few tens ahead, so that several are sampled
@@ -224,7 +225,7 @@ class SentenceRenderer:
 
     def _generated(self, plan: SentencePlan, generators: list[torch.Generator]) -> list[CodeCandidate]:
         return generate(
-            self.tts.model.autoregressive, [plan.prompt] * len(generators), plan.options, generators,
+            self.tts.reader, [plan.prompt] * len(generators), plan.options, generators,
             rules=self.tts.family.decoding_rules(plan.options), progress=self._progress,
         )  # fmt: skip
 
@@ -372,7 +373,7 @@ class SentenceRenderer:
             takes.append(self._take(pending, (), whole=True))
             job.computed += pending.computed
         first, second = takes
-        pause = np.zeros(round(parts[0].pause_s * OUTPUT_RATE), np.float32)
+        pause = silence(parts[0].pause_s)
         later = first.seconds + len(pause) / OUTPUT_RATE
         words = tuple(replace(word, start_s=word.start_s + later, end_s=word.end_s + later) for word in second.words)
         verdict = None

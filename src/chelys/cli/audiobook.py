@@ -13,8 +13,11 @@ import typer
 from chelys.cli.console import (
     DeviceOption,
     DtypeOption,
+    ForceOption,
+    JsonOption,
     ModelOption,
     PresetOption,
+    QuietOption,
     StoreOption,
     ThreadsOption,
     echo,
@@ -38,7 +41,6 @@ MadeArgument = Annotated[Path, typer.Argument(metavar="FILE", help="An audiobook
 BookOption = Annotated[
     Path | None, typer.Option("--book", metavar="FILE", help="The book, if it does not lie beside FILE.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NoStoreOption = Annotated[bool, typer.Option("--no-store", help="Look nothing up: compute all again.")]
 
 
@@ -56,8 +58,8 @@ def render(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     threads: ThreadsOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Take the codes of the draft from the store, or sample them again, and render them otherwise."""
     from dataclasses import replace
@@ -100,7 +102,7 @@ def board(
     dtype: DtypeOption = "float32",
     threads: ThreadsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a page that exists.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Look up the takes, render those that are not there, and write the page."""
     from chelys.audiobook.board import page, shown

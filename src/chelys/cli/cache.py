@@ -7,14 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from chelys.cli.console import StoreOption, StoreSizeOption, echo, open_store
+from chelys.cli.console import JsonOption, StoreOption, StoreSizeOption, echo, open_store
 from chelys.errors import UserError
 
 app = typer.Typer(help="What was computed of audiobooks, kept so that nothing is computed twice.")
 
 _MOST_SHOWN = 5
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("status", epilog="Example: chelys cache status")

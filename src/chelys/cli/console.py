@@ -108,6 +108,9 @@ StoreSizeOption = Annotated[
     float | None,
     typer.Option("--store-size", min=0.001, metavar="GB", help="Most that it may take; default: 20."),
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")]
 CompatOption = Annotated[
     str, typer.Option("--compat", help="'reference' does what the original TorToise did, its faults included.")
 ]

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from chelys.cli.console import DeviceOption, DtypeOption, ModelOption, ThreadsOption, echo, load_model
+from chelys.cli.console import DeviceOption, DtypeOption, JsonOption, ModelOption, ThreadsOption, echo, load_model
 from chelys.errors import UserError, first_line
 
 HELP = "Show versions, devices, threads and folders, and speak a test; exit status 1 if something is wrong."
@@ -31,7 +31,7 @@ def doctor(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     threads: ThreadsOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at each part by itself, so that one that fails does not hide the others."""
     parts: dict[str, Callable[[], dict[str, Any]]] = {

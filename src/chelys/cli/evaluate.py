@@ -15,6 +15,7 @@ from chelys.cli.console import (
     DeviceOption,
     DtypeOption,
     PresetOption,
+    QuietOption,
     ThreadsOption,
     complete_models,
     complete_voices,
@@ -94,7 +95,7 @@ def evaluate(
     threads: ThreadsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON in place of the table.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what another request left in the folder.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Speak what is not spoken yet, measure what is not measured yet, show all of it."""
     from chelys.evaluation import measures as measuring

@@ -15,10 +15,12 @@ import typer
 from chelys.cli.console import (
     DeviceOption,
     DtypeOption,
+    ForceOption,
     LexiconOption,
     LocaleOption,
     ModelOption,
     PresetOption,
+    QuietOption,
     StoreOption,
     StoreSizeOption,
     ThreadsOption,
@@ -142,11 +144,11 @@ def read(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     threads: ThreadsOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    force: ForceOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: an event a line while reading, or the list, or the plan.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Check what can be checked, read the book, then load the model and speak it."""
     from chelys.audiobook.reading import ReadSettings

@@ -19,11 +19,13 @@ from chelys.cli.console import (
     CompatOption,
     DeviceOption,
     DtypeOption,
+    ForceOption,
     FormatOption,
     LexiconOption,
     LocaleOption,
     ModelOption,
     PresetOption,
+    QuietOption,
     SsmlOption,
     ThreadsOption,
     complete_voices,
@@ -99,9 +101,9 @@ def speak(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the same command was stopped; begin if nothing is there.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    force: ForceOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON in place of the summary.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Check all that can be checked before the model is loaded, then speak."""
     stream = stream or early

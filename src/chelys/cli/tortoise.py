@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from chelys.cli.console import DeviceOption, ThreadsOption, echo, progress_bar
+from chelys.cli.console import DeviceOption, QuietOption, ThreadsOption, echo, progress_bar
 from chelys.errors import UserError
 from chelys.machine import set_threads
 
@@ -37,7 +37,7 @@ def convert(
     without: Annotated[
         str, typer.Option("--without", metavar="NAMES", help="Optional networks to leave out, with commas: cvvp,dvae.")
     ] = "",
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """The folder tells which way: one that has a config.json is a model."""
     if weight_norm not in ("keep", "fold"):

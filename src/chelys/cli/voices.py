@@ -13,6 +13,7 @@ import typer
 from chelys.cli.console import (
     DeviceOption,
     DtypeOption,
+    JsonOption,
     ModelOption,
     PresetOption,
     ThreadsOption,
@@ -33,7 +34,6 @@ app = typer.Typer(
     no_args_is_help=True, help="List, make and look at voices.", epilog="Example: chelys voices add me clip1.wav"
 )
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 NewNameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What to call it: letters, digits, '-' and '_'.")]
 VoiceArgument = Annotated[
