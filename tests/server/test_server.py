@@ -21,12 +21,14 @@ import toy
 from heard import check_alike, decode
 from starlette.testclient import TestClient
 
-from chelys.errors import ConfigError, VoiceError
+from chelys.errors import ConfigError, UserError, VoiceError
+from chelys.inference.streaming import FIRST_CODES, early_pieces
 from chelys.inference.synthesizer import Synthesizer
 from chelys.server.app import Server, make_app
 from chelys.server.encoding import FORMATS, Format
+from chelys.server.requests import SpeechRequest
 from chelys.server.settings import load_settings
-from chelys.server.synthesis import begin_early
+from chelys.server.synthesis import codes_within, plan
 from chelys.server.voices import Voices
 
 openai = pytest.importorskip("openai")
@@ -231,8 +233,11 @@ def test_clips_that_are_refused(server, name: str, files: list[bytes], status: i
 
 
 def test_the_same_bytes_alone_and_in_company(server) -> None:
-    """Six texts one after the other, then all at once."""
-    asked = [ask(input=f"{TEXT} {'Hello. ' * n}", seed=n, preset=("fast", "ultra_fast")[n % 2]) for n in range(6)]
+    """Six texts one after the other, then all at once; two of them early."""
+    asked = [
+        ask(input=f"{TEXT} {'Hello. ' * n}", seed=n, preset=("fast", "ultra_fast")[n % 2], early=n > 3)
+        for n in range(6)
+    ]
 
     def speak(fields: dict[str, object]) -> bytes:
         answer = httpx.post(f"{server.url}/v1/audio/speech", json=fields, timeout=60)
@@ -254,6 +259,15 @@ def test_a_client_that_leaves_frees_its_rows(server) -> None:
     steps = server.metric("chelys_decoder_steps_total")
     _wait(lambda: server.metric("chelys_decoder_rows") == 0, seconds=2)
     assert server.metric("chelys_decoder_steps_total") <= steps + 1
+    assert server.metric("chelys_requests_in_work") == 0
+
+
+def test_a_client_that_leaves_an_early_sentence(server) -> None:
+    before, said = server.metric("chelys_cancelled_total"), server.metric("chelys_audio_seconds_total")
+    connection = raw(server, request(json.dumps(ask(input=LONG, early=True)).encode()))
+    _wait(lambda: server.metric("chelys_audio_seconds_total") > said)
+    connection.close()
+    _wait(lambda: server.metric("chelys_cancelled_total") == before + 1)
     assert server.metric("chelys_requests_in_work") == 0
 
 
@@ -373,25 +387,46 @@ def test_settings_come_from_command_line_environment_and_file(
     assert settings.aliases == {"bass": "low"} and settings.host == "127.0.0.1"
 
 
-def test_a_long_first_sentence_is_cut_where_it_is_asked_for(local, tts: Synthesizer) -> None:
+def test_the_first_sentence_comes_early_where_it_is_asked_for(local, tts: Synthesizer) -> None:
     text = "Hello there one two three, one two three there hello, one two. Three two one, there hello."
-    whole = local().post("/v1/audio/speech", json=ask(input=text)).content
-    server = local(first_chars=30)
-    cut = server.post("/v1/audio/speech", json=ask(input=text)).content
-    assert cut == server.post("/v1/audio/speech", json=ask(input=text)).content != whole
-    check_alike(decode(whole, "pcm"), tts.speak(text, voice="low", seed=7).audio, "pcm")
-    document = tts.read_text(text)
-    early = begin_early(
-        document, lambda text, chars: tts.read_text(text, options=tts.options(max_chars=chars)), 30, 100
-    )
-    assert len(early.sentences) == len(document.sentences) + 1 and early.sentences[2:] == document.sentences[1:]
-    assert " ".join(one.text for one in early.sentences) == text
-    assert len(early.sentences[0].text) <= 30 and early.sentences[1].pause_s == document.sentences[0].pause_s
-    assert (
-        load_settings(first_audio_ms="0.3s").first_audio_ms
-        == load_settings(first_audio_ms="300ms").first_audio_ms
-        == 300
-    )
+    options = {"voice": "low", "seed": 11, "candidates": 1}  # 27 codes
+    pieces = list(early_pieces(tts, tts.plan(text, **options)[0], 10))
+    later = list(tts.stream(text, **options, start=1))
+    expected = np.concatenate([chunk.audio for chunk in (*pieces, *later)])
+    assert [piece.complete for piece in pieces] == [False, True]
+    plain, early = local(), local(first_codes=10)
+
+    def speak(client: TestClient, **fields: object) -> bytes:
+        return client.post("/v1/audio/speech", json=ask(input=text, **options, **fields)).content
+
+    check_alike(decode(speak(early), "pcm"), expected, "pcm")
+    assert speak(early) == speak(early, early=True) != speak(plain, early=True) != speak(plain)
+    assert speak(early, early=False) == speak(plain)
+    check_alike(decode(speak(plain), "pcm"), tts.speak(text, **options).audio, "pcm")
+
+
+@pytest.mark.parametrize(("first_codes", "length"), [(10, b"\xff\xff\xff\xff"), (20, None)])
+def test_an_early_sentence_in_one_piece_knows_its_length(local, first_codes: int, length: bytes | None) -> None:
+    text = "Hello there one two three, one two three there hello, one two."
+    fields = ask(input=text, seed=11, candidates=1, response_format="wav")  # 27 codes
+    wav = local(first_codes=first_codes).post("/v1/audio/speech", json=fields).content
+    assert wav[4:8] == (length or (len(wav) - 8).to_bytes(4, "little"))
+
+
+def test_what_cannot_come_early_is_told(tts: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(tts.family), "speaks_early", False)
+    made = Server(tts, load_settings(first_codes=20))
+    asked = {"input": "Hello.", "voice": "low"}
+    with pytest.raises(UserError, match="early has no use"):
+        plan(SpeechRequest(**asked, early=True), tts, made.voices, made.settings)
+    assert plan(SpeechRequest(**asked), tts, made.voices, made.settings)[3] == 0  # the server's wish is no condition
+
+
+def test_the_first_piece_is_as_long_as_its_time_allows(tts: Synthesizer) -> None:
+    assert codes_within(tts, "fast", 1000.0) == FIRST_CODES
+    assert codes_within(tts, "fast", 0.0) == 10
+    for given in ("300ms", "0.3s", 300):
+        assert load_settings(first_audio_ms=given).first_audio_ms == 300
 
 
 def test_mistakes_in_the_settings_are_one_line(tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ def serve(
         float | None, typer.Option("--grace", help="Seconds to finish what was begun, when told to stop.")
     ] = None,
     first_audio_ms: Annotated[
-        str | None, typer.Option("--first-audio", help="Cut a long first sentence to be heard in so long: 300ms.")
+        str | None, typer.Option("--first-audio", help="First sentences come in pieces, the first in so long: 300ms.")
     ] = None,
-    first_chars: Annotated[int | None, typer.Option("--first-chars", help="The same in characters.")] = None,
+    first_codes: Annotated[int | None, typer.Option("--first-codes", help="The same in codes of 43 ms.")] = None,
     wyoming: Annotated[
         str | None, typer.Option("--wyoming", help="Also speak Wyoming, for Home Assistant: tcp://127.0.0.1:10200.")
     ] = None,

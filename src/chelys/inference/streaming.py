@@ -15,12 +15,13 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.inference.family import LatentDecoder
 from chelys.inference.generation import CodeGroup, CodeSampler, generate_stream
-from chelys.inference.speech import Candidate, Chunk, as_audio, silence
+from chelys.inference.speech import Candidate, Chunk, Progress, as_audio, silence
 
 if TYPE_CHECKING:
     from chelys.inference.synthesizer import SentencePlan, Synthesizer
@@ -73,21 +74,32 @@ def pieces(tts: Synthesizer, plan: SentencePlan, decoder: LatentDecoder) -> Iter
 
 
 @torch.inference_mode()
-def early_pieces(tts: Synthesizer, plan: SentencePlan) -> Iterator[Chunk]:
-    """A sentence in pieces, the first as soon as it can be; it carries the text, the last one the scores."""
+def early_pieces(
+    tts: Synthesizer, plan: SentencePlan, first_codes: int = FIRST_CODES, progress: Progress | None = None
+) -> Iterator[Chunk]:
+    """A sentence in pieces, the first as soon as it can be; it carries the text, the last one the scores.
+
+    ``first_codes``: how many the first piece has; ``progress``: called while codes are sampled and pieces rendered.
+    """
     options, sentence, model = plan.options, plan.sentence, tts.model
     sampler = CodeSampler(tts.reader)
     group = sampler.join(plan.prompt, options, plan.generators, tts.family.decoding_rules(options))
     noise = torch.Generator().manual_seed(plan.generators[0].initial_seed() ^ 1)  # the candidates draw other numbers
     mel = torch.empty(1, model.diffusion.config.bands, 0, device=tts.device)
     source = torch.empty(1, model.vocoder.config.noise_dim, 0)
-    done, wanted, text = 0, FIRST_CODES, sentence.text  # codes given away, codes of the next piece
+    done, wanted, text = 0, first_codes, sentence.text  # codes given away, codes of the next piece
+
+    def step() -> None:
+        sampler.step()
+        if progress:
+            progress("sampling", group.steps, group.max_codes)
+
     while True:
         while len(group.active) == len(group.generators) and group.steps < done + wanted + AHEAD:
-            sampler.step()
+            step()
         last = len(group.active) < len(group.generators)  # the others will soon come to their end
         while last and group.active:
-            sampler.step()
+            step()
         best, scores = _best(tts, plan, group, last=last)
         codes = group.codes[best]
         end = len(codes) if last else done + wanted
@@ -97,28 +109,27 @@ def early_pieces(tts: Synthesizer, plan: SentencePlan) -> Iterator[Chunk]:
             plan.prompt.text_ids, torch.tensor(codes, device=tts.device), plan.voice,
             group.latents[best] if tts.keeps_latents(plan) else (),
         )[:, first:]  # fmt: skip
-        window = tts.mel(latents, plan.voice, noise, options, frames - start, known=mel[:, :, start:known])
+        window = tts.mel(latents, plan.voice, noise, options, frames - start, progress, known=mel[:, :, start:known])
         mel = torch.cat((mel[:, :, :start], window), dim=2)
         fresh = torch.randn(1, frames - source.shape[2], source.shape[1], generator=noise).transpose(1, 2)
         source = torch.cat((source, fresh), dim=2)
         wave = as_audio(model.vocoder(tts.log_mel(mel), source.to(mel.device)).clamp(-1.0, 1.0))
         hop = len(wave) // frames
         audio = wave[hop * (tts.frames(done, options) if done else 0) : hop * tts.frames(end, options)]
-        if not done and sentence.lead_s:
-            yield _pause(sentence.lead_s)
-        value = scores[best] if last else math.nan
+        if not done:
+            audio = np.concatenate((silence(sentence.lead_s), audio))
+        if not last:
+            piece = Candidate(audio, math.nan, [codes[done:end]])
+            yield Chunk(audio, OUTPUT_RATE, text, [piece], complete=False)
+            sampler.follow(group, best)
+            done, wanted, text = end, min(round(GROWTH * end), MAX_PIECE), ""
+            continue
+        audio = np.concatenate((audio, silence(sentence.pause_s)))
         warnings = []
-        if last and not group.stopped[best]:
+        if not group.stopped[best]:
             warnings.append(f"no candidate came to its end: {sentence.text[:60]!r} may be cut or ramble")
-        yield Chunk(
-            audio, OUTPUT_RATE, text, [Candidate(audio, value, [codes[done:end]])], scores if last else [], warnings
-        )
-        if last:
-            break
-        sampler.follow(group, best)
-        done, wanted, text = end, min(round(GROWTH * end), MAX_PIECE), ""
-    if sentence.pause_s:
-        yield _pause(sentence.pause_s)
+        yield Chunk(audio, OUTPUT_RATE, text, [Candidate(audio, scores[best], [codes[done:end]])], scores, warnings)
+        return
 
 
 def _best(tts: Synthesizer, plan: SentencePlan, group: CodeGroup, *, last: bool) -> tuple[int, list[float]]:

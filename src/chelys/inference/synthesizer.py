@@ -318,9 +318,13 @@ class Synthesizer:
         """
         document, options, seed = self._check(text, voice, preset, candidates, speed, options, keep, seed)
         voices = self._resolve_for(document, options, voice, seed)
-        if early and (keep > 1 or options.decoder != "diffusion" or options.redact or not self.family.speaks_early):
+        if early and (keep > 1 or not self.speaks_early(options)):
             raise UserError("early pieces are of one kept candidate that diffusion renders, and no published model's")
         return self._chunks(document, voices, seed, keep, options, progress, start, early=early)
+
+    def speaks_early(self, options: SpeechOptions) -> bool:
+        """Whether a sentence can come in pieces while it is being sampled."""
+        return self.family.speaks_early and options.decoder == "diffusion" and not options.redact
 
     def _check(
         self, text: str | Document, voice: AnyVoice | None, preset: str | None, candidates: int | None,

@@ -87,17 +87,18 @@ class CodeReader:
         """Cosines, and sines with their signs, for queries, keys and values, ``(b, 3, 1, c)``; values do not turn."""
         if self.decoder.config.positions == "learned":
             return None
-        if self._rotary is None or len(self._rotary[0]) <= largest:
+        rotary = self._rotary  # once, since several threads may let it grow
+        if rotary is None or len(rotary[0]) <= largest:
             tables = self.decoder._rotary(torch.arange(2 * largest + 64, device=positions.device))
             assert tables is not None
             cosines, sines = (table.to(self.decoder.code_head.weight.dtype) for table in tables)
             cosines, sines = torch.cat((cosines, cosines), dim=-1), torch.cat((-sines, sines), dim=-1)
             still = torch.ones_like(cosines), torch.zeros_like(sines)
-            self._rotary = (
+            rotary = self._rotary = (
                 torch.stack((cosines, cosines, still[0]), dim=1).unsqueeze(2),
                 torch.stack((sines, sines, still[1]), dim=1).unsqueeze(2),
             )
-        return self._rotary[0][positions], self._rotary[1][positions]
+        return rotary[0][positions], rotary[1][positions]
 
 
 def _gelu(x: Tensor) -> Tensor:

@@ -73,12 +73,12 @@ class Server:
         """Begin to speak, and the seed of it. Raises UserError, Busy or Stopping."""
         self.scheduler.check_room()  # before any work
         async with self.planning:
-            plans, warnings, seed = await asyncio.to_thread(
+            plans, warnings, seed, first_codes = await asyncio.to_thread(
                 synthesis.plan, request, self.synthesizer, self.voices, self.settings
             )
         if self.settings.log_texts:
             log.info("seed %d: %s", seed, request.input)
-        return self.scheduler.submit(plans, self.settings.timeout_s, warnings), seed
+        return self.scheduler.submit(plans, self.settings.timeout_s, warnings, first_codes=first_codes), seed
 
     # ---- voices -------------------------------------------------------------------------------------------------
 

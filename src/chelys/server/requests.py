@@ -60,6 +60,9 @@ class SpeechRequest(_options(), TextRequest):  # type: ignore[misc]
     instructions: str | None = Field(None, description="Taken and not followed: this model has no such input.")
     stream_format: Literal["audio", "sse"] = "audio"
     seed: int | None = Field(None, ge=0, lt=2**32, description="Same seed, same samples; without one it is drawn.")
+    early: bool | None = Field(
+        None, description="Speak the first sentence in pieces while it is sampled; its samples are others then."
+    )
     preset: Annotated[str, Field(max_length=50)] | None = None
     candidates: int | None = Field(None, ge=1, le=64, description="Candidates that are sampled for each sentence.")
 

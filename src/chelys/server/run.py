@@ -15,7 +15,7 @@ import chelys
 from chelys.errors import MissingExtra, UserError
 from chelys.server.app import Server, make_app
 from chelys.server.settings import ServerSettings
-from chelys.server.synthesis import chars_within
+from chelys.server.synthesis import codes_within
 
 log = logging.getLogger("chelys.server")
 
@@ -30,8 +30,8 @@ def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
         log.warning("%s is open to other machines and asks for no key: set --api-key", settings.host)
     listener = _listen(settings.host, settings.port)
     synthesizer = chelys.load(settings.model, device=settings.device, dtype=settings.dtype)
-    if settings.first_audio_ms is not None and settings.first_chars is None:
-        settings.first_chars = chars_within(synthesizer, settings.preset, settings.first_audio_ms / 1000)
+    if settings.first_audio_ms is not None and settings.first_codes is None:
+        settings.first_codes = codes_within(synthesizer, settings.preset, settings.first_audio_ms / 1000)
     server = Server(synthesizer, settings)
     server.voices.resolve(None, 0)  # an unknown default voice is a mistake to hear of now
     synthesizer.options(settings.preset)
@@ -77,7 +77,7 @@ async def _run(uvicorn_server: _Uvicorn, server: Server, listener: socket.socket
     if other is not None:
         say(f"and to Home Assistant at tcp://{':'.join(map(str, other.sockets[0].getsockname()[:2]))}")
     if server.settings.first_audio_ms is not None:
-        say(f"first sentences are cut as with --first-chars {server.settings.first_chars}")
+        say(f"first sentences come early, as with --first-codes {server.settings.first_codes}")
     await serving
 
 

@@ -5,6 +5,9 @@ and do whatever else needs the networks. Nothing else touches the model. The fir
 later ones; a later sentence is the more urgent the sooner its listener has heard everything that came before it.
 Sentences are rendered one at a time: a batch of them costs a processor as much, and changes their last bits. Times are
 in seconds of ``time.monotonic``.
+
+A first sentence that is to be heard early belongs to the renderers alone: they sample and render it piece by piece, and
+whatever is more urgent goes between two pieces.
 """
 
 from __future__ import annotations
@@ -13,13 +16,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from chelys.errors import UserError
 from chelys.inference.generation import CodeGroup, CodeSampler
 from chelys.inference.speech import Chunk
+from chelys.inference.streaming import early_pieces
 from chelys.inference.synthesizer import SentencePlan, Synthesizer
 from chelys.machine import available_cores, set_threads
 from chelys.server.metrics import Metrics
@@ -64,6 +68,7 @@ class Job:
     deadline: float
     scheduler: Scheduler
     warnings: list[str] = field(default_factory=list)  # of the text as it was read
+    early: bool = False  # whether the first sentence comes in pieces
     arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     next: int = 0  # sentence to sample next
@@ -135,7 +140,8 @@ class Scheduler:
         self.sampler = CodeSampler(synthesizer.reader)
         self.jobs: list[Job] = []
         self.seconds_per_char = FIRST_GUESS  # that the machine needs while it is busy
-        self._sampled: list[tuple[Job, int, CodeGroup]] = []  # sentences to be rendered
+        #: sentences to be rendered, and what of: their candidates, or the pieces that are left
+        self._sampled: list[tuple[Job, int, CodeGroup | Iterator[Chunk]]] = []
         self._groups: dict[CodeGroup, tuple[Job, int]] = {}  # sentences that are being sampled
         self._calls: list[_Call] = []
         self._resting = 0  # renderers that have nothing to do
@@ -191,12 +197,21 @@ class Scheduler:
             pending = sum(len(plan.sentence.text) for job in self.jobs for plan in job.plans[job.sent :])
             raise Busy(max(1, min(300, round(pending * self.seconds_per_char / max(1, len(self.jobs))))))
 
-    def submit(self, plans: list[SentencePlan], timeout_s: float, warnings: list[str] | None = None) -> Job:
-        """Speak the sentences of a text, of which there are warnings. Raises Busy or Stopping."""
+    def submit(
+        self, plans: list[SentencePlan], timeout_s: float, warnings: list[str] | None = None, *, first_codes: int = 0
+    ) -> Job:
+        """Speak the sentences of a text, of which there are warnings. Raises Busy or Stopping.
+
+        ``first_codes``: of the first piece of the first sentence, which then is spoken early; 0: it is not.
+        """
         self.check_room()
-        job = Job(plans, time.monotonic() + timeout_s, self, warnings or [])
+        job = Job(plans, time.monotonic() + timeout_s, self, warnings or [], early=first_codes > 0)
         with self._lock:
             self.jobs.append(job)
+            if job.early:
+                pieces = early_pieces(self.synthesizer, plans[0], first_codes, _progress(job))
+                self._sampled.append((job, 0, pieces))
+                job.next, job.ahead = 1, len(plans[0].sentence.text) * SECONDS_PER_CHAR
             self.metrics.requests_waiting.set(len(self.jobs))
             self._lock.notify_all()
         return job
@@ -268,10 +283,16 @@ class Scheduler:
         slower.
         """
         begun = {job for job, number in self._groups.values() if number == 0}
+
+        def waits(job: Job) -> bool:
+            if job.early:
+                return job.sent == 0 if self._one_core else job.started is None
+            return job in begun or (self._one_core and job.next > 0 and job.started is None)
+
         ready = [
             job for job in self.jobs
             if job.next < len(job.plans) and not job.cancelled and job.seconds - job.read < UNREAD_SECONDS
-            and not (job in begun or (self._one_core and job.next and job.started is None))
+            and not waits(job)
         ]  # fmt: skip
         return min(ready, key=lambda job: job.urgency) if ready else None
 
@@ -339,8 +360,8 @@ class Scheduler:
             choices: list[tuple[tuple[float, ...], Any]] = [(call.urgency, call) for call in self._calls]
             for entry in self._sampled:
                 job, number, _ = entry
-                dry = (job.started or job.arrived) + job.seconds
-                choices.append(((0, job.arrived) if number == 0 else (1, dry, number), entry))
+                dry = (job.started or job.arrived) + job.seconds  # of a first sentence: when its next piece is due
+                choices.append(((0, dry) if number == 0 else (1, dry, number), entry))
             if not choices:
                 return
             chosen = min(choices, key=lambda choice: choice[0])[1]
@@ -349,15 +370,13 @@ class Scheduler:
         if isinstance(chosen, _Call):
             chosen.run()
             return
-        job, number, group = chosen
-
-        def progress(stage: str, done: int, total: int) -> None:
-            if job.cancelled:
-                raise _Cancelled
-
+        job, number, work = chosen
         begun = time.monotonic()
         try:
-            chunk = self.synthesizer.finish(job.plans[number], group.candidates, progress)
+            if isinstance(work, CodeGroup):
+                chunk = self.synthesizer.finish(job.plans[number], work.candidates, _progress(job))
+            else:
+                chunk = next(work)
         except _Cancelled:
             return
         except Exception as error:
@@ -365,19 +384,24 @@ class Scheduler:
             return
         self.metrics.render_seconds.observe(time.monotonic() - begun)
         self._deliver(job, number, chunk)
+        if not chunk.complete:
+            with self._lock:
+                if not job.cancelled:
+                    self._sampled.append(chosen)
+                self._lock.notify_all()
 
     def _deliver(self, job: Job, number: int, chunk: Chunk) -> None:
-        """Hand over a sentence, and those after it that were ready before."""
+        """Hand over a sentence, and those after it that were ready before; or a piece of the first."""
         with self._lock:
             now = time.monotonic()
-            chars = len(job.plans[number].sentence.text)
-            job.ahead -= chars * SECONDS_PER_CHAR
+            if chunk.complete:
+                job.ahead -= len(job.plans[number].sentence.text) * SECONDS_PER_CHAR
             job.waiting[number] = chunk
             while job.sent in job.waiting:
                 ready = job.waiting.pop(job.sent)
                 job.started = job.started or now
                 job.seconds += len(ready.audio) / ready.sample_rate
-                job.sent += 1
+                job.sent += ready.complete
                 job.put(ready)
             done = job.sent == len(job.plans)
             if done and job in self.jobs:
@@ -395,6 +419,16 @@ class Scheduler:
         job.put(error)
         job.cancelled = True
         self.forget(job)
+
+
+def _progress(job: Job) -> Callable[[str, int, int], None]:
+    """What ends the work for a client that has gone."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if job.cancelled:
+            raise _Cancelled
+
+    return progress
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:

@@ -52,9 +52,9 @@ class ServerSettings(BaseSettings):
     max_upload_bytes: int = Field(25_000_000, ge=1)  # the clips of a voice together
     max_clips: int = Field(12, ge=1)
     max_clip_seconds: float = Field(120, gt=0)  # one clip
-    #: cut a long first sentence so that its audio comes in about so many milliseconds, measured at the start
+    #: speak the first sentence early, in pieces, the first of them in about so many milliseconds, measured at the start
     first_audio_ms: int | None = Field(None, ge=1)
-    first_chars: int | None = Field(None, ge=20)  # the same in characters, which is alike on every machine
+    first_codes: int | None = Field(None, ge=10, le=160)  # the same in codes, which is alike on every machine
     log_texts: bool = False  # whether the log may show what is said
     wyoming: str | None = None  # where to speak Wyoming too: ``tcp://HOST:PORT``
 

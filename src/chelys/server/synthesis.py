@@ -8,8 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.responses import Response
@@ -18,6 +17,7 @@ from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import UserError
 from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Chunk
+from chelys.inference.streaming import FIRST_CODES, early_pieces
 from chelys.inference.synthesizer import SentencePlan, Synthesizer, random_seed
 from chelys.server.encoding import MEDIA_TYPES, Format, encode, encoder
 from chelys.server.guard import Message, Receive, Scope, Send
@@ -27,9 +27,13 @@ from chelys.server.scheduler import Busy, DeadlinePassed, Job, Stopping
 from chelys.server.settings import ServerSettings
 from chelys.server.voices import Voices
 from chelys.text.dictionary import Dictionary
-from chelys.text.document import Document, Sentence
+from chelys.text.document import Document
 
 log = logging.getLogger("chelys.server")
+
+#: Lengths of a first early piece that are chosen from: 0.85, 0.6 and 0.43 seconds.
+_FIRST_CODES = (FIRST_CODES, 14, 10)
+_MEASURED = "The old boat drifted past the mill, and nobody who stood there could say why."
 
 
 class UnknownModel(UserError):
@@ -38,8 +42,8 @@ class UnknownModel(UserError):
 
 def plan(
     request: SpeechRequest, synthesizer: Synthesizer, voices: Voices, settings: ServerSettings
-) -> tuple[list[SentencePlan], list[str], int]:
-    """The sentences that a request asks for, warnings of its text, and its seed.
+) -> tuple[list[SentencePlan], list[str], int, int]:
+    """The sentences that a request asks for, warnings of its text, its seed, and the codes of the first early piece.
 
     Raises UserError if it asks for what cannot be.
     """
@@ -56,15 +60,13 @@ def plan(
     if options.candidates > settings.max_rows:
         raise UserError(f"candidates is {options.candidates}; this server samples {settings.max_rows} at most")
     voice = voices.resolve(request.voice_name, seed)
+    if request.early and not synthesizer.speaks_early(options):
+        raise UserError(f"early has no use: {name} speaks whole sentences with these options")
+    early = settings.first_codes is not None if request.early is None else request.early
+    first_codes = (settings.first_codes or FIRST_CODES) if early and synthesizer.speaks_early(options) else 0
     document = read(request, synthesizer, options)
-    if settings.first_chars is not None and settings.first_chars < options.max_chars:
-
-        def again(text: str, max_chars: int) -> Document:
-            plain = request.model_copy(update={"input": text, "format": "text", "ssml": False})
-            return read(plain, synthesizer, replace(options, max_chars=max_chars))
-
-        document = begin_early(document, again, settings.first_chars, options.max_chars)
-    return synthesizer.plan(document, voice=voice, seed=seed, options=options), document.warnings, seed
+    plans = synthesizer.plan(document, voice=voice, seed=seed, options=options)
+    return plans, document.warnings, seed, first_codes
 
 
 def read(request: TextRequest, synthesizer: Synthesizer, options: SpeechOptions) -> Document:
@@ -80,47 +82,23 @@ def read(request: TextRequest, synthesizer: Synthesizer, options: SpeechOptions)
     )  # fmt: skip
 
 
-def begin_early(document: Document, read: Callable[[str, int], Document], first_chars: int, chars: int) -> Document:
-    """A document whose first sentence begins with a piece of ``first_chars`` at most, if it sounds the same in pieces.
-
-    ``read``: a text without markup, in pieces of so many characters at most; ``chars``: of the other pieces.
-    """
-    first = document.sentences[0]
-    try:
-        head = read(first.text, first_chars).sentences[0]
-        rest = first.text.removeprefix(head.text).strip()
-        pieces = [head, *(read(rest, chars).sentences if rest else ())]
-    except UserError:  # it is a pause
-        return document
-    if _sounds(pieces) != _sounds([first]):  # markup, or what stands beside it, says how it sounds
-        return document
-    pieces = [replace(piece, rate=first.rate, voice=first.voice) for piece in pieces]
-    pieces[0] = replace(pieces[0], lead_s=first.lead_s)
-    pieces[-1] = replace(pieces[-1], pause_s=first.pause_s)
-    return replace(document, sentences=[*pieces, *document.sentences[1:]])
-
-
-def _sounds(sentences: list[Sentence]) -> str:
-    """Phonemes without stress, which an end of a piece may change."""
-    return "".join(sign for one in sentences for sign in one.phonemes if sign.isalpha() and sign not in "ˈˌ")
-
-
-def chars_within(synthesizer: Synthesizer, preset: str, target_s: float) -> int:
-    """How many characters of a text are spoken in so many seconds on this machine while it has nothing else to do.
+def codes_within(synthesizer: Synthesizer, preset: str, target_s: float) -> int:
+    """How long a first piece is heard in so many seconds on this machine while it has nothing else to do, in codes.
 
     One of a few numbers, so that small differences between two measurements mostly give the same one.
     """
-    spent = []
-    for text in ("The old boat drifted.", "The old boat drifted past the mill while nobody looked."):
-        best = float("inf")
-        for _ in range(2):
-            begun = time.perf_counter()
-            synthesizer.speak(text, preset=preset, seed=1)
-            best = min(best, time.perf_counter() - begun)
-        spent.append((len(text), best))
-    (short, quick), (long, slow) = spent
-    each = max(1e-6, (slow - quick) / (long - short))
-    return max((chars for chars in (30, 45, 70, 100) if quick + (chars - short) * each <= target_s), default=20)
+    options = synthesizer.options(preset)
+    if not synthesizer.speaks_early(options):
+        return FIRST_CODES
+
+    def spent(codes: int) -> float:
+        begun = time.perf_counter()
+        first, *_ = synthesizer.plan(_MEASURED, seed=1, options=options)
+        next(early_pieces(synthesizer, first, codes))
+        return time.perf_counter() - begun
+
+    spent(_FIRST_CODES[-1])  # the first one is slow
+    return next((n for n in _FIRST_CODES if min(spent(n) for _ in range(3)) <= target_s), _FIRST_CODES[-1])
 
 
 class SpeechResponse(Response):
@@ -187,7 +165,7 @@ class SpeechResponse(Response):
         """What to send; the first piece comes with the first audio."""
         chunks = self._chunks()
         first = await chunks.__anext__()
-        if len(self.job.plans) == 1:  # a file that is whole knows its length
+        if len(self.job.plans) == 1 and first.complete:  # a file that is whole knows its length
             async for _ in chunks:
                 pass
             data = await asyncio.to_thread(encode, first.audio, OUTPUT_RATE, self.format)
@@ -206,13 +184,14 @@ class SpeechResponse(Response):
     async def _chunks(self) -> AsyncIterator[Chunk]:
         async for chunk in self.job:
             self.codes += sum(map(len, chunk.candidates[0].codes))
-            self.scores.append(chunk.candidates[0].score)
+            if chunk.complete:  # the score of a sentence comes with its last piece
+                self.scores.append(chunk.candidates[0].score)
             self.warnings += chunk.warnings
             yield chunk
 
     def _about(self) -> dict[str, Any]:
         """What OpenAI's event has no place for: the seed, the mean score of the sentences, what to know."""
-        score = sum(self.scores) / len(self.scores)
+        score = sum(self.scores) / len(self.scores) if self.scores else math.nan
         warnings = list(dict.fromkeys([*self.job.warnings, *self.warnings]))
         return {"seed": self.seed, "score": None if math.isnan(score) else score, "warnings": warnings}
 
