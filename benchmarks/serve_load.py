@@ -9,10 +9,11 @@ audio is timed from the attempt that was taken. Needs ``chelys[server]`` and htt
 ``--alone THREADS`` has no server: ``Synthesizer.speak`` says the first texts one after the other. ``--first`` times the
 first audio of a short and of a long sentence that nobody else disturbs.
 
-``--soak SECONDS`` is the last mode: requests come twice as fast as they are answered (by one client beforehand,
-in the last five minutes later on), and those that are refused are not sent again. It fails if a request is neither
-answered nor refused, if its bytes are others than those of the first answer to the same request, or if the memory grows
-by more than five per cent after the first ten minutes. The same request gives the same bytes before and after.
+``--soak SECONDS`` is the last mode: requests come twice as fast as they are answered (by one client beforehand, in the
+last five minutes later on), and those that are refused are not sent again. ``--out`` has what is known so far at any
+time. It fails if a request is neither answered nor refused, if its bytes are others than those of the first answer to
+the same request, or if the memory grows by more than five per cent after the first ten minutes. The same request gives
+the same bytes before and after.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,23 +119,38 @@ async def run(url: str, clients: int, requests: int, preset: str, known: dict[in
         return result, time.monotonic() - begun
 
 
-async def soak(url: str, seconds: float, preset: str, rate: float) -> dict[str, Any]:
-    """Ask for so long; see the head of this file for what is checked. ``rate``: answers a second at the begin."""
-    result, listed, memory, sent = Result(), texts(24), list[tuple[float, float]](), 0
+async def soak(
+    url: str, seconds: float, preset: str, rate: float, known: dict[int, str], report: Callable[[dict[str, Any]], None]
+) -> None:
+    """Ask for so long; see the head of this file for what is checked. ``rate``: answers a second at the begin.
+
+    ``known``: digest of the first text's samples; ``report``: called each half minute, and at the end.
+    """
+    result, listed, memory, sent = Result(digests=known), texts(24), list[tuple[float, float]](), 0
     settle, window = min(600.0, seconds / 6), min(300.0, seconds / 6)
     async with httpx.AsyncClient(base_url=url, timeout=7200, limits=httpx.Limits(max_connections=None)) as client:
         begun = time.monotonic()
         until = begun + seconds
+        asking = set[asyncio.Task[None]]()
+
+        def state() -> dict[str, Any]:
+            settled = [value for at, value in memory if at >= settle]
+            growth = max(settled) / max(settled[: max(1, len(settled) // 10)]) - 1 if settled else 0.0
+            lost = sent - len(result.done) - result.refused - len(result.wrong) - len(asking)
+            return {
+                "seconds": round(time.monotonic() - begun), "sent": sent, "answered": len(result.done),
+                "refused": result.refused, "in_work": len(asking), "lost": lost, "wrong": result.wrong,
+                "audio_seconds": round(result.audio, 1), "rate": round(rate, 4), "memory_growth": round(growth, 4),
+                "memory_mb": [round(value / 1e6) for _, value in memory],
+            }  # fmt: skip
 
         async def watch() -> None:
             while time.monotonic() < until:
                 memory.append((time.monotonic() - begun, await asyncio.to_thread(resident, url)))
-                print(json.dumps({"at": round(memory[-1][0]), "memory_mb": round(memory[-1][1] / 1e6), "sent": sent,
-                                  "answered": len(result.done), "refused": result.refused, "rate": round(rate, 4)}),
-                      flush=True)  # fmt: skip
+                report({**state(), "passed": False})
                 await asyncio.sleep(min(30.0, seconds / 60))
 
-        watching, asking = asyncio.ensure_future(watch()), set[asyncio.Task[None]]()
+        watching = asyncio.ensure_future(watch())
         while (now := time.monotonic()) < until:
             number = sent % len(listed)
             asking.add(task := asyncio.ensure_future(ask(client, number, listed[number], preset, result, again=False)))
@@ -143,17 +160,12 @@ async def soak(url: str, seconds: float, preset: str, rate: float) -> dict[str, 
                 rate = max(sum(at > now - window for at in result.done), 1) / window
             await asyncio.sleep(0.5 / rate)
         await asyncio.gather(*asking, watching)
-        taken = len(result.done)
-        await ask(client, 0, listed[0], preset, result, again=True)  # the same bytes as at the begin
-    settled = [value for at, value in memory if at >= settle]
-    growth = max(settled) / max(settled[: max(1, len(settled) // 10)]) - 1
-    lost = sent - taken - result.refused - len(result.wrong)
-    return {
-        "seconds": seconds, "sent": sent, "answered": taken, "refused": result.refused, "lost": lost,
-        "wrong": result.wrong, "audio_seconds": round(result.audio, 1), "memory_growth": round(growth, 4),
-        "memory_mb": [round(value / 1e6) for _, value in memory],
-        "passed": not result.wrong and lost == 0 and growth <= 0.05,
-    }  # fmt: skip
+        at_last = state()
+        again = Result()
+        await ask(client, 0, listed[0], preset, again, again=True)
+        same = again.digests == {0: known[0]}  # bytes as at the begin
+        passed = not result.wrong and at_last["lost"] == 0 and at_last["memory_growth"] <= 0.05 and same
+        report({**at_last, "same_bytes_after": same, "passed": passed})
 
 
 def metric(url: str, name: str) -> float:
@@ -172,11 +184,13 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def measure(url: str, clients: int, requests: int, preset: str, known: dict[int, str]) -> dict[str, Any]:
-    busy = metric(url, "process_cpu_seconds_total")
+    counters = ("process_cpu_seconds_total", "chelys_decoder_steps_total", "chelys_decoder_row_steps_total")
+    before = [metric(url, name) for name in counters]
     result, spent = asyncio.run(run(url, clients, requests, preset, known))
-    busy = metric(url, "process_cpu_seconds_total") - busy
+    busy, steps, rows = (metric(url, name) - value for name, value in zip(counters, before, strict=True))
     return {
         "clients": clients, "requests": len(result.done), "refused": result.refused, "wrong": result.wrong,
+        "rows_a_step": round(rows / steps, 1),
         "audio_seconds": round(result.audio, 1), "audio_per_second": round(result.audio / spent, 3),
         "audio_per_cpu_second": round(result.audio / busy, 3), "cores_used": round(busy / spent, 2),
         "first_50": round(percentile(result.first, 0.5), 2), "first_95": round(percentile(result.first, 0.95), 2),
@@ -251,13 +265,21 @@ def main() -> None:
         if asked.first:
             rows = [first(url, asked.preset)]
         elif asked.soak:
-            rows = [asyncio.run(soak(url, asked.soak, asked.preset, len(warm.done) / spent))]
+            rows = [{}]
+
+            def report(row: dict[str, Any]) -> None:
+                rows[0] = row
+                print(json.dumps({**row, "memory_mb": row["memory_mb"][-1]}), flush=True)
+                if asked.out:
+                    asked.out.write_text(json.dumps(row) + "\n")
+
+            asyncio.run(soak(url, asked.soak, asked.preset, len(warm.done) / spent, known, report))
         else:
             rows = []
             for clients, requests in zip(asked.clients, asked.requests, strict=True):
                 rows.append(measure(url, clients, requests, asked.preset, known))
                 print(json.dumps(rows[-1]), flush=True)
-        if asked.soak or asked.first:
+        if asked.first:
             print(json.dumps(rows[0]), flush=True)
         if asked.out:
             asked.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
