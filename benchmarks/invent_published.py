@@ -13,13 +13,12 @@ import argparse
 from pathlib import Path
 
 import torch
-from chelys.tortoise.name_tables import TABLES
 from torch import Tensor
 
 from chelys.tortoise.convert import OPTIONAL, REQUIRED
 from chelys.tortoise.model import published_skeleton
 from chelys.tortoise.sizes import PUBLISHED
-from chelys.tortoise.state_dicts import to_tortoise
+from chelys.tortoise.state_dicts import TABLES, to_tortoise
 
 MASK = 1012  # positions that the causal masks of older files cover
 

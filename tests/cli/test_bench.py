@@ -19,11 +19,13 @@ def test_every_part_and_preset_is_measured(
     app([*asked, "--threads", "1", "--json", str(file)], standalone_mode=False)
     found = json.loads(file.read_text())
     assert [row["part"] for row in found["parts"]] == [
-        "a code of 4 x 8", "latents of 90", "ranking of 8", "guided step, 360 frames", "vocoder, 360 frames"
+        "a code of 4 x 8, float32 weights", "latents of 90", "ranking of 8", "guided step, 360 frames",
+        "vocoder, 360 frames",
     ]  # fmt: skip
     for row in found["parts"]:
         assert row["seconds"] > 0 and row["naive_seconds"] > 0 and row["operations"] > 1e5
-        assert row["floor"] == max(row["operations"] / 1e9, row["weights"] / 1e10)
+        assert row["floor"] == max(row["operations"] / 1e9, row["read"] / 1e10)
+        assert row["difference"] is None or row["difference"] < 1e-4
     assert found["threads"] == 1 and found["dtype"] == "float32"
     assert [row["preset"] for row in found["presets"]] == ["ultra_fast"] and found["presets"][0]["cpu"] > 0
     printed = capsys.readouterr().out

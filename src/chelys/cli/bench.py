@@ -89,16 +89,16 @@ def _print(found: dict[str, Any]) -> None:
         f" {found['operations_per_second'] / 1e9:.0f} GFLOP/s, {found['bytes_per_second'] / 1e9:.1f} GB/s,"
         f" {(found['peak_memory_bytes'] or 0) / 1e6:.0f} MB at most"
     )
-    echo(f"{'':28} {'ms':>9} {'CPU ms':>9} {'GFLOP':>8} {'x floor':>8} {'naive ms':>9} {'gain':>6}")
+    echo(f"{'':36} {'ms':>9} {'CPU ms':>9} {'GFLOP':>8} {'x floor':>8} {'naive ms':>9} {'gain':>6} {'off by':>8}")
     for row in found["parts"]:
         echo(
-            f"{row['part']:28} {1e3 * row['seconds']:9.1f} {1e3 * row['cpu_seconds']:9.1f}"
+            f"{row['part']:36} {1e3 * row['seconds']:9.1f} {1e3 * row['cpu_seconds']:9.1f}"
             f" {row['operations'] / 1e9:8.2f} {row['of_floor']:8.1f} {1e3 * row['naive_seconds']:9.1f}"
-            f" {row['of_naive']:6.2f}"
+            f" {row['of_naive']:6.2f} {'' if row['difference'] is None else format(row['difference'], '8.0e')}"
         )
     for row in found.get("presets", []):
         echo(
-            f"{row['preset']:28} {row['cpu']:.3f} CPU s and {row['real_time_factor']:.3f} s for a second of speech,"
+            f"{row['preset']:36} {row['cpu']:.3f} CPU s and {row['real_time_factor']:.3f} s for a second of speech,"
             f" first chunk after {row['first_chunk']:.2f} s"
             + (f", early after {row['first_early_chunk']:.2f} s" if "first_early_chunk" in row else "")
         )

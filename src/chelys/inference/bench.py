@@ -2,30 +2,37 @@
 
 The floor of a part is what its operations take at the rate of a large matrix product, or its weights at that of a read,
 whichever is longer, both measured in the same run. Naive is one thing at a time, as the original computes: sentences
-one after the other, candidates ranked one by one, two passes for guidance, a vocoder over the whole clip.
+one after the other, keys and values that grow by concatenation, attention and GELU written out, candidates ranked one
+by one, two passes for guidance, a vocoder over the whole clip.
 """
 
 from __future__ import annotations
 
+import math
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from chelys.inference.synthesizer import Synthesizer
-from chelys.models.autoregressive import Autoregressive
+from chelys.models.autoregressive import Autoregressive, Block
 from chelys.models.clvp import CLVP
-from chelys.models.code_reader import CodeReader
+from chelys.models.code_reader import CodeReader, best_weights
 from chelys.models.diffusion import Diffusion
 from chelys.models.diffusion_steps import DiffusionSteps
+from chelys.nn.attention import apply_rotary
 
 TEXT = "The old boat drifted past the mill, and no one could say why. Seven birds sat on a wire, and one flew off."
+
+
+#: Of one layer, ``(b, h, t, c)`` each.
+KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ class Workload:
     name: str
     fast: Callable[[], object]
     naive: Callable[[], object]
-    weights: int  # bytes that it reads at least once
+    read: int  # bytes of weights, keys and values that it reads at least once
+    alike: bool = True  # whether both ways draw the same noise
 
 
 def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
@@ -78,14 +86,15 @@ def measure(
         progress(part.name)
         counter = FlopCounterMode(display=False)
         with counter:
-            part.naive()
+            plain = part.naive()
         operations = counter.get_total_flops()
         fast, naive = timed(part.fast, device, repeats), timed(part.naive, device, repeats)
-        floor = max(operations / rate, part.weights / bandwidth)
+        floor = max(operations / rate, part.read / bandwidth)
         rows.append({
             "part": part.name, "seconds": fast["wall"], "cpu_seconds": fast["cpu"], "naive_seconds": naive["wall"],
-            "naive_cpu_seconds": naive["cpu"], "operations": operations, "weights": part.weights, "floor": floor,
+            "naive_cpu_seconds": naive["cpu"], "operations": operations, "read": part.read, "floor": floor,
             "of_floor": fast["wall"] / floor, "of_naive": naive["wall"] / fast["wall"],
+            "difference": difference(part.fast(), plain) if part.alike else None,
         })  # fmt: skip
     return {
         "machine": platform.processor() or platform.machine(), "device": _name(device), "torch": torch.__version__,
@@ -93,6 +102,12 @@ def measure(
         "operations_per_second": rate, "bytes_per_second": bandwidth, "parts": rows,
         "peak_memory_bytes": _peak_memory(),
     }  # fmt: skip
+
+
+def difference(result: object, plain: object) -> float:
+    """How far a result is from that of the naive twin, as a share of the twin's size (root mean squares)."""
+    assert isinstance(result, Tensor) and isinstance(plain, Tensor)
+    return float((result - plain).norm() / plain.norm())
 
 
 def _peak_memory() -> int | None:
@@ -156,29 +171,66 @@ def _ids(count: int, device: torch.device) -> Tensor:
 def _sampling(decoder: Autoregressive, codes: int, sentences: int, candidates: int) -> Workload:
     """One code of each candidate, halfway through a sentence of 50 ids."""
     device, dim = decoder.code_head.weight.device, decoder.config.dim
-    caches = []
-    for _ in range(2 * sentences):
+    generator = torch.Generator().manual_seed(0)
+    caches, pasts = [], []
+    for _ in range(sentences):
         conditioning = torch.zeros(1, dim, device=device, dtype=decoder.code_head.weight.dtype)
         _, cache = decoder.read_prompt(conditioning, _ids(50, device)[None], torch.tensor([50]), codes)
         cache.select(torch.zeros(candidates, dtype=torch.long, device=device))
+        sampled = cache.store[..., cache.length : cache.length + codes // 2, :]
+        sampled.copy_(torch.randn(sampled.shape, generator=generator))
         cache.length += codes // 2
         caches.append(cache)
-    reader, number = CodeReader(decoder), codes // 2 + 1
-    together, alone = caches[:sentences], caches[sentences:]
-    column, sampled = together[0].length, torch.zeros(candidates, dtype=torch.long, device=device)
+        pasts.append([(k.clone(), v.clone()) for k, v in cache.store[..., : cache.length, :].unbind()])
+    weights = best_weights(decoder)
+    reader, number = CodeReader(decoder, weights), codes // 2 + 1
+    column, last = caches[0].length, torch.arange(candidates, device=device)
+    layers = [*(layer for block in decoder.blocks for layer in block.modules()), decoder.code_head]
+    laid = {layer: layer.weight.t().contiguous() for layer in layers if isinstance(layer, nn.Linear)}
 
-    def fast() -> None:
-        for cache in together:
+    def fast() -> Tensor:
+        for cache in caches:
             cache.length = column
-        groups = [(candidates, number, cache) for cache in together]
-        reader.logits(reader.read(sampled.repeat(sentences), groups))
+        groups = [(candidates, number, cache) for cache in caches]
+        return reader.logits(reader.read(last.repeat(sentences), groups))
 
-    def naive() -> None:
-        for cache in alone:
-            cache.length = column
-            decoder.code_head(decoder.read_code(sampled, number, cache))
+    def naive() -> Tensor:
+        return torch.cat([naive_code(decoder, laid, last, number, past)[0] for past in pasts])
 
-    return Workload(f"a code of {sentences} x {candidates}", fast, naive, _bytes(decoder.blocks, decoder.code_head))
+    size = 2 if weights == "float16" else decoder.code_head.weight.element_size()
+    read = sum(matrix.numel() for matrix in laid.values()) * size
+    read += sum(part.nbytes for past in pasts for pair in past for part in pair)
+    return Workload(f"a code of {sentences} x {candidates}, {weights} weights", fast, naive, read)
+
+
+def naive_code(
+    decoder: Autoregressive, laid: dict[nn.Linear, Tensor], codes: Tensor, number: int, past: list[KeysValues]
+) -> tuple[Tensor, list[KeysValues]]:
+    """Read one more code a row ``(b,)`` as the original's library did: logits ``(b, ids)``, and the longer ``past``.
+
+    ``laid``: weights from input to output. ``past``: keys and values of each layer, ``(b, h, t, c)``.
+    """
+
+    def product(layer: nn.Module, x: Tensor) -> Tensor:
+        layer = cast(nn.Linear, layer)
+        return torch.addmm(layer.bias, x, laid[layer])
+
+    x = decoder.embed_codes(codes[:, None], number)[:, 0]
+    rotary = decoder._rotary(torch.tensor([number], device=x.device))
+    grown = []
+    for block, before in zip(cast(list[Block], list(decoder.blocks)), past, strict=True):
+        qkv = product(block.qkv, block.attention_norm(x)).view(len(x), 1, 3, block.heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (b, h, 1, c)
+        if rotary is not None:
+            query, key = apply_rotary(query, *rotary), apply_rotary(key, *rotary)
+        key, value = torch.cat((before[0], key), dim=2), torch.cat((before[1], value), dim=2)
+        grown.append((key, value))
+        shares = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
+        x = x + product(block.out, (shares @ value).transpose(1, 2).flatten(1))
+        inner = product(block.up, block.mlp_norm(x))
+        inner = 0.5 * inner * (1.0 + torch.tanh((2 / math.pi) ** 0.5 * (inner + 0.044715 * inner.pow(3.0))))
+        x = x + product(block.down, inner)
+    return product(decoder.code_head, decoder.final_norm(decoder.block_norm(x))), grown
 
 
 def _latents(decoder: Autoregressive, codes: int) -> Workload:
@@ -200,8 +252,8 @@ def _ranking(clvp: CLVP, codes: int, candidates: int) -> Workload:
     def fast() -> Tensor:
         return clvp.score(text, rows, None, lengths, text_latents=clvp.encode_text(text))
 
-    def naive() -> list[Tensor]:
-        return [clvp.score(text, row[None, : int(n)]) for row, n in zip(rows, lengths, strict=True)]
+    def naive() -> Tensor:
+        return torch.cat([clvp.score(text, row[None, : int(n)]) for row, n in zip(rows, lengths, strict=True)])
 
     return Workload(f"ranking of {candidates}", fast, naive, _bytes(clvp))
 
@@ -209,13 +261,12 @@ def _ranking(clvp: CLVP, codes: int, candidates: int) -> Workload:
 def _guided_step(network: Diffusion, codes: int) -> Workload:
     free = network.uncond_embedding
     frames = 4 * codes
-    x = torch.zeros(1, network.config.bands, frames, device=free.device, dtype=free.dtype)
+    x = torch.randn(1, network.config.bands, frames, generator=torch.Generator().manual_seed(0)).to(free)
     given = torch.zeros(1, network.config.dim, frames // network.config.patch, device=free.device, dtype=free.dtype)
     steps, time_of_step = DiffusionSteps(network, given, guided=True), torch.tensor([500], device=free.device)
 
-    def naive() -> None:
-        network(x, time_of_step, given)
-        network(x, time_of_step, None)
+    def naive() -> Tensor:
+        return torch.cat((network(x, time_of_step, given), network(x, time_of_step, None)))
 
     return Workload(f"guided step, {frames} frames", lambda: steps(x, 500), naive, _bytes(network.layers))
 
@@ -226,10 +277,11 @@ def _vocoding(vocoder: Any, codes: int) -> Workload:
     mel = torch.full((1, vocoder_bands(vocoder), frames), -5.0, device=parameter.device, dtype=parameter.dtype)
     noise = torch.zeros(1, vocoder.config.noise_dim, frames, device=parameter.device, dtype=parameter.dtype)
 
-    def fast() -> object:
-        return vocoder.vocode(mel, torch.Generator().manual_seed(0))
+    def fast() -> Tensor:
+        waveform: Tensor = vocoder.vocode(mel, torch.Generator().manual_seed(0))
+        return waveform
 
-    return Workload(f"vocoder, {frames} frames", fast, lambda: vocoder(mel, noise), _bytes(vocoder))
+    return Workload(f"vocoder, {frames} frames", fast, lambda: vocoder(mel, noise), _bytes(vocoder), False)
 
 
 def vocoder_bands(vocoder: Any) -> int:

@@ -31,6 +31,7 @@ def made_with(
         "preset": preset,
         "options": asdict(options),
         "versions": {"chelys": _version(), "torch": str(torch.__version__), "numpy": np.__version__},
+        "sampling_weights": tts.sampling_weights,
         "threads": torch.get_num_threads(),
     }
 
