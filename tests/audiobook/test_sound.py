@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pyloudnorm
 import pytest
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stand_in import sound_of  # noqa: E402
 
 from chelys.audio.rates import OUTPUT_RATE  # noqa: E402
+from chelys.audiobook.book_file import write  # noqa: E402
 from chelys.audiobook.sound import CEILING_DB, Limiter, LoudnessMeter, decibels, loudness, speech_span  # noqa: E402
 from chelys.audiobook.stages import SentenceRequest  # noqa: E402
 from chelys.audiobook.track import Track  # noqa: E402
@@ -85,6 +87,36 @@ def test_pauses_are_as_long_as_asked(made: tuple[np.ndarray, list[tuple[int, int
         before = int(np.flatnonzero(loud[:middle])[-1])
         after = middle + int(np.flatnonzero(loud[middle:])[0])
         assert (after - before) / OUTPUT_RATE == pytest.approx(asked, abs=0.01), asked
+
+
+def test_aac_rings_no_longer_than_pauses_may_err(tmp_path: Path) -> None:
+    """Where 5 ms that stay 45 dB below the loudest of a sentence count as silence."""
+    rng = np.random.default_rng(1)
+    hisses = [(rng.normal(size=12_000) * np.linspace(0.2, 0.05, 12_000)).astype(np.float32) for _ in range(8)]
+    spans = []
+    with Track(tmp_path, 0.4) as track:
+        for take in hisses:
+            placed = track.add(take)
+            spans.append((round(placed.start_s * OUTPUT_RATE), round(placed.end_s * OUTPUT_RATE)))
+            track.pause(0.4)
+        track.end()
+        audio = np.concatenate(list(track.mastered(LoudnessMeter())))
+    write(tmp_path / "out.m4b", [audio], "m4b", tags={})
+    with av.open(str(tmp_path / "out.m4b")) as file:
+        rate = file.streams.audio[0].rate
+        heard = np.concatenate([frame.to_ndarray() for frame in file.decode(audio=0)], axis=1)[0]
+
+    def edges(audio: np.ndarray, rate: int) -> np.ndarray:
+        window = rate // 200
+        power = np.convolve(np.square(audio, dtype=np.float64), np.ones(window) / window, "same")
+        found = []
+        for start, end in (np.array(span) * rate // OUTPUT_RATE for span in spans):
+            near = slice(max(0, start - rate // 10), end + rate // 10)
+            loud = np.flatnonzero(power[near] > power[start:end].max() * 10**-4.5)
+            found.append((near.start + loud[[0, -1]]) / rate)
+        return np.array(found)
+
+    np.testing.assert_allclose(edges(heard, rate), edges(audio, OUTPUT_RATE), atol=0.002)
 
 
 def test_joins_do_not_click(made: tuple[np.ndarray, list[tuple[int, int]]]) -> None:

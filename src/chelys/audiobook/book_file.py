@@ -27,11 +27,12 @@ class Format:
     cover: bool = False  # whether it can hold one
     chapters: bool = True
     coder: str = ""  # how FFmpeg's AAC encoder searches; ``fast`` errs less on nano's speech than its default
+    rate: int = OUTPUT_RATE  # at twice that AAC's blocks, which ring before a word, are half as long, and err less
 
 
 FORMATS = {
-    "m4b": Format("mp4", "aac", "fltp", 64_000, cover=True, coder="fast"),
-    "m4a": Format("mp4", "aac", "fltp", 64_000, cover=True, coder="fast"),
+    "m4b": Format("mp4", "aac", "fltp", 64_000, cover=True, coder="fast", rate=2 * OUTPUT_RATE),
+    "m4a": Format("mp4", "aac", "fltp", 64_000, cover=True, coder="fast", rate=2 * OUTPUT_RATE),
     "mp3": Format("mp3", "libmp3lame", "fltp", 96_000, cover=True),
     "opus": Format("ogg", "libopus", "flt", 40_000),
     "flac": Format("flac", "flac", "s16", cover=True, chapters=False),
@@ -114,7 +115,7 @@ def _fill(
     import av
 
     options = {"flags": "+bitexact"} | ({"aac_coder": how.coder} if how.coder else {})
-    stream = file.add_stream(how.codec, rate=OUTPUT_RATE, layout="mono", options=options)
+    stream = file.add_stream(how.codec, rate=how.rate, layout="mono", options=options)
     stream.format = how.samples
     if bits := 1000 * kbps if kbps and how.bits else how.bits:
         stream.bit_rate = bits
