@@ -54,13 +54,16 @@ _MOST = {
     re.compile(r"(^|_)frames$"): 1 << 16,
 }  # fmt: skip
 _LARGEST = (1 << 31) - 1
+#: Sizes without which there is nothing to compute; where the default is 0, 0 says that there is no such part.
+_NEEDED = re.compile(r"(^|_)(dim|heads|hidden|inner|channels|width|rows|frames)$")
 
 
 def check_sizes(config: Any, *, where: str, key: str = "") -> None:
     """Refuse numbers in a (nested) configuration of networks that no network has.
 
     Raises:
-        ConfigError: If a whole number is negative or too large, or another one not finite; the key is named.
+        ConfigError: If a whole number is negative or too large, a size is 0, or another number is not finite; the key
+            is named.
     """
     for field in fields(config):
         value, name = getattr(config, field.name), f"{key}{field.name}"
@@ -68,8 +71,9 @@ def check_sizes(config: Any, *, where: str, key: str = "") -> None:
             check_sizes(value, where=where, key=f"{name}.")
         for number in value if isinstance(value, tuple) else (value,):
             most = next((most for names, most in _MOST.items() if names.search(field.name)), _LARGEST)
-            if isinstance(number, int) and not 0 <= number <= most:
-                raise ConfigError(f"{where}: {name} is {number}; it must be 0 to {most}")
+            least = int(bool(_NEEDED.search(field.name)) and field.default != 0)
+            if isinstance(number, int) and not least <= number <= most:
+                raise ConfigError(f"{where}: {name} is {number}; it must be {least} to {most}")
             if isinstance(number, float) and not abs(number) <= _LARGEST:
                 raise ConfigError(f"{where}: {name} is {number}; it must be a number up to {_LARGEST}")
 

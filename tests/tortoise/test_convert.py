@@ -403,6 +403,19 @@ def test_too_little_disk_is_told_before_anything_is_written(
 # ---------------------------------------------------------------- interrupted
 
 
+def test_a_file_that_was_written_and_not_noted_is_removed(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert.Journal, "note", full)
+        assert "No space left" in refusal(tiny, tmp_path / "model", OutputError)
+    assert not (tmp_path / "model").exists()
+    run(tiny, tmp_path / "model")
+
+
 @pytest.mark.parametrize("stopped_at", range(len(NETWORKS)))
 def test_a_stopped_conversion_does_not_load_and_goes_on(
     tiny: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int

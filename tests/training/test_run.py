@@ -225,6 +225,10 @@ def test_missing_or_unfit_weights_of_earlier_stages(config_file: ConfigFile, tmp
         ("dvae", "network.hidden=1000000"),
         ("dvae", "network.residual_blocks=100000"),
         ("dvae", "stage.frames=-9223372036854775808"),
+        ("dvae", "stage.frames=0"),
+        ("dvae", "stage.frames=3"),  # less than a code
+        ("dvae", "stage.rows=0"),
+        ("clvp", "network.dim=0"),
         ("dvae", "run=" + "1" * 5000),
         ("dvae", "loop.seed=" + "9" * 25),
         ("autoregressive", "network.dim=18446744073709551615"),

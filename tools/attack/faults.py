@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import logging
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import warnings
@@ -187,23 +189,65 @@ def works(names: list[str], folder: Path) -> dict[str, Any]:
 
             outcome = lambda out: {n: d for n, d in resume_kills.files_of(out).items() if is_final(n)}  # noqa: E731
             made[name] = resume_kills.Work(do, outcome, lambda out: "")
-        made[name].final = resume_kills.files_of if name not in ("train",) else _weights(made[name])
+        made[name].final = _whole if name in ("train", "prepare") else resume_kills.files_of
+    if "train" in made:  # a run that could not write an older checkpoint goes on without it
+        made["train"].outcome = _without_older_checkpoints(made["train"].outcome)
     return made
 
 
-def _weights(work: Any) -> Callable[[Path], dict[str, Any]]:
-    """Files of a run that can be compared while it is unfinished."""
+def _without_older_checkpoints(outcome: Callable[[Path], dict[str, Any]]) -> Callable[[Path], dict[str, Any]]:
+    def only_newest(out: Path) -> dict[str, Any]:
+        found = outcome(out)
+        checkpoints = sorted(name for name in found if name.startswith("checkpoints/"))
+        return {name: data for name, data in found.items() if name not in checkpoints[:-1]}
+
+    return only_newest
+
+
+def _whole(out: Path) -> dict[str, Any]:
+    """Files whose kind can be read to its end: None for each, or its bytes where it is half a file.
+
+    Training in progress has other weights than finished training, and a preparation leaves out a recording whose clips
+    it could not write, so that their files are not compared with those of undisturbed work.
+    """
+    import soundfile
     from safetensors import safe_open
 
-    def final(out: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for path in out.rglob("*.safetensors"):
-            if not path.name.startswith("."):
-                with safe_open(path, "np") as file:  # raises if it is half a file
-                    found[str(path.relative_to(out))] = None if list(file.keys()) else b""
-        return found
+    def read(path: Path) -> None:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "np") as file:
+                for key in file.keys():  # noqa: SIM118
+                    file.get_tensor(key)
+        elif path.suffix == ".tar":
+            with tarfile.open(path) as tar:
+                for member in tar:
+                    if member.isfile() and len(tar.extractfile(member).read()) != member.size:  # type: ignore[union-attr]
+                        raise ValueError("a member is cut")
+            if not path.read_bytes().endswith(bytes(1024)):
+                raise ValueError("its end is cut")
+        elif path.suffix == ".flac":
+            audio, _ = soundfile.read(path)
+            if len(audio) != soundfile.info(path).frames:
+                raise ValueError("its end is cut")
+        elif path.suffix in (".json", ".jsonl"):
+            text = path.read_text()
+            for line in text.splitlines() if path.suffix == ".jsonl" else [text]:
+                json.loads(line)
+            if text and not text.endswith("\n"):
+                raise ValueError("its last line is cut")
+        elif not path.stat().st_size:
+            raise ValueError("it is empty")
 
-    return final
+    found: dict[str, Any] = {}
+    for path in out.rglob("*"):
+        name = str(path.relative_to(out))
+        if path.is_file() and is_final(name):
+            try:
+                read(path)
+                found[name] = None
+            except Exception:
+                found[name] = path.read_bytes()
+    return found
 
 
 def main() -> int:

@@ -89,7 +89,11 @@ def claimed(folder: Path, last: str) -> Iterator[Journal]:
         try:
             yield journal
         finally:
-            if (folder / last).is_file() or not journal.files:
+            if not journal.files:  # a file may be finished and not yet noted
+                for name in _written() - there:
+                    (folder / name).unlink(missing_ok=True)
+            nothing = {path.name for path in folder.iterdir()} <= {_JOURNAL, _LOCK}
+            if nothing or (folder / last).is_file():
                 _tidy(folder)
             for path in made:
                 if path.is_dir() and not any(path.iterdir()):

@@ -23,7 +23,7 @@ from chelys.data.dataset import Clip, ClipDataset
 from chelys.errors import ConfigError
 from chelys.models.dvae import DVAE, DVAEConfig
 from chelys.training.checkpoint import load_trained
-from chelys.training.config import FeatureRun, published_sizes
+from chelys.training.config import FeatureRun, published_sizes, require
 from chelys.training.logging import Picture
 from chelys.training.task import FeatureData, Task
 
@@ -41,6 +41,10 @@ class DVAETaskConfig:
     start_at: int = 100  # step at which k-means is done; before it, vectors pass unquantised
     revive_every: int = 20  # steps between revivals of dead codes
     revive_until: int = 10**9  # step after which no code is revived
+
+    def __post_init__(self) -> None:
+        whole = self.frames % FRAMES_PER_CODE == 0
+        require(whole, "stage.frames", self.frames, f"a multiple of {FRAMES_PER_CODE}, the frames of a code")
 
 
 @dataclass(frozen=True, kw_only=True)
