@@ -176,21 +176,37 @@ class CodeSampler:
                 logits = self.reader.logits(hidden)
             for group, *parts in zip(groups, hidden.split(rows), logits.split(rows), strict=True):
                 group.hidden, group.logits = parts
+        alike: dict[tuple[object, ...], list[CodeGroup]] = {}
         for group in self.groups:
-            self._sample(group)
+            alike.setdefault((group.rules.constrained, *_drawing(group.options)), []).append(group)
+        for groups in alike.values():
+            self._sample(groups)
         finished = [group for group in self.groups if not group.active]
         self.groups = [group for group in self.groups if group.active]
         return finished
 
-    def _sample(self, group: CodeGroup) -> None:
-        """Sample the next code of each candidate of a group, and let those go that come to their end."""
-        config, options, active = self.reader.decoder.config, group.options, group.active
+    def _sample(self, groups: list[CodeGroup]) -> None:
+        """Sample the next code of each candidate of groups whose codes are drawn alike: all rows at once."""
+        config, options = self.reader.decoder.config, groups[0].options
+        rows = [len(group.active) for group in groups]
+        logits = torch.cat([group.logits for group in groups])
+        if groups[0].rules.constrained:
+            logits[:, config.start_code] = _NEVER
+            for group, part in zip(groups, logits.split(rows), strict=True):
+                if group.steps == 0:  # no stop before there is a code
+                    part[:, config.stop_code] = _NEVER
+        counts = logits  # not looked at
+        if options.repetition_penalty != 1.0:
+            counts = torch.cat([group.counts[group.active] for group in groups])
+        codes = sample_codes(logits, counts, options, [group.generators[i] for group in groups for i in group.active])
+        for group, part in zip(groups, codes.split(rows), strict=True):
+            self._keep(group, part)
+
+    def _keep(self, group: CodeGroup, codes: Tensor) -> None:
+        """Note the next code of each candidate of a group, and let those go that come to their end."""
+        config, active = self.reader.decoder.config, group.active
         group.steps += 1
-        logits = _constrain(group.logits, config, group.steps) if group.rules.constrained else group.logits
-        penalised = options.repetition_penalty != 1.0
-        counts = group.counts[active] if penalised else group.counts[: len(active)]
-        codes = sample_codes(logits, counts, options, [group.generators[i] for i in active])
-        if penalised:
+        if group.options.repetition_penalty != 1.0:
             group.counts[active, codes] += 1
         remaining = []
         sampled = zip(active, codes.tolist(), group.hidden.unbind(), strict=True)
@@ -338,7 +354,9 @@ def sample_codes(logits: Tensor, counts: Tensor, options: SpeechOptions, generat
         beyond[:, 0] = False
         probabilities = probabilities.masked_fill(beyond, 0.0)
     # the smallest of exponential waiting times, one for each code at the rate of its probability, is a sample
-    waits = torch.stack([torch.empty(count).exponential_(generator=g) for g in generators])
+    waits = torch.empty(len(generators), count)
+    for row, generator in zip(waits.unbind(), generators, strict=True):
+        row.exponential_(generator=generator)
     chosen = (probabilities.cpu() / waits).argmax(1, keepdim=True).to(ids.device)
     return ids.gather(1, chosen).squeeze(1)
 
@@ -351,6 +369,11 @@ def skip_codes(generator: torch.Generator, steps: int, options: SpeechOptions, i
     if options.temperature > 0.0:
         for _ in range(steps):
             torch.empty(_considered(options, ids)).exponential_(generator=generator)
+
+
+def _drawing(options: SpeechOptions) -> tuple[float, ...]:
+    """What of the options ``sample_codes`` looks at."""
+    return options.temperature, options.top_k, options.top_p, options.repetition_penalty, options.typical_mass
 
 
 def _considered(options: SpeechOptions, ids: int) -> int:

@@ -63,7 +63,7 @@ class CodeReader:
         sampled one is 1, and its cache, which grows by a column. Returns latents of the next codes ``(b, d)``, for
         ``logits``.
         """
-        decoder, b = self.decoder, len(codes)
+        decoder, b, counts = self.decoder, len(codes), [rows for rows, _, _ in groups]
         x = decoder.code_embedding(codes)
         positions = _rows([number for _, number, _ in groups], groups, codes.device)
         if decoder.config.positions == "learned":
@@ -77,9 +77,11 @@ class CodeReader:
                 cosines, sines = rotary
                 first, second = qkv.chunk(2, dim=-1)
                 qkv = torch.cat((second, first), dim=-1).mul_(sines).addcmul_(qkv, cosines)
+            queries = qkv[:b, 0].unsqueeze(2).split(counts)
+            columns = qkv[:b, 1:].transpose(0, 1).split(counts, dim=1)
             seen = [
-                attend(part[:, 0].unsqueeze(2), *cache.append(layer, part[:, 1:]))
-                for part, (_, _, cache) in zip(qkv[:b].split([rows for rows, _, _ in groups]), groups, strict=True)
+                attend(query, *cache.append(layer, column))
+                for query, column, (_, _, cache) in zip(queries, columns, groups, strict=True)
             ]
             attended = (seen[0] if len(seen) == 1 else torch.cat(seen)).flatten(1)
             x = self._product(block.out, _filled(attended), onto=x)

@@ -211,10 +211,10 @@ class KVCache:
         return keys[:, :, :end], values[:, :, :end]
 
     def append(self, layer: int, key_value: Tensor) -> tuple[Tensor, Tensor]:
-        """The same with one new column ``(b, 2, h, c)``, keys before values."""
+        """The same with one new column ``(2, b, h, c)``, keys before values."""
         columns = self.store[layer]  # (2, b, h, capacity, c)
-        columns[:, :, :, self.length] = key_value.transpose(0, 1)
-        keys, values = columns[:, :, :, : self.length + 1].unbind()
+        columns.select(3, self.length).copy_(key_value)
+        keys, values = columns.narrow(3, 0, self.length + 1).unbind()
         return keys, values
 
     def mask(self, new: int) -> Tensor | None:
