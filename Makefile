@@ -63,7 +63,7 @@ oldest: pyproject.toml  ## the quick tests with the oldest versions that pyproje
 	$(PYTHON) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install -q uv
 	$(VENV)-oldest/bin/uv pip install -q --python $(VENV)-oldest/bin/python --resolution lowest-direct -e '.[dev]'
-	$(VENV)-oldest/bin/pytest -q
+	$(VENV)-oldest/bin/pytest -q -n $(JOBS) --dist worksteal
 
 clean:  ## remove the environment, caches and builds; not runs/
 	rm -rf $(VENV) $(VENV)-oldest .pytest_cache .mypy_cache .ruff_cache build dist src/*.egg-info

@@ -198,22 +198,22 @@ def damaged(data: bytes) -> bytes:
     return data[:at] + bytes(b ^ 0x55 for b in data[at : at + 40]) + data[at + 40 :]
 
 
-@pytest.mark.parametrize(
-    ("data", "line"),
-    [
-        (b"PK\x03\x04 cut short", "no EPUB, or damaged"),
-        (epub(PAGE)[:-30], "no EPUB, or damaged"),
-        (damaged(epub(PAGE)), "'OPS/a.xhtml' is damaged"),
-        (locked(epub(PAGE)), "is encrypted"),
-        (zipped({"a.txt": "x"}), "no EPUB: META-INF/container.xml is missing"),
-        (zipped({"META-INF/container.xml": CONTAINER.format("../../etc/passwd")}), "names no package"),
-        (zipped({"META-INF/container.xml": CONTAINER.format("p"), "p": ENTITIES}), "defines entities"),
-        (zipped({"META-INF/container.xml": CONTAINER.format("p"), "p": "<package"}), "is no XML"),
-        (epub(PAGE, more={"META-INF/encryption.xml": ENCRYPTED.format("urn:aes")}), "encrypted (copy protection)"),
-        (epub({"a.xhtml": xhtml("<p> </p>")}), "holds no text"),
-        (epub({"a.xhtml": "<p>" + "x" * (archive.MAX_MEMBER + 1)}), "unpacks to more than 16 MiB"),
-    ],
-)  # fmt: skip
+UNREADABLE = [
+    (b"PK\x03\x04 cut short", "no EPUB, or damaged"),
+    (epub(PAGE)[:-30], "no EPUB, or damaged"),
+    (damaged(epub(PAGE)), "'OPS/a.xhtml' is damaged"),
+    (locked(epub(PAGE)), "is encrypted"),
+    (zipped({"a.txt": "x"}), "no EPUB: META-INF/container.xml is missing"),
+    (zipped({"META-INF/container.xml": CONTAINER.format("../../etc/passwd")}), "names no package"),
+    (zipped({"META-INF/container.xml": CONTAINER.format("p"), "p": ENTITIES}), "defines entities"),
+    (zipped({"META-INF/container.xml": CONTAINER.format("p"), "p": "<package"}), "is no XML"),
+    (epub(PAGE, more={"META-INF/encryption.xml": ENCRYPTED.format("urn:aes")}), "encrypted (copy protection)"),
+    (epub({"a.xhtml": xhtml("<p> </p>")}), "holds no text"),
+    (epub({"a.xhtml": "<p>" + "x" * (archive.MAX_MEMBER + 1)}), "unpacks to more than 16 MiB"),
+]
+
+
+@pytest.mark.parametrize(("data", "line"), UNREADABLE, ids=[line for _, line in UNREADABLE])
 def test_what_cannot_be_read_is_said_in_a_line(data: bytes, line: str) -> None:
     with pytest.raises(TextError) as caught:
         read_book(data, format="epub")
