@@ -12,6 +12,7 @@ import time
 import wave
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ import torch
 
 import chelys
 from chelys.audio import io as audio_io
+from chelys.audio.io import growing_sound_file
 from chelys.audio.resample import sinc_resample
 from chelys.audio.stream import open_audio
 from chelys.errors import AudioError, OutputError, VoiceError
@@ -664,3 +666,54 @@ def test_an_mp3_under_another_name_leaves_standard_error_alone(
     with suppress(AudioError):
         audio_io.read(tmp_path / "a.wav", RATE)
     assert capfd.readouterr().err == ""
+
+
+class Failing:
+    """A file on a disk that is full from the write of that number on."""
+
+    def __init__(self, file: BinaryIO, full_at: int) -> None:
+        self.file, self.full_at, self.writes = file, full_at, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def __enter__(self) -> Failing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write(self, data: bytes) -> int:
+        self.writes += 1
+        if self.writes > self.full_at:
+            raise OSError(28, "No space left on device")
+        return self.file.write(data)
+
+
+def test_a_disk_that_fills_up_while_a_flac_grows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = np.random.default_rng(0).normal(0, 0.1, 20_000).astype(np.float32)
+    with growing_sound_file(tmp_path / "whole.flac", 24_000) as file:
+        file.write(audio[:9000])
+        file.write(audio[9000:])
+    sf.write(tmp_path / "at once.flac", audio, 24_000, subtype="PCM_16")
+    assert (tmp_path / "whole.flac").read_bytes() == (tmp_path / "at once.flac").read_bytes()
+
+    opened: list[Failing] = []
+    plain = Path.open
+
+    def open_failing(path: Path, *args: Any, **options: Any) -> Any:
+        opened.append(Failing(plain(path, *args, **options), full_at))
+        return opened[-1]
+
+    monkeypatch.setattr(Path, "open", open_failing)
+    full_at = 10**9
+    with growing_sound_file(tmp_path / "counted.flac", 24_000) as file:
+        file.write(audio)
+    writes = opened[-1].writes
+    assert writes > 3
+    for full_at in range(writes):
+        with (
+            pytest.raises(OSError, match="No space"),
+            growing_sound_file(tmp_path / f"{full_at}.flac", 24_000) as file,
+        ):
+            file.write(audio)

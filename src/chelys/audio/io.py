@@ -13,7 +13,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -345,6 +345,51 @@ def to_bytes(audio: np.ndarray, rate: int, format: str) -> bytes:
     except sf.SoundFileError as error:
         raise OutputError(f"cannot encode {format} at {rate} Hz: choose wav or flac") from error
     return buffer.getvalue()
+
+
+@contextmanager
+def growing_sound_file(path: Path, rate: int) -> Iterator[sf.SoundFile]:
+    """A new FLAC of 16 bits, mono, to be written block by block.
+
+    Raises OSError if the file cannot be written, also where libsndfile overlooks it: at the end of a FLAC.
+    """
+    with path.open("xb") as raw:
+        sink = _Sink(raw)
+        try:
+            with sf.SoundFile(sink, "w", samplerate=rate, channels=1, format="FLAC", subtype="PCM_16") as file:
+                yield file
+        except (sf.SoundFileError, AssertionError):  # soundfile asserts that all samples were written
+            if sink.error is None:
+                raise
+        if sink.error is not None:
+            raise sink.error
+
+
+class _Sink:
+    """A file for libsndfile, that keeps the first error: raised within its callbacks it would be printed, no more."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        return self._try(lambda: self._file.write(data), 0)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._try(lambda: self._file.seek(offset, whence), -1)
+
+    def tell(self) -> int:
+        return self._try(self._file.tell, -1)
+
+    def read(self, size: int = -1) -> bytes:
+        return b""  # nothing is read back
+
+    def _try(self, call: Callable[[], int], failed: int) -> int:
+        try:
+            return call()
+        except OSError as error:
+            self.error = self.error or error
+            return failed
 
 
 def data_url(audio: np.ndarray, rate: int) -> str:

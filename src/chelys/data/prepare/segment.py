@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import soundfile as sf
 
-from chelys.audio.io import Resampler
+from chelys.audio.io import Resampler, growing_sound_file
 from chelys.audio.stream import AudioStream, open_audio
 from chelys.data.prepare.work import Item, PrepareStage, Row, Store, key
 from chelys.errors import AudioError, ConfigError, MissingExtra
@@ -273,7 +273,7 @@ class Segment(PrepareStage):
         try:
             with open_audio(path) as stream, store.growing(store.out / audio) as partial:
                 run = _SegmentRun(self.settings, stream)
-                with sf.SoundFile(partial, "w", self.settings.rate, 1, "PCM_16", format="FLAC") as file:
+                with growing_sound_file(partial, self.settings.rate) as file:
                     rows = list(run.clips(file))
             if not run.read:
                 return [_unreadable(stream.damage or "holds no samples")]

@@ -27,10 +27,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile as sf
 import soxr
 
-from chelys.audio.io import normalize_loudness
+from chelys.audio.io import growing_sound_file, normalize_loudness
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.errors import MissingExtra, UserError
 from chelys.files import atomic_path, remove_partial_files, write_json
@@ -378,7 +377,8 @@ def _speak_block(recipe: SyntheticRecipe, sentences: list[str], start: int) -> I
         path = Path("audio") / voice / f"{index:07d}.flac"
         (recipe.out / path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(recipe.out / path, sync=False) as partial:
-            sf.write(partial, normalize_loudness(audio), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+            with growing_sound_file(partial, SAMPLE_RATE) as file:
+                file.write(normalize_loudness(audio))
         yield Utterance(
             id=f"{recipe.teacher}-{index:07d}", audio=str(path), text=text, speaker=voice, seconds=round(seconds, 3)
         )
