@@ -27,6 +27,7 @@ MEANT = {
     "nobody: chelys/training",
     "nobody: chelys/text",
     "tell: chelys/server",
+    "tell: chelys/audio",  # of a file
     "page: chelys/server",
     "nobody: chelys/server",
     "nobody: chelys/audiobook",
