@@ -37,7 +37,7 @@ def serve(
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Of one network pass. Default: 1.")] = None,
     renderers: Annotated[
-        int | None, typer.Option("--renderers", help="Sentences rendered at a time. Default: one for each core.")
+        int | None, typer.Option("--renderers", help="Sentences rendered at a time. Default: the cores but one.")
     ] = None,
     max_rows: Annotated[int | None, typer.Option("--max-rows", help="Candidates sampled together.")] = None,
     max_requests: Annotated[

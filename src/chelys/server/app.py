@@ -57,7 +57,7 @@ class Server:
         self.voices = Voices(synthesizer, settings.aliases, settings.voice)
         self.scheduler = Scheduler(
             synthesizer, self.metrics, max_rows=settings.max_rows, max_requests=settings.max_requests,
-            renderers=settings.renderers or min(8, available_cores()), threads=settings.threads,
+            renderers=settings.renderers or max(1, min(8, available_cores() - 1)), threads=settings.threads,
             grace_s=settings.grace_s,
         )  # fmt: skip
         self.planning = asyncio.Semaphore(4)  # texts that are read at a time

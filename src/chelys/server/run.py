@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -19,6 +20,10 @@ from chelys.server.synthesis import codes_within
 
 log = logging.getLogger("chelys.server")
 
+#: How long a thread waits before it asks for the interpreter, which each operator needs for some microseconds. With
+#: Python's own 5 ms a thread that renders waits for the one that samples, whose operators are short and many.
+SWITCH_S = 1e-4
+
 
 def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
     """Serve until the process is told to stop; then finish what was begun, within the grace time.
@@ -26,6 +31,7 @@ def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
     ``say`` is called with lines for the user, the first one, which ends with the address, once requests are taken.
     Raises UserError if the address cannot be listened at.
     """
+    sys.setswitchinterval(SWITCH_S)
     if not settings.is_loopback and settings.api_key is None:
         log.warning("%s is open to other machines and asks for no key: set --api-key", settings.host)
     listener = _listen(settings.host, settings.port)

@@ -144,6 +144,7 @@ class Scheduler:
         self._sampled: list[tuple[Job, int, CodeGroup | Iterator[Chunk]]] = []
         self._groups: dict[CodeGroup, tuple[Job, int]] = {}  # sentences that are being sampled
         self._calls: list[_Call] = []
+        self._resting = 0  # renderers that have nothing to do
         self._one_core = available_cores() == 1
         self._lock = threading.Condition()
         self._grace_s, self._drained_at = grace_s, 0.0
@@ -254,26 +255,26 @@ class Scheduler:
         set_threads(self.threads)
         while not self._stopped:
             with self._lock:
-                while not (self._stopped or self._has_to_sample()):
+                while not (self._stopped or self._next_job() or self._groups or self._surplus()):
                     self._lock.wait(timeout=1.0)
             if self._stopped:
                 return
             try:
                 self._admit()
-                if self._groups:
+                if self._backlogged() or (not self._groups and self._surplus()):  # help the renderers
+                    self._render_one()
+                elif self._groups:
                     self._step()
             except Exception as error:  # a fault: those who were in it are told, the others go on
                 self._fail_all(error)
 
-    def _has_to_sample(self) -> bool:
-        """Whether there are rows to be sampled, or to be freed."""
-        if any(job.cancelled for job, _ in self._groups.values()):
-            return True
-        return not self._backlogged() and bool(self._groups or self._next_job())
-
     def _backlogged(self) -> bool:
-        """Whether more is sampled than the renderers keep up with: the cores are theirs then."""
+        """Whether more is sampled than the renderers keep up with."""
         return len(self._sampled) > 2 * self.renderers
+
+    def _surplus(self) -> bool:
+        """Whether a sentence is sampled that no renderer is free for."""
+        return len(self._sampled) > self._resting
 
     def _next_job(self) -> Job | None:
         """Whose sentence to sample next; None if there is none, or it has to wait.
@@ -346,8 +347,10 @@ class Scheduler:
         set_threads(self.threads)
         while not self._stopped:
             with self._lock:
+                self._resting += 1
                 while not self._stopped and not self._sampled and not self._calls:
                     self._lock.wait(timeout=1.0)
+                self._resting -= 1
             if not self._stopped:
                 self._render_one()
 

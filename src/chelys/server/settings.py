@@ -42,7 +42,7 @@ class ServerSettings(BaseSettings):
     allowed_hosts: Names = []  # names that the server goes by beside addresses and localhost; ``*`` is any
     cors_origins: Names = []  # other sites whose pages may use the server, as ``https://example.org``
     threads: int = Field(1, ge=1)  # threads of one network pass
-    #: sentences that are rendered at a time, beside the thread that samples; None: one for each core
+    #: sentences that are rendered at a time, beside the thread that samples; None: one for each further core
     renderers: int | None = Field(None, ge=1, le=64)
     max_rows: int = Field(96, ge=1)  # candidates that are sampled together
     max_requests: int = Field(32, ge=1)  # texts that are spoken or wait; more are answered with 429
