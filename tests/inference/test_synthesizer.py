@@ -279,6 +279,21 @@ def test_the_receipt_is_ready_for_json(speak: Callable[..., Speech]) -> None:
     assert [sentence["text"] for sentence in receipt["sentences"]] == ["Hello there.", "One, two, three!"]
 
 
+@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="no kernel for it here")
+def test_the_receipt_names_the_weights_that_codes_were_sampled_with(tts: Synthesizer) -> None:
+    halves = Synthesizer(tts.model)
+    halves.sampling_weights = "float16"
+    receipts = [each.speak("one two", seed=1, candidates=1).receipt for each in (tts, halves)]
+    assert [receipt["sampling_weights"] for receipt in receipts] == ["float32", "float16"]
+    assert receipts[0]["model_hash"] != receipts[1]["model_hash"]
+
+
+def test_the_original_is_sampled_with_the_weights_it_had(tts: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chelys.inference.synthesizer.best_weights", lambda decoder: "float16")
+    assert Synthesizer(tts.model).sampling_weights == "float16"
+    assert Synthesizer(tts.model, compat="reference").sampling_weights == "float32"
+
+
 def test_what_is_dropped_is_told_once(speak: Callable[..., Speech]) -> None:
     speech = speak("Hello 😀 there. One 😀 two 漢.")
     assert [warning for warning in speech.warnings if "dropped" in warning] == ["dropped what cannot be spoken: 😀漢"]
