@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from chelys.errors import UserError
 from chelys.inference.bench import KeysValues, difference, naive_code
 from chelys.models import code_reader
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
@@ -56,6 +57,11 @@ def test_weights_in_float16_change_logits_by_less_than_a_thousandth(decoder: Aut
 def test_rows_read_with_float16_are_the_same_in_any_company(decoder: Autoregressive) -> None:
     for alone, among in zip(read(decoder, "float16", 2), read(decoder, "float16"), strict=True):
         assert torch.equal(alone, among[:2])
+
+
+def test_weights_of_another_kind_are_one_line(decoder: Autoregressive) -> None:
+    with pytest.raises(UserError, match="choose float32 or float16"):
+        CodeReader(decoder, "int8")  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

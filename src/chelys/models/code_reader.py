@@ -21,12 +21,13 @@ b rows of all groups, d width, h heads, c channels of a head.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chelys.errors import UserError
 from chelys.models.autoregressive import Autoregressive, Block
 from chelys.nn.attention import KVCache, attend
 from chelys.nn.matrices import MOST_LAID, HalfLinear, faster_in_halves, lay_out, matrix
@@ -42,12 +43,15 @@ MEASURED_LAYERS, MEASURED_ROWS = 4, 16
 class CodeReader:
     """A decoder in evaluation mode, ready to read codes.
 
-    ``weights``: what it multiplies with; those in float16 lie beside the decoder's own.
+    ``weights``: what it multiplies with; those in float16 lie beside the decoder's own, which are in float32 then.
+    Raises UserError if there are no such weights; RuntimeError where torch has no kernel for them.
     """
 
     def __init__(self, decoder: Autoregressive, weights: Weights = "float32") -> None:
         self.decoder, self.weights = decoder, weights
         self._rotary: tuple[Tensor, Tensor] | None = None  # a row for each position, grown as needed
+        if weights not in get_args(Weights):
+            raise UserError(f"weights are {weights!r}: choose {' or '.join(get_args(Weights))}")
         layers = _layers(decoder)
         self._halves: dict[nn.Module, HalfLinear] = {}
         if weights == "float32":
