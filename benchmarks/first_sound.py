@@ -5,6 +5,9 @@
 CPU and wall seconds of a fresh process, medians. ``--source`` names the package's folder, of another checkout for
 example. Loading for the first time holds the model's files against their hashes, which later is remembered. The whole
 command is timed as well, with its start and its file, and so is ``chelys voices list``.
+
+``--busy 2`` times the whole command alone, on as many threads as it chooses itself: idle, and beside two processes that
+compute all the time.
 """
 
 from __future__ import annotations
@@ -46,7 +49,10 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=Path(__file__).parents[1] / "src")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--text", default="Hello.")
+    parser.add_argument("--busy", type=int, help="processes beside it")
     args = parser.parse_args()
+    if args.busy is not None:
+        return beside(args)
     environment = os.environ | {"PYTHONPATH": str(args.source), "OMP_NUM_THREADS": "1"}
     runs, fresh, whole, listed = [], [], [], []
     for _ in range(args.repeats):
@@ -54,8 +60,7 @@ def main() -> None:
             fresh.append(parts(args.text, environment | {"CHELYS_MODELS": folder}))
         runs.append(parts(args.text, environment))
         with tempfile.TemporaryDirectory() as folder:
-            words = ["speak", args.text, "--seed", "1", "-q", "-o", f"{folder}/a.wav"]
-            whole.append(command(words, environment))
+            whole.append(command(speaking(args.text, folder), environment))
         listed.append(command(["voices", "list"], environment))
     print(f"{'':20} CPU s  wall s")
     for index, (name, *_) in enumerate(runs[0]):
@@ -69,6 +74,30 @@ def main() -> None:
     for name, figures in (("loading, first time", first), ("chelys speak", whole), ("chelys voices list", listed)):
         cpu, wall_s = (statistics.median(figure) for figure in zip(*figures, strict=True))
         print(f"{name:20} {cpu:5.2f} {wall_s:7.2f}")
+
+
+def beside(args: argparse.Namespace) -> None:
+    """The whole command, idle and beside busy processes."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment["PYTHONPATH"] = str(args.source)
+    print(f"{'':20} CPU s  wall s")
+    for count in (0, args.busy):
+        loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+        try:
+            spent = []
+            for _ in range(args.repeats):
+                with tempfile.TemporaryDirectory() as folder:
+                    spent.append(command(speaking(args.text, folder), environment))
+        finally:
+            for loop in loops:
+                loop.kill()
+        cpu, wall_s = (statistics.median(figure) for figure in zip(*spent, strict=True))
+        print(f"{f'beside {count} processes':20} {cpu:5.2f} {wall_s:7.2f}", flush=True)
+
+
+def speaking(text: str, folder: str) -> list[str]:
+    """The command that is timed."""
+    return ["speak", text, "--seed", "1", "-q", "-o", f"{folder}/a.wav"]
 
 
 def parts(text: str, environment: dict[str, str]) -> list[list[float]]:
