@@ -74,6 +74,7 @@ class CodeReader:
             x = x + decoder.code_position(positions)
         x = _filled(x)
         positions = F.pad(positions, (0, len(x) - b))
+        stored = [cache.next_column() for _, _, cache in groups]
         rotary = self._angles(positions, max(number for _, number, _ in groups))
         for layer, block in enumerate(cast(list[Block], decoder.blocks)):
             qkv = self._product(block.qkv, block.attention_norm(x)).unflatten(1, (3, decoder.config.heads, -1))
@@ -83,10 +84,11 @@ class CodeReader:
                 qkv = torch.cat((second, first), dim=-1).mul_(sines).addcmul_(qkv, cosines)
             queries = qkv[:b, 0].unsqueeze(2).split(counts)
             columns = qkv[:b, 1:].transpose(0, 1).split(counts, dim=1)
-            seen = [
-                attend(query, *cache.append(layer, column))
-                for query, column, (_, _, cache) in zip(queries, columns, groups, strict=True)
-            ]
+            seen = []
+            for query, column, layers in zip(queries, columns, stored, strict=True):
+                place, keys, values = layers[layer]
+                place.copy_(column)
+                seen.append(attend(query, keys, values))
             attended = (seen[0] if len(seen) == 1 else torch.cat(seen)).flatten(1)
             x = self._product(block.out, _filled(attended), onto=x)
             x = self._product(block.down, _gelu(self._product(block.up, block.mlp_norm(x))), onto=x)

@@ -210,12 +210,12 @@ class KVCache:
         values[:, :, self.length : end] = value
         return keys[:, :, :end], values[:, :, :end]
 
-    def append(self, layer: int, key_value: Tensor) -> tuple[Tensor, Tensor]:
-        """The same with one new column ``(2, b, h, c)``, keys before values."""
-        columns = self.store[layer]  # (2, b, h, capacity, c)
-        columns.select(3, self.length).copy_(key_value)
-        keys, values = columns.narrow(3, 0, self.length + 1).unbind()
-        return keys, values
+    def next_column(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of each layer, where its keys and values of one new column go ``(2, b, h, c)``, and all keys and values
+        ``(b, h, t, c)`` with that column, the last one. Views of the store, few operators for all layers."""
+        places = self.store.select(4, self.length).unbind()
+        seen = self.store.narrow(4, 0, self.length + 1).flatten(0, 1).unbind()
+        return list(zip(places, seen[::2], seen[1::2], strict=True))
 
     def mask(self, new: int) -> Tensor | None:
         """Columns that the one new query may see, ``(b, 1, 1, t)``; None where that is all of them."""
