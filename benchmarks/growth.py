@@ -159,6 +159,7 @@ def draw(points: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
         panel.set_yscale("log")
         panel.xaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("")
         panel.yaxis.set_minor_formatter("")
         seconds = [second for found in curves.values() for second in found.values()]
         panel.set_ylim(min(0.1, min(seconds) / 2), max(10, 2 * max(seconds)))
