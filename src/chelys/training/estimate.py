@@ -93,7 +93,10 @@ def estimate(
             codebook.counts = torch.ones(len(codebook.counts))  # as if k-means had started it
         weights = getattr(settings, "stage", None)
         step = min(run.loop.steps - 1, getattr(weights, "discriminator_start", 0))  # when all have joined
-        flops, rows = _flops(task, run.loop, step), task.data.rows(step)
+        try:
+            flops, rows = _flops(task, run.loop, step), task.data.rows(step)
+        except NotImplementedError as error:  # of weight normalisation, before 2.13
+            raise ConfigError(f"torch {torch.__version__} cannot count this stage: install 2.13 or newer") from error
     trained = [p for module in task.modules.values() for p in module.parameters() if p.requires_grad]
     return Estimate(
         stage,
