@@ -24,7 +24,8 @@ def listen(arguments: argparse.Namespace) -> None:
     """Speak and transcribe all candidates."""
     import chelys
     from chelys.audio.io import resample
-    from chelys.evaluation.listening import RATE, load_recogniser
+    from chelys.audio.recognition import RATE
+    from chelys.evaluation.listening import load_recogniser
     from chelys.evaluation.sets import read_texts
     from chelys.evaluation.words import listen as judge
 

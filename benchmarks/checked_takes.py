@@ -78,7 +78,8 @@ def judge(arguments: argparse.Namespace) -> None:
     import soundfile as sf
     import soxr
 
-    from chelys.evaluation.listening import RATE, load_recogniser
+    from chelys.audio.recognition import RATE
+    from chelys.evaluation.listening import load_recogniser
     from chelys.evaluation.words import listen
 
     recogniser, heard = load_recogniser(), dict[str, Any]()

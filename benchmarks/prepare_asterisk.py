@@ -29,13 +29,13 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from chelys.audio.recognition import whisper_folder
 from chelys.audio.stream import open_audio
 from chelys.config import from_mapping
 from chelys.data.prepare.engine import Local
 from chelys.data.prepare.metadata import ClipMetadata, read_clips
 from chelys.data.prepare.pipeline import STAGES, PrepareSettings, prepare
 from chelys.data.prepare.report import write_report
-from chelys.evaluation.listening import whisper_folder
 
 sys.path.append(str(Path(__file__).parents[1] / "tools" / "clip_classifier"))
 

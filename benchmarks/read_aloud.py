@@ -23,7 +23,8 @@ from pathlib import Path
 import soxr
 
 import chelys
-from chelys.evaluation.listening import RATE, hear, load_recogniser
+from chelys.audio.recognition import RATE, hear
+from chelys.evaluation.listening import load_recogniser
 from chelys.evaluation.words import compare_words, plain
 from chelys.text.document import Document
 

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 import chelys
-from chelys.evaluation.listening import RATE, Naturalness, SpeakerEncoder, load_recogniser
+from chelys.audio.recognition import RATE
+from chelys.evaluation.listening import Naturalness, SpeakerEncoder, load_recogniser
 from chelys.evaluation.sets import read_texts
 from chelys.evaluation.speaking import speak_texts
 from chelys.evaluation.words import error_rate, listen

@@ -22,8 +22,9 @@ import chelys
 from chelys.audio.io import resample
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, MEL_24K, OUTPUT_RATE
+from chelys.audio.recognition import RATE
 from chelys.data.manifest import Utterance, read_manifest
-from chelys.evaluation.listening import RATE, Naturalness, load_recogniser
+from chelys.evaluation.listening import Naturalness, load_recogniser
 from chelys.evaluation.words import WordComparison, error_rate, listen
 from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.weights.folder import build

@@ -200,7 +200,7 @@ def test_every_package_used_is_declared_and_every_core_dependency_used() -> None
     # Speaking needs no extra, but for finding [brackets] in the audio.
     aligning = modules(extras["align"])
     assert all(needs_extra[name] <= {"tortoise"} for name in aligning & set(needs_extra)), needs_extra
-    assert needs_extra.pop("faster_whisper") == {"data", "audiobook"}  # transcripts of recordings, and of takes
+    assert needs_extra.pop("faster_whisper") == {"audio", "data"}  # recognition, and a tokenizer for transcripts
     assert needs_extra.pop("av") == {"audio", "server", "audiobook"}  # files that libsndfile cannot read or write
     for name in ("pyloudnorm", "scipy"):
         assert needs_extra.pop(name) == {"audiobook"}

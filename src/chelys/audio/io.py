@@ -354,7 +354,7 @@ def growing_sound_file(path: Path, rate: int) -> Iterator[sf.SoundFile]:
     Raises OSError if the file cannot be written, also where libsndfile overlooks it: at the end of a FLAC.
     """
     with path.open("xb") as raw:
-        sink = _Sink(raw)
+        sink = _CheckedFile(raw)
         try:
             with sf.SoundFile(sink, "w", samplerate=rate, channels=1, format="FLAC", subtype="PCM_16") as file:
                 yield file
@@ -365,7 +365,7 @@ def growing_sound_file(path: Path, rate: int) -> Iterator[sf.SoundFile]:
             raise sink.error
 
 
-class _Sink:
+class _CheckedFile:
     """A file for libsndfile, that keeps the first error: raised within its callbacks it would be printed, no more."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -18,9 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from chelys.audio.io import resample
 from chelys.audio.rates import OUTPUT_RATE
+from chelys.audio.recognition import RATE, hear, load_whisper
 from chelys.audiobook.hearing import align
-from chelys.errors import MissingExtra, TextError, UserError
+from chelys.errors import TextError
 from chelys.inference.generation import CodeCandidate
 from chelys.inference.synthesizer import SentencePlan, Synthesizer
 from chelys.text.document import Sentence
@@ -152,9 +154,9 @@ class Verifier:
 
 
 def verifier(name: str | None, tts: Synthesizer) -> Verifier | None:
-    """What ``--verify NAME`` asks for: ``builtin``, or a model of faster-whisper such as ``tiny.en``, or its folder.
+    """What ``--verify NAME`` asks for: ``builtin``, or a Whisper model such as ``tiny.en``, or its folder.
 
-    Raises UserError if there is no such model; MissingExtra if faster-whisper is not installed.
+    Raises ConfigError if there is no such model; MissingExtra if faster-whisper is not installed.
     """
     if name is None:
         return None
@@ -162,28 +164,15 @@ def verifier(name: str | None, tts: Synthesizer) -> Verifier | None:
 
 
 class Whisper:
-    """faster-whisper as a recogniser; extra ``verify``."""
+    """A Whisper model as a recogniser; extra ``verify``. Raises as ``load_whisper``."""
 
     def __init__(self, name: str) -> None:
-        try:
-            from faster_whisper import WhisperModel
-        except ImportError as error:
-            raise MissingExtra("verify", error) from error
         self.name = name
-        try:
-            self._model = WhisperModel(name, device="auto", compute_type="default")
-        except (ValueError, RuntimeError, OSError) as error:
-            raise UserError(f"--verify {name}: no such model of faster-whisper, and no folder of one") from error
+        self._model = load_whisper(name, extra="verify", device="auto", compute_type="default")
 
     def transcribe(self, audio: np.ndarray, rate: int) -> str:
         """See ``Listener``."""
-        from chelys.audio.io import resample
-
-        parts, _ = self._model.transcribe(
-            resample(audio, rate, 16_000).astype(np.float32), language="en", beam_size=1, temperature=0.0,
-            condition_on_previous_text=False, without_timestamps=True,
-        )  # fmt: skip
-        return " ".join(part.text.strip() for part in parts)
+        return hear(self._model, resample(audio, rate, RATE).astype(np.float32))
 
 
 def longest_silence(audio: np.ndarray) -> float:

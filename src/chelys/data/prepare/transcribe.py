@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from chelys.audio.io import resample
+from chelys.audio.recognition import RATE, find_whisper, load_whisper
 from chelys.data.prepare.work import ClipRecord, ClipStage, Item, Row, Store, find_object, read_block
 from chelys.deprecation import renamed_names
-from chelys.errors import ConfigError, MissingExtra
+from chelys.errors import ConfigError
 
-RATE = 16_000  # Hz
 __getattr__ = renamed_names(__name__)
 _BATCH = 8  # clips; more are no faster on a CPU
 _WINDOW = 3000  # frames of 10 ms
@@ -154,32 +152,17 @@ class FasterWhisper:
     """See ``Transcriber``."""
 
     def __init__(self, settings: TranscribeSettings) -> None:
-        self.check(settings)
-        from faster_whisper import WhisperModel
-
         self.settings = settings
-        try:
-            self.model = WhisperModel(settings.model, device=settings.device, compute_type=settings.compute_type)
-        except Exception as error:  # of the file system, of CTranslate2
-            raise _unusable(settings, error) from error
+        self.model = load_whisper(
+            settings.model, extra="prepare", device=settings.device, compute_type=settings.compute_type
+        )
 
     @staticmethod
     def check(settings: TranscribeSettings) -> None:
         """Download a published model if it is missing. Raises MissingExtra without the package, ConfigError without the
         model.
         """
-        if find_spec("faster_whisper") is None:
-            raise MissingExtra("prepare", ImportError("faster-whisper", name="faster-whisper"))
-        if (folder := Path(settings.model)).is_dir():
-            if not (folder / "model.bin").is_file():
-                raise _unusable(settings, FileNotFoundError("it has no model.bin"))
-            return
-        from faster_whisper.utils import download_model
-
-        try:
-            download_model(settings.model)
-        except Exception as error:  # of the hub, of the network
-            raise _unusable(settings, error) from error
+        find_whisper(settings.model, extra="prepare")
 
     def transcribe(self, clips: list[np.ndarray]) -> list[Transcription]:
         batches = (clips[first : first + _BATCH] for first in range(0, len(clips), _BATCH))
@@ -228,14 +211,6 @@ class FasterWhisper:
         else:
             languages = [guesses[0][0].strip("<|>") for guesses in self.model.model.detect_language(encoded)]
         return [Tokenizer(self.model.hf_tokenizer, multilingual, "transcribe", language) for language in languages]
-
-
-def _unusable(settings: TranscribeSettings, error: Exception) -> ConfigError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return ConfigError(
-        f"cannot load the Whisper model {settings.model!r} ({reason}): name a published one, or the folder of a"
-        " converted one, with transcribe.model"
-    )
 
 
 def _join_punctuation(words: list[TimedWord]) -> list[TimedWord]:
