@@ -67,7 +67,6 @@ def main() -> None:
         reference = plain(said)
         words.update({kind: len(reference.split()), "all": len(reference.split())})
         now = speaker.read_text(written)
-        # A piece of a sentence was cut by the old version too, which gave all of them to the model as one text here.
         old = Document(written, [dataclasses.replace(now.sentences[0], phonemes=phonemes)])
         print(f"{kind}: {written}")
         for version, document in (("before", old), ("now", now)):

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from chelys.inference.synthesizer import Synthesizer
 from chelys.models.autoregressive import Autoregressive, Block
 from chelys.models.clvp import CLVP
-from chelys.models.code_reader import CodeReader, best_weights
+from chelys.models.code_reader import CodeReader, best_weights, linear_layers
 from chelys.models.diffusion import Diffusion
 from chelys.models.diffusion_steps import DiffusionSteps
 from chelys.nn.attention import apply_rotary
@@ -194,8 +194,7 @@ def _sampling(decoder: Autoregressive, codes: int, sentences: int, candidates: i
     weights = best_weights(decoder)
     reader, number = CodeReader(decoder, weights), codes // 2 + 1
     column, last = caches[0].length, torch.arange(candidates, device=device)
-    layers = [*(layer for block in decoder.blocks for layer in block.modules()), decoder.code_head]
-    laid = {layer: layer.weight.t().contiguous() for layer in layers if isinstance(layer, nn.Linear)}
+    laid = {layer: layer.weight.t().contiguous() for layer in linear_layers(decoder)}
 
     def fast() -> Tensor:
         for cache in caches:

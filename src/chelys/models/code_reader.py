@@ -52,7 +52,7 @@ class CodeReader:
         self._rotary: tuple[Tensor, Tensor] | None = None  # a row for each position, grown as needed
         if weights not in get_args(Weights):
             raise UserError(f"weights are {weights!r}: choose {' or '.join(get_args(Weights))}")
-        layers = _layers(decoder)
+        layers = linear_layers(decoder)
         self._halves: dict[nn.Module, HalfLinear] = {}
         if weights == "float32":
             lay_out(layers)
@@ -133,7 +133,7 @@ def best_weights(decoder: Autoregressive) -> Weights:
 
     Small decoders, whose weights stay in the caches, keep float32.
     """
-    layers = _layers(decoder)
+    layers = linear_layers(decoder)
     weight = layers[0].weight
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return "float32"
@@ -144,8 +144,8 @@ def best_weights(decoder: Autoregressive) -> Weights:
         return "float16" if faster_in_halves(widest, MEASURED_ROWS) else "float32"
 
 
-def _layers(decoder: Autoregressive) -> list[nn.Linear]:
-    """The linear layers that a code passes."""
+def linear_layers(decoder: Autoregressive) -> list[nn.Linear]:
+    """Those that a code passes, the head last."""
     return [*(module for module in decoder.blocks.modules() if isinstance(module, nn.Linear)), decoder.code_head]
 
 
