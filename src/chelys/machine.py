@@ -162,6 +162,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python or torch says that memory ran out, that of a processor or of an accelerator."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    says = ("can't allocate memory", "not enough memory", "out of memory")  # of Linux, Windows, MPS
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in says)
+
+
 @contextmanager
 def worker_pool(
     workers: int | None = None, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 import toy
 
-from chelys.errors import TextError
+from chelys.errors import TextError, UserError
 from chelys.inference import generation
 from chelys.inference.generation import (
     CodeCandidate,
@@ -26,6 +27,7 @@ from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.code_reader import CodeReader
+from chelys.nn.attention import KVCache
 from chelys.tortoise.model import SilenceTrimming
 from chelys.tortoise.speaking import decoding_rules
 
@@ -181,6 +183,8 @@ def test_equal_prompts_are_read_once(
     generate(decoder, [prompt(tts, "A")] * 5, SAMPLED, generators(5))
     generate(decoder, [prompt(tts, "A"), prompt(tts, "b")], SAMPLED, generators(2))
     assert rows == [1, 1, 1]
+    generate(decoder, [prompt(tts, "A")] * 5, replace(SAMPLED, batch=2), generators(5))
+    assert rows == [1] * 4, "once for all batches"
 
 
 def test_limits_are_kept_and_told(tts: Synthesizer, decoder: Autoregressive) -> None:
@@ -340,7 +344,7 @@ def test_who_joins_and_leaves_changes_no_candidate(
         assert all(map(same, takes, group.candidates))
         for take, other in zip(takes, group.candidates, strict=True):
             assert torch.equal(torch.stack(take.latents), torch.stack(other.latents))
-        assert group.cache.store.numel() == 0, "what came to its end holds no memory"
+        assert group.cache is None, "what came to its end holds no memory"
 
 
 @pytest.mark.parametrize(("widest", "threads"), [(generation.WIDEST_ALONE, 1), (0, 3)])
@@ -371,3 +375,118 @@ def test_kept_latents_are_those_of_the_whole_pass(tts: Synthesizer, decoder: Aut
     for take in generate(decoder, [given] * 3, SAMPLED, generators(3)):
         wanted = decoder.latents(given.conditioning[None], given.text_ids[None], take.codes[None])[0]
         torch.testing.assert_close(torch.stack(take.latents), wanted, rtol=1e-4, atol=1e-5)
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+def watch_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows are read at each step."""
+    rows: list[int] = []
+    real = CodeReader.read
+    monkeypatch.setattr(CodeReader, "read", lambda *given: (rows.append(len(given[1])), real(*given))[1])
+    return rows
+
+
+@pytest.mark.parametrize(("room", "most"), [(0.5, 1), (1, 1), (3.5, 3), (1000, 7)])
+def test_the_room_of_keys_and_values_bounds_the_batch_and_changes_no_candidate(
+    tts: Synthesizer, decoder: Autoregressive, monkeypatch: pytest.MonkeyPatch, room: float, most: int
+) -> None:
+    given = prompt(tts, SENTENCE, 12)
+    wanted = generate(decoder, [given] * 7, SAMPLED, generators(7))
+    reader = CodeReader(decoder)
+    reader.room, rows = int(room * reader.row_bytes(given.columns + 12)), watch_rows(monkeypatch)
+    assert all(map(same, wanted, generate(reader, [given] * 7, SAMPLED, generators(7))))
+    assert max(rows) == most
+
+
+def test_prompts_wait_until_there_is_room_for_all_their_candidates(
+    tts: Synthesizer, decoder: Autoregressive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [prompt(tts, SENTENCE, 12), prompt(tts, SENTENCE[:-1], 12)]
+    wanted = [generate(decoder, [one] * 3, SAMPLED, generators(3)) for one in given]
+    reader, rows = CodeReader(decoder), watch_rows(monkeypatch)
+    reader.room = 5 * reader.row_bytes(given[0].columns + 12)
+    sampler = CodeSampler(reader)
+    groups = [sampler.join(one, SAMPLED, generators(3), DecodingRules()) for one in given]
+    assert sampler.rows == 6
+    while sampler.groups:
+        sampler.step()
+    assert max(rows) == 3
+    for takes, group in zip(wanted, groups, strict=True):
+        assert all(map(same, takes, group.candidates))
+
+
+def test_rows_are_counted_as_large_as_they_are(tts: Synthesizer, decoder: Autoregressive) -> None:
+    given, reader = prompt(tts, SENTENCE, 12), CodeReader(decoder)
+    sampler = CodeSampler(reader)
+    group = sampler.join(given, SAMPLED, generators(5), DecodingRules())
+    sampler.step()
+    assert group.cache is not None
+    assert group.cache.store.nbytes == 5 * reader.row_bytes(group.columns)
+
+
+#: What a processor says on Linux, and what an accelerator does.
+FULL = RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")
+
+
+@pytest.mark.parametrize("error", [FULL, MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+@pytest.mark.parametrize("late", [False, True], ids=["at the beginning", "halfway"])
+def test_out_of_memory_halves_the_batch_and_changes_no_candidate(
+    tts: Synthesizer, decoder: Autoregressive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    error: Exception, late: bool,
+) -> None:  # fmt: skip
+    given, options = [prompt(tts, SENTENCE, 40)] * 8, replace(SAMPLED, repetition_penalty=1.3)
+    used = generators(8)
+    wanted = generate(decoder, given, options, used)
+    steps = 0
+
+    def check(rows: int, step: int) -> None:
+        if rows > 2 and step >= 4 * late:
+            raise error
+
+    real_read, real_repeated = CodeReader.read, KVCache.repeated
+
+    def read(reader: CodeReader, codes: torch.Tensor, groups: object) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        latents = real_read(reader, codes, groups)  # type: ignore[arg-type]
+        check(len(codes), steps)  # keys and values are written by now
+        return latents
+
+    def repeated(cache: KVCache, rows: int, capacity: int) -> KVCache:
+        check(rows, steps)
+        return real_repeated(cache, rows, capacity)
+
+    monkeypatch.setattr(CodeReader, "read", read)
+    monkeypatch.setattr(KVCache, "repeated", repeated)
+    again = generators(8)
+    with caplog.at_level("WARNING"):
+        found = generate(decoder, given, options, again)
+    assert all(map(same, wanted, found))
+    for take, other in zip(wanted, found, strict=True):
+        assert torch.equal(torch.stack(take.latents), torch.stack(other.latents))
+    # rendering goes on with them
+    assert all(torch.equal(one.get_state(), other.get_state()) for one, other in zip(used, again, strict=True))
+    assert all(message.startswith("out of memory with ") for message in caplog.messages)
+    assert re.match(r"out of memory with [34] candidates at a time, goes on with [12]: ", caplog.messages[-1])
+
+
+def test_no_memory_for_one_candidate_is_one_line(
+    tts: Synthesizer, decoder: Autoregressive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise FULL
+
+    monkeypatch.setattr(CodeReader, "read", full)
+    with pytest.raises(UserError, match="the memory has no room to sample 1 at a time"):
+        generate(decoder, [prompt(tts, "A")] * 4, SAMPLED, generators(4))
+
+
+def test_any_other_fault_is_told(tts: Synthesizer, decoder: Autoregressive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(CodeReader, "read", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        generate(decoder, [prompt(tts, "A")] * 4, SAMPLED, generators(4))

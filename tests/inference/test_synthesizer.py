@@ -25,6 +25,7 @@ from chelys.errors import TextError, UserError, VoiceError
 from chelys.inference.options import NANO_PRESETS, SpeechOptions, parse_options
 from chelys.inference.speech import Speech
 from chelys.inference.synthesizer import Synthesizer
+from chelys.nn.attention import KVCache
 from chelys.text.normalize import LONGEST_WORD
 from chelys.text.split import PARAGRAPH_PAUSE_S, SENTENCE_PAUSE_S
 
@@ -292,6 +293,25 @@ def test_the_original_is_sampled_with_the_weights_it_had(tts: Synthesizer, monke
     monkeypatch.setattr("chelys.inference.synthesizer.best_weights", lambda decoder: "float16")
     assert Synthesizer(tts.model).sampling_weights == "float16"
     assert Synthesizer(tts.model, compat="reference").sampling_weights == "float32"
+
+
+def test_sentences_sound_the_same_where_memory_runs_out(
+    tts: Synthesizer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted, real = tts.speak("Hello there. One two. Three!", seed=3), KVCache.repeated
+
+    def repeated(cache: KVCache, rows: int, capacity: int) -> KVCache:
+        if rows > 3:
+            raise MemoryError
+        return real(cache, rows, capacity)
+
+    monkeypatch.setattr(KVCache, "repeated", repeated)
+    with caplog.at_level("WARNING"):
+        found = Synthesizer(tts.model).speak("Hello there. One two. Three!", seed=3)
+    np.testing.assert_array_equal(found.audio, wanted.audio)
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        f"out of memory with {rows} candidates at a time, goes on with {rows // 2}" for rows in (24, 8, 4)
+    ]
 
 
 def test_what_is_dropped_is_told_once(speak: Callable[..., Speech]) -> None:

@@ -191,7 +191,7 @@ class SentenceRenderer:
             job = self._pending(request)
             waiting.append(job)
             rules = self.tts.family.decoding_rules(job.plan.options)
-            if job.ranked is None and len(job.plan.generators) <= job.plan.options.batch:
+            if job.ranked is None:
                 job.group = self._sampler.join(job.plan.prompt, job.plan.options, job.plan.generators, rules)
 
     def _pending(self, request: SentenceRequest) -> _Pending:
@@ -238,11 +238,11 @@ class SentenceRenderer:
             candidates = self._generated(plan, plan.generators)
         else:
             others = [other for other in waiting if other.group is not None]
-            while job.group.active:
+            while not job.group.done:
                 began, sharing = time.perf_counter(), [job, *(o for o in others if o.group and o.group.active)]
                 self._sampler.step()
                 if self._progress:
-                    self._progress("sampling", job.group.steps, job.group.max_codes)
+                    self._progress("sampling", *job.group.progress)
                 share = (time.perf_counter() - began) / len(sharing)
                 for one in sharing:
                     one.spent_s += share

@@ -12,6 +12,8 @@ b candidates in a batch, v code ids, d width, t text ids, m codes.
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -21,13 +23,15 @@ import torch
 from torch import Tensor
 
 from chelys.deprecation import renamed_names
-from chelys.errors import TextError
+from chelys.errors import TextError, UserError, first_line
 from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Progress
-from chelys.machine import one_thread
+from chelys.machine import is_out_of_memory, one_thread
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.code_reader import CodeReader
 from chelys.nn.attention import KVCache
+
+log = logging.getLogger(__name__)
 
 _NEVER = float("-inf")
 #: Width of a decoder whose steps gain nothing from threads.
@@ -51,6 +55,11 @@ class Prompt:
     conditioning: Tensor  # conditioning latent ``(d,)`` of the voice
     text_ids: Tensor  # ``(t,)``
     max_new_tokens: int  # maximum number of codes
+
+    @property
+    def columns(self) -> int:
+        """Of the sequence that the decoder reads: latents, text with start and stop, start of the codes."""
+        return (1 if self.conditioning.ndim == 1 else len(self.conditioning)) + len(self.text_ids) + 3
 
 
 @dataclass(frozen=True)
@@ -76,23 +85,45 @@ def default_max_new_tokens(text_ids: int) -> int:
 
 @dataclass(eq=False)
 class CodeGroup:
-    """The candidates of one prompt while they are being sampled."""
+    """The candidates of one prompt, which are sampled so many at a time that there is room for."""
 
     prompt: Prompt
     options: SpeechOptions
     rules: DecodingRules
     generators: list[torch.Generator]  # one for each candidate
     max_codes: int
-    cache: KVCache
+    columns: int  # that a candidate reads at most, the prompt's included
+    whole: bool  # whether all candidates are sampled at once, whatever the batch
     counts: Tensor  # how often each code was sampled, ``(candidates, ids)``, where there is a penalty for it
-    hidden: Tensor  # what the next code is sampled from, ``(len(active), d)``
-    logits: Tensor  # likewise, ``(len(active), ids)``
-    active: list[int]  # candidates that are still being sampled
+    begun: list[Tensor]  # states of the generators before anything was drawn
+    waiting: list[int]  # candidates that are yet to be sampled
+    active: list[int]  # candidates that are being sampled
     codes: list[list[int]]  # of each candidate
     latents: list[list[Tensor]]  # what each of them was sampled from, ``(d,)``
     stopped: list[bool]  # whether each candidate sampled the stop code
+    #: what the next code is sampled from, ``(len(active), d)``, and its logits ``(len(active), ids)``; there is none
+    #: before the prompt is read, and none of candidates that are done
+    hidden: Tensor | None = None
+    logits: Tensor | None = None
+    cache: KVCache | None = None
     unread: Tensor | None = None  # codes that the active candidates sampled last
-    steps: int = 0  # codes sampled so far, the stop among them
+    steps: int = 0  # codes of the active candidates sampled so far, the stop among them
+    #: of the prompt alone: latent of the first code ``(1, d)``, its logits, keys and values; for those that wait
+    read: tuple[Tensor, Tensor, KVCache] | None = None
+    part: int = 1  # candidates that were begun last together; their room is held until all are done
+    past: int = 0  # how often candidates were begun and came to their end
+
+    @property
+    def done(self) -> bool:
+        """Whether all candidates have come to their end."""
+        return not self.active and not self.waiting
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Steps done, and how many there can be."""
+        earlier = self.past if self.active else max(0, self.past - 1)  # the steps are those of the last ones begun
+        parts = self.past + bool(self.active) - (-len(self.waiting) // self.part)
+        return earlier * self.max_codes + self.steps, parts * self.max_codes
 
     @property
     def candidates(self) -> list[CodeCandidate]:
@@ -103,47 +134,65 @@ class CodeGroup:
             for codes, stopped, latents in zip(self.codes, self.stopped, self.latents, strict=True)
         ]
 
+    def restart(self) -> None:
+        """Give up what the active candidates have so far; they wait to be sampled anew."""
+        for candidate in self.active:
+            self.generators[candidate].set_state(self.begun[candidate])
+            self.codes[candidate], self.latents[candidate] = [], []
+            self.counts[candidate] = 0
+            self.counts[candidate, list(self.rules.sampled_before)] = 1
+        self.waiting, self.active = sorted(self.active + self.waiting), []
+        self.free()
+
+    def free(self) -> None:
+        """Let go of the memory of the active candidates, now that there are none."""
+        self.hidden = self.logits = self.cache = self.unread = None
+
 
 class CodeSampler:
     """Samples the candidates of several prompts together; each is the same to the bit in any company.
 
     Prompts ``join`` and ``leave`` between two steps. Not for several threads. A narrow decoder reads without helpers,
     since threads would cut its matrices by the number of rows; of a wide one the promise is one of a single thread.
+
+    Candidates begin while there is room for them: as many of a prompt as its ``batch`` at a time, ``most_rows`` of all
+    prompts, and what the reader has memory for. If memory runs out nevertheless, those at work begin anew, half as
+    many at a time.
     """
 
-    def __init__(self, decoder: Autoregressive | CodeReader) -> None:
+    def __init__(self, decoder: Autoregressive | CodeReader, most_rows: int = sys.maxsize) -> None:
         self.reader = decoder if isinstance(decoder, CodeReader) else CodeReader(decoder)
         self.groups: list[CodeGroup] = []
+        self.most_rows = most_rows
         self._threads = one_thread if self.reader.decoder.config.dim <= WIDEST_ALONE else nullcontext
 
     @property
     def rows(self) -> int:
-        """Candidates that are being sampled."""
-        return sum(len(group.active) for group in self.groups)
+        """Candidates that are being sampled, or wait for it."""
+        return sum(len(group.active) + len(group.waiting) for group in self.groups)
 
     @torch.inference_mode()
     def join(
-        self, prompt: Prompt, options: SpeechOptions, generators: Sequence[torch.Generator], rules: DecodingRules
-    ) -> CodeGroup:
-        """Read a prompt, once for all its candidates, which take part from the next step on.
+        self, prompt: Prompt, options: SpeechOptions, generators: Sequence[torch.Generator], rules: DecodingRules, *,
+        whole: bool = False,
+    ) -> CodeGroup:  # fmt: skip
+        """Take a prompt, which is read once for all its candidates; they take part from the next step on.
 
-        Raises TextError if the text is longer than the decoder can read.
+        ``whole``: all at once, as ``follow`` wants them. Raises TextError if the text is longer than the decoder can
+        read.
         """
-        decoder, rows = self.reader.decoder, len(generators)
-        max_codes = _max_len(prompt, options, decoder.config, rules)
-        lengths = torch.tensor([len(prompt.text_ids)])
-        with self._threads():
-            hidden, cache = decoder.read_prompt(prompt.conditioning[None], prompt.text_ids[None], lengths, max_codes)
-            logits = self.reader.logits(hidden)
-        cache.select(torch.zeros(rows, dtype=torch.long, device=hidden.device))
+        config, rows = self.reader.decoder.config, len(generators)
+        max_codes = _max_len(prompt, options, config, rules)
         group = CodeGroup(
-            prompt, options, rules, list(generators), max_codes, cache,
-            counts=_initial_counts(rows, decoder.config, rules, hidden.device),
-            hidden=hidden.expand(rows, -1), logits=logits.expand(rows, -1),
-            active=list(range(rows)), codes=[[] for _ in range(rows)], latents=[[] for _ in range(rows)],
+            prompt, options, rules, list(generators), max_codes,
+            columns=prompt.columns + max_codes, whole=whole,
+            counts=_initial_counts(rows, config, rules, prompt.text_ids.device),
+            begun=[generator.get_state() for generator in generators],
+            waiting=list(range(rows)), active=[], codes=[[] for _ in range(rows)], latents=[[] for _ in range(rows)],
             stopped=[False] * rows,
         )  # fmt: skip
         self.groups.append(group)
+        self._choose()
         return group
 
     def leave(self, group: CodeGroup) -> None:
@@ -152,7 +201,9 @@ class CodeSampler:
 
     @torch.inference_mode()
     def follow(self, group: CodeGroup, candidate: int) -> None:
-        """Let all candidates of a group go on from one that has not come to its end, each with its own generator."""
+        """Let all candidates of a whole group go on from one that has not come to its end, each with its own
+        generator."""
+        assert group.whole and group.cache is not None and group.hidden is not None and group.logits is not None
         rows = len(group.generators)
         chosen = torch.full((rows,), group.active.index(candidate), device=group.hidden.device)
         group.cache.select(chosen)
@@ -166,30 +217,101 @@ class CodeSampler:
 
     @torch.inference_mode()
     def step(self) -> list[CodeGroup]:
-        """Sample one code of each candidate. Returns the groups whose candidates have all come to their end."""
-        groups = [group for group in self.groups if group.unread is not None]
-        if groups:
-            places = [(len(g.active), g.steps + g.rules.position_offset, g.cache) for g in groups]
-            rows = [len(group.active) for group in groups]
-            with self._threads():
-                hidden = self.reader.read(torch.cat([g.unread for g in groups if g.unread is not None]), places)
-                logits = self.reader.logits(hidden)
-            for group, *parts in zip(groups, hidden.split(rows), logits.split(rows), strict=True):
-                group.hidden, group.logits = parts
-        alike: dict[tuple[object, ...], list[CodeGroup]] = {}
+        """Sample one code of each candidate. Returns the groups whose candidates have all come to their end.
+
+        Raises UserError if there is not even memory for one candidate.
+        """
+        try:
+            self._choose()
+            for group in self.groups:
+                if group.active and group.cache is None:
+                    self._begin(group)
+            self._read()
+            alike: dict[tuple[object, ...], list[CodeGroup]] = {}
+            for group in self.groups:
+                if group.active:
+                    alike.setdefault((group.rules.constrained, *_drawing(group.options)), []).append(group)
+            for groups in alike.values():
+                self._sample(groups)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            cause = first_line(error)
+        else:
+            finished = [group for group in self.groups if group.done]
+            self.groups = [group for group in self.groups if not group.done]
+            return finished
+        self._halve(cause)  # not above: there the error still holds what the step had made
+        return []
+
+    def _choose(self) -> None:
+        """Which candidates come next: in the order of their prompts, while there is room, one at least."""
+        reader = self.reader
+        most_rows = min(self.most_rows, reader.most_rows)
         for group in self.groups:
-            alike.setdefault((group.rules.constrained, *_drawing(group.options)), []).append(group)
-        for groups in alike.values():
-            self._sample(groups)
-        finished = [group for group in self.groups if not group.active]
-        self.groups = [group for group in self.groups if group.active]
-        return finished
+            if group.active or not group.waiting:
+                continue
+            running = [other for other in self.groups if other.active]
+            row = reader.row_bytes(group.columns)
+            count = len(group.waiting)
+            if not group.whole:
+                count = max(1, min(count, group.options.batch, most_rows, reader.room // row))
+            if running:
+                held = sum(other.part * reader.row_bytes(other.columns) for other in running)
+                rows = sum(len(other.active) for other in running)
+                if rows + count > most_rows or held + count * row > reader.room:
+                    return
+            group.active, group.waiting = group.waiting[:count], group.waiting[count:]
+            group.part, group.steps = count, 0
+
+    def _begin(self, group: CodeGroup) -> None:
+        """Have what the first codes of the active candidates are sampled from."""
+        if group.read is None:
+            prompt, lengths = group.prompt, torch.tensor([len(group.prompt.text_ids)])
+            with self._threads():
+                hidden, cache = self.reader.decoder.read_prompt(
+                    prompt.conditioning[None], prompt.text_ids[None], lengths, 0
+                )
+                group.read = hidden, self.reader.logits(hidden), cache
+        hidden, logits, cache = group.read
+        rows = len(group.active)
+        group.cache = cache.repeated(rows, cache.length + group.max_codes)
+        group.hidden, group.logits = hidden.expand(rows, -1), logits.expand(rows, -1)
+        if not group.waiting:
+            group.read = None
+
+    def _read(self) -> None:
+        """Read the codes that were sampled last."""
+        running = [(g, g.unread, g.cache) for g in self.groups if g.unread is not None and g.cache is not None]
+        if not running:
+            return
+        rows = [len(group.active) for group, _, _ in running]
+        with self._threads():
+            hidden = self.reader.read(
+                torch.cat([unread for _, unread, _ in running]),
+                [(len(g.active), g.steps + g.rules.position_offset, cache) for g, _, cache in running],
+            )
+            logits = self.reader.logits(hidden)
+        for (group, _, _), *parts in zip(running, hidden.split(rows), logits.split(rows), strict=True):
+            group.hidden, group.logits = parts
+
+    def _halve(self, cause: str) -> None:
+        """Begin anew with half as many candidates at a time."""
+        rows = sum(len(group.active) for group in self.groups)
+        if rows < 2 or any(group.whole and group.active for group in self.groups):
+            raise UserError(f"the memory has no room to sample {rows} at a time: make room, or cut the text shorter")
+        self.reader.most_rows = rows // 2
+        log.warning("out of memory with %d candidates at a time, goes on with %d: %s", rows, rows // 2, cause)
+        for group in self.groups:
+            if group.active:
+                group.restart()
+        self._choose()
 
     def _sample(self, groups: list[CodeGroup]) -> None:
         """Sample the next code of each candidate of groups whose codes are drawn alike: all rows at once."""
         config, options = self.reader.decoder.config, groups[0].options
         rows = [len(group.active) for group in groups]
-        logits = torch.cat([group.logits for group in groups])
+        logits = torch.cat([group.logits for group in groups if group.logits is not None])
         if groups[0].rules.constrained:
             logits[:, config.start_code] = _NEVER
             for group, part in zip(groups, logits.split(rows), strict=True):
@@ -205,6 +327,7 @@ class CodeSampler:
     def _keep(self, group: CodeGroup, codes: Tensor) -> None:
         """Note the next code of each candidate of a group, and let those go that come to their end."""
         config, active = self.reader.decoder.config, group.active
+        assert group.hidden is not None and group.cache is not None
         group.steps += 1
         if group.options.repetition_penalty != 1.0:
             group.counts[active, codes] += 1
@@ -218,6 +341,10 @@ class CodeSampler:
             group.latents[candidate].append(latent)
             if group.steps < group.max_codes:
                 remaining.append(row)
+        if not remaining:
+            group.active, group.past = [], group.past + 1
+            group.free()
+            return
         if len(remaining) < len(active):
             order = group.cache.keep(remaining)
             group.active = [active[row] for row in order]
@@ -235,27 +362,21 @@ def generate(
     ``prompts``: of any lengths; one that stands several times in a row is read once; ``options``: temperature 0 is
     greedy; ``generators``: one for each prompt; ``progress``: called with ("sampling", steps done, most steps). Returns
     a candidate for each prompt, in order; none is empty, if the rules constrain it. Raises TextError if a text is
-    longer than the decoder can read.
+    longer than the decoder can read; UserError if the memory has no room for one candidate.
     """
-    sampler = CodeSampler(decoder)
-    max_lens = [_max_len(prompt, options, sampler.reader.decoder.config, rules) for prompt in prompts]
-    starts = range(0, len(prompts), options.batch)
-    total_steps = len(starts) * max(max_lens, default=0)
-    found: list[CodeCandidate] = []
-    for batch, start in enumerate(starts):
-        part = list(zip(prompts, generators, strict=True))[start : start + options.batch]
-        groups = [
-            sampler.join(same[0][0], options, [generator for _, generator in same], rules)
-            for same in (list(pairs) for _, pairs in groupby(part, key=lambda pair: id(pair[0])))
-        ]
-        number = 0
-        while sampler.groups:
-            sampler.step()
-            number += 1
-            if progress:
-                progress("sampling", batch * max(max_lens) + number, total_steps)
-        found += [candidate for group in groups for candidate in group.candidates]
-    return found
+    sampler = CodeSampler(decoder, options.batch)
+    groups = [
+        sampler.join(same[0][0], options, [generator for _, generator in same], rules)
+        for same in (
+            list(pairs) for _, pairs in groupby(zip(prompts, generators, strict=True), key=lambda pair: id(pair[0]))
+        )
+    ]
+    while sampler.groups:
+        sampler.step()
+        if progress:
+            done, most = zip(*(group.progress for group in groups), strict=True)
+            progress("sampling", max(done), max(most))
+    return [candidate for group in groups for candidate in group.candidates]
 
 
 @torch.inference_mode()

@@ -490,22 +490,19 @@ class Synthesizer:
         sampler, rules = CodeSampler(self.reader), self.family.decoding_rules(options)
         ahead: deque[tuple[SentencePlan, CodeGroup]] = deque()
         most = max(1, options.batch // options.candidates)
-        if most == 1:
-            numbered = zip(numbers, plans, strict=True)
-            yield from ((plan, self._generate(plan, _numbered(progress, n, numbers.stop))) for n, plan in numbered)
-            return
         for number in numbers:
             room = most if at_once or number > numbers.start else 1
             for plan in islice(plans, room - len(ahead)):
                 ahead.append((plan, sampler.join(plan.prompt, plan.options, plan.generators, rules)))
             plan, group = ahead.popleft()
             of_sentence = _numbered(progress, number, numbers.stop)
-            while group.active:
+            while not group.done:
                 sampler.step()
                 if of_sentence:
-                    of_sentence("sampling", group.steps, group.max_codes)
+                    of_sentence("sampling", *group.progress)
             if of_sentence:  # it may have come to its end with those before it
-                of_sentence("sampling", group.steps, group.steps)
+                done, _ = group.progress
+                of_sentence("sampling", done, done)
             lengths = [len(codes) for codes in group.codes]
             log.info("sampled %d to %d codes", min(lengths), max(lengths))
             yield plan, group.candidates

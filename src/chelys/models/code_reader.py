@@ -20,6 +20,7 @@ b rows of all groups, d width, h heads, c channels of a head.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
@@ -49,6 +50,8 @@ class CodeReader:
 
     def __init__(self, decoder: Autoregressive, weights: Weights = "float32") -> None:
         self.decoder, self.weights = decoder, weights
+        self.room = sys.maxsize  # bytes that keys and values may take together
+        self.most_rows = sys.maxsize  # rows that there is memory for, as far as is known
         self._rotary: tuple[Tensor, Tensor] | None = None  # a row for each position, grown as needed
         if weights not in get_args(Weights):
             raise UserError(f"weights are {weights!r}: choose {' or '.join(get_args(Weights))}")
@@ -58,6 +61,11 @@ class CodeReader:
             lay_out(layers)
         else:
             self._halves = {layer: HalfLinear(layer) for layer in layers}
+
+    def row_bytes(self, columns: int) -> int:
+        """What keys and values of one row of so many columns take."""
+        config = self.decoder.config
+        return 2 * config.layers * config.dim * columns * self.decoder.code_head.weight.element_size()
 
     @torch.inference_mode()
     def read(self, codes: Tensor, groups: Sequence[tuple[int, int, KVCache]]) -> Tensor:

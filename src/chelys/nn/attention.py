@@ -230,14 +230,19 @@ class KVCache:
         if self.valid is not None:
             self.valid = self.valid[rows]
 
+    def repeated(self, rows: int, capacity: int) -> KVCache:
+        """A cache of so many copies of the only row, which has no padding, with room for ``capacity`` columns."""
+        layers, _, _, heads, _, channels = self.store.shape
+        made = KVCache(layers, rows, heads, capacity, channels, self.store)
+        made.store[..., : self.length, :] = self.store[..., : self.length, :]
+        made.length = self.length
+        return made
+
     def keep(self, rows: Sequence[int]) -> list[int]:
-        """Drop all but some rows: the last ones move to where others leave, and nothing else is copied.
+        """Drop all but some rows, one at least: the last ones move to where others leave, and nothing else is copied.
 
         ``rows``: rising. Returns which old row each new row is.
         """
-        if not rows:  # its memory is let go
-            self.store = self.store.new_empty((*self.store.shape[:2], 0, *self.store.shape[3:]))
-            return []
         count, kept = len(rows), set(rows)
         order = list(range(count))
         movers = (row for row in rows if row >= count)
