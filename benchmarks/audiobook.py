@@ -2,12 +2,13 @@
 
     python benchmarks/audiobook.py text --words 100000 -o book.md     # a book of the texts in Python's own modules
     python benchmarks/audiobook.py memory book.md                     # chapter by chapter, by an engine of no weight
-    python benchmarks/audiobook.py chapters one.epub                  # what FFmpeg reads back, by the same
+    python benchmarks/audiobook.py books FOLDER                       # every EPUB in it: what FFmpeg reads back
     python benchmarks/audiobook.py forecast book.md --chapters 2      # what --plan says, and what came, by nano
     python benchmarks/audiobook.py joins book.m4b                     # clicks, pauses and loudness of a file
 
-The engine of no weight has the interface of the real one, and gives pieces of one noise as long as nano's speech: all
-else, from the reader of books to the encoder, is the real thing.
+`books` reads each book whole by the engine of no weight, and by nano (preset `ultra_fast`) a preview and its shortest
+chapters. The engine of no weight has the interface of the real one, and gives pieces of one noise as long as nano's
+speech: all else, from the reader of books to the encoder, is the real thing.
 """
 
 from __future__ import annotations
@@ -116,34 +117,63 @@ def memory(book: Path) -> None:
     print(json.dumps({"levels": [vars(one) for one in made.levels]}))
 
 
-def chapters(path: Path, numbers: str | None) -> None:
+def read_back(book: Path, folder: Path, tts: Any, takes: Any, **more: Any) -> dict[str, Any]:
+    """Read a book into an m4b, decode that, and compare."""
     import av
 
-    import chelys
     from chelys.audiobook import reading
 
-    tts = chelys.load("nano", device="cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        settings = settings_of(path, Path(folder) / "book.m4b", chapters=numbers)
-        book = settings.book()
-        script = settings.script(book, tts)
-        made = reading.read(settings, book, script, cheap_takes)
-        record = [json.loads(line) for line in (Path(folder) / "book.sentences.jsonl").read_text().splitlines()]
-        with av.open(str(Path(folder) / "book.m4b")) as file:
-            seconds = file.duration / 1e6
-            decoded = sum(frame.samples for frame in file.decode(audio=0)) / file.streams.audio[0].rate
-            found = [(one["metadata"]["title"], float(one["start"] * one["time_base"])) for one in file.chapters()]
-            title = file.metadata["title"]
+    output = folder / "book.m4b"
+    settings = settings_of(book, output, **more)
+    found = settings.book()
+    script = settings.script(found, tts)
+    made = reading.read(settings, found, script, takes, force=True)
+    record = [json.loads(line) for line in (folder / "book.sentences.jsonl").read_text().splitlines()]
+    with av.open(str(output)) as file:
+        marks = [(one["metadata"]["title"], float(one["start"] * one["time_base"])) for one in file.chapters()]
+        tags, head = dict(file.metadata), file.duration / 1e6
+        decoded = sum(frame.samples for frame in file.decode(audio=0)) / file.streams.audio[0].rate
     begins = {int(one["place"].split(":")[0]): one["start_s"] for one in reversed(record)}
-    expected = [(book.chapters[number - 1].title, begins[number]) for number in sorted(begins)]
-    skipped = script.skipped
-    print(
-        f"{path.name}: {title!r}, {len(book.chapters)} chapters, {len(record)} sentences, {skipped} paragraphs skipped"
-    )
-    print(f"  titles are those of the book: {[title for title, _ in found] == [title for title, _ in expected]}")
-    lead = [start - mark for (_, start), (_, mark) in zip(expected, found, strict=True)]
-    print(f"  from a chapter's mark to its first word: {min(lead):.3f} to {max(lead):.3f} s (asked: 0.5)")
-    print(f"  {seconds:.2f} s by the head, {decoded:.2f} s decoded, {made.seconds:.2f} s made")
+    expected = [(found.chapters[number - 1].title, begins[number]) for number in sorted(begins)]
+    leads = [start - mark for (_, start), (_, mark) in zip(expected, marks, strict=True)]
+    return {
+        "title": tags["title"] == found.title and tags.get("artist", "") == found.author,
+        "chapters": [title for title, _ in marks] == [title for title, _ in expected],
+        "lead_off_s": round(max(abs(one - script.pauses.begin) for one in leads), 3), "marks": len(marks),
+        "seconds": round(made.seconds, 2),
+        "seconds_off": round(max(abs(head - made.seconds), abs(decoded - made.seconds)), 3),
+        "sentences": len(record), "skipped": script.skipped, "warnings": len(found.warnings),
+        "words": sum(len(one.text.split()) for _, chapter in script.chapters for one in chapter.paragraphs),
+    }  # fmt: skip
+
+
+def books(folder: Path, most: int) -> None:
+    import chelys
+    from chelys.audiobook.stages import SentenceRenderer
+    from chelys.audiobook.store import StageStore
+
+    tts = chelys.load("nano", device="cpu")
+    with tempfile.TemporaryDirectory() as temporary, StageStore(Path(temporary) / "store") as store:
+        spoken = SentenceRenderer(tts, store).takes
+        for book in sorted(folder.rglob("*.epub")):
+            found = settings_of(book, Path(temporary) / "book.m4b").book()
+            print(f"{book.name}: {found.title!r}, {len(found.chapters)} chapters")
+            for warning in found.warnings:
+                print(f"  warning: {warning}")
+            quick = {"preset": "ultra_fast"}
+            runs = {"whole, noise": (cheap_takes, {}), "30 s, nano": (spoken, quick | {"preview_s": 30})}
+            sizes = sorted((one.characters, number) for number, one in enumerate(found.chapters, 1))
+            chosen, total = [], 0
+            for size, number in sizes:
+                if size >= 150 and total + size <= most:
+                    chosen.append(number)
+                    total += size
+            if chosen:
+                numbers = ",".join(str(one) for one in sorted(chosen))
+                runs[f"chapters {numbers}, nano"] = (spoken, quick | {"chapters": numbers})
+            for name, (takes, more) in runs.items():
+                back = read_back(book, Path(temporary), tts, takes, **more)
+                print(f"  {name}: {json.dumps(back)}", flush=True)
 
 
 def forecasts(book: Path, chapters: str | None, preset: str) -> None:
@@ -213,10 +243,10 @@ def main() -> None:
     text = verbs.add_parser("text")
     text.add_argument("--words", type=int, default=100_000)
     text.add_argument("-o", "--output", type=Path, default=Path("book.md"))
-    for verb in ("memory", "chapters", "forecast", "joins"):
+    for verb in ("memory", "books", "forecast", "joins"):
         verbs.add_parser(verb).add_argument("book", type=Path)
-    for verb in ("chapters", "forecast"):
-        verbs.choices[verb].add_argument("--chapters", help="such as 3-7")
+    verbs.choices["books"].add_argument("--spoken", type=int, default=600, help="characters of a book for nano")
+    verbs.choices["forecast"].add_argument("--chapters", help="such as 3-7")
     verbs.choices["forecast"].add_argument("--preset", default="fast")
     parser.add_argument(
         "--cpu", action="store_true", help="count seconds of one core, where others use the machine too"
@@ -231,8 +261,8 @@ def main() -> None:
         make_text(given.words, given.output)
     elif given.verb == "memory":
         memory(given.book)
-    elif given.verb == "chapters":
-        chapters(given.book, given.chapters)
+    elif given.verb == "books":
+        books(given.book, given.spoken)
     elif given.verb == "forecast":
         forecasts(given.book, given.chapters, given.preset)
     else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import random
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,20 @@ def kinds(html: str) -> list[tuple[str, str]]:
     ("html", "found"),
     [
         ("<h2>One<br/>Two</h2><p>Text.</p>", [("heading", "One Two"), ("text", "Text.")]),
+        ("<h2>Chapter <i>XIV</i><br/>In London</h2><h3>Chapter 2 of 3</h3>",
+         [("heading", "Chapter XIV. In London"), ("heading", "Chapter 2 of 3")]),
+        ("<p>A user <a class='footnote' href='#f1'><sup class='footnote'>[1]</sup></a>is.</p>"
+         "<div class='footnote' id='f1'>Note.</div>", [("text", "A user is."), ("note", "Note.")]),
+        ("<div role='navigation'><h3>Menu</h3></div><p>A guide<span class='link-target'> [https://a.b]</span>.</p>"
+         "<div class='footer' role='contentinfo'>Made by S.</div>", [("text", "A guide.")]),
+        ("<p class='code'>$ make build</p><p>Run <span class='code'>make</span>.</p>",
+         [("code", "$ make build"), ("text", "Run make.")]),
+        ("<div class='table'><p class='title'>Table 1</p><table><tr><td>a</td></tr></table></div><p>T</p>",
+         [("table", "Table 1"), ("table", "a"), ("text", "T")]),
+        ("<section epub:type='index'><p>abatement, <a href='a.html#p1'>12</a></p></section>",
+         [("contents", "abatement, 12")]),
+        ("<h2>Contents</h2><p><a href='a.html'>One</a></p><h2>Contents</h2><p>One.</p>",
+         [("contents", "Contents"), ("contents", "One"), ("heading", "Contents"), ("text", "One.")]),
         ("<p>A</p><hr/><p>B</p><p>* * *</p><p>C</p>",
          [("text", "A"), ("scene", ""), ("text", "B"), ("scene", ""), ("text", "C")]),
         ("<p>Seen<sup><a href='#n1'>1</a></sup> once<a href='#n2'>[2]</a>.</p>", [("text", "Seen once.")]),
@@ -145,6 +161,41 @@ def test_a_book_in_one_page_is_cut_where_the_navigation_points_into_it() -> None
     )
     book = read_book(epub({"p.xhtml": page}, toc=toc))
     assert titles(book) == ["S", "A", "B"] and texts(book)[1] == ["A", "a", "AA", "aa"]
+
+
+def test_a_navigation_that_points_into_another_folder_is_followed() -> None:
+    pages = {"en/a.xhtml": xhtml("<p>A.</p>"), "en/b.xhtml": xhtml("<p>B.</p>"), "de/b.xhtml": xhtml("<p>B.</p>")}
+    book = read_book(epub(pages, toc=nav(("A", "a.xhtml"), ("B", "b.xhtml"), ("C", "c.xhtml"))))
+    assert titles(book) == ["A"]  # there are two of the name b.xhtml
+    assert any("lead to no page (2)" in warning for warning in book.warnings)
+
+
+def test_a_page_of_contents_and_a_title_that_is_said_again_are_left_out() -> None:
+    lines = "".join(f"<h4><a href='{i}.xhtml'>{i}. A long title</a></h4>" for i in range(9))
+    pages = {
+        "toc.xhtml": xhtml(f"<h1>Book</h1>{lines}"), "head.xhtml": xhtml("<h1>Setup</h1>"),
+        "setup.xhtml": xhtml("<h1>3. Setup</h1><p>Do.</p>"), "part.xhtml": xhtml("<h1>Part</h1>"),
+        "one.xhtml": xhtml("<h1>One</h1><p>1.</p>"),
+    }  # fmt: skip
+    toc = nav(
+        ("Table of Contents", "toc.xhtml"), ("Setup", "head.xhtml"), ("3. Setup", "setup.xhtml"),
+        ("Part", "part.xhtml"), ("One", "one.xhtml"),
+    )  # fmt: skip
+    assert titles(read_book(epub(pages, toc=toc))) == ["3. Setup", "Part", "One"]
+
+
+def test_a_book_that_was_packed_with_its_folder_is_read() -> None:
+    with zipfile.ZipFile(io.BytesIO(epub({"a.xhtml": xhtml("<p>A.</p>")}, toc=nav(("First", "a.xhtml"))))) as file:
+        members = {f"book/{name}": file.read(name) for name in file.namelist()}
+    assert titles(read_book(zipped(members))) == ["First"]
+    locked = (
+        '<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><EncryptedData><EncryptionMethod '
+        'Algorithm="x"/><CipherReference URI="OPS/a.xhtml"/></EncryptedData></encryption>'
+    )
+    with pytest.raises(TextError, match="copy protection"):
+        read_book(zipped(members | {"book/META-INF/encryption.xml": locked}))
+    with pytest.raises(TextError, match="is no EPUB"):
+        read_book(zipped(members | {f"other/{name}": data for name, data in members.items()}))
 
 
 def test_without_navigation_the_headings_are_chapters() -> None:

@@ -33,6 +33,9 @@ class Archive:
     def __contains__(self, path: str) -> bool:
         return path in self._members
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
     def read(self, path: str, limit: int = MAX_MEMBER) -> bytes:
         """The bytes of a member. Raises TextError if it is missing, damaged, encrypted or larger than the limit."""
         member = self._members.get(path)

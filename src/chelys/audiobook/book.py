@@ -15,6 +15,14 @@ Kind = Literal["text", "heading", "scene", "note", "page", "table", "code", "cap
 Optional = Literal["note", "page", "table", "code", "caption", "contents"]
 OPTIONAL: tuple[Optional, ...] = get_args(Optional)
 
+#: The number of a chapter, as a figure or in words.
+NUMBER = (
+    r"\d{1,4}|(?-i:[IVXLC]{1,8})|(?:the )?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last)"
+    r"|(?:(?:twenty|thirty|forty|fifty)[ -]?)?(?:one|two|three|four|five|six|seven|eight|nine)"
+    r"|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|twenty|thirty|forty|fifty"
+)
+#: A heading whose number and name have no mark between them: books set them in two lines.
+_TWO_LINES = re.compile(rf"((?:chapter|part|book|canto|act|appendix) (?:{NUMBER})) (?=(?-i:[A-Z“‘\"]))", re.IGNORECASE)
 #: A paragraph of marks alone parts two scenes.
 _SCENE = re.compile(r"[\s*#~•·⁂❦❧☙✻✽※§=_—–-]{1,40}")
 
@@ -81,13 +89,19 @@ def chosen(paragraphs: list[Paragraph], include: Collection[str]) -> list[Paragr
 
 
 def paragraph_of(text: str, kind: Kind = "text", anchors: tuple[str, ...] = ()) -> Paragraph | None:
-    """A paragraph of a text, which may turn out a break between scenes; None if the text is blank."""
+    """A paragraph of a text, which may turn out a break between scenes; None if the text is blank.
+
+    A heading becomes one line, with a full stop between a number and a name that have nothing else between them.
+    """
     text = text.strip()
     if not text:
         return None
     if kind == "text" and _SCENE.fullmatch(text):
         return Paragraph("", "scene", anchors)
-    return Paragraph(" ".join(text.split()) if kind == "heading" else text, kind, anchors)
+    if kind == "heading":
+        line = " ".join(text.split())
+        text = _TWO_LINES.sub(r"\1. ", line, count=1) if _TWO_LINES.match(line) else line
+    return Paragraph(text, kind, anchors)
 
 
 def title_line(text: str, most: int = 200) -> str:

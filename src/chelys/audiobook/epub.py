@@ -6,16 +6,17 @@ Sources: EPUB 3.3 (W3C), Open Packaging Format 2.0.1 (IDPF).
 from __future__ import annotations
 
 import codecs
+import posixpath
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from chelys.audiobook.archive import Archive, local, open_archive, parse_xml, resolve
 from chelys.audiobook.book import Book, Chapter, Cover, title_line
-from chelys.audiobook.pages import read_page
+from chelys.audiobook.pages import CONTENTS_TITLE, read_page
 from chelys.audiobook.pictures import MAX_COVER, cover_of
 from chelys.errors import TextError
 from chelys.text.html import tags_alone
@@ -53,6 +54,11 @@ class _EpubReader:
     def __init__(self, archive: Archive, include: Collection[str]) -> None:
         self.archive, self.include = archive, include
         self.warnings: list[str] = []
+        self.root = ""  # of the book; some are packed with the folder that they lie in
+        if _CONTAINER not in archive:
+            roots = [name.removesuffix(_CONTAINER) for name in archive if name.endswith(f"/{_CONTAINER}")]
+            if len(roots) == 1:
+                [self.root] = roots
 
     def read(self) -> Book:
         archive = self.archive
@@ -80,26 +86,27 @@ class _EpubReader:
 
     def _encrypted(self) -> set[str]:
         """Members that cannot be read as they are."""
-        if _ENCRYPTION not in self.archive:
+        if self.root + _ENCRYPTION not in self.archive:
             return set()
         found = set()
-        root = parse_xml(self.archive.read(_ENCRYPTION), f"{self.archive.name}: {_ENCRYPTION}")
+        root = parse_xml(self.archive.read(self.root + _ENCRYPTION), f"{self.archive.name}: {_ENCRYPTION}")
         for data in root.iter():
             if local(data.tag) == "EncryptedData":
                 methods = {one.get("Algorithm") for one in data.iter() if local(one.tag) == "EncryptionMethod"}
                 if not methods & set(_FONTS):
                     uris = (one.get("URI", "") for one in data.iter() if local(one.tag) == "CipherReference")
-                    found |= {resolve("", uri)[0] for uri in uris}
+                    found |= {resolve(self.root, uri)[0] for uri in uris}
         return found
 
     def _package(self) -> str:
         """Path of the package document."""
-        if _CONTAINER not in self.archive:
+        container = self.root + _CONTAINER
+        if container not in self.archive:
             raise TextError(f"{self.archive.name} is no EPUB: {_CONTAINER} is missing in it")
-        root = parse_xml(self.archive.read(_CONTAINER), f"{self.archive.name}: {_CONTAINER}")
+        root = parse_xml(self.archive.read(container), f"{self.archive.name}: {_CONTAINER}")
         for one in root.iter():
             if local(one.tag) == "rootfile":
-                path, _ = resolve("", one.get("full-path", ""))
+                path, _ = resolve(self.root, one.get("full-path", ""))
                 if path in self.archive:
                     return path
         raise TextError(f"{self.archive.name} names no package that is in it: it is damaged")
@@ -166,7 +173,10 @@ class _EpubReader:
                     )
         except TextError as error:
             self.warnings.append(f"the navigation cannot be read, chapters are those of the pages: {error}")
-        entries = [one for one in entries[:_MAX_ENTRIES] if one.path in pages and one.title]
+        named = [replace(one, path=_found(one.path, pages)) for one in entries[:_MAX_ENTRIES] if one.title]
+        entries = [one for one in named if one.path]
+        if lost := len(named) - len(entries):
+            self.warnings.append(f"left out: entries of the navigation that lead to no page ({lost})")
         if not entries:
             self.warnings.append("the book has no navigation: its headings are the chapters")
         begun: set[str] = set()
@@ -204,13 +214,32 @@ class _EpubReader:
             title = here.get("", "")
             if not title and not (entries and chapters):  # without navigation pages with headings are chapters
                 title = heading or ("" if chapters else page.title or "Beginning")
-            if title and page.paragraphs:
+            paragraphs = page.paragraphs
+            if CONTENTS_TITLE.fullmatch(title) and 2 * page.linked > sum(len(one.text) for one in paragraphs):
+                paragraphs = [replace(one, kind="contents", level=0) for one in paragraphs]
+            if title and paragraphs:
                 chapters.append(Chapter(title_line(title), []))
-            for paragraph in page.paragraphs:
+            for paragraph in paragraphs:
                 if cut := next((here[anchor] for anchor in paragraph.anchors if anchor and anchor in here), ""):
                     chapters.append(Chapter(title_line(cut), []))
                 chapters[-1].paragraphs.append(paragraph)
-        return chapters
+        kept = [one for one, following in zip(chapters, chapters[1:], strict=False) if not _repeated(one, following)]
+        return kept + chapters[-1:]
+
+
+def _repeated(chapter: Chapter, following: Chapter) -> bool:
+    """Whether a chapter is no more than the title of the one that follows, which says it again with its number."""
+    names = [re.sub(r"^[\dIVXLC.\s]*\.\s+", "", one.title) for one in (chapter, following)]
+    return names[0] == names[1] and all(one.kind in ("heading", "contents") for one in chapter.paragraphs)
+
+
+def _found(path: str, pages: list[str]) -> str:
+    """The page that an entry of the navigation leads to, if need be in another folder; empty if there is none."""
+    if path in pages:
+        return path
+    name = posixpath.basename(path)
+    same = [page for page in pages if name and posixpath.basename(page) == name]
+    return same[0] if len(same) == 1 else ""
 
 
 def _nav_entries(html: str, path: str) -> Iterator[NavigationEntry]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chelys.audiobook.book import Kind, Paragraph, paragraph_of
 from chelys.text.html import BLOCKS, HTMLReader, tags_alone
@@ -23,6 +23,16 @@ _REFERENCES = re.compile(
     r"(?:^|\s)(?:doc-)?(?:noteref|footnote-?ref(?:erence)?|fn-?(?:anchor|ref))(?:\s|$)", re.IGNORECASE
 )
 _CAPTIONS = re.compile(r"(?:^|\s)(?:fig(?:ure)?-?)?caption(?:\s|$)", re.IGNORECASE)
+_CONTENTS = re.compile(r"(?:^|\s)(?:doc-)?(?:toc|index)(?:\s|$)")
+#: What stands around a page for the reader on a screen: menus, footers, the address behind a link (Sphinx).
+_AROUND = re.compile(r"(?:^|\s)(?:navigation|contentinfo|search|link-target)(?:\s|$)")
+#: Classes of DocBook, SiSU and others for blocks that HTML has elements for.
+_CLASSES: dict[str, Kind] = {
+    **dict.fromkeys(("code", "code-block", "literal-block", "programlisting", "screen"), "code"),
+    "table": "table", "informaltable": "table", "figure": "caption",
+}  # fmt: skip
+#: Above a table of contents.
+CONTENTS_TITLE = re.compile(r"(?:table of )?contents", re.IGNORECASE)
 #: The text of a link to a note: a figure or mark in brackets, or as it is if it is raised.
 _MARK = re.compile(r"\s*[\[(]\s*(?:\d{1,4}|[a-z*†‡§])\s*[\])]\s*")
 _RAISED_MARK = re.compile(r"\s*\^?[\[(]?\s*(?:\d{1,4}|[a-z]|[*†‡§¶]{1,3})\s*[\])]?\s*")
@@ -53,6 +63,7 @@ class Page:
 
     title: str  # of its head
     paragraphs: list[Paragraph]
+    linked: int  # characters of them that are links into the book
 
 
 def read_page(html: str, include: Collection[str], *, keep_lines: bool = False) -> Page:
@@ -67,7 +78,16 @@ def read_page(html: str, include: Collection[str], *, keep_lines: bool = False) 
     reader.close()
     reader.flush()
     title = re.search(r"<title[^<>]{0,200}>([^<]{0,1000})</title", html, re.IGNORECASE)
-    return Page(_plain(title[1]) if title else "", reader.paragraphs)
+    return Page(_plain(title[1]) if title else "", _titles_of_contents(reader.paragraphs), reader.linked)
+
+
+def _titles_of_contents(paragraphs: list[Paragraph]) -> list[Paragraph]:
+    """Count the heading of a table of contents as part of it."""
+    found = list(paragraphs)
+    for place, (one, following) in enumerate(zip(paragraphs, paragraphs[1:], strict=False)):
+        if following.kind == "contents" and CONTENTS_TITLE.fullmatch(one.text):
+            found[place] = replace(one, kind="contents", level=0)
+    return found
 
 
 def _plain(text: str) -> str:
@@ -82,6 +102,7 @@ class _PageReader(HTMLReader):
     def __init__(self, *, keep_lines: bool, pages: bool) -> None:
         super().__init__(keep_lines=keep_lines)
         self.paragraphs: list[Paragraph] = []
+        self.linked = 0
         self._pages = pages
         self._open: list[Open] = []
         self._anchors: list[str] = []
@@ -108,6 +129,7 @@ class _PageReader(HTMLReader):
         if kind == "text" and self._linked and self._linked >= _size(_ITEM_BEGIN.sub("", text)):
             kind = "contents"
         self.pieces.clear()
+        self.linked += self._linked
         self._linked = 0
         for part in text.split("\n\n"):
             if made := paragraph_of(part, kind, tuple(self._anchors)):
@@ -205,12 +227,17 @@ class _PageReader(HTMLReader):
         style = given.get("style", "")
         if tag in _SILENT or "hidden" in given or "display:none" in style.replace(" ", "").lower():
             return None
-        if _REFERENCES.search(what) or (not self._pages and _PAGES.search(what)):
+        if _AROUND.search(what) or _REFERENCES.search(what) or (not self._pages and _PAGES.search(what)):
             return None
-        if _NOTES.search(what):
-            return "note"
+        if _NOTES.search(what):  # an inline one is the mark of a note (DocBook)
+            return None if tag in ("a", "sup") else "note"
         if _CAPTIONS.search(what) or (tag == "caption" and self._kind == "table"):
             return "caption"
+        if _CONTENTS.search(f"{given.get('epub:type', '')} {given.get('role', '')}"):
+            return "contents"
+        if tag in ("p", "div"):
+            known = (_CLASSES.get(one) for one in given.get("class", "").split())
+            return next((kind for kind in known if kind), "text")
         if tag == "table" and given.get("role") in ("presentation", "none"):
             return "text"
         return _KINDS.get(tag, "text")

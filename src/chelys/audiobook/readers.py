@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from chelys.audiobook.book import Book, Chapter, Paragraph, chosen, paragraph_of, title_line
+from chelys.audiobook.book import NUMBER, Book, Chapter, Paragraph, chosen, paragraph_of, title_line
 from chelys.audiobook.docx import read_docx
 from chelys.audiobook.epub import decode, read_epub
 from chelys.audiobook.pages import read_page
@@ -22,14 +22,9 @@ _SUFFIXES = {
 }  # fmt: skip
 #: Bytes of a file that is a single text.
 MAX_TEXT = 64 << 20
-_NUMBER = (
-    r"\d{1,4}|(?-i:[IVXLC]{1,8})|(?:the )?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last)"
-    r"|(?:(?:twenty|thirty|forty|fifty)[ -]?)?(?:one|two|three|four|five|six|seven|eight|nine)"
-    r"|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|twenty|thirty|forty|fifty"
-)
 #: A paragraph of plain text that is the head of a chapter, with its name behind it or in the next line.
 _HEADING = re.compile(
-    rf"(?:(?:chapter|part|book|canto|act|section) (?:{_NUMBER})\b[.:—–-]?(?: [^\n]{{1,80}})?"
+    rf"(?:(?:chapter|part|book|canto|act|section) (?:{NUMBER})\b[.:—–-]?(?: [^\n]{{1,80}})?"
     r"|(?:prologue|epilogue|preface|foreword|introduction|afterword|conclusion|appendix)[.:]?(?: [^\n]{1,60})?"
     r"|(?-i:[IVXLC]{1,8})\.?|\d{1,3}\.)(?:\n[^\n]{1,80})?",
     re.IGNORECASE,
