@@ -27,6 +27,10 @@ class OutputError(UserError):
     """The output cannot be written, or its suffix names no known format."""
 
 
+class BusyError(OutputError):
+    """Another process is at the same work."""
+
+
 class ModelError(UserError):
     """A model folder is missing, incomplete or damaged."""
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from chelys.errors import OutputError
+from chelys.errors import BusyError, OutputError
 
 _PREFIX, _SUFFIX = ".chelys-", ".part"
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -157,7 +157,8 @@ def file_lock(path: str | Path, busy: str, *, remove: bool = False) -> Iterator[
     The lock file stays behind, empty, unless it is to be removed, which not every system can do.
 
     Raises:
-        OutputError: If another process holds it (with the message ``busy``), or the lock file cannot be made.
+        BusyError: If another process holds it, with the message ``busy``.
+        OutputError: If the lock file cannot be made.
     """
     from filelock import FileLock, Timeout
 
@@ -165,7 +166,7 @@ def file_lock(path: str | Path, busy: str, *, remove: bool = False) -> Iterator[
     try:
         lock.acquire()
     except Timeout:
-        raise OutputError(busy) from None
+        raise BusyError(busy) from None
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # those: a file system without locks; go on without
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,3 +133,44 @@ def test_reading_can_be_left_and_taken_up(tts: Synthesizer, store: StageStore) -
     rest = list(renderer.takes(requests(tts)))
     assert same(first, rest[:2]) and same(rest, render(tts, None))
     assert set(store.computed().values()) == {1}
+
+
+READER = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {here!r}]
+import test_stages
+from chelys import load
+from chelys.audiobook.stages import SentenceRenderer
+from chelys.audiobook.store import StageStore
+from chelys.inference.generation import CodeSampler
+step = CodeSampler.step
+CodeSampler.step = lambda self: (time.sleep(0.003), step(self))[1]  # so that both are at work at once
+tts = load(sys.argv[1], device="cpu")
+with StageStore(sys.argv[2]) as store:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    takes = list(SentenceRenderer(tts, store).takes(test_stages.requests(tts, test_stages.TEXT * 3)))
+    print(sum("codes" in take.computed for take in takes), sum("wave" in take.computed for take in takes))
+    print(*[take.key for take in takes])
+"""
+
+
+def test_two_processes_that_read_one_book_compute_each_stage_once(toy_folder: Path, tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    script = READER.format(tests=str(here.parent), here=str(here))
+    command = [sys.executable, "-c", script, str(toy_folder), str(tmp_path / "store")]
+    with ExitStack() as stack:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        readers = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(2)]
+        for reader in readers:
+            assert reader.stdout.readline() == "ready\n"
+        for reader in readers:  # both have imported all
+            reader.stdin.write("\n")
+            reader.stdin.flush()
+        counts, keys = zip(*(reader.communicate(timeout=100)[0].splitlines() for reader in readers), strict=True)
+    assert keys[0] == keys[1] and len(keys[0].split()) == 18
+    codes, waves = zip(*(map(int, line.split()) for line in counts), strict=True)
+    assert sum(codes) == sum(waves) == 18 and min(codes) > 0
+    with StageStore(tmp_path / "store") as store:
+        assert len(store.computed()) == 36 and set(store.computed().values()) == {1}

@@ -6,7 +6,9 @@ import json
 import multiprocessing
 import shutil
 import sqlite3
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,6 +139,58 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     with StageStore(tmp_path / "store") as store:
         assert store.status().stages["wave"][0] == 50 and sum(store.computed().values()) == 80
         assert sqlite3.connect(store._index).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def claim_and_wait(folder: Path, claimed: Any) -> None:
+    with StageStore(folder) as store:
+        assert store.claim("wave", INPUTS)
+        claimed.set()
+        time.sleep(60)
+
+
+def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    claimed = context.Event()
+    worker = context.Process(target=claim_and_wait, args=(tmp_path / "store", claimed))
+    worker.start()
+    assert claimed.wait(30)
+    looks = 0
+
+    def kill_at_last() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            worker.kill()
+        return False
+
+    with StageStore(tmp_path / "store") as store:
+        assert not store.claim("wave", INPUTS) and store.claim("codes", INPUTS)
+        assert store.get_or_claim("wave", INPUTS, kill_at_last) is None and looks >= 3
+        with StageStore(tmp_path / "store") as other:
+            assert not other.claim("wave", INPUTS)
+            store.put("wave", INPUTS, ARRAYS)
+            assert other.get_or_claim("wave", INPUTS) is not None and not other.claim("codes", INPUTS)
+            store.release()
+            assert other.claim("codes", INPUTS)
+    worker.join()
+    assert not list((tmp_path / "store").glob("entries/*/*.lock"))
+
+
+def test_an_index_of_another_version_is_made_anew(tmp_path: Path) -> None:
+    with StageStore(tmp_path / "store") as store:
+        store.put("wave", INPUTS, ARRAYS)
+        index = store._index
+    for path in index.parent.glob(f"{index.name}*"):
+        path.unlink()
+    with sqlite3.connect(index) as db:
+        db.execute("CREATE TABLE entries (name TEXT, what TEXT)")
+    db.close()
+    warnings: list[str] = []
+    with StageStore(tmp_path / "store", on_warning=warnings.append) as store:
+        assert store.status().stages["wave"][0] == 1
+    assert warnings == ["the index of the store was of another version of chelys: made anew from its files"]
+    with StageStore(tmp_path / "store", on_warning=warnings.append):
+        assert len(warnings) == 1
 
 
 def test_entries_are_found_by_words_and_keys(tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ class SentenceRenderer:
         self.tts, self.store, self.verify, self.choices = tts, store, verify, choices or {}
         self._progress = on_progress
         self._sampler = CodeSampler(tts.reader)
+        self._waiting = deque[_Pending]()  # sentences ahead of the one that is wanted
 
     def takes(self, requests: Iterable[SentenceRequest]) -> Iterator[Take]:
         """A take of each sentence, in order. Requests are asked for a few tens ahead, so that several are sampled
@@ -155,22 +156,25 @@ class SentenceRenderer:
 
         Raises what ``Synthesizer.speak`` raises.
         """
-        source, waiting = iter(requests), deque[_Pending]()
+        source, waiting = iter(requests), self._waiting
         try:
             while True:
                 self._look_ahead(source, waiting)
                 if not waiting:
                     return
-                yield self._take(waiting.popleft(), waiting)
+                yield self._take(waiting.popleft())
         finally:
             for job in waiting:
                 if job.group is not None:
                     self._sampler.leave(job.group)
+            waiting.clear()
+            if self.store is not None:
+                self.store.release()
 
     def alternatives(self, request: SentenceRequest, count: int) -> list[Take]:
         """Takes of a sentence to choose from, at most ``count``: the best of its first candidates, without verdicts."""
         job = self._pending(request)
-        ranked = self._sampled(job, ())
+        ranked = self._sampled(job)
         return [self._rendered(job, ranked, ranked.first + place) for place in ranked.order[:count]]
 
     def verdict(self, judge: Verifier, request: SentenceRequest, take: Take) -> Verdict:
@@ -191,7 +195,7 @@ class SentenceRenderer:
             job = self._pending(request)
             waiting.append(job)
             rules = self.tts.family.decoding_rules(job.plan.options)
-            if job.ranked is None:
+            if job.ranked is None and self._is_free(job):
                 job.group = self._sampler.join(job.plan.prompt, job.plan.options, job.plan.generators, rules)
 
     def _pending(self, request: SentenceRequest) -> _Pending:
@@ -213,10 +217,38 @@ class SentenceRenderer:
         kept = None if self.store is None else self.store.get("codes", inputs)
         return None if kept is None else self._unpack(plan, kept, first)
 
+    def _is_free(self, job: _Pending) -> bool:
+        """Whether the candidates of a sentence are to be sampled here: no other process is at it, or just was."""
+        if self.store is None:
+            return True
+        if self.store.claim("codes", job.inputs):
+            job.ranked = self._known(job.plan, job.inputs, 0)  # it may have come to its end since it was looked for
+            if job.ranked is None:
+                return True
+            self.store.release("codes", job.inputs)
+        return False
+
+    def _kept(self, stage: str, inputs: Mapping[str, Any]) -> Kept | None:
+        """What the store has; None if it is to be computed here. What another process computes is waited for."""
+        return None if self.store is None else self.store.get_or_claim(stage, inputs, self._go_on)
+
+    def _go_on(self) -> bool:
+        """Sample one code more of the sentences ahead; whether there was any to do.
+
+        What comes to its end is kept at once, so that no two processes wait for one another.
+        """
+        ahead = [job for job in self._waiting if job.group is not None and job.ranked is None]
+        if ahead:
+            self._step(ahead)
+            for job in ahead:
+                self._finish(job)
+        return bool(ahead)
+
     def _more(self, job: _Pending, first: int) -> _Ranked:
         """As many candidates again, from number ``first`` on."""
         plan, inputs = job.plan, {**job.inputs, "first": first}
-        ranked = self._known(plan, inputs, first)
+        kept = self._kept("codes", inputs)
+        ranked = None if kept is None else self._unpack(plan, kept, first)
         if ranked is None:
             started = time.perf_counter()
             generators = [self._fresh(job, first + place) for place in range(len(plan.generators))]
@@ -229,26 +261,34 @@ class SentenceRenderer:
             rules=self.tts.family.decoding_rules(plan.options), progress=self._progress,
         )  # fmt: skip
 
-    def _sampled(self, job: _Pending, waiting: Iterable[_Pending]) -> _Ranked:
+    def _sampled(self, job: _Pending) -> _Ranked:
         """The first candidates of a sentence, from the store or sampled, with those that wait for their turn."""
-        if job.ranked is not None:
-            return job.ranked
-        plan, started = job.plan, time.perf_counter()
-        if job.group is None:
-            candidates = self._generated(plan, plan.generators)
-        else:
-            others = [other for other in waiting if other.group is not None]
-            while not job.group.done:
-                began, sharing = time.perf_counter(), [job, *(o for o in others if o.group and o.group.active)]
-                self._sampler.step()
-                if self._progress:
-                    self._progress("sampling", *job.group.progress)
-                share = (time.perf_counter() - began) / len(sharing)
-                for one in sharing:
-                    one.spent_s += share
-            candidates, started = job.group.candidates, time.perf_counter() - job.spent_s
-        job.ranked = self._ranked(job, candidates, 0, job.inputs, started)
+        if job.ranked is None and job.group is None:
+            kept, started = self._kept("codes", job.inputs), time.perf_counter()
+            if kept is not None:
+                job.ranked = self._unpack(job.plan, kept, 0)
+            else:
+                candidates = self._generated(job.plan, job.plan.generators)
+                job.ranked = self._ranked(job, candidates, 0, job.inputs, started)
+        self._finish(job)
+        while job.ranked is None:
+            self._step([job, *self._waiting])
+            if self._progress and job.group is not None:
+                self._progress("sampling", *job.group.progress)
+            self._finish(job)
         return job.ranked
+
+    def _step(self, jobs: Iterable[_Pending]) -> None:
+        """Sample one code more for each candidate of sentences, which share the time that it takes."""
+        began, sharing = time.perf_counter(), [job for job in jobs if job.group is not None and job.group.active]
+        self._sampler.step()
+        for job in sharing:
+            job.spent_s += (time.perf_counter() - began) / len(sharing)
+
+    def _finish(self, job: _Pending) -> None:
+        """Rank and keep the candidates of a sentence, if they have just come to their end."""
+        if job.ranked is None and job.group is not None and job.group.done:
+            job.ranked = self._ranked(job, job.group.candidates, 0, job.inputs, time.perf_counter() - job.spent_s)
 
     def _ranked(
         self, job: _Pending, candidates: list[CodeCandidate], first: int, inputs: Mapping[str, Any], started: float
@@ -291,9 +331,9 @@ class SentenceRenderer:
 
     # ---- takes ------------------------------------------------------------------------------------------------------
 
-    def _take(self, job: _Pending, waiting: Iterable[_Pending], *, whole: bool = False) -> Take:
+    def _take(self, job: _Pending, *, whole: bool = False) -> Take:
         """The take that was chosen, or passes, or is the best. ``whole``: the sentence is not spoken in parts."""
-        ranked, chosen = self._sampled(job, waiting), self.choices.get(key_of("codes", job.inputs))
+        ranked, chosen = self._sampled(job), self.choices.get(key_of("codes", job.inputs))
         if chosen is not None:
             first = chosen - chosen % len(ranked.candidates)
             return self._rendered(job, ranked if not first else self._more(job, first), chosen)
@@ -305,7 +345,7 @@ class SentenceRenderer:
             **job.inputs, "rendering": _chosen(job.plan.options, RENDERING), "verify": self.verify.inputs,
             "whole": whole,
         }  # fmt: skip
-        kept = None if self.store is None else self.store.get("verdict", inputs)
+        kept = self._kept("verdict", inputs)
         if kept is not None:
             found = kept.about
             verdict, number = Verdict.from_json(found["verdict"]), found["candidate"]
@@ -370,7 +410,7 @@ class SentenceRenderer:
         takes = []
         for part in parts:
             pending = self._pending(replace(job.request, sentence=part))
-            takes.append(self._take(pending, (), whole=True))
+            takes.append(self._take(pending, whole=True))
             job.computed += pending.computed
         first, second = takes
         pause = silence(parts[0].pause_s)
@@ -399,7 +439,7 @@ class SentenceRenderer:
         plan, place = job.plan, number - ranked.first
         candidate = ranked.candidates[place]
         inputs = {**job.inputs, "candidate": number, "rendering": _chosen(plan.options, RENDERING)}
-        kept = None if self.store is None else self.store.get("wave", inputs)
+        kept = self._kept("wave", inputs)
         if kept is None:
             started, generator = time.perf_counter(), self._fresh(job, number)
             codes = self.tts.model.autoregressive.config.codes + 2

@@ -3,14 +3,16 @@
 A *stage* of the work (``codes`` of a sentence, its ``wave``) has *inputs*, plain values ready for JSON: what is said,
 the voice, the model, the options that matter to it, the seed. Their hash is the *key*, under which the arrays lie in a
 file of their own, written whole or not at all. The files are the truth: each carries its inputs and a checksum, so a
-folder can be shared by processes and machines, copied, or lose parts. Beside them lies an index in SQLite, one for each
-machine since its locks and shared memory are the machine's: sizes, times of use, a log of what was computed here. It is
-made anew from the files where it is damaged.
+folder can be shared by processes and machines, copied, or lose parts. Who computes one holds a lock beside it, which
+ends with its process, so that others wait or compute another. Beside them lies an index in SQLite, one for each machine
+since its locks and shared memory are the machine's: sizes, times of use, a log of what was computed here. It is made
+anew from the files where it is damaged, or of another version.
 
 ::
 
     store.json                   the version of the form
     entries/3f/3f07..c2.safetensors
+    entries/3f/3f51..07.lock    # while it is computed
     index-HOST.sqlite
 """
 
@@ -25,7 +27,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,8 @@ import platformdirs
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from chelys.errors import OutputError, UserError, first_line
-from chelys.files import output_errors, read_bytes, remove_partial_files, write_bytes, write_text
+from chelys.errors import BusyError, OutputError, UserError, first_line
+from chelys.files import file_lock, output_errors, read_bytes, remove_partial_files, write_bytes, write_text
 from chelys.parsing import ParseError, parse_json, read_json
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ FORMAT = 1
 MAX_BYTES = 20_000_000_000
 #: Bytes of one entry: ten minutes of speech with its latents.
 MAX_ENTRY = 1 << 28
+_POLL_S = 0.02  # between two looks at what another process computes
 _AFTER_GC = 0.9  # share of the bound that is left by clearing out
 _NAME = re.compile(r"[0-9a-f]{32}")
 
@@ -93,6 +96,14 @@ def key_of(stage: str, inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical([FORMAT, stage, inputs])).hexdigest()[:32]
 
 
+class _OtherIndex(Exception):
+    """The index has other columns."""
+
+
+def _columns(db: sqlite3.Connection) -> dict[str, list[str]]:
+    return {table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")] for table in ("entries", "log")}
+
+
 class StageStore:
     """A folder of what was computed. For several processes, not for several threads; a context manager.
 
@@ -115,6 +126,7 @@ class StageStore:
         self._index = self.folder / f"index-{re.sub('[^A-Za-z0-9-]', '-', platform.node()) or 'here'}.sqlite"
         self._db = self._open()
         self._added = self._full = 0
+        self._claims: dict[str, ExitStack] = {}  # locks, by keys
 
     def _begin(self) -> None:
         """Recognise the folder, or make it one of this version."""
@@ -145,8 +157,11 @@ class StageStore:
             return self._connect()
         except sqlite3.OperationalError as error:
             raise OutputError(f"cannot write {self._index}: {first_line(error)}") from error
-        except sqlite3.DatabaseError as error:
-            self._warn(f"the index of the store was damaged ({first_line(error)}): made anew from its files")
+        except (sqlite3.DatabaseError, _OtherIndex) as error:
+            what = (
+                "of another version of chelys" if isinstance(error, _OtherIndex) else f"damaged ({first_line(error)})"
+            )
+            self._warn(f"the index of the store was {what}: made anew from its files")
             for suffix in ("", "-wal", "-shm"):
                 self._index.with_name(self._index.name + suffix).unlink(missing_ok=True)
             db = self._connect()
@@ -159,9 +174,14 @@ class StageStore:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
+            with closing(sqlite3.connect(":memory:")) as ours:
+                ours.executescript(_SCHEMA)
+                columns = _columns(ours)
+            if any(names and names != columns[table] for table, names in _columns(db).items()):
+                raise _OtherIndex
             db.executescript(_SCHEMA)
             db.execute("SELECT COUNT(*) FROM entries").fetchone()
-        except sqlite3.Error:
+        except (sqlite3.Error, _OtherIndex):
             db.close()
             raise
         return db
@@ -173,7 +193,8 @@ class StageStore:
         self.close()
 
     def close(self) -> None:
-        """Close the index."""
+        """Give up all claims, and close the index."""
+        self.release()
         self._db.close()
 
     @contextmanager
@@ -211,11 +232,54 @@ class StageStore:
             self._db.execute(_INSERT, (key, stage, _text(inputs), len(data), now, now, _label(kept.about)))
         return kept
 
+    def get_or_claim(self, stage: str, inputs: Mapping[str, Any], work: Callable[[], bool] = bool) -> Kept | None:
+        """What was computed from these inputs, waited for while another process is at it; None if it is to be computed
+        here, and then no other process does (``claim``).
+
+        ``work``: called while there is nothing yet; does some other work, and says whether there was any.
+        """
+        while True:
+            if (kept := self.get(stage, inputs)) is not None:
+                return kept
+            if self.claim(stage, inputs):
+                kept = self.get(stage, inputs)  # it may have come to its end in between
+                if kept is not None:
+                    self.release(stage, inputs)
+                return kept
+            if not work():
+                time.sleep(_POLL_S)
+
+    def claim(self, stage: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether these are to be computed here, since no other process is at it.
+
+        It stays so until ``put``, ``release`` or the end of the process, however that comes. Where there are no locks,
+        or the folder cannot be written, everything is to be computed here.
+        """
+        key = key_of(stage, inputs)
+        if key not in self._claims:
+            path, held = self._path(key).with_suffix(".lock"), ExitStack()
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(file_lock(path, "another process computes it", remove=True))
+            except BusyError:
+                return False
+            except (OSError, OutputError):  # put says so
+                pass
+            self._claims[key] = held
+        return True
+
+    def release(self, stage: str | None = None, inputs: Mapping[str, Any] | None = None) -> None:
+        """Give up a claim, or all."""
+        keys = list(self._claims) if stage is None else [key_of(stage, inputs or {})]
+        for key in keys:
+            if (held := self._claims.pop(key, None)) is not None:
+                held.close()
+
     def put(
         self, stage: str, inputs: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
         about: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Keep what was computed, and log that it was. A store that cannot be written is said so, once.
+        """Keep what was computed, log that it was, and give up the claim. A store that cannot be written says so, once.
 
         ``about``: plain values that are kept with it; by its ``label`` people find it (``find``).
         """
@@ -235,6 +299,8 @@ class StageStore:
                 self._warn(f"{self.folder} cannot be written ({reason}): what is computed from here on is not kept")
             self._full = 1
             return
+        finally:
+            self.release(stage, inputs)
         self._added += len(data)
         if self._added > self.max_bytes // 50:  # others may add too, so now and then all is counted
             self._added = 0
