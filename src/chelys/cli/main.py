@@ -122,9 +122,10 @@ VERBS = {
     "speak": ("speak", "speak"), "read": ("read", "read"), "render": ("audiobook", "render"),
     "board": ("audiobook", "board"), "replay": ("audiobook", "replay"), "diff": ("audiobook", "diff"),
     "cache": ("cache", "app"), "text": ("text", "text"), "train": ("train", "app"),
-    "finetune": ("finetune", "finetune"), "detect": ("tortoise", "detect"), "convert": ("tortoise", "convert"),
-    "pack": ("train", "pack"), "serve": ("serve", "serve"), "voices": ("voices", "app"), "data": ("data", "app"),
-    "bench": ("bench", "bench"), "eval": ("evaluate", "evaluate"), "doctor": ("doctor", "doctor"),
+    "finetune": ("finetune", "finetune"), "distill": ("distill", "distill"), "detect": ("tortoise", "detect"),
+    "convert": ("tortoise", "convert"), "pack": ("train", "pack"), "serve": ("serve", "serve"),
+    "voices": ("voices", "app"), "data": ("data", "app"), "bench": ("bench", "bench"),
+    "eval": ("evaluate", "evaluate"), "doctor": ("doctor", "doctor"),
 }  # fmt: skip
 
 app: typer.Typer  # with all verbs, made when it is asked for

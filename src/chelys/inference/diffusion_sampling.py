@@ -35,7 +35,7 @@ from chelys.models.diffusion_steps import DiffusionSteps
 
 def sampling_schedule(sampler: Sampler, steps: int, train_steps: int = TRAIN_STEPS) -> DiffusionSchedule:
     """The steps that a sampler visits: evenly spaced as published, or packed towards the clean end for the solver."""
-    spaced = packed_timesteps if sampler == "dpm++2m" else even_timesteps
+    spaced = packed_timesteps if sampler in ("dpm++2m", "distilled") else even_timesteps
     return DiffusionSchedule(spaced(steps, train_steps=train_steps), train_steps)
 
 
@@ -55,7 +55,7 @@ def sample_mel(
         conditioning: ``(b, d, p)``, from ``Diffusion.conditioning``.
         start: Noise ``(b, f, s)``; everything but the network computes in its precision.
         steps: How many steps to take, 1 to ``train_steps``.
-        guidance: Weight w of classifier-free guidance.
+        guidance: Weight w of classifier-free guidance; 0 for a ``distilled`` network, whose estimates are guided.
         bounds: Lowest and highest value of a clean mel.
         sampler: As in ``SpeechOptions``.
         eta: Share of new noise in ``ddim``.
@@ -88,6 +88,8 @@ def sample_mel(
         eps = noise() if stochastic and noise is not None else None
         if sampler == "dpm++2m":
             x = dpm_step(schedule, index, x, x0, x0_prev)
+        elif sampler == "distilled":  # its steps are of first order
+            x = dpm_step(schedule, index, x, x0, None)
         elif sampler == "ddim":
             x = ddim_step(schedule, index, x, x0, eta, eps)
         else:

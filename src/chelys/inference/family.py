@@ -9,6 +9,8 @@ m codes, n samples, d width of the latents.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +22,7 @@ from chelys import registry
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import UserError, VoiceError
 from chelys.inference.generation import DecodingRules
-from chelys.inference.options import NANO_PRESETS, SpeechOptions
+from chelys.inference.options import DISTILLED_PRESETS, NANO_PRESETS, SpeechOptions
 from chelys.inference.reranking import Scorer
 from chelys.inference.voice import Voice, at_rate, conditioning_latents
 from chelys.text.dictionary import Dictionary
@@ -86,6 +88,15 @@ class Family:
     @property
     def presets(self) -> Mapping[str, SpeechOptions]:
         """Name to options."""
+        presets, found = self.undistilled_presets, self.model.config.distillation
+        if found is None:
+            return presets
+        few = partial(replace, sampler="distilled", steps=found.steps, guidance=found.guidance)
+        return {name: few(options) if name in DISTILLED_PRESETS else options for name, options in presets.items()}
+
+    @property
+    def undistilled_presets(self) -> Mapping[str, SpeechOptions]:
+        """The same without a distilled diffusion decoder."""
         return NANO_PRESETS
 
     # ---- text -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from chelys.deprecation import rename_keys, renamed_arguments, warn_renamed
 from chelys.errors import UserError
 from chelys.text.document import FASTEST, MAX_CHARS, SLOWEST
 
-Sampler = Literal["dpm++2m", "ddim", "ddpm"]
+Sampler = Literal["dpm++2m", "ddim", "ddpm", "distilled"]
 
 #: Old names of options.
 RENAMED = {"most_codes": "max_new_tokens", "longest": "max_chars"}
@@ -22,7 +22,7 @@ RENAMED = {"most_codes": "max_new_tokens", "longest": "max_chars"}
 @renamed_arguments(**RENAMED)
 @dataclass(frozen=True)
 class SpeechOptions:
-    """How to speak; the defaults are nano's preset ``fast``."""
+    """How to speak; the defaults are those of nano's preset ``fast`` without its distilled decoder."""
 
     candidates: int = 8  # candidates that are sampled for each sentence, 1 or more; CLVP ranks them
     #: candidates sampled at a time, of one sentence or several, 1 or more; it bounds the memory and changes none
@@ -38,7 +38,8 @@ class SpeechOptions:
     cvvp: float = 0.0  # weight of CVVP, which compares candidates with the voice's clips, against CLVP: 0 to 1
     #: what renders the latents: ``diffusion`` and the vocoder, or ``hifigan`` alone, where a model has it
     decoder: str = "diffusion"
-    #: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020).
+    #: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020); ``distilled``, where a
+    #: model has it, takes the few steps that it was distilled to, with the guidance that is in its weights
     sampler: Sampler = "dpm++2m"
     steps: int = 10  # Diffusion steps, 1 or more. Fewer is faster and duller.
     eta: float = 0.0  # of DDIM, 0 to 1: 0 adds no noise on the way, 1 as much as DDPM
@@ -113,13 +114,16 @@ def _typed(name: str, value: object, kind: type) -> object:
     return value if type(value) in (int, kind) else kind(value)  # numpy's numbers are no JSON
 
 
-#: Chosen by measurement; ``fast`` is the default.
+#: Options of diffusion that a distilled decoder has in its weights; to set one takes a preset without it.
+UNDISTILLED = ("sampler", "steps", "eta", "guidance", "guidance_ramp", "guidance_share")
+#: Chosen by measurement; ``fast`` is the default. The first two take the distilled decoder where a model has it.
 NANO_PRESETS = {
     "ultra_fast": SpeechOptions(candidates=2, steps=6, guidance=0.0),
     "fast": SpeechOptions(),
     "standard": SpeechOptions(candidates=16, steps=20, guidance_share=1.0),
     "high_quality": SpeechOptions(candidates=32, steps=40, guidance_share=1.0),
 }
+DISTILLED_PRESETS = ("ultra_fast", "fast")
 
 
 def options_for(

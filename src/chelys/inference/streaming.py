@@ -85,7 +85,7 @@ def early_pieces(
     sampler = CodeSampler(tts.reader)
     group = sampler.join(plan.prompt, options, plan.generators, tts.family.decoding_rules(options), whole=True)
     noise = torch.Generator().manual_seed(plan.generators[0].initial_seed() ^ 1)  # the candidates draw other numbers
-    mel = torch.empty(1, model.diffusion.config.bands, 0, device=tts.device)
+    mel = torch.empty(1, model.config.diffusion.bands, 0, device=tts.device)
     source = torch.empty(1, model.vocoder.config.noise_dim, 0)
     done, wanted, text = 0, first_codes, sentence.text  # codes given away, codes of the next piece
 

@@ -40,7 +40,7 @@ from chelys.inference.generation import (
     default_max_new_tokens,
     generate,
 )
-from chelys.inference.options import SpeechOptions, options_for, whole_number
+from chelys.inference.options import UNDISTILLED, SpeechOptions, options_for, whole_number
 from chelys.inference.receipt import made_with
 from chelys.inference.reranking import rank, score
 from chelys.inference.speech import Candidate, Chunk, Progress, Speech, as_audio, silence
@@ -136,9 +136,13 @@ class Synthesizer:
     def options(self, preset: str = "fast", **changes: object) -> SpeechOptions:
         """A preset of this model with some options changed; options given as None stay.
 
-        Raises UserError if the preset is unknown, or a value is out of range.
+        To set steps, sampler or guidance takes the diffusion decoder that is not distilled. Raises UserError if the
+        preset is unknown, or a value is out of range.
         """
-        return options_for(preset, self.family.presets, **changes)
+        presets = self.family.presets
+        if any(changes.get(name) is not None for name in UNDISTILLED):
+            presets = self.family.undistilled_presets
+        return options_for(preset, presets, **changes)
 
     # ---- voices -----------------------------------------------------------------------------------------------------
 
@@ -360,6 +364,7 @@ class Synthesizer:
         seed = random_seed() if seed is None else whole_number("seed", seed)
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}; it must lie between 0 and {2**32 - 1}")
+        self._check_distilled(options)
         decoder = self.family.latent_decoder(options)  # a model without it says so now
         if isinstance(text, str):
             text = self.read_text(text, voice=voice, options=options)
@@ -368,6 +373,19 @@ class Synthesizer:
         if decoder is not None and any(options.speed * sentence.rate != 1 for sentence in text.sentences):
             raise UserError(f"{options.decoder} keeps the pace of the voice: set speed to 1, or decoder to diffusion")
         return text, options, seed
+
+    def _check_distilled(self, options: SpeechOptions) -> None:
+        """Refuse a distilled decoder that the model lacks, and other steps or guidance than are in its weights."""
+        distillation = self.model.config.distillation
+        if options.sampler != "distilled":
+            return
+        if distillation is None:
+            raise UserError(f"model {self.model.config.name!r} has no distilled decoder: choose another sampler")
+        if (options.steps, options.guidance) != (distillation.steps, distillation.guidance):
+            raise UserError(
+                f"the distilled decoder takes {distillation.steps} steps with guidance {distillation.guidance:g}, not "
+                f"{options.steps} with {options.guidance:g}: choose sampler dpm++2m"
+            )
 
     def _resolve_for(
         self, document: Document, options: SpeechOptions, voice: AnyVoice | None, seed: int
@@ -600,7 +618,7 @@ class Synthesizer:
         """
         frames = mel_frames(codes, self.family.code_rate)
         if options.speed != 1:
-            patch = self.model.diffusion.config.patch
+            patch = self.model.config.diffusion.patch
             frames = max(1, round(frames / options.speed / patch)) * patch
         return frames
 
@@ -612,7 +630,8 @@ class Synthesizer:
 
         ``frames``: how many, s. ``known``: its first frames ``(1, f, k)``, where they are known.
         """
-        network = self.model.diffusion
+        distilled = options.sampler == "distilled"
+        network = self.model.renderer(distilled=distilled)
         speaker = voice.diffusion.to(self.device, self._dtype)[None]
         conditioning = network.conditioning(latents, speaker, frames // network.config.patch)
 
@@ -621,10 +640,10 @@ class Synthesizer:
             return torch.randn(1, network.config.bands, frames, generator=generator).to(self.device)
 
         return sample_mel(
-            network, conditioning, noise() * options.diffusion_temperature, options.steps, options.guidance,
-            self.model.config.mel_range.bounds, sampler=options.sampler, eta=options.eta,
-            guidance_ramp=options.guidance_ramp, guidance_share=options.guidance_share, noise=noise, known=known,
-            progress=progress,
+            network, conditioning, noise() * options.diffusion_temperature, options.steps,
+            0.0 if distilled else options.guidance, self.model.config.mel_range.bounds, sampler=options.sampler,
+            eta=options.eta, guidance_ramp=options.guidance_ramp, guidance_share=options.guidance_share, noise=noise,
+            known=known, progress=progress,
         )  # fmt: skip
 
 

@@ -75,6 +75,10 @@ class DiffusionConfig:
         return (2 + self.context_tokens, self.dim) if self.context_tokens else (2 * self.dim,)
 
 
+#: Parts of the network that run at each step; the others run once a clip.
+STEP_PARTS = ("time1", "time2", "timestep_encoder", "mel_in", "join", "layers", "final", "out_norm", "out")
+
+
 class TimestepResidualBlock(nn.Module):
     """Two convolutions around a skip; the time of the step scales and shifts between them."""
 

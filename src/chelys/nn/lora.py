@@ -77,6 +77,13 @@ def add_adapters(
     return [name for name, _ in found]
 
 
+def adapter_state(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of all adapters, which share memory with them, by their names within the network."""
+    adapted = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, LowRank)]
+    maps = {f"{name}.{part}": getattr(layer, part) for name, layer in adapted for part in ("down", "up")}
+    return {f"{name}.weight": layer.weight.detach() for name, layer in maps.items()}
+
+
 def merge_adapters(network: nn.Module) -> None:
     """Add what all adapters learned to the weights and take them away; the network is frozen still."""
     adapted = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, LowRank)]

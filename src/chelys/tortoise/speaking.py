@@ -70,7 +70,7 @@ class TortoiseFamily(Family):
         self._tokenizer: Tokenizer | None = None
 
     @property
-    def presets(self) -> Mapping[str, SpeechOptions]:
+    def undistilled_presets(self) -> Mapping[str, SpeechOptions]:
         return PUBLISHED_PRESETS if self.config.family == "tortoise-v2" else NANO_PRESETS
 
     @property

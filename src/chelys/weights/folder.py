@@ -27,15 +27,17 @@ from chelys.files import write_json
 from chelys.models import DVAEConfig
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
-from chelys.models.diffusion import Diffusion, DiffusionConfig
+from chelys.models.diffusion import STEP_PARTS, Diffusion, DiffusionConfig
 from chelys.models.vocos import Vocos, VocosConfig
+from chelys.nn.lora import adapter_state, add_adapters, merge_adapters
 from chelys.parsing import ParseError, read_json
 from chelys.text.tokenizer import LEXICON_FILE, TOKENIZER_FILE, Tokenizer
 from chelys.weights.checks import require_memory
 from chelys.weights.hashes import verify
-from chelys.weights.tensor_file import Entry, load_network, read_head, sha256, write_tensors
+from chelys.weights.tensor_file import Entry, load_network, read_head, read_tensors, sha256, write_tensors
 
 CONFIG_FILE = "config.json"
+DISTILLED_FILE = "distilled.safetensors"
 FORMAT = 1
 #: Recorded on saving, needed by training alone.
 NOT_FOR_SPEAKING = frozenset({"dvae.safetensors"})
@@ -56,6 +58,18 @@ def _dvae(config: DVAEConfig) -> nn.Module:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """A diffusion decoder that gives in few steps, one pass each, what guided it gives in many.
+
+    ``distilled.safetensors`` holds a low-rank difference to the weights of the diffusion decoder, ``nn.lora``.
+    """
+
+    steps: int  # steps that it takes, no other number
+    guidance: float  # weight w of classifier-free guidance, which is in its weights
+    rank: int  # of the difference
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """``config.json``: what the networks are. Other families of models derive from this class."""
 
@@ -66,6 +80,7 @@ class ModelConfig:
     diffusion: DiffusionConfig  # sizes of the diffusion decoder
     vocos: VocosConfig | None = None  # sizes of the Fourier-head vocoder, if that is the vocoder
     dvae: DVAEConfig | None = None  # sizes of the VQ-VAE; only training needs it, and a folder may lack it
+    distillation: Distillation | None = None  # of the diffusion decoder, if the model has it
     #: Whose presets the model is spoken with; a family in ``registry.FAMILIES`` has a class of its own
     family: str = "nano"
     default_voice: str = ""  # built-in voice that speaks when none is named
@@ -157,11 +172,29 @@ class Model:
     tokenizer: Tokenizer
     autoregressive: Autoregressive
     clvp: CLVP
-    diffusion: Diffusion
     vocoder: Any
     device: str | torch.device = "cpu"
     dtype: torch.dtype = torch.float32
     _extras: dict[str, nn.Module] = field(default_factory=dict, repr=False)
+    _renderers: dict[bool, Diffusion] = field(default_factory=dict, repr=False)
+
+    @property
+    def diffusion(self) -> Diffusion:
+        """The diffusion decoder as it was trained; beside a distilled one it is loaded when it is first asked for."""
+        return self.renderer(distilled=False)
+
+    def renderer(self, *, distilled: bool) -> Diffusion:
+        """The diffusion decoder, as it was trained or distilled. Raises ModelError if its file is damaged."""
+        if distilled not in self._renderers:
+            network = _load(self.config, "diffusion", self.folder / "diffusion.safetensors", self.device, self.dtype)
+            if distilled:
+                _add_difference(self.config, network, self.folder / DISTILLED_FILE)
+            for other in self._renderers.values():
+                for name, part in other.named_children():
+                    if name not in STEP_PARTS:  # it is the same in both
+                        setattr(network, name, part)
+            self._renderers[distilled] = network  # type: ignore[assignment]
+        return self._renderers[distilled]
 
     def has(self, name: str) -> bool:
         """Whether the model has one of the networks in ``config.EXTRAS``."""
@@ -269,13 +302,15 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
         raise ModelError(
             f"{folder}: {TOKENIZER_FILE} has {tokenizer.vocabulary_size} ids, {CONFIG_FILE} only {text_tokens}"
         )
-    names = ("autoregressive", "clvp", "diffusion", "vocoder")
+    names = ("autoregressive", "clvp", "diffusion", "vocoder", *(["distilled"] if config.distillation else ()))
     files = {name: folder / f"{name}.safetensors" for name in names}
     require_memory(folder, files.values(), device, dtype)
-    described = {"vocoder": config.vocoders[0]}
-    loaded = {name: _load(config, described.get(name, name), file, device, dtype) for name, file in files.items()}
+    described = {"autoregressive": "autoregressive", "clvp": "clvp", "vocoder": config.vocoders[0]}
+    loaded = {name: _load(config, field, files[name], device, dtype) for name, field in described.items()}
+    model = Model(config, folder, tokenizer, device=device, dtype=dtype, **loaded)  # type: ignore[arg-type]
+    model.renderer(distilled=config.distillation is not None)
     verify(folder, config.hashes, (*(file.name for file in files.values()), TOKENIZER_FILE, LEXICON_FILE))
-    return Model(config, folder, tokenizer, device=device, dtype=dtype, **loaded)  # type: ignore[arg-type]
+    return model
 
 
 def _load(config: ModelConfig, field: str, file: Path, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
@@ -289,6 +324,22 @@ def _load(config: ModelConfig, field: str, file: Path, device: str | torch.devic
         raise ModelError(f"{where} describes no network that can be built ({first_line(error)})") from error
     load_network(file, network, device=device, dtype=dtype)
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def _add_difference(config: ModelConfig, network: nn.Module, file: Path) -> None:
+    """Make the diffusion decoder the distilled one: add what the file holds to its weights."""
+    assert config.distillation is not None
+    head, rank = read_head(file), config.distillation.rank
+    names = {name.removesuffix(".up.weight") for name in head if name.endswith(".up.weight")}
+    if all(name.partition(".")[0] in STEP_PARTS and head[f"{name}.up.weight"].shape[1:2] == (rank,) for name in names):
+        add_adapters(network, rank, torch.Generator(), wanted=lambda name: name in names)
+    adapters = adapter_state(network)
+    if not names or {k: entry.shape for k, entry in head.items()} != {k: tuple(t.shape) for k, t in adapters.items()}:
+        raise ModelError(f"{file} does not fit config.json: it is no difference of rank {rank} to a diffusion decoder")
+    for name, tensor in read_tensors(file, head, torch.float32):
+        adapters[name].copy_(tensor)
+    merge_adapters(network)
+    network.requires_grad_(False)
 
 
 def oversized(sizes: Any, head: Mapping[str, Entry]) -> str:
