@@ -23,6 +23,7 @@ from chelys.inference.options import SpeechOptions
 from chelys.models.diffusion import STEP_PARTS
 from chelys.nn.lora import LowRank
 from chelys.training.distillation import DistillationConfig, DistillationData, DistillationTask, step_weights
+from chelys.training.finetune import write_model
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -108,6 +109,12 @@ def test_a_run_that_was_stopped_goes_on(
     result = run(texts, "--model", base, "--out", out, *QUICK)
     assert result.exit_code == 0, (result.output, result.exception)
     assert (out / "distilled.safetensors").read_bytes() == (made / "distilled.safetensors").read_bytes()
+
+
+def test_an_adapted_model_has_none(made: Path, tmp_path: Path) -> None:
+    model = chelys.load(str(made)).model
+    config = write_model(model, model.autoregressive, model.diffusion, "mary", tmp_path / "mary")
+    assert config.distillation is None and not (tmp_path / "mary" / "distilled.safetensors").exists()
 
 
 def test_steps_of_first_order() -> None:

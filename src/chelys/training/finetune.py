@@ -47,7 +47,7 @@ from chelys.training.task import Task
 from chelys.training.tasks.autoregressive import AutoregressiveTask, AutoregressiveTaskConfig
 from chelys.training.tasks.diffusion import DiffusionData, DiffusionTask, DiffusionTaskConfig, TargetMels
 from chelys.training.trainer import Progress, execute
-from chelys.weights.folder import Model, ModelConfig, build, write_config
+from chelys.weights.folder import DISTILLED_FILE, Model, ModelConfig, build, write_config
 from chelys.weights.tensor_file import load_network, read_head, write_tensors
 
 N = TypeVar("N", Autoregressive, Diffusion)
@@ -218,7 +218,7 @@ def _copy(network: N) -> N:
 
 
 def write_model(model: Model, decoder: Autoregressive, renderer: Diffusion, name: str, folder: Path) -> ModelConfig:
-    """Write the adapted model, without voices: two new networks, all else as the base has it.
+    """Write the adapted model, without voices: two new networks, all else as the base has it but a distilled decoder.
 
     ``name``: of the model and of the voice that speaks when none is named; ``folder``: must not exist. Raises
     OutputError if it cannot be written.
@@ -227,7 +227,7 @@ def write_model(model: Model, decoder: Autoregressive, renderer: Diffusion, name
     try:
         folder.mkdir(parents=True)
         for file in config.hashes:
-            if (model.folder / file).is_file():  # a folder may lack what speech does without
+            if file != DISTILLED_FILE and (model.folder / file).is_file():  # a folder may lack what speech does without
                 shutil.copyfile(model.folder / file, folder / file)
                 hashes[file] = config.hashes[file]
         for kind, network in (("autoregressive", decoder), ("diffusion", renderer)):
@@ -236,7 +236,8 @@ def write_model(model: Model, decoder: Autoregressive, renderer: Diffusion, name
             hashes[file] = write_tensors(folder / file, tensors, network=kind, dtype=_dtype(model.folder / file))
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
-    return write_config(folder, replace(config, name=name, default_voice=name, hashes={}, origin=""), hashes)
+    made = replace(config, name=name, default_voice=name, distillation=None, hashes={}, origin="")
+    return write_config(folder, made, hashes)
 
 
 def _dtype(path: Path) -> torch.dtype:
