@@ -36,10 +36,11 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whoever runs the tests may have voices and models of their own."""
+    """Whoever runs the tests may have voices, models and measurements of their own."""
     monkeypatch.setenv("CHELYS_VOICES", str(tmp_path / "shelf"))
     monkeypatch.setenv("CHELYS_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("CHELYS_STORE", str(tmp_path / "stages"))
+    monkeypatch.setattr("chelys.machine.measured_file", lambda: tmp_path / "measured.json")
 
 
 @pytest.fixture(scope="session", name="toy")

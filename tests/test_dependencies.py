@@ -33,7 +33,7 @@ SEES: dict[str, set[str]] = {
     "old_names": set(),
     "deprecation": {"errors", "old_names"},
     "files": {"errors"},
-    "machine": {"errors"},
+    "machine": {"errors", "files", "parsing"},
     "parsing": {"errors", "files"},
     "config": {"errors", "deprecation"},
     "configs": {"errors", "deprecation", "files", "parsing"},

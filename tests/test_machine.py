@@ -1,4 +1,4 @@
-"""Threads for the machine at hand, and that a library leaves those of its host alone."""
+"""Threads for the machine at hand, that a library leaves those of its host alone, and what was measured is kept."""
 
 from __future__ import annotations
 
@@ -165,3 +165,59 @@ def is_running(process: int) -> bool:
         return state != "Z"  # nobody may be there to bury it
     except FileNotFoundError:
         return False
+
+
+# ---- memory and measurements ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4GB", 4_000_000_000), ("500 MB", 500_000_000), ("3.5GiB", 3_758_096_384), ("2g", 2_000_000_000), ("900", 900)],
+)
+def test_an_amount_of_memory_as_people_write_it(text: str, size: int) -> None:
+    assert machine.memory_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-4GB", "4 gigabytes", "0", "1e9", "4GB 2GB", "٤GB", "9" * 400])
+def test_what_is_no_amount_of_memory_is_one_line(text: str) -> None:
+    with pytest.raises(UserError, match="is no amount of memory: write 4GB or 500MB"):
+        machine.memory_size(text)
+
+
+def test_what_was_measured_holds_for_every_process() -> None:
+    assert machine.measure_once("weights", ("a", "b"), lambda: "b") == "b"
+    for found in ("a", "b"):
+        assert machine.measure_once("weights", ("a", "b"), lambda found=found: found) == "b"
+    assert machine.measure_once("weights on more threads", ("a", "b"), lambda: "a") == "a"
+    # what is no choice any more is measured anew
+    assert machine.measure_once("weights", ("a", "c"), lambda: "c") == "c", (
+        "what is no choice any more is measured anew"
+    )
+    assert list(machine.kept_measurements().values()) == ["a", "c"]
+    code = (
+        "from chelys import machine; import pathlib, sys; machine.measured_file = lambda: pathlib.Path(sys.argv[1])\n"
+    )
+    code += "print(m.measure_once('weights', ('a', 'c'), lambda: 'a'))"
+    done = subprocess.run([sys.executable, "-c", code, machine.measured_file()], capture_output=True, text=True)
+    assert done.stdout == "c\n"
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"a": 1}', b"\xff", b"x" * 300_000])
+def test_damaged_measurements_are_made_anew(damage: bytes) -> None:
+    machine.measured_file().write_bytes(damage)
+    assert machine.kept_measurements() == {}
+    assert machine.measure_once("weights", ("a", "b"), lambda: "b") == "b"
+    assert list(machine.kept_measurements().values()) == ["b"]
+
+
+def test_where_nothing_can_be_kept_it_is_measured_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(machine, "measured_file", lambda: tmp_path / "file" / "measured.json")
+    assert [machine.measure_once("weights", ("a", "b"), lambda found=found: found) for found in "ab"] == ["a", "b"]
+
+
+def test_old_measurements_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "MOST_KEPT", 3)
+    for number in range(5):
+        machine.measure_once(f"weights {number}", ("a",), lambda: "a")
+    assert [key[-9:] for key in machine.kept_measurements()] == ["weights 2", "weights 3", "weights 4"]

@@ -1,4 +1,5 @@
-"""The processors of the machine at hand: how many this process may use, and how its threads wait for each other.
+"""The machine at hand: how many processors this process may use, how its threads wait for each other, what was measured
+here before, and how people write an amount of memory.
 
 A library does not decide this for its host, so nothing here is called by importing or loading. The command line calls
 ``wait_passively`` and ``set_threads`` before torch is imported; a program that wants the same does so too.
@@ -7,15 +8,19 @@ A library does not decide this for its host, so nothing here is called by import
 from __future__ import annotations
 
 import os
+import platform
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chelys.errors import UserError
+from chelys.files import write_json
+from chelys.parsing import ParseError, read_json
 
 if TYPE_CHECKING:
     import multiprocessing.process
@@ -162,6 +167,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def memory_size(text: str) -> int:
+    """Bytes that ``500MB``, ``4GB`` or ``3.5 GiB`` are. Raises UserError if it is no amount of memory."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?(?:([kmgt])(i?)b?|b)?", text.strip(), re.IGNORECASE | re.ASCII)
+    size = 0
+    if match is not None:
+        number, prefix, binary = match.groups()
+        size = round(float(number) * (1024 if binary else 1000) ** (" kmgt".index(prefix.lower()) if prefix else 0))
+    if size < 1:
+        raise UserError(f"{text[:40]!r} is no amount of memory: write 4GB or 500MB")
+    return size
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python or torch says that memory ran out, that of a processor or of an accelerator."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -201,3 +218,61 @@ def _end_with(parent: multiprocessing.process.BaseProcess, above: int) -> None:
     while parent.is_alive() and os.getppid() == above:
         parent.join(1.0)
     os._exit(1)
+
+
+# ---- what was measured ----------------------------------------------------------------------------------------------
+
+#: Measurements that are kept; the oldest gives way.
+MOST_KEPT = 100
+_WAIT_S = 60.0  # for another process that is measuring
+
+
+def measured_file() -> Path:
+    """Where measurements of this machine are kept."""
+    import platformdirs  # late: its import takes a while, and few commands measure
+
+    return Path(platformdirs.user_cache_dir("chelys")) / "measured.json"
+
+
+def kept_measurements() -> dict[str, str]:
+    """What was measured on this machine, and what was found; nothing of a file that is damaged."""
+    try:
+        found = read_json(measured_file(), limit=1 << 18)
+    except (ParseError, OSError):
+        return {}
+    strings = isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+    return found if strings else {}
+
+
+def measure_once(what: str, choices: Collection[str], measure: Callable[[], str]) -> str:
+    """Which of some choices a measurement finds, or found before on this machine, in whatever process.
+
+    ``what``: all that the result may hang on beside the processor, which is added. It is measured anew where nothing is
+    kept, or can be.
+    """
+    from filelock import FileLock, Timeout  # late, as above
+
+    key, file = f"{processor_name()}, {what}", measured_file()
+    if (kept := kept_measurements().get(key)) in choices:
+        return str(kept)
+    with ExitStack() as stack:
+        with suppress(OSError, Timeout):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(f"{file}.lock", timeout=_WAIT_S))
+        before = kept_measurements()
+        if (kept := before.pop(key, None)) in choices:  # another process was quicker
+            return str(kept)
+        found = measure()
+        with suppress(OSError):
+            write_json(file, {**dict([*before.items()][1 - MOST_KEPT :]), key: found})
+    return found
+
+
+def processor_name() -> str:
+    """What the system calls the processor, with its family and model where Linux tells."""
+    with suppress(OSError, UnicodeDecodeError):
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()]
+        facts = {key.strip(): value.strip() for key, _, value in reversed(lines)}
+        if "model name" in facts:
+            return f"{facts['model name']}, family {facts.get('cpu family')}, model {facts.get('model')}"
+    return platform.processor() or platform.machine()

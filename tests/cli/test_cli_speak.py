@@ -447,6 +447,13 @@ def test_device_and_dtype_reach_the_model(
     assert asked == [("auto", "bfloat16"), ("auto", "float32")]
 
 
+def test_the_limit_of_the_memory_reaches_the_model(invoke: Callable[..., Any], synthesizer: Any) -> None:
+    assert invoke("speak", "Hello.", "--max-memory", "4GB").exit_code == 0
+    assert synthesizer.max_memory == 4_000_000_000
+    done = invoke("speak", "Hello.", "--force", "--max-memory", "much")
+    assert done.exit_code == 2 and "'much' is no amount of memory: write 4GB or 500MB" in done.stderr
+
+
 def test_old_names_of_options_still_set_them(invoke: Callable[..., Any], synthesizer: Any) -> None:
     with pytest.warns(DeprecationWarning, match="use max_new_tokens"):
         assert invoke("speak", "Hello.", "--set", "most_codes=9").exit_code == 0

@@ -26,7 +26,7 @@ from chelys.inference.generation import (
 from chelys.inference.options import SpeechOptions
 from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.models.autoregressive import Autoregressive
-from chelys.models.code_reader import CodeReader
+from chelys.models.code_reader import CodeReader, row_bytes
 from chelys.nn.attention import KVCache
 from chelys.tortoise.model import SilenceTrimming
 from chelys.tortoise.speaking import decoding_rules
@@ -395,7 +395,7 @@ def test_the_room_of_keys_and_values_bounds_the_batch_and_changes_no_candidate(
     given = prompt(tts, SENTENCE, 12)
     wanted = generate(decoder, [given] * 7, SAMPLED, generators(7))
     reader = CodeReader(decoder)
-    reader.room, rows = int(room * reader.row_bytes(given.columns + 12)), watch_rows(monkeypatch)
+    reader.room, rows = int(room * row_bytes(decoder, given.columns + 12)), watch_rows(monkeypatch)
     assert all(map(same, wanted, generate(reader, [given] * 7, SAMPLED, generators(7))))
     assert max(rows) == most
 
@@ -406,7 +406,7 @@ def test_prompts_wait_until_there_is_room_for_all_their_candidates(
     given = [prompt(tts, SENTENCE, 12), prompt(tts, SENTENCE[:-1], 12)]
     wanted = [generate(decoder, [one] * 3, SAMPLED, generators(3)) for one in given]
     reader, rows = CodeReader(decoder), watch_rows(monkeypatch)
-    reader.room = 5 * reader.row_bytes(given[0].columns + 12)
+    reader.room = 5 * row_bytes(decoder, given[0].columns + 12)
     sampler = CodeSampler(reader)
     groups = [sampler.join(one, SAMPLED, generators(3), DecodingRules()) for one in given]
     assert sampler.rows == 6
@@ -423,7 +423,7 @@ def test_rows_are_counted_as_large_as_they_are(tts: Synthesizer, decoder: Autore
     group = sampler.join(given, SAMPLED, generators(5), DecodingRules())
     sampler.step()
     assert group.cache is not None
-    assert group.cache.store.nbytes == 5 * reader.row_bytes(group.columns)
+    assert group.cache.store.nbytes == 5 * row_bytes(decoder, group.columns)
 
 
 #: What a processor says on Linux, and what an accelerator does.

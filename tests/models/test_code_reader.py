@@ -84,6 +84,7 @@ def test_what_is_clearly_faster_is_chosen(
     seconds = iter([halves, 1.0] * 4)
     monkeypatch.setattr(matrices, "_seconds", lambda layers, x: next(seconds))
     assert best_weights(decoder) == wanted
+    assert best_weights(decoder) == wanted, "it is not measured again"
 
 
 def test_float32_is_chosen_where_there_is_no_kernel_or_the_decoder_is_small(

@@ -427,6 +427,7 @@ def test_the_first_piece_is_as_long_as_its_time_allows(tts: Synthesizer) -> None
     assert codes_within(tts, "fast", 0.0) == 10
     for given in ("300ms", "0.3s", 300):
         assert load_settings(first_audio_ms=given).first_audio_ms == 300
+    assert load_settings(max_memory="1.5GB").max_memory == 1_500_000_000
 
 
 def test_mistakes_in_the_settings_are_one_line(tmp_path: Path) -> None:

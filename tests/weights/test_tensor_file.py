@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from torch import nn
 
 from chelys.errors import ModelError
 from chelys.weights.tensor_file import (
+    let_go,
     load_network,
     read_head,
     read_tensors,
@@ -134,3 +137,26 @@ def test_the_library_reads_a_saved_network(toy_folder: Path) -> None:
     assert {name: tuple(t.shape) for name, t in load_file(path).items()} == {n: e.shape for n, e in head.items()}
     length = 8 + int.from_bytes(path.read_bytes()[:8], "little")
     assert sum(entry.size(torch.float32) for entry in head.values()) == 2 * (path.stat().st_size - length)
+
+
+def resident(path: Path) -> int:
+    """Bytes of a file that this process has in memory."""
+    facts = Path("/proc/self/smaps").read_text().split("VmFlags")
+    found = [fact for fact in facts if str(path) in fact]
+    return sum(1024 * int(re.search(r"Rss: +(\d+)", fact)[1]) for fact in found)  # type: ignore[index]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can")
+def test_what_is_let_go_leaves_the_memory_and_comes_back(tmp_path: Path) -> None:
+    path, network = tmp_path / "with a space.safetensors", nn.Linear(1024, 1024)
+    wanted = network.weight.detach().clone()
+    write_tensors(path, network.state_dict(), network="toy", dtype=torch.float32)
+    load_network(path, network)
+    assert torch.equal(network.weight, wanted) and resident(path) >= wanted.nbytes
+    assert let_go(path) >= wanted.nbytes and resident(path) == 0
+    assert let_go(tmp_path / "another.safetensors") == 0
+    assert torch.equal(network.weight, wanted)
+    with torch.no_grad():
+        network.weight[3] = 7.0
+    assert let_go(path) == 0, "what was written would be lost"
+    assert (network.weight[3] == 7.0).all()

@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 
 from chelys.deprecation import warn_renamed
 from chelys.errors import UserError, printable_line
-from chelys.machine import MOST_THREADS, THREADS_VARIABLE, set_threads, spin_if_idle
+from chelys.machine import MOST_THREADS, THREADS_VARIABLE, memory_size, set_threads, spin_if_idle
 
 DEVICES = "cpu, cuda, cuda:N, mps or auto"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -82,6 +82,12 @@ ThreadsOption = Annotated[
         help="Threads of the CPU; default: the cores that this process may use.",
     ),
 ]  # fmt: skip
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory", metavar="SIZE", help="Memory that speaking may take, about: 4GB, 500MB. Default: no limit."
+    ),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
@@ -126,23 +132,28 @@ def check_place(device: str | None, dtype: str | None = None) -> None:
 
 def load_model(
     model: str, device: str = "auto", compat: Any = "repaired", dtype: str = "float32", threads: int | None = None, *,
-    brief: bool = True,
+    brief: bool = True, max_memory: str | None = None,
 ) -> Any:  # fmt: skip
     """The synthesizer; arguments are checked before torch is imported, which then gets its number of threads.
 
     ``brief``: whether the work is soon done, so that the load of the machine stays what it is.
 
-    Raises UserError if device, dtype or compat is unknown; ModelError if the model cannot be loaded.
+    Raises UserError if device, dtype or compat is unknown, or the memory is too little; ModelError if the model cannot
+    be loaded.
     """
     check_place(device, dtype)
     if compat not in ("repaired", "reference"):
         raise UserError(f"compat is {compat!r}: choose repaired or reference")
+    most_bytes = None if max_memory is None else memory_size(max_memory)
     set_threads(threads)
     if brief:
         spin_if_idle()
     import chelys
 
-    return chelys.load(model, device=device, dtype=dtype, compat=compat)
+    synthesizer = chelys.load(model, device=device, dtype=dtype, compat=compat)
+    if most_bytes is not None:
+        synthesizer.max_memory = most_bytes
+    return synthesizer
 
 
 def open_store(folder: Path | None, gigabytes: float | None = None) -> Any:

@@ -93,6 +93,7 @@ def _version(name: str) -> str:
 def _devices() -> dict[str, Any]:
     import torch
 
+    from chelys.machine import kept_measurements
     from chelys.weights.checks import best_device, best_dtype, free_memory, gigabytes
 
     chosen = best_device()
@@ -103,6 +104,8 @@ def _devices() -> dict[str, Any]:
         found[f"cuda:{number}"] = f"{about.name}, {gigabytes(about.total_memory)}"
     if torch.backends.mps.is_available():
         found["mps"] = "there"
+    if kept := kept_measurements():
+        found["measured"] = "; ".join(f"{what}: {which}" for what, which in kept.items())
     memory = free_memory()
     found["free memory"] = "unknown" if memory is None else gigabytes(memory)
     return found

@@ -18,6 +18,7 @@ from chelys.cli.console import (
     ForceOption,
     LexiconOption,
     LocaleOption,
+    MemoryOption,
     ModelOption,
     PresetOption,
     QuietOption,
@@ -144,6 +145,7 @@ def read(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     threads: ThreadsOption = None,
+    max_memory: MemoryOption = None,
     force: ForceOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: an event a line while reading, or the list, or the plan.")
@@ -172,7 +174,7 @@ def read(
     if list_:
         _list(read_in, as_json=as_json)
         return
-    synthesizer = load_model(model, device, "repaired", dtype, threads, brief=False)
+    synthesizer = load_model(model, device, "repaired", dtype, threads, brief=False, max_memory=max_memory)
     script = settings.script(read_in, synthesizer)
     with ExitStack() as stack:
         kept = None if no_store else stack.enter_context(open_store(store, store_size))

@@ -36,6 +36,9 @@ def serve(
         str | None, typer.Option("--cors-origins", help="Other sites whose pages may use it. Default: none.")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Of one network pass. Default: 1.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", help="Memory that it may take, about: 4GB, 500MB. Default: no limit.")
+    ] = None,
     renderers: Annotated[
         int | None, typer.Option("--renderers", help="Sentences rendered at a time. Default: the cores but one.")
     ] = None,

@@ -23,6 +23,7 @@ from chelys.cli.console import (
     FormatOption,
     LexiconOption,
     LocaleOption,
+    MemoryOption,
     ModelOption,
     PresetOption,
     QuietOption,
@@ -87,6 +88,7 @@ def speak(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     threads: ThreadsOption = None,
+    max_memory: MemoryOption = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change an option of the preset: --set temperature=0.5."),
@@ -119,7 +121,7 @@ def speak(
         return
     if seed is None:
         seed = begun.get("seed", secrets.randbelow(2**31))
-    synthesizer = load_model(model, device, compat, dtype, threads, brief=len(text) <= BRIEF)
+    synthesizer = load_model(model, device, compat, dtype, threads, brief=len(text) <= BRIEF, max_memory=max_memory)
     options = synthesizer.options(preset, **({"candidates": candidates, "speed": speed} | changes))
     asked: dict[str, Any] = {"options": options}
     if not changes:  # the receipt then names the preset

@@ -28,7 +28,7 @@ from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Progress
 from chelys.machine import is_out_of_memory, one_thread
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
-from chelys.models.code_reader import CodeReader
+from chelys.models.code_reader import CodeReader, row_bytes
 from chelys.nn.attention import KVCache
 
 log = logging.getLogger(__name__)
@@ -252,12 +252,12 @@ class CodeSampler:
             if group.active or not group.waiting:
                 continue
             running = [other for other in self.groups if other.active]
-            row = reader.row_bytes(group.columns)
+            row = row_bytes(reader.decoder, group.columns)
             count = len(group.waiting)
             if not group.whole:
                 count = max(1, min(count, group.options.batch, most_rows, reader.room // row))
             if running:
-                held = sum(other.part * reader.row_bytes(other.columns) for other in running)
+                held = sum(other.part * row_bytes(reader.decoder, other.columns) for other in running)
                 rows = sum(len(other.active) for other in running)
                 if rows + count > most_rows or held + count * row > reader.room:
                     return

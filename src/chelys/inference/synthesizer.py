@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,7 @@ from chelys.inference.generation import (
     default_max_new_tokens,
     generate,
 )
+from chelys.inference.memory import MemoryLimit
 from chelys.inference.options import UNDISTILLED, SpeechOptions, options_for, whole_number
 from chelys.inference.receipt import made_with
 from chelys.inference.reranking import rank, score
@@ -85,6 +87,7 @@ class Synthesizer:
         self._library = VoiceLibrary(self.family)
         self._aligner = aligner
         self._redaction: Redactor | None = None
+        self._memory: MemoryLimit | None = None
         parameter = next(model.autoregressive.parameters())
         self.device, self._dtype = parameter.device, parameter.dtype
 
@@ -121,8 +124,32 @@ class Synthesizer:
         """What samples codes."""
         started = time.perf_counter()
         reader = CodeReader(self.model.autoregressive, self.sampling_weights)
+        if self._memory is not None:
+            reader.room = self._memory.room(reader.weights)
         log.info("samples codes with weights in %s: %.2f s", reader.weights, time.perf_counter() - started)
         return reader
+
+    @property
+    def max_memory(self) -> int | None:
+        """Bytes that speaking may take, about: fewer candidates are sampled at a time, and weights that are mapped from
+        their files are let go as soon as they have been used. None, the default, is no limit.
+
+        Samples stay the same, but for last bits where a wide decoder samples on several threads. Rendering a sentence
+        of half a minute can take more. Set before speaking; raises UserError if there is no room for one candidate.
+        """
+        return None if self._memory is None else self._memory.most_bytes
+
+    @max_memory.setter
+    def max_memory(self, most_bytes: int | None) -> None:
+        memory = None if most_bytes is None else MemoryLimit(self.model, whole_number("max_memory", most_bytes))
+        room = sys.maxsize if memory is None else memory.room(self.sampling_weights)
+        self._memory = memory
+        if "reader" in self.__dict__:
+            self.reader.room = room
+
+    def _let_go(self, network: str) -> None:
+        if self._memory is not None:
+            self._memory.let_go(network)
 
     @property
     def fingerprint(self) -> str:
@@ -550,10 +577,12 @@ class Synthesizer:
     def rank(self, plan: SentencePlan, candidates: Sequence[CodeCandidate]) -> tuple[list[float], list[int]]:
         """Scores of the candidates of a sentence, and their places, best first."""
         family, options = self.family, plan.options
+        self._let_go("autoregressive")
         scores = score(
             self.model.clvp, plan.prompt.text_ids, candidates, row=family.row(options),
             scorers=family.scorers(plan.voice, options), clvp_weight=1.0 - options.cvvp,
         )  # fmt: skip
+        self._let_go("clvp")
         return scores, rank(candidates, scores, unstopped_last=family.unstopped_last)
 
     def keeps_latents(self, plan: SentencePlan) -> bool:
@@ -605,7 +634,9 @@ class Synthesizer:
         if len(known) >= len(codes) > 0:
             return torch.stack(tuple(known[: len(codes)]))[None]
         conditioning = voice.autoregressive.to(self.device, self._dtype)[None]
-        return self.model.autoregressive.latents(conditioning, text_ids[None], codes[None])
+        latents = self.model.autoregressive.latents(conditioning, text_ids[None], codes[None])
+        self._let_go("autoregressive")
+        return latents
 
     def log_mel(self, mel: Tensor) -> Tensor:
         """A mel in network units as what the vocoder reads."""
@@ -639,12 +670,14 @@ class Synthesizer:
             # float32 whatever the networks compute with, so that many steps add up
             return torch.randn(1, network.config.bands, frames, generator=generator).to(self.device)
 
-        return sample_mel(
+        mel = sample_mel(
             network, conditioning, noise() * options.diffusion_temperature, options.steps,
             0.0 if distilled else options.guidance, self.model.config.mel_range.bounds, sampler=options.sampler,
             eta=options.eta, guidance_ramp=options.guidance_ramp, guidance_share=options.guidance_share, noise=noise,
             known=known, progress=progress,
         )  # fmt: skip
+        self._let_go("diffusion")
+        return mel
 
 
 def candidate_generator(seed: int, sentence: int, candidate: int) -> torch.Generator:

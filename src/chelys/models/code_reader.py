@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chelys.errors import UserError
+from chelys.machine import measure_once
 from chelys.models.autoregressive import Autoregressive, Block
 from chelys.nn.attention import KVCache, attend
 from chelys.nn.matrices import MOST_LAID, HalfLinear, faster_in_halves, lay_out, matrix
@@ -61,11 +62,6 @@ class CodeReader:
             lay_out(layers)
         else:
             self._halves = {layer: HalfLinear(layer) for layer in layers}
-
-    def row_bytes(self, columns: int) -> int:
-        """What keys and values of one row of so many columns take."""
-        config = self.decoder.config
-        return 2 * config.layers * config.dim * columns * self.decoder.code_head.weight.element_size()
 
     @torch.inference_mode()
     def read(self, codes: Tensor, groups: Sequence[tuple[int, int, KVCache]]) -> Tensor:
@@ -136,10 +132,17 @@ class CodeReader:
         return rotary[0][positions], rotary[1][positions]
 
 
-def best_weights(decoder: Autoregressive) -> Weights:
-    """What this machine reads codes fastest with, of what is exact to a thousandth; it is measured.
+def row_bytes(decoder: Autoregressive, columns: int) -> int:
+    """What keys and values of one row of so many columns take."""
+    config = decoder.config
+    return 2 * config.layers * config.dim * columns * decoder.code_head.weight.element_size()
 
-    Small decoders, whose weights stay in the caches, keep float32.
+
+def best_weights(decoder: Autoregressive) -> Weights:
+    """What this machine reads codes fastest with, of what is exact to a thousandth.
+
+    It is measured once on each machine, for a number of threads, a version of torch and a shape of the layers, so that
+    all processes choose alike. Small decoders, whose weights stay in the caches, keep float32.
     """
     layers = linear_layers(decoder)
     weight = layers[0].weight
@@ -148,8 +151,15 @@ def best_weights(decoder: Autoregressive) -> Weights:
     if sum(layer.weight.nbytes for layer in layers) <= MOST_LAID:
         return "float32"
     widest = [block.up for block in cast(list[Block], list(decoder.blocks))[:MEASURED_LAYERS]]
-    with torch.inference_mode():
-        return "float16" if faster_in_halves(widest, MEASURED_ROWS) else "float32"
+
+    def measure() -> Weights:
+        with torch.inference_mode():
+            return "float16" if faster_in_halves(widest, MEASURED_ROWS) else "float32"
+
+    shape = " x ".join(map(str, (MEASURED_ROWS, *reversed(widest[0].weight.shape))))
+    capability = torch.backends.cpu.get_cpu_capability()
+    what = f"{capability}, {torch.get_num_threads()} threads, torch {torch.__version__}: weights for {shape}"
+    return cast(Weights, measure_once(what, get_args(Weights), measure))
 
 
 def linear_layers(decoder: Autoregressive) -> list[nn.Linear]:

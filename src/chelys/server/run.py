@@ -36,6 +36,7 @@ def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
         log.warning("%s is open to other machines and asks for no key: set --api-key", settings.host)
     listener = _listen(settings.host, settings.port)
     synthesizer = chelys.load(settings.model, device=settings.device, dtype=settings.dtype)
+    synthesizer.max_memory = settings.max_memory
     if settings.first_audio_ms is not None and settings.first_codes is None:
         settings.first_codes = codes_within(synthesizer, settings.preset, settings.first_audio_ms / 1000)
     server = Server(synthesizer, settings)

@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from chelys.configs import read_yaml
 from chelys.errors import ConfigError
+from chelys.machine import memory_size
 
 PREFIX = "CHELYS_SERVER_"
 
@@ -42,6 +43,7 @@ class ServerSettings(BaseSettings):
     allowed_hosts: Names = []  # names that the server goes by beside addresses and localhost; ``*`` is any
     cors_origins: Names = []  # other sites whose pages may use the server, as ``https://example.org``
     threads: int = Field(1, ge=1)  # threads of one network pass
+    max_memory: int | None = None  # bytes that speaking may take, about; None is no limit
     #: sentences that are rendered at a time, beside the thread that samples; None: one for each further core
     renderers: int | None = Field(None, ge=1, le=64)
     max_rows: int = Field(96, ge=1)  # candidates that are sampled together
@@ -64,6 +66,12 @@ class ServerSettings(BaseSettings):
         """``300ms`` and ``0.3s`` are understood, too."""
         match = re.fullmatch(r"([0-9.]{1,12}) ?(ms|s)", value) if isinstance(value, str) else None
         return round(float(match[1]) * (1000 if match[2] == "s" else 1)) if match else value
+
+    @field_validator("max_memory", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        """``4GB`` and ``500MB`` are understood, too."""
+        return memory_size(value) if isinstance(value, str) else value
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod

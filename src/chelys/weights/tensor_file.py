@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,6 +192,33 @@ def load_network(
     except (SafetensorError, OSError, RuntimeError) as error:  # it changed under our hands; memory ran out after all
         raise ModelError(f"{path} cannot be loaded ({first_line(error)})") from error
     network.load_state_dict(state, assign=True)
+
+
+def let_go(path: Path) -> int:
+    """Give the memory of what is mapped from a file back to the system, which reads it again as soon as it is used.
+
+    What was written to since stays, for it would be lost. Linux alone can; elsewhere nothing is done. Returns how many
+    bytes of addresses were concerned.
+    """
+    try:
+        text, system = Path("/proc/self/smaps").read_bytes(), ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return 0
+    name, given = os.fsencode(os.path.realpath(path)), 0
+    for mapping in _MAPPING.finditer(text):
+        facts = re.sub(rb" +", b" ", mapping["facts"])
+        if mapping["name"] == name and all(b"\n%b: 0 kB\n" % what in facts for what in (b"Anonymous", b"Swap")):
+            start, end = (int(mapping[part], 16) for part in ("start", "end"))
+            if system.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _DONT_NEED) == 0:
+                given += end - start
+    return given
+
+
+#: Addresses that are mapped from a file, and what Linux says of them.
+_MAPPING = re.compile(
+    rb"^(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) \S+ \S+ \S+ \d+ +(?P<name>/.*)(?P<facts>\n(?:[A-Z]\w*:.*\n)*)", re.M
+)
+_DONT_NEED = 4  # MADV_DONTNEED
 
 
 def fold(length: Tensor, direction: Tensor) -> Tensor:
