@@ -12,7 +12,7 @@ from torch import Tensor
 from chelys.errors import UserError
 from chelys.inference.generation import filter_logits, mask_code, sample_codes
 from chelys.inference.options import NANO_PRESETS, SpeechOptions, options_for
-from chelys.tortoise.speaking import PUBLISHED_PRESETS
+from chelys.tortoise.speaking import PRESETS, PUBLISHED_PRESETS
 
 PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0)
 NEVER = float("-inf")
@@ -202,7 +202,7 @@ def test_a_knob_out_of_range_is_named_with_its_range(knob: str, value: float) ->
         SpeechOptions(**{knob: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("family", [NANO_PRESETS, PUBLISHED_PRESETS], ids=["nano", "tortoise-v2"])
+@pytest.mark.parametrize("family", [NANO_PRESETS, PRESETS, PUBLISHED_PRESETS], ids=["nano", "tortoise-v2", "original"])
 def test_presets_grow(family: dict[str, SpeechOptions]) -> None:
     presets = [family[name] for name in ("ultra_fast", "fast", "standard", "high_quality")]
     work = [preset.candidates * preset.steps for preset in presets]

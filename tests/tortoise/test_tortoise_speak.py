@@ -21,6 +21,7 @@ from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Speech
 from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
+from chelys.tortoise.api import TextToSpeech
 from chelys.tortoise.convert import convert, find_checkpoints
 from chelys.tortoise.speaking import PUBLISHED_PRESETS
 
@@ -101,12 +102,35 @@ def test_every_text_ends_with_a_stop(tiny: Synthesizer) -> None:
     assert tiny.text_ids([5, 6]).tolist() == [5, 6, 0]
 
 
-def test_its_presets_are_the_published(tiny: Synthesizer) -> None:
-    assert {name: tiny.options(name) for name in PUBLISHED_PRESETS} == PUBLISHED_PRESETS
+def test_its_presets_are_the_published_with_a_solver(tiny: Synthesizer) -> None:
+    ours = {name: tiny.options(name) for name in PUBLISHED_PRESETS}
+    assert {name: (options.sampler, options.steps) for name, options in ours.items()} == {
+        "ultra_fast": ("dpm++2m", 10), "fast": ("dpm++2m", 15), "standard": ("dpm++2m", 18),
+        "high_quality": ("dpm++2m", 20), "paper": ("ddim", 64), "streaming": ("ddpm", 10),
+    }  # fmt: skip
+    for name, options in ours.items():
+        published = PUBLISHED_PRESETS[name]
+        assert replace(options, sampler=published.sampler, steps=published.steps) == published
+    assert tiny.options("fast", sampler="ddpm", steps=80) == PUBLISHED_PRESETS["fast"]
     paper = tiny.options("paper", candidates=2)
     assert (paper.sampler, paper.steps, paper.candidates, paper.top_k) == ("ddim", 64, 2, 50)
     with pytest.raises(UserError, match="choose from ultra_fast, fast, standard, high_quality, paper, streaming"):
         tiny.options("slow")
+
+
+def test_the_original_keeps_its_sampler(original: Synthesizer) -> None:
+    assert {name: original.options(name) for name in PUBLISHED_PRESETS} == PUBLISHED_PRESETS
+
+
+def test_the_interface_of_the_original_keeps_its_sampler(
+    folder: Path, tiny: Synthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shim, asked = TextToSpeech(models_dir=folder, device="cpu", autoregressive_batch_size=16), []
+    monkeypatch.setattr(shim.synthesizer, "speak", lambda *_, options, **__: asked.append(options) or tiny.speak(
+        "one", seed=1, options=replace(options, candidates=1, steps=1, max_new_tokens=2)
+    ))  # fmt: skip
+    shim.tts_with_preset("one", preset="fast", use_deterministic_seed=1)
+    assert asked == [PUBLISHED_PRESETS["fast"]]
 
 
 def test_a_text_that_the_position_table_cannot_hold(speak: Callable[..., Speech]) -> None:

@@ -238,7 +238,8 @@ class TextToSpeech:
             changes["typical_mass"] = mass
         _tell_ignored(**dict.fromkeys(extra, True))
         batch, redact = self.autoregressive_batch_size, self.enable_redaction
-        base = self.synthesizer.options("fast")
+        published = self.synthesizer.model.config.family == "tortoise-v2"  # its own sampler, whatever our presets take
+        base = PUBLISHED_PRESETS["fast"] if published else self.synthesizer.options("fast")
         return replace(base, batch=batch, redact=redact, top_k=50 if top_k is None else top_k, **changes)
 
     def _voice(self, samples: Any, latents: Latents | Voice | None, seed: int) -> Voice:

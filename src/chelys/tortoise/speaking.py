@@ -40,7 +40,7 @@ _PUBLISHED = SpeechOptions(
 )  # fmt: skip
 
 #: TorToise v2's, as its author published them; the sixty-four DDIM steps of the paper (Betker 2023, section 4); and
-#: one candidate that HiFi-GAN renders while it is being sampled.
+#: one candidate that HiFi-GAN renders while it is being sampled. ``compat="reference"`` speaks with these.
 PUBLISHED_PRESETS = {
     "ultra_fast": replace(_PUBLISHED, candidates=16, steps=30, guidance=0.0),
     "fast": replace(_PUBLISHED, candidates=96, steps=80),
@@ -48,6 +48,12 @@ PUBLISHED_PRESETS = {
     "high_quality": replace(_PUBLISHED, candidates=256, steps=400),
     "paper": replace(_PUBLISHED, candidates=256, steps=64, sampler="ddim"),
     "streaming": replace(_PUBLISHED, candidates=1, decoder="hifigan"),
+}
+#: Steps of DPM-Solver++ in place of 30 to 400 of DDPM.
+SOLVER_STEPS = {"ultra_fast": 10, "fast": 15, "standard": 18, "high_quality": 20}
+#: The same with the solver, ``paper`` and ``streaming`` as they are.
+PRESETS = PUBLISHED_PRESETS | {
+    name: replace(PUBLISHED_PRESETS[name], sampler="dpm++2m", steps=steps) for name, steps in SOLVER_STEPS.items()
 }
 
 
@@ -71,7 +77,9 @@ class TortoiseFamily(Family):
 
     @property
     def undistilled_presets(self) -> Mapping[str, SpeechOptions]:
-        return PUBLISHED_PRESETS if self.config.family == "tortoise-v2" else NANO_PRESETS
+        if self.config.family != "tortoise-v2":
+            return NANO_PRESETS
+        return PUBLISHED_PRESETS if self.reference else PRESETS
 
     @property
     def tokenizer(self) -> Tokenizer:
