@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from books import epub, nav, xhtml  # noqa: E402
 
-from chelys.audiobook.book_file import read_tags  # noqa: E402
+from chelys.audio.tags import read_tags  # noqa: E402
 
 PAGES = {"a.xhtml": xhtml("<h1>One</h1><p>Hello there. One, two.</p>"), "b.xhtml": xhtml("<p>Three. A hello.</p>")}
 TOC = nav(("The first", "a.xhtml"), ("The second", "b.xhtml"))

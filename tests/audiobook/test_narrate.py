@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from books import epub, nav, png, xhtml  # noqa: E402
 from stand_in import takes  # noqa: E402
 
+from chelys.audio.tags import read_tags  # noqa: E402
 from chelys.audiobook import book_file, reading, track  # noqa: E402
-from chelys.audiobook.book_file import FORMATS, read_tags  # noqa: E402
+from chelys.audiobook.book_file import FORMATS  # noqa: E402
 from chelys.audiobook.narrate import Made  # noqa: E402
 from chelys.audiobook.plan import FINISHING, forecast  # noqa: E402
 from chelys.audiobook.reading import ReadSettings  # noqa: E402

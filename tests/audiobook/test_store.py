@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chelys.audiobook.store import StageStore, differing, key_of
+from chelys.audiobook.store import StageStore, key_of
 from chelys.errors import UserError
+from chelys.inference.recipe import differing
 
 INPUTS = {"phonemes": "həlˈO", "voice": "f00", "options": {"steps": 3, "guidance": 0.5}}
 ARRAYS = {"audio": np.linspace(-1, 1, 2000, dtype=np.float32), "codes": np.arange(7, dtype=np.int16)}

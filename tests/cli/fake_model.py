@@ -34,6 +34,10 @@ class FakeVoice:
     def fingerprint(self) -> str:
         return json.dumps(self.info, sort_keys=True)
 
+    @property
+    def name(self) -> str:
+        return self.info["name"]
+
     def save(self, path: str | Path) -> None:
         save_file({"vector": np.zeros(4, np.float32)}, path, metadata={"voice": json.dumps(self.info)})
 
@@ -48,7 +52,9 @@ class FakeVoice:
 
 class FakeSynthesizer:
     fingerprint = "fake"
-    family = SimpleNamespace(clip_rate=RATE)
+    family = SimpleNamespace(clip_rate=RATE, compat="repaired")
+    model = SimpleNamespace(config=SimpleNamespace(name="fake"))
+    sampling_weights = "float32"
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -111,6 +117,9 @@ class FakeSynthesizer:
         warnings = list(dict.fromkeys(w for chunk in chunks for w in chunk.warnings))
         receipt = {"text": text, "seed": seed, "scores": [kept.score for kept in joined]}
         return Speech(joined[0].audio, RATE, joined, receipt, warnings)
+
+    def voices_of(self, document: str, options: SpeechOptions, voice: Any, seed: int) -> dict[str | None, FakeVoice]:
+        return {None: self.resolve_voice(voice, seed=seed)}
 
     def read_text(self, text: str, **asked: Any) -> str:
         self.read = asked

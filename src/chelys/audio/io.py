@@ -22,6 +22,7 @@ import soundfile as sf
 import soxr
 
 from chelys.audio.stream import AudioStream, Source, open_audio
+from chelys.audio.tags import wav_comment, with_mp3_comment, with_wav_comment
 from chelys.errors import AudioError, MissingExtra, OutputError, VoiceError
 from chelys.files import output_errors, output_file
 
@@ -268,6 +269,8 @@ FORMATS: dict[str, tuple[str, str]] = {
     "wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"),
     "mp3": ("MP3", "MPEG_LAYER_III"), "pcm": ("RAW", "PCM_16"),
 }  # fmt: skip
+#: What puts a comment into files of which libsndfile does not do it well.
+_COMMENTED = {"WAV": with_wav_comment, "MP3": with_mp3_comment}
 WAV_HEAD = 44  # bytes before the samples of a ``WavStream``
 _UNKNOWN_SIZE = 0xFFFFFFFF
 _WRITE_BLOCK = 1 << 14  # samples: libvorbis overflows the stack when it is handed minutes at once
@@ -312,20 +315,21 @@ def _mode(path: Path) -> int | None:
         return None
 
 
-def write(path: str | Path, audio: np.ndarray, rate: int) -> None:
+def write(path: str | Path, audio: np.ndarray, rate: int, *, comment: str = "") -> None:
     """Write audio ``(n,)``, float32 in [-1, 1] (what lies outside is clipped), whole or not at all.
 
-    The suffix picks the format: wav, flac and pcm (16 bits), ogg (Vorbis), opus or mp3; the rate is in Hz.
+    The suffix picks the format: wav, flac and pcm (16 bits), ogg (Vorbis), opus or mp3; the rate is in Hz. All but pcm
+    carry a comment, of ASCII, as a tag.
 
     Raises:
         OutputError: If the suffix is unknown or the file cannot be written.
     """
-    data = to_bytes(audio, rate, check_output(path))
+    data = to_bytes(audio, rate, check_output(path), comment=comment)
     with output_file(path) as file:
         file.write(data)
 
 
-def to_bytes(audio: np.ndarray, rate: int, format: str) -> bytes:
+def to_bytes(audio: np.ndarray, rate: int, format: str, *, comment: str = "") -> bytes:
     """A sound file in memory; arguments as for ``write``, with the format's name.
 
     Raises:
@@ -340,11 +344,14 @@ def to_bytes(audio: np.ndarray, rate: int, format: str) -> bytes:
     buffer = io.BytesIO()
     try:
         with sf.SoundFile(buffer, "w", samplerate=rate, channels=1, format=container, subtype=coding) as file:
+            if comment and container not in _COMMENTED:
+                file.comment = comment
             for start in range(0, len(samples), _WRITE_BLOCK):
                 file.write(samples[start : start + _WRITE_BLOCK])
     except sf.SoundFileError as error:
         raise OutputError(f"cannot encode {format} at {rate} Hz: choose wav or flac") from error
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    return _COMMENTED[container](data, comment) if comment and container in _COMMENTED else data
 
 
 @contextmanager
@@ -496,6 +503,17 @@ class WavStream:
             self._bytes += len(data)
             if self._start is not None:
                 self._correct_header()
+
+    def finish(self, comment: str) -> None:
+        """Put a comment, of ASCII, behind the last samples of a file."""
+        chunk, end = wav_comment(comment), WAV_HEAD + self._bytes
+        if self._start is None or (end + len(chunk)) >> 32:  # a pipe, or too long for a WAV
+            return
+        with self._errors():
+            self._file.seek(self._start + 4)
+            self._send(struct.pack("<I", end + len(chunk) - 8))
+            self._file.seek(self._start + end)
+            self._send(chunk)
 
     def sync(self) -> None:
         """Wait until all of it is on the disk."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.audiobook.book import Cover
-from chelys.errors import AudioError, MissingExtra, OutputError, first_line
-from chelys.files import atomic_path, open_regular, output_errors
+from chelys.errors import MissingExtra, OutputError, first_line
+from chelys.files import atomic_path, output_errors
 
 
 @dataclass(frozen=True)
@@ -153,20 +153,3 @@ def _fill(
             file.mux(packet)
     for packet in stream.encode(None):
         file.mux(packet)
-
-
-def read_tags(path: Path) -> dict[str, str]:
-    """Tags of a sound file, names in lower case. Raises AudioError if it is none; OSError if it cannot be read."""
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtra("audiobook", error) from error
-    with open_regular(path) as raw:
-        try:
-            with av.open(raw, metadata_errors="replace") as file:
-                found = dict(file.metadata)
-                for stream in file.streams.audio:
-                    found |= stream.metadata
-        except (av.FFmpegError, ValueError) as error:
-            raise AudioError(f"{path} is no sound file ({first_line(error)})") from error
-    return {name.lower(): text for name, text in found.items()}

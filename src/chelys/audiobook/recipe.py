@@ -1,26 +1,28 @@
-"""The recipe that every file of a book carries: what it was made of, so that it can be proved, repeated and compared.
-
-It is JSON in the tag ``comment``: hashes of the text, the voices, the model and the files that were named, versions,
-options, seed, settings, and a hash over the takes. It names no folders, so it tells nothing of who made it, and a book
-can be repeated where its files lie elsewhere.
-"""
+"""The recipe of an audiobook (``chelys.inference.recipe``), with a hash over its takes, and what is done by it."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chelys.audiobook.book_file import read_tags
 from chelys.audiobook.reading import ReadSettings, read
 from chelys.audiobook.stages import RENDERING
-from chelys.errors import AudioError, UserError
+from chelys.errors import UserError
 from chelys.inference.receipt import made_with
-from chelys.parsing import ParseError, parse_json
+from chelys.inference.recipe import (
+    RECIPE,
+    Replay,
+    differing,
+    digest_of,
+    found_beside,
+    found_voice,
+    is_speech,
+    read_recipe,
+    without_folders,
+)
 
 if TYPE_CHECKING:
     from chelys.audiobook.book import Book
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from chelys.audiobook.store import StageStore
     from chelys.inference.synthesizer import Synthesizer
 
-#: Version of the form of a recipe.
-RECIPE = 1
 #: Settings that name files.
 FILES = ("source", "speakers", "lexicon", "choices")
 
@@ -39,11 +39,11 @@ def recipe_of(settings: ReadSettings, book: Book, script: Script, taken: str) ->
     tts = script.tts
     voices = {"narrator": tts.resolve_voice(script.speaker, seed=settings.seed)}
     for name in script.speakers.voices if script.speakers else ():
-        voices[_without_folders(name)] = tts.resolve_voice(name, seed=settings.seed)
+        voices[without_folders(name)] = tts.resolve_voice(name, seed=settings.seed)
     values = settings.as_json()
-    hashes = {name: _digest(Path(values[name])) for name in FILES if name != "source" and values[name]}
+    hashes = {name: digest_of(Path(values[name])) for name in FILES if name != "source" and values[name]}
     values |= {name: Path(values[name]).name for name in (*FILES, "output") if values[name]}
-    values["voice"] = _without_folders(settings.voice) if settings.voice else None
+    values["voice"] = without_folders(settings.voice) if settings.voice else None
     return {
         "chelys_recipe": RECIPE,
         "text_hash": text_hash(book),
@@ -64,26 +64,14 @@ def text_hash(book: Book) -> str:
     return found.hexdigest()[:32]
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The recipe in a file. Raises UserError if it has none, or one of another version."""
-    try:
-        recipe = parse_json(read_tags(path).get("comment", ""))
-        version = recipe["chelys_recipe"]
-    except OSError as error:
-        raise AudioError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ParseError, KeyError, TypeError):
-        raise UserError(f"{path} carries no recipe: it is no file of chelys read, or its tags were changed") from None
-    if version != RECIPE or not isinstance(recipe.get("settings"), dict):
-        raise UserError(f"{path} carries a recipe in form {str(version)[:20]}, this version of chelys reads {RECIPE}")
-    return dict(recipe)
-
-
 def found_settings(recipe: Mapping[str, Any], made: Path, book: Path | None, output: Path) -> ReadSettings:
     """Settings that read the same book again, to another place.
 
     The files that a recipe names are looked for beside the ``book``, beside the file that was ``made`` of it, and here.
     Raises UserError if one is missing.
     """
+    if is_speech(recipe):
+        raise UserError(f"{made} is no audiobook: chelys speak made it")
     values = dict(recipe["settings"])
     if not all(isinstance(values.get(name) or "", str) for name in (*FILES, "voice", "chapters", "pauses", "verify")):
         raise UserError(f"the recipe of {made} is damaged: settings that are no texts")
@@ -96,17 +84,9 @@ def found_settings(recipe: Mapping[str, Any], made: Path, book: Path | None, out
             continue
         if values[name] == "-":
             raise UserError(f"{made} was read from standard input: name the book with --book")
-        paths = [place / Path(str(values[name])).name for place in places]
-        path = next((path for path in paths if path.is_file()), None)
-        if path is None:
-            option = " with --book" if name == "source" else ""
-            raise UserError(
-                f"{made} was made with {paths[0].name}, which is not beside it: put it there, or name it{option}"
-            )
-        values[name] = str(path)
-    if values.get("voice"):
-        name = _without_folders(values["voice"])  # a foreign file names no paths
-        values["voice"] = next((str(place / name) for place in places if (place / name).is_file()), name)
+        option = "with --book" if name == "source" else ""
+        values[name] = str(found_beside(values[name], places, made, option))
+    values["voice"] = found_voice(values.get("voice"), places)
     return ReadSettings.from_json(values | {"output": str(output)})
 
 
@@ -124,23 +104,11 @@ def rendered(settings: ReadSettings, tts: Synthesizer, preset: str, **changes: o
     return replace(settings, options={**settings.options, **options})
 
 
-@dataclass(frozen=True)
-class Replay:
-    """What came of reading a book again."""
-
-    differing: dict[str, tuple[Any, Any]]  # inputs that are not those of the recipe any more
-    same_bytes: bool = False
-    same_takes: bool = False
-    computed: int = 0  # sentences that had to be computed
-
-
 def replay(made: Path, tts: Synthesizer, store: StageStore | None, folder: Path, *, book: Path | None = None) -> Replay:
     """Read the book of a file once more into an empty folder, and compare.
 
     Nothing is computed if an input is another one; then it is said which.
     """
-    from chelys.audiobook.store import differing
-
     recipe = read_recipe(made)
     each = bool(recipe["settings"].get("each_chapter"))
     settings = found_settings(recipe, made, book, folder if each else folder / made.name)
@@ -157,15 +125,3 @@ def replay(made: Path, tts: Synthesizer, store: StageStore | None, folder: Path,
         return Replay({}, computed=result.computed)
     same = read_recipe(again)["takes"] == recipe["takes"]
     return Replay({}, made.read_bytes() == again.read_bytes(), same, result.computed)
-
-
-def _without_folders(voice: str) -> str:
-    """A voice, or a mix, as it is named, without the folders of its files."""
-    return re.sub(r"[^+]*[/\\]", "", voice)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or os.strerror(error.errno or 0)}") from error

@@ -392,18 +392,6 @@ _INSERT = (
 )
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> dict[str, tuple[Any, Any]]:
-    """The inputs that differ, by their names (``options.steps``), with both values; None where one has it not."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for name in dict.fromkeys([*one, *other]):
-        left, right = one.get(name), other.get(name)
-        if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found |= differing(left, right, f"{path}{name}.")
-        elif left != right:
-            found[f"{path}{name}"] = (left, right)
-    return found
-
-
 def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 

@@ -30,9 +30,9 @@ RENDER_HELP = "Render a draft of an audiobook with another preset: the same word
 RENDER_EXAMPLE = "Example: chelys render draft.m4b -o book.m4b --preset standard"
 BOARD_HELP = "Write a page with the takes of an audiobook, to listen to and to choose from."
 BOARD_EXAMPLE = "Example: chelys board book.m4b, then open book.board.html"
-REPLAY_HELP = "Make an audiobook again by the recipe that it carries, and compare."
+REPLAY_HELP = "Make a file again by the recipe that it carries, and compare."
 REPLAY_EXAMPLE = "Example: chelys replay book.m4b"
-DIFF_HELP = "Say which inputs of two audiobooks differ, by the recipes that they carry."
+DIFF_HELP = "Say which inputs of two files differ, by the recipes that they carry."
 DIFF_EXAMPLE = "Example: chelys diff old.m4b new.m4b"
 
 DIFFERENT = 1  # exit status
@@ -66,8 +66,9 @@ def render(
 
     from chelys.audiobook.choices import choices_beside
     from chelys.audiobook.reading import read
-    from chelys.audiobook.recipe import found_settings, read_recipe, rendered
+    from chelys.audiobook.recipe import found_settings, rendered
     from chelys.inference.options import parse_options
+    from chelys.inference.recipe import read_recipe
 
     changes = parse_options(assignments or [])
     recipe = read_recipe(file)
@@ -107,8 +108,9 @@ def board(
     """Look up the takes, render those that are not there, and write the page."""
     from chelys.audiobook.board import page, shown
     from chelys.audiobook.choices import choices_beside
-    from chelys.audiobook.recipe import found_settings, read_recipe
+    from chelys.audiobook.recipe import found_settings
     from chelys.files import output_file, refuse_existing
+    from chelys.inference.recipe import read_recipe
 
     output = output or file.with_name(f"{file.stem}.board.html")
     if not force:
@@ -131,8 +133,11 @@ def board(
 
 
 def replay(
-    file: MadeArgument,
-    book: BookOption = None,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that 'chelys speak' or 'chelys read' made.")],
+    book: Annotated[
+        Path | None,
+        typer.Option("--book", metavar="FILE", help="The book, or a long text, if it does not lie beside FILE."),
+    ] = None,
     store: StoreOption = None,
     no_store: NoStoreOption = False,
     model: ModelOption = "nano",
@@ -142,16 +147,23 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Repeat a file, or say which input is another one; exit status 1 unless it is the same."""
-    from chelys.audiobook.recipe import replay as repeat
+    from chelys.inference.recipe import is_speech, read_recipe, replay_speech
 
-    tts = load_model(model, device, "repaired", dtype, threads)
+    recipe = read_recipe(file)
+    compat = recipe.get("compat") if is_speech(recipe) else "repaired"
+    tts = load_model(model, device, str(compat), dtype, threads)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        kept = None if no_store else stack.enter_context(open_store(store))
-        found = repeat(file, tts, kept, folder, book=book)
+        if is_speech(recipe):
+            found = replay_speech(file, tts, folder, text_file=book)
+        else:
+            from chelys.audiobook.recipe import replay as repeat
+
+            kept = None if no_store else stack.enter_context(open_store(store))
+            found = repeat(file, tts, kept, folder, book=book)
     if as_json:
         echo(json.dumps({
-            "same_bytes": found.same_bytes, "same_takes": found.same_takes, "computed": found.computed,
+            "same_bytes": found.same_bytes, "same_takes": found.same_sound, "computed": found.computed,
             "differing": found.differing,
         }, indent=2))  # fmt: skip
     elif found.differing:
@@ -159,22 +171,21 @@ def replay(
         _print(found.differing)
     else:
         words = "repeated to the byte" if found.same_bytes else "repeated, the same sound in another file"
-        words = words if found.same_takes else "NOT repeated: other takes"
+        words = words if found.same_sound else "NOT repeated: other takes"
         echo(f"{file} is {words}; {found.computed} sentences computed")
-    if not found.same_takes:
+    if not found.same_sound:
         raise typer.Exit(DIFFERENT)
     if not found.same_bytes and not as_json:
         warn("files differ where FFmpeg's libraries or chelys are of another version")
 
 
 def diff(
-    one: Annotated[Path, typer.Argument(metavar="A", help="An audiobook that 'chelys read' made.")],
+    one: Annotated[Path, typer.Argument(metavar="A", help="A file that 'chelys speak' or 'chelys read' made.")],
     other: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
     as_json: JsonOption = False,
 ) -> None:
     """Compare two recipes; exit status 1 if they differ."""
-    from chelys.audiobook.recipe import read_recipe
-    from chelys.audiobook.store import differing
+    from chelys.inference.recipe import differing, read_recipe
 
     hidden = ("settings.output", "settings.options.")  # the names of the files; what is in the options too
     found = {

@@ -43,6 +43,7 @@ from chelys.files import digest, refuse_existing
 
 if TYPE_CHECKING:
     from chelys.inference.partial import PartialSpeech
+    from chelys.inference.recipe import SpeechRecipe
     from chelys.inference.speech import Chunk
 
 BRIEF = 2000  # characters: two minutes of speech
@@ -128,9 +129,15 @@ def speak(
         asked = {"preset": preset, "candidates": candidates, "speed": speed}
     asked |= {"seed": seed, "voice": synthesizer.resolve_voice(voice, seed=seed)}
     document = synthesizer.read_text(text, lexicon=lexicon, voice=voice, options=options, **reading)
-    partial = None
+    partial = recipe = None
     if files:
         from chelys.inference.partial import PartialSpeech
+        from chelys.inference.recipe import SpeechRecipe
+
+        voices = synthesizer.voices_of(document, options, asked["voice"], seed)
+        recipe = SpeechRecipe(
+            synthesizer, voices, options, seed, asked.get("preset"), text, reading, voice, lexicon, early
+        )
 
         request = {
             "version": chelys.__version__, "text": digest(text.encode()), "reading": reading,
@@ -144,9 +151,10 @@ def speak(
         if partial is not None and resume:
             partial.resume()
         if stream:
-            _speak_stream(synthesizer, document, {**asked, "early": early}, partial, quiet=quiet)
+            _speak_stream(synthesizer, document, {**asked, "early": early}, partial, recipe, quiet=quiet)
         else:
-            _speak_whole(synthesizer, document, {**asked, "keep": keep}, files, partial, as_json=as_json, quiet=quiet)
+            asked["keep"] = keep
+            _speak_whole(synthesizer, document, asked, files, partial, recipe, as_json=as_json, quiet=quiet)
 
 
 def _hint_at_file(text: str) -> None:
@@ -253,10 +261,11 @@ def _output_files(output: Path, keep: int, candidates: int | None, *, stream: bo
 
 
 def _speak_whole(
-    synthesizer: Any, document: Any, asked: dict[str, Any], files: list[Path], partial: PartialSpeech | None, *,
-    as_json: bool, quiet: bool,
+    synthesizer: Any, document: Any, asked: dict[str, Any], files: list[Path], partial: PartialSpeech | None,
+    recipe: SpeechRecipe | None, *, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
-    from chelys.audio.io import write, write_stdout
+    from chelys.audio.io import to_pcm, write, write_stdout
+    from chelys.inference.recipe import sound_of
 
     def keep(chunk: Chunk) -> None:
         if partial is not None and chunk.sentences > 1:  # nothing is kept of a single one before its end
@@ -275,8 +284,9 @@ def _speak_whole(
             echo(_summary("-", speech.seconds, spent, asked["seed"]), error=True)
         return
     kept = speech.candidates[: len(files)]
-    for file, candidate in zip(files, kept, strict=True):
-        write(file, candidate.audio, speech.sample_rate)
+    for place, (file, candidate) in enumerate(zip(files, kept, strict=True)):
+        comment = recipe.comment(sound_of(to_pcm(candidate.audio).tobytes()), place) if recipe else ""
+        write(file, candidate.audio, speech.sample_rate, comment=comment)
     if partial is not None:
         partial.remove()
     seconds = [len(candidate.audio) / speech.sample_rate for candidate in kept]
@@ -297,9 +307,11 @@ def _speak_whole(
 
 
 def _speak_stream(
-    synthesizer: Any, document: Any, asked: dict[str, Any], partial: PartialSpeech | None, *, quiet: bool
-) -> None:
+    synthesizer: Any, document: Any, asked: dict[str, Any], partial: PartialSpeech | None,
+    recipe: SpeechRecipe | None, *, quiet: bool,
+) -> None:  # fmt: skip
     from chelys.audio.io import WavStream
+    from chelys.inference.recipe import sound_of
 
     start, seconds = time.monotonic(), 0.0
     warnings: dict[str, None] = {}
@@ -319,7 +331,7 @@ def _speak_stream(
     if partial is not None:
         seconds = partial.seconds
         warnings = dict.fromkeys(warning for chunk in partial.finished for warning in chunk.about["warnings"])
-        partial.remove()
+        partial.remove(recipe.comment(sound_of(partial.pcm())) if recipe else "")
     if not seconds:
         raise TextError("nothing in the text can be spoken: give at least one word")
     for warning in warnings:

@@ -9,6 +9,7 @@ moment leaves at most sound that is cut off and spoken again. ``long.partial.loc
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,9 +143,26 @@ class PartialSpeech:
             self._file.flush()
         self.finished.append(Finished(about, candidates))
 
-    def remove(self) -> None:
-        """Remove what is not needed any more; of a file that grew in sight the journal alone."""
+    def pcm(self) -> Iterator[bytes]:
+        """The samples of a file that grew in sight, piece by piece."""
+        left = 2 * sum(chunk.candidates[0]["samples"] for chunk in self.finished)
+        with output_errors(self.output), self.output.open("rb") as file:
+            file.seek(WAV_HEAD)
+            while left > 0 and (piece := file.read(min(left, 1 << 20))):
+                left -= len(piece)
+                yield piece
+
+    def remove(self, comment: str = "") -> None:
+        """Remove what is not needed any more; of a file that grew in sight the journal alone.
+
+        ``comment``: what such a file carries from then on.
+        """
         self._stack.close()
+        if comment and self.finished:
+            samples = sum(chunk.candidates[0]["samples"] for chunk in self.finished)
+            with WavStream(self.output, OUTPUT_RATE, coding=self._coding, keep=samples) as stream:
+                stream.finish(comment)
+                stream.sync()
         self.finished = []
         with output_errors(self.journal):
             self.journal.unlink(missing_ok=True)

@@ -306,7 +306,7 @@ class Synthesizer:
         started = time.perf_counter()
         named = None if options is not None else preset or "fast"
         document, options, seed = self._check(text, voice, preset, candidates, speed, options, keep, seed)
-        voices = self._resolve_for(document, options, voice, seed)
+        voices = self.voices_of(document, options, voice, seed)
         chunks = list(spoken)
         start = chunks[-1].sentence + 1 if chunks else 0
         for chunk in self._chunks(document, voices, seed, keep, options, progress, start, at_once=True):
@@ -363,7 +363,7 @@ class Synthesizer:
                 cannot, or more than one candidate is kept.
         """
         document, options, seed = self._check(text, voice, preset, candidates, speed, options, keep, seed)
-        voices = self._resolve_for(document, options, voice, seed)
+        voices = self.voices_of(document, options, voice, seed)
         if early and (keep > 1 or not self.speaks_early(options)):
             raise UserError("early pieces are of one kept candidate that diffusion renders, and no published model's")
         return self._chunks(document, voices, seed, keep, options, progress, start, early=early)
@@ -414,10 +414,13 @@ class Synthesizer:
                 f"{options.steps} with {options.guidance:g}: choose sampler dpm++2m"
             )
 
-    def _resolve_for(
+    def voices_of(
         self, document: Document, options: SpeechOptions, voice: AnyVoice | None, seed: int
     ) -> dict[str | None, Voice]:
-        """The voice that was asked for, under None, and those that the text asks for, by name."""
+        """The voice that was asked for, under None, and those that the text asks for, by name.
+
+        Raises VoiceError if one is unknown, or cannot be spoken in with such options.
+        """
         voices: dict[str | None, Voice] = {None: self.resolve_voice(voice, seed=seed)}
         for name in dict.fromkeys(sentence.voice for sentence in document.sentences if sentence.voice):
             voices[name] = self._library.resolve_known(name)
@@ -452,7 +455,7 @@ class Synthesizer:
         Arguments and errors as for ``speak``. ``finish`` makes of each plan and its candidates what ``stream`` yields.
         """
         document, options, seed = self._check(text, voice, preset, candidates, speed, options, keep, seed)
-        voices, sentences = self._resolve_for(document, options, voice, seed), document.sentences
+        voices, sentences = self.voices_of(document, options, voice, seed), document.sentences
         return [self._plan(sentence, number, voices, seed, keep, options) for number, sentence in enumerate(sentences)]
 
     def _plan(
