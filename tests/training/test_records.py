@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from toy_corpus import ToyCorpus
+from toy_corpus import LOOP, ToyCorpus
 
-from chelys.training.logging import Picture, RunLog, draw_pictures, plot_losses
+from chelys.training.config import LoopConfig
+from chelys.training.logging import Copy, Picture, RunLog, draw_pictures, plot_losses
 from chelys.training.task import Task
-from chelys.training.trainer import run_stage
+from chelys.training.trainer import Trainer, run_stage
 
 SHORT = {"steps": 2, "evaluate_every": 1, "checkpoint_every": 2}
 #: Pictures that each stage draws.
@@ -49,16 +50,41 @@ def test_pictures_and_samples_of_a_run(config_file: Callable[..., Path], tmp_pat
     assert all(height > 200 and width > 400 for height, width, *_ in shapes(run / "pictures").values())
     assert set(shapes(run)) == {"losses.png"}
     waves = {path.name for path in run.glob("samples/*.wav")}
-    names = {f"{n:09d}-{k}.wav" for n in (1, 2) for k in ("real", "generated")}
+    names = {f"{n:09d}-{k}{i}.wav" for n in (1, 2) for k in ("real", "generated") for i in ("", "-2", "-3")}
     assert waves == (names if stage == "vocoder" else set())
     assert drawn.read_bytes() == without.read_bytes(), "who looks changes nothing"
 
 
 def test_samples_are_the_held_out_clip(build: Callable[..., Task]) -> None:
     stage: Any = build("vocoder")
-    wave, rate = stage.samples()["real"]
+    wave, rate, *_ = stage.samples()["real"]
     expected, _ = sf.read(stage.data.test_clips[0].audio, dtype="float32")
     assert rate == 24_000 and np.array_equal(wave.numpy()[: len(expected)], expected[: len(wave)])
+
+
+def test_who_listens_hears_the_copies_and_changes_nothing(build: Callable[..., Task], tmp_path: Path) -> None:
+    heard: list[list[Copy]] = []
+
+    def listener(copies: Sequence[Copy]) -> dict[str, float]:
+        heard.append(list(copies))
+        torch.rand(3)  # as networks of others do
+        return {"wer": len(heard) / 4}
+
+    weights = []
+    for name, one in (("alone", None), ("heard", listener)):
+        stage = build("vocoder")
+        torch.manual_seed(1)
+        trainer = Trainer(stage, LoopConfig(**(LOOP | SHORT)), tmp_path / name, listener=one)
+        trainer.run()
+        weights.append(trainer.weights())
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert [len(copies) for copies in heard] == [3, 3]
+    clip = stage.data.test_clips[1]  # type: ignore[attr-defined]
+    assert heard[0][1].text == clip.text and heard[0][1].audio.name == "000000001-generated-2.wav"
+    assert heard[0][1].original.name == "000000001-real-2.wav" and heard[0][1].original.is_file()
+    lines = [json.loads(line) for line in (tmp_path / "heard" / "log.jsonl").read_text().splitlines()]
+    found = [(line["step"], line["heard/wer"]) for line in lines if "heard/wer" in line]
+    assert found == [(1, 0.25), (2, 0.5)] and all("held_out/mel" in line for line in lines if "heard/wer" in line)
 
 
 def test_attention_is_what_the_decoder_computes(build: Callable[..., Task]) -> None:

@@ -54,8 +54,13 @@ def train(
     run = read_run(stage, config, [*(overrides or []), *laid_over])
     set_threads(run.loop.threads)
     first = os.environ.get("RANK", "0") == "0"  # one of several processes prints
+    listener = None
+    if run.loop.listen:
+        from chelys.evaluation.previews import PreviewListener
+
+        listener = PreviewListener(run.loop.listen)
     with training_bar(stage, shown=first and sys.stderr is not None and sys.stderr.isatty()) as progress:
-        weights = train_run(stage, run, resume=resume, progress=progress)
+        weights = train_run(stage, run, resume=resume, progress=progress, listener=listener)
     if first:
         echo(str(weights))
 

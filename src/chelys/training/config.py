@@ -72,6 +72,9 @@ class LoopConfig:
     checkpoint_every: int = 250  # steps between checkpoints
     save_total_limit: int = 2  # checkpoints kept
     pictures: bool = True  # draw pictures at each evaluation and the losses at the end, where matplotlib is installed
+    #: Measures of `chelys eval` that hear the samples of an evaluation, of stages that have some (`vocoder`): `words`,
+    #: `voice`, `naturalness`, `noise`, `clvp`, `copy`.
+    listen: tuple[str, ...] = ()
     tensorboard: bool = True  # log to ``RUN/tensorboard`` too, where tensorboard is installed
     seed: int = 1  # of initial weights, batches and noise
     #: CPU threads of ``chelys train``; 0 is the cores that the process may use. Results are the same to the bit only

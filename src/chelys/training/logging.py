@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,15 +141,43 @@ def _save_figure(figure: Any, path: Path) -> None:
 # ---- audio samples and broken batches -------------------------------------------------------------------------------
 
 
-def write_samples(folder: Path, step: int, samples: Mapping[str, tuple[Tensor, int]]) -> None:
-    """Write ``folder/STEP-name.wav`` for each waveform ``(n,)`` with its sample rate (Hz)."""
-    for name, (waveform, rate) in samples.items():
+class Sample(NamedTuple):
+    """Something to listen to."""
+
+    waveform: Tensor  # ``(n,)``
+    rate: int  # Hz
+    text: str = ""  # what is said in it
+    original: str = ""  # name of the recording that it is a copy of; empty for a recording
+
+
+class Copy(NamedTuple):
+    """A copy that was written, for who hears it."""
+
+    audio: Path
+    text: str
+    original: Path  # the recording
+
+
+#: Hears the copies of an evaluation: names and values of figures.
+Listener = Callable[[Sequence[Copy]], Mapping[str, float]]
+
+
+def write_samples(folder: Path, step: int, samples: Mapping[str, Sample]) -> list[Copy]:
+    """Write ``folder/STEP-name.wav`` for each, and say which are copies."""
+    paths: dict[str, Path] = {}
+    for name, sample in samples.items():
         path = folder / f"{step:09d}-{name}.wav"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            sf.write(path, waveform.detach().float().clamp(-1, 1).cpu().numpy(), rate)
+            sf.write(path, sample.waveform.detach().float().clamp(-1, 1).cpu().numpy(), sample.rate)
+            paths[name] = path
         except (OSError, sf.SoundFileError) as error:
             log.warning("%s was not written: %s", path, error)
+    return [
+        Copy(paths[name], sample.text, paths[sample.original])
+        for name, sample in samples.items()
+        if name in paths and sample.original in paths
+    ]
 
 
 def save_broken_batch(path: Path, tensors: Mapping[str, Tensor], clips: Sequence[str], **metadata: str) -> Path | None:

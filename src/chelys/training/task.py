@@ -20,7 +20,7 @@ from chelys.data.manifest import BadClips
 from chelys.data.pairs import Pairs
 from chelys.errors import ManifestError
 from chelys.training.distributed import DistributedContext
-from chelys.training.logging import Picture
+from chelys.training.logging import Picture, Sample
 
 
 class TaskData(ABC):
@@ -174,8 +174,8 @@ class Task(ABC):
         """Pictures of what the network does with held-out clips, with the averaged weights in place."""
         return {}
 
-    def samples(self) -> Mapping[str, tuple[Tensor, int]]:
-        """Waveforms ``(n,)`` and their sample rate (Hz), with the averaged weights in place."""
+    def samples(self) -> Mapping[str, Sample]:
+        """Something to listen to, with the averaged weights in place."""
         return {}
 
     def to_device(self, batch: Any) -> Any:

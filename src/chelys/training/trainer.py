@@ -46,7 +46,7 @@ from chelys.training.checkpoint import (
 )
 from chelys.training.config import EarlyStopping, Evaluation, LoopConfig, Run
 from chelys.training.distributed import DistributedContext, MicroBatches, checkpoint_activations, make_context
-from chelys.training.logging import RunLog, draw_pictures, plot_losses, save_broken_batch, write_samples
+from chelys.training.logging import Listener, RunLog, draw_pictures, plot_losses, save_broken_batch, write_samples
 from chelys.training.task import RowGenerator, Task, TaskData, map_tensors, mix_seed, tensors_of
 from chelys.weights.checks import as_dtype, best_dtype
 
@@ -250,6 +250,7 @@ class Trainer:
     context: DistributedContext | None = None  # by default the processes that the environment names
     #: ends the run early and keeps the best weights; without it a run takes all its steps and keeps the last weights
     stopping: EarlyStopping | None = None
+    listener: Listener | None = None  # hears the samples of each evaluation, in the first process
     step: int = field(default=0, init=False)
     evaluations: list[Evaluation] = field(default_factory=list, init=False)  # of this run so far, if stopping early
     best: dict[str, Tensor] = field(default_factory=dict, init=False)  # the average at the best evaluation so far
@@ -417,12 +418,15 @@ class Trainer:
         self.task.context = DistributedContext(main.context.device)
         with averaged(self.task.network, self.ema):
             metrics = main.evaluate(self.task.evaluate)
-            if self.config.pictures:
-                pictures, samples = main.evaluate(self.task.pictures), main.evaluate(self.task.samples)
-                if main.context.is_first:
-                    draw_pictures(self.folder / "pictures", self.step, pictures)
-                    write_samples(self.folder / "samples", self.step, samples)
-        return {f"held_out/{name}": value for name, value in metrics.items()}
+            pictures = main.evaluate(self.task.pictures) if self.config.pictures else {}
+            samples = main.evaluate(self.task.samples) if self.config.pictures or self.listener else {}
+        found = {f"held_out/{name}": value for name, value in metrics.items()}
+        if main.context.is_first:
+            draw_pictures(self.folder / "pictures", self.step, pictures)
+            copies = write_samples(self.folder / "samples", self.step, samples)
+            if self.listener is not None and copies:
+                found |= {f"heard/{name}": value for name, value in self.listener(copies).items()}
+        return found
 
     def _evaluate_and_log(self) -> None:
         """Evaluate, log it, and with early stopping keep the weights if they are the best so far."""
@@ -525,21 +529,28 @@ def run_stage(
     return train_run(stage, read_run(stage, config, overrides), resume=resume, progress=progress)
 
 
-def train_run(stage: str, run: Run, *, resume: bool = True, progress: Progress | None = None) -> Path:
+def train_run(
+    stage: str, run: Run, *, resume: bool = True, progress: Progress | None = None, listener: Listener | None = None
+) -> Path:
     """The same of a run that has been read."""
-    return execute(stage, run.build_or_load, run.loop, run.run, to_mapping(run), resume=resume, progress=progress)
+    return execute(
+        stage, run.build_or_load, run.loop, run.run, to_mapping(run), resume=resume, progress=progress,
+        listener=listener,
+    )  # fmt: skip
 
 
 def execute(
     name: str, build: Callable[[], Task], loop: LoopConfig, folder: Path, settings: dict[str, Any], *,
     resume: bool = True, progress: Progress | None = None, stopping: EarlyStopping | None = None,
+    listener: Listener | None = None,
 ) -> Path:  # fmt: skip
     """Train a task and leave its averaged weights in ``folder/NAME.safetensors``.
 
     ``build``: makes it; its network's weights come from torch's global generator. ``settings``: configuration of the
     run, for ``config.json``. ``resume``: continue from the newest checkpoint. ``progress``: called with
-    (step, steps, metrics). ``stopping``: ends the run early; the best weights are left in place of the last. Returns
-    path of the weights. Raises OutputError if the run folder or the weights cannot be written, or another process
+    (step, steps, metrics). ``stopping``: ends the run early; the best weights are left in place of the last.
+    ``listener``: hears the samples of each evaluation. Returns path of the weights. Raises OutputError if the run
+    folder or the weights cannot be written, or another process
     trains in the folder.
     """
     context = make_context(loop)
@@ -554,7 +565,7 @@ def execute(
         raise ConfigError(f"{name}: these settings describe nothing that can be built ({first_line(error)})") from error
     with _opened(folder, settings, resume=resume) if context.is_first else nullcontext():
         context.barrier()
-        trainer = Trainer(task, loop, folder, progress, context, stopping)
+        trainer = Trainer(task, loop, folder, progress, context, stopping, listener)
         bad = task.data.bad_clips
         if context.is_first:
             bad.write(folder / BAD_CLIPS_FILE)

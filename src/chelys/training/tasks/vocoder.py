@@ -26,6 +26,7 @@ from chelys.errors import ConfigError
 from chelys.models.vocos import Vocos, VocosConfig
 from chelys.tortoise.univnet import UnivNet, UnivNetConfig
 from chelys.training.config import FeatureRun, published_sizes
+from chelys.training.logging import Sample
 from chelys.training.losses import (
     MEL_RESOLUTIONS,
     DiscriminatorKind,
@@ -37,6 +38,9 @@ from chelys.training.losses import (
     multi_resolution_stft_loss,
 )
 from chelys.training.task import FeatureData, Task, mean_metrics
+
+#: Held-out clips that an evaluation writes for who listens.
+_SAMPLES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,10 +268,13 @@ class VocoderTask(AdversarialTask):
             metrics.append(self.spectral_metrics(waveform, batch.waveform) | found)
         return mean_metrics(metrics)
 
-    def samples(self) -> dict[str, tuple[Tensor, int]]:
-        """A held-out clip, and the vocoder's version of it."""
-        if not self.data.test_clips:
-            return {}
-        batch = self.to_device(self.data.held_out(0))
-        generated = self.vocoder(batch.mel, batch.noise)
-        return {"real": (batch.waveform[0], OUTPUT_RATE), "generated": (generated[0], OUTPUT_RATE)}
+    def samples(self) -> dict[str, Sample]:
+        """Some held-out clips, and the vocoder's versions of them."""
+        found = {}
+        for index, clip in enumerate(self.data.test_clips[:_SAMPLES]):
+            batch = self.to_device(self.data.held_out(index))
+            generated = self.vocoder(batch.mel, batch.noise)
+            number = f"-{index + 1}" if index else ""
+            found[f"real{number}"] = Sample(batch.waveform[0], OUTPUT_RATE, clip.text)
+            found[f"generated{number}"] = Sample(generated[0], OUTPUT_RATE, clip.text, f"real{number}")
+        return found
