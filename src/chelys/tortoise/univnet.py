@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -52,17 +51,6 @@ class UnivNetConfig:
     def hop(self) -> int:
         """Samples per mel frame."""
         return math.prod(self.strides)
-
-    @property
-    def reach(self) -> int:
-        """Frames on either side that a sample depends on, at most."""
-        # kernels: five taps, two convolutions a block, and the last; the signal: seven taps at the rate of frames, then
-        # in each stage what the transposed convolution and the layers of both kinds span, in its samples
-        kernels = 2 + (2 * self.predictor_blocks + 1) * (self.predictor_kernel_size // 2)
-        layers = (self.kernel_size // 2) * sum(dilation + 1 for dilation in self.dilations)
-        rates = [math.prod(self.strides[:stage]) for stage in range(len(self.strides) + 1)]  # samples a frame
-        signal = 3 + sum(1 / low + layers / high for low, high in pairwise(rates)) + 3 / rates[-1]
-        return kernels + math.ceil(signal)
 
     @classmethod
     def c32(cls) -> UnivNetConfig:

@@ -1,16 +1,17 @@
-"""UnivNet with channels last, piece by piece: the numbers of ``UnivNet.forward``, in less time.
+"""UnivNet with channels last, stage by stage and piece by piece: the numbers of ``UnivNet.forward``, in less time.
 
-With channels behind time torch's convolutions copy nothing, and the samples that a kernel of a frame sees lie side by
-side. The predictor's last convolution gives its kernels in the order in which those products read them, and
-twice as large where a hyperbolic tangent follows, since tanh(v) is 2 sigmoid(2 v) - 1.
+With channels behind time every convolution is a matrix product for each tap, over samples that lie side by side, and
+nothing is copied. What a piece of a stage needs around it is recomputed: the layers reach over less than a frame of
+the last stages, where nearly all samples are. The predictor's last convolution gives its kernels in the order in which
+those products read them, and twice as large where a hyperbolic tangent follows, since tanh(v) is 2 sigmoid(2 v) - 1.
 
-c channels, d dilation, s mel frames, n samples of a stage.
+c channels, d dilation, k taps, s mel frames, n samples of a stage.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from chelys.tortoise.univnet import Stage, UnivNet
 
-#: Frames that are vocoded at a time: in one piece, tens of megabytes for each layer are mapped and unmapped.
-PIECE_FRAMES = 220
+#: Frames of a stage that are computed at a time: more, and what they give is not in the caches when it is read.
+PIECE_FRAMES = 128
 
 
 class Buffers:
@@ -36,72 +37,127 @@ class Buffers:
             self._flat[name] = self._like.new_empty(size)
         return self._flat[name][:size].view(shape)
 
+    def between_zeros(self, name: str, edge: int, rows: int, width: int) -> Tensor:
+        """Rows with so many rows of zeros on either side ``(edge + rows + edge, width)``."""
+        padded = self.room(name, rows + 2 * edge, width)
+        padded[:edge] = 0
+        padded[edge + rows :] = 0
+        return padded
+
 
 class UnivNetPieces:
     """A network in evaluation mode, its kernels without weight norm, ready to vocode."""
 
     def __init__(self, network: UnivNet) -> None:
         self.network = network
-        self._predictors = [_predictor(stage) for stage in network.stages]  # type: ignore[arg-type]
+        self._stages = [StagePieces(stage) for stage in cast("list[Stage]", list(network.stages))]
 
     def __call__(self, mel: Tensor, noise: Tensor) -> Tensor:
-        """Log-mels ``(b, bands, s)`` and noise ``(b, noise_dim, s)`` to samples ``(b, hop s)``.
-
-        Each piece is vocoded with as many frames around it as it depends on.
-        """
-        frames, hop, reach = mel.shape[-1], self.network.config.hop, self.network.config.reach
+        """Log-mels ``(b, bands, s)`` and noise ``(b, noise_dim, s)`` to samples ``(b, hop s)``."""
         rows, buffers = [], Buffers(mel)
-        for row in range(len(mel)):
-            pieces = []
-            for start in range(0, frames, PIECE_FRAMES):
-                end = min(start + PIECE_FRAMES, frames)
-                first, last = max(0, start - reach), min(frames, end + reach)
-                piece = self._piece(mel[row, :, first:last], noise[row, :, first:last], buffers)
-                pieces.append(piece[(start - first) * hop : (end - first) * hop])
-            rows.append(torch.cat(pieces))
+        for row_mel, row_noise in zip(mel, noise, strict=True):
+            x = self.network.input(row_noise[None])[0].t()  # (s, c)
+            for stage in self._stages:
+                x = stage(x, row_mel, buffers)
+            rows.append(self._output(x))
         return torch.stack(rows)
 
-    def _piece(self, mel: Tensor, noise: Tensor, buffers: Buffers) -> Tensor:
-        network = self.network
-        x = network.input(noise[None])[0].t().contiguous()  # (s, c)
-        for stage, predictor in zip(network.stages, self._predictors, strict=True):
-            x = self._stage(stage, predictor, x, mel, buffers)  # type: ignore[arg-type]
-        taps, bias = network.output.kernel_size[0], network.output.bias
-        edge = taps // 2
-        assert bias is not None
-        y = network.activation(F.pad(x.t(), (edge, edge), mode="reflect")).t()
-        each = y @ network.output.weight[0]  # (n + taps - 1, taps)
-        return torch.stack([each[tap : tap + len(x), tap] for tap in range(taps)]).sum(0).add_(bias).tanh_()
+    def _output(self, x: Tensor) -> Tensor:
+        """``(n, c)``, which is written to, to the waveform ``(n,)``."""
+        output, n = self.network.output, len(x)
+        assert output.bias is not None
+        taps = output.kernel_size[0]
+        each = F.leaky_relu_(x, self.network.activation.negative_slope) @ output.weight[0]  # (n, k)
+        each = F.pad(each.t()[None], (taps // 2, taps // 2), mode="reflect")[0]
+        y = each[0, :n] + output.bias
+        for tap in range(1, taps):
+            y += each[tap, tap : tap + n]
+        return y.tanh_()
 
-    def _stage(
-        self, stage: Stage, predictor: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, mel: Tensor, buffers: Buffers
-    ) -> Tensor:
-        """``(n, c)`` and ``(bands, s)`` to ``(n stride, c)``."""
-        x = stage.upsample(stage.activation(x.t()[None]))[0].t().contiguous()
-        n, channels = x.shape
-        kernels, biases = _kernels(stage, predictor, mel, buffers)
-        taps, frames = stage.predictor.taps, len(kernels)
-        hop, width = n // frames, taps * channels
-        seen, y = buffers.room("seen", frames, hop, width), buffers.room("y", frames, hop, 2 * channels)
-        padded = F.pad(x, (0, 0, taps // 2, taps // 2))  # what is not between the edges stays zero
-        windows = padded.as_strided((frames, hop, width), (hop * channels, channels, 1))
-        for layer, convolution in enumerate(stage.convolutions):
-            padded[taps // 2 : taps // 2 + n] = stage.activation(
-                _convolve(convolution, stage.activation(x))  # type: ignore[arg-type]
-            )
-            torch.baddbmm(biases[:, layer, None], seen.copy_(windows), kernels[:, layer], out=y)
+
+class StagePieces:
+    """One stage: ``(n, c)`` and the mel ``(bands, s)`` to ``(n stride, c)``."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.slope = stage, stage.activation.negative_slope
+        self.convolutions = cast("list[nn.Conv1d]", list(stage.convolutions))
+        self._rise = stage.upsample.weight.permute(0, 2, 1).flatten(1).contiguous()  # (c, 2 stride c)
+        self._taps = [layer.weight.permute(2, 1, 0).contiguous() for layer in self.convolutions]  # (k, c, c)
+        self._predictor = _predictor(stage)
+
+    @property
+    def reach(self) -> int:
+        """Samples on either side that a sample depends on."""
+        edge = self.stage.predictor.taps // 2
+        return sum(layer.kernel_size[0] // 2 * layer.dilation[0] + edge for layer in self.convolutions)
+
+    def __call__(self, x: Tensor, mel: Tensor, buffers: Buffers) -> Tensor:
+        frames, rate = mel.shape[1], len(x) // mel.shape[1]
+        hop = rate * self.stage.upsample.stride[0]
+        halo = -(-self.reach // hop)
+        seen = self._seen(mel)
+        given = F.pad(F.leaky_relu(x, self.slope), (0, 0, 1, 1))
+        result = x.new_empty(frames * hop, x.shape[1])
+        for start in range(0, frames, PIECE_FRAMES):
+            end = min(start + PIECE_FRAMES, frames)
+            first, last = max(0, start - halo), min(frames, end + halo)
+            y = self._raised(given[first * rate : last * rate + 2], buffers)
+            self._transform(y, seen[first:last], buffers)
+            result[start * hop : end * hop] = y[(start - first) * hop : (end - first) * hop]
+        return result
+
+    def _seen(self, mel: Tensor) -> Tensor:
+        """What the predictor's last convolutions see of each frame, ``(s, k c')``."""
+        predictor = self.stage.predictor
+        x = predictor.activation(predictor.input(mel[None]))
+        for block in predictor.blocks:
+            x = x + block(x)
+        taps = predictor.kernels.kernel_size[0]
+        return F.pad(x[0], (taps // 2, taps // 2)).unfold(1, taps, 1).transpose(0, 1).flatten(1)
+
+    def _raised(self, x: Tensor, buffers: Buffers) -> Tensor:
+        """The transposed convolution of ``(n + 2, c)``, of which the outer two are seen alone: ``(n stride, c)``."""
+        upsample, (rows, channels) = self.stage.upsample, x.shape
+        stride, before = upsample.stride[0], cast(tuple[int, ...], upsample.padding)[0]
+        assert upsample.bias is not None
+        each = torch.mm(x, self._rise, out=buffers.room("each", rows, 2 * stride * channels)).unflatten(1, (2, -1))
+        both = torch.add(each[1:, 0], each[:-1, 1], out=buffers.room("raised", rows - 1, stride * channels))
+        return both.view(-1, channels)[before : before + (rows - 2) * stride].add_(upsample.bias)
+
+    def _transform(self, x: Tensor, seen: Tensor, buffers: Buffers) -> None:
+        """All layers, in the place of ``(n, c)``."""
+        (n, channels), frames, predictor = x.shape, len(seen), self.stage.predictor
+        kernels, biases = self._kernels(seen, buffers)
+        edge = predictor.taps // 2
+        inner = buffers.between_zeros("inner", edge, n, channels)
+        y = buffers.room("y", frames, n // frames, 2 * channels)
+        for layer, (convolution, taps) in enumerate(zip(self.convolutions, self._taps, strict=True)):
+            dilation, middle = convolution.dilation[0], inner[edge : edge + n]
+            reach = len(taps) // 2 * dilation
+            outer = buffers.between_zeros("outer", reach, n, channels)
+            self._activate(x, outer[reach : reach + n])
+            assert convolution.bias is not None
+            torch.addmm(convolution.bias, outer[:n], taps[0], out=middle)
+            for tap in range(1, len(taps)):
+                middle.addmm_(outer[tap * dilation : tap * dilation + n], taps[tap])
+            self._activate(middle, middle)
+            torch.baddbmm(biases[:, layer, None], inner[:n].view(frames, -1, channels), kernels[:, layer, 0], out=y)
+            for tap in range(1, predictor.taps):
+                y.baddbmm_(inner[tap : tap + n].view(frames, -1, channels), kernels[:, layer, tap])
             gate, value = y.sigmoid_().view(n, -1).chunk(2, dim=1)
-            x = x.sub_(gate).addcmul_(gate, value, value=2)
-        return x
+            x.sub_(gate).addcmul_(gate, value, value=2)
 
+    def _activate(self, x: Tensor, out: Tensor) -> None:
+        torch.ops.aten.leaky_relu.out(x, self.slope, out=out)
 
-def _convolve(module: nn.Conv1d, x: Tensor) -> Tensor:
-    """A convolution that keeps the length, of ``(n, i)``: ``(n, o)``."""
-    assert not isinstance(module.padding, str)
-    (dilation,), (padding,) = module.dilation, module.padding
-    weight = module.weight[:, :, None].contiguous(memory_format=torch.channels_last)
-    y = F.conv2d(x.t()[None, :, None], weight, module.bias, padding=(0, padding), dilation=(1, dilation))
-    return y[0, :, 0].t()
+    def _kernels(self, seen: Tensor, buffers: Buffers) -> tuple[Tensor, Tensor]:
+        """Kernels ``(s, layers, k, c, 2 c)`` and biases ``(s, layers, 2 c)`` of each frame."""
+        weight, bias, of_bias, bias_of_bias = self._predictor
+        predictor = self.stage.predictor
+        kernels = torch.addmm(bias, seen, weight, out=buffers.room("kernels", len(seen), len(bias)))
+        biases = torch.addmm(bias_of_bias, seen, of_bias)
+        shape = (predictor.layers, predictor.taps, predictor.channels, 2 * predictor.channels)
+        return kernels.unflatten(1, shape), biases.unflatten(1, (predictor.layers, -1))
 
 
 def _predictor(stage: Stage) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -117,21 +173,3 @@ def _predictor(stage: Stage) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     of_bias = predictor.biases.weight.flatten(1).t().unflatten(1, (layers, -1)) * twice
     bias_of_bias = predictor.biases.bias.unflatten(0, (layers, -1)) * twice
     return weight.flatten(1).contiguous(), bias.flatten(), of_bias.flatten(1).contiguous(), bias_of_bias.flatten()
-
-
-def _kernels(
-    stage: Stage, weights: tuple[Tensor, Tensor, Tensor, Tensor], mel: Tensor, buffers: Buffers
-) -> tuple[Tensor, Tensor]:
-    """Kernels ``(s, layers, k c, 2 c)`` and biases ``(s, layers, 2 c)`` of each frame."""
-    predictor = stage.predictor
-    x = predictor.activation(predictor.input(mel[None]))
-    for block in predictor.blocks:
-        x = x + block(x)
-    edge = predictor.kernels.padding[0]
-    assert isinstance(edge, int)
-    seen = F.pad(x[0], (edge, edge)).unfold(1, predictor.kernels.kernel_size[0], 1).transpose(0, 1).flatten(1)
-    weight, bias, of_bias, bias_of_bias = weights
-    kernels = torch.addmm(bias, seen, weight, out=buffers.room("kernels", len(seen), len(bias)))
-    biases = torch.addmm(bias_of_bias, seen, of_bias)
-    shape = (predictor.layers, predictor.taps * predictor.channels, 2 * predictor.channels)
-    return kernels.unflatten(1, shape), biases.unflatten(1, (predictor.layers, -1))
