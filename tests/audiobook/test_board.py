@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from chelys.audiobook.board import waveform
 from chelys.cli.main import app
-from chelys.inference.recipe import read_recipe
+from chelys.inference.sound_recipe import read_recipe
 
 pytest.importorskip("av")
 TEXT = "# One\n\nHello there. One, two, three <b> & four.\n\n# Two\n\nThree two one. Hello there.\n"

@@ -15,7 +15,7 @@ import pytest
 
 from chelys.audiobook.store import StageStore, key_of
 from chelys.errors import UserError
-from chelys.inference.recipe import differing
+from chelys.inference.sound_recipe import differing
 
 INPUTS = {"phonemes": "həlˈO", "voice": "f00", "options": {"steps": 3, "guidance": 0.5}}
 ARRAYS = {"audio": np.linspace(-1, 1, 2000, dtype=np.float32), "codes": np.arange(7, dtype=np.int16)}

@@ -34,6 +34,7 @@ class _Run:
 
     class loop:  # noqa: N801
         threads = 0
+        listen = ()
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, **names: Any) -> None:
@@ -76,9 +77,9 @@ def test_train(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> N
     result = invoke("train", "dvae", "--config", "c.yaml", "loop.steps=10", "run=x", "--no-resume")
     assert result.stdout == "run/dvae.safetensors\n"
     assert read_run.args == ("dvae", Path("c.yaml"), ["loop.steps=10", "run=x"])
-    assert train_run.args[0] == "dvae" and train_run.kwargs == {"resume": False}
+    assert train_run.args[0] == "dvae" and train_run.kwargs == {"resume": False, "listener": None}
     invoke("train", "dvae", "--config", "c.yaml")
-    assert read_run.args[2] == [] and train_run.kwargs == {"resume": True}
+    assert read_run.args[2] == [] and train_run.kwargs == {"resume": True, "listener": None}
 
 
 def test_a_users_error_of_the_trainer_is_one_line(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

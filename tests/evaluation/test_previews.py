@@ -15,19 +15,19 @@ from chelys.audio.io import write
 from chelys.errors import ConfigError, UserError
 from chelys.evaluation import listening
 from chelys.evaluation.previews import FIGURES, PreviewListener
-from chelys.training.logging import Copy
+from chelys.training.logging import PreviewCopy
 
 RATE = 24_000
 
 
-def copies(folder: Path, texts: tuple[str, ...]) -> list[Copy]:
+def copies(folder: Path, texts: tuple[str, ...]) -> list[PreviewCopy]:
     found = []
     for number, text in enumerate(texts):
         sound = (0.2 * np.sin(np.arange(RATE) * (number + 1) / 9)).astype(np.float32)
         paths = [folder / f"{kind}-{number}.wav" for kind in ("generated", "real")]
         for path in paths:
             write(path, sound, RATE)
-        found.append(Copy(paths[0], text, paths[1]))
+        found.append(PreviewCopy(paths[0], text, paths[1]))
     return found
 
 

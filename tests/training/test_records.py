@@ -17,7 +17,7 @@ import torch
 from toy_corpus import LOOP, ToyCorpus
 
 from chelys.training.config import LoopConfig
-from chelys.training.logging import Copy, Picture, RunLog, draw_pictures, plot_losses
+from chelys.training.logging import Picture, PreviewCopy, RunLog, draw_pictures, plot_losses
 from chelys.training.task import Task
 from chelys.training.trainer import Trainer, run_stage
 
@@ -63,9 +63,9 @@ def test_samples_are_the_held_out_clip(build: Callable[..., Task]) -> None:
 
 
 def test_who_listens_hears_the_copies_and_changes_nothing(build: Callable[..., Task], tmp_path: Path) -> None:
-    heard: list[list[Copy]] = []
+    heard: list[list[PreviewCopy]] = []
 
-    def listener(copies: Sequence[Copy]) -> dict[str, float]:
+    def listener(copies: Sequence[PreviewCopy]) -> dict[str, float]:
         heard.append(list(copies))
         torch.rand(3)  # as networks of others do
         return {"wer": len(heard) / 4}

@@ -145,7 +145,7 @@ def read(
 def _stopped(settings: ReadSettings, book: Book, script: Script, target: Target) -> bool:
     """Whether the file is what the same reading wrote before it was stopped: the record comes last."""
     from chelys.audiobook.recipe import recipe_of
-    from chelys.inference.recipe import read_recipe
+    from chelys.inference.sound_recipe import read_recipe
 
     if target.each_chapter or record_of(target).exists() or not target.path.exists():
         return False

@@ -1,4 +1,4 @@
-"""The recipe of an audiobook (``chelys.inference.recipe``), with a hash over its takes, and what is done by it."""
+"""The recipe of an audiobook, with a hash over its takes, and what is done by it; see ``inference.sound_recipe``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chelys.audiobook.reading import ReadSettings, read
 from chelys.audiobook.stages import RENDERING
 from chelys.errors import UserError
 from chelys.inference.receipt import made_with
-from chelys.inference.recipe import (
+from chelys.inference.sound_recipe import (
     RECIPE,
     Replay,
     differing,

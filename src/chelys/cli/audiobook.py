@@ -68,7 +68,7 @@ def render(
     from chelys.audiobook.reading import read
     from chelys.audiobook.recipe import found_settings, rendered
     from chelys.inference.options import parse_options
-    from chelys.inference.recipe import read_recipe
+    from chelys.inference.sound_recipe import read_recipe
 
     changes = parse_options(assignments or [])
     recipe = read_recipe(file)
@@ -110,7 +110,7 @@ def board(
     from chelys.audiobook.choices import choices_beside
     from chelys.audiobook.recipe import found_settings
     from chelys.files import output_file, refuse_existing
-    from chelys.inference.recipe import read_recipe
+    from chelys.inference.sound_recipe import read_recipe
 
     output = output or file.with_name(f"{file.stem}.board.html")
     if not force:
@@ -147,7 +147,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Repeat a file, or say which input is another one; exit status 1 unless it is the same."""
-    from chelys.inference.recipe import is_speech, read_recipe, replay_speech
+    from chelys.inference.sound_recipe import is_speech, read_recipe, replay_speech
 
     recipe = read_recipe(file)
     compat = recipe.get("compat") if is_speech(recipe) else "repaired"
@@ -185,7 +185,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two recipes; exit status 1 if they differ."""
-    from chelys.inference.recipe import differing, read_recipe
+    from chelys.inference.sound_recipe import differing, read_recipe
 
     hidden = ("settings.output", "settings.options.")  # the names of the files; what is in the options too
     found = {

@@ -48,7 +48,7 @@ def why(
     as_json: JsonOption = False,
 ) -> None:
     """Say of entries of one text which of their inputs differ: why a sentence was computed again."""
-    from chelys.inference.recipe import differing
+    from chelys.inference.sound_recipe import differing
 
     with open_store(store) as kept:
         found = kept.find(words)

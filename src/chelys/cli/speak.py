@@ -43,7 +43,7 @@ from chelys.files import digest, refuse_existing
 
 if TYPE_CHECKING:
     from chelys.inference.partial import PartialSpeech
-    from chelys.inference.recipe import SpeechRecipe
+    from chelys.inference.sound_recipe import SpeechRecipe
     from chelys.inference.speech import Chunk
 
 BRIEF = 2000  # characters: two minutes of speech
@@ -132,7 +132,7 @@ def speak(
     partial = recipe = None
     if files:
         from chelys.inference.partial import PartialSpeech
-        from chelys.inference.recipe import SpeechRecipe
+        from chelys.inference.sound_recipe import SpeechRecipe
 
         voices = synthesizer.voices_of(document, options, asked["voice"], seed)
         recipe = SpeechRecipe(
@@ -265,7 +265,7 @@ def _speak_whole(
     recipe: SpeechRecipe | None, *, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     from chelys.audio.io import to_pcm, write, write_stdout
-    from chelys.inference.recipe import sound_of
+    from chelys.inference.sound_recipe import sound_of
 
     def keep(chunk: Chunk) -> None:
         if partial is not None and chunk.sentences > 1:  # nothing is kept of a single one before its end
@@ -311,7 +311,7 @@ def _speak_stream(
     recipe: SpeechRecipe | None, *, quiet: bool,
 ) -> None:  # fmt: skip
     from chelys.audio.io import WavStream
-    from chelys.inference.recipe import sound_of
+    from chelys.inference.sound_recipe import sound_of
 
     start, seconds = time.monotonic(), 0.0
     warnings: dict[str, None] = {}

@@ -141,7 +141,7 @@ def _save_figure(figure: Any, path: Path) -> None:
 # ---- audio samples and broken batches -------------------------------------------------------------------------------
 
 
-class Sample(NamedTuple):
+class Preview(NamedTuple):
     """Something to listen to."""
 
     waveform: Tensor  # ``(n,)``
@@ -150,7 +150,7 @@ class Sample(NamedTuple):
     original: str = ""  # name of the recording that it is a copy of; empty for a recording
 
 
-class Copy(NamedTuple):
+class PreviewCopy(NamedTuple):
     """A copy that was written, for who hears it."""
 
     audio: Path
@@ -159,10 +159,10 @@ class Copy(NamedTuple):
 
 
 #: Hears the copies of an evaluation: names and values of figures.
-Listener = Callable[[Sequence[Copy]], Mapping[str, float]]
+Listener = Callable[[Sequence[PreviewCopy]], Mapping[str, float]]
 
 
-def write_samples(folder: Path, step: int, samples: Mapping[str, Sample]) -> list[Copy]:
+def write_samples(folder: Path, step: int, samples: Mapping[str, Preview]) -> list[PreviewCopy]:
     """Write ``folder/STEP-name.wav`` for each, and say which are copies."""
     paths: dict[str, Path] = {}
     for name, sample in samples.items():
@@ -174,7 +174,7 @@ def write_samples(folder: Path, step: int, samples: Mapping[str, Sample]) -> lis
         except (OSError, sf.SoundFileError) as error:
             log.warning("%s was not written: %s", path, error)
     return [
-        Copy(paths[name], sample.text, paths[sample.original])
+        PreviewCopy(paths[name], sample.text, paths[sample.original])
         for name, sample in samples.items()
         if name in paths and sample.original in paths
     ]

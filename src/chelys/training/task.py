@@ -20,7 +20,7 @@ from chelys.data.manifest import BadClips
 from chelys.data.pairs import Pairs
 from chelys.errors import ManifestError
 from chelys.training.distributed import DistributedContext
-from chelys.training.logging import Picture, Sample
+from chelys.training.logging import Picture, Preview
 
 
 class TaskData(ABC):
@@ -174,7 +174,7 @@ class Task(ABC):
         """Pictures of what the network does with held-out clips, with the averaged weights in place."""
         return {}
 
-    def samples(self) -> Mapping[str, Sample]:
+    def samples(self) -> Mapping[str, Preview]:
         """Something to listen to, with the averaged weights in place."""
         return {}
 

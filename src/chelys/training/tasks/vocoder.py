@@ -26,7 +26,7 @@ from chelys.errors import ConfigError
 from chelys.models.vocos import Vocos, VocosConfig
 from chelys.tortoise.univnet import UnivNet, UnivNetConfig
 from chelys.training.config import FeatureRun, published_sizes
-from chelys.training.logging import Sample
+from chelys.training.logging import Preview
 from chelys.training.losses import (
     MEL_RESOLUTIONS,
     DiscriminatorKind,
@@ -268,13 +268,13 @@ class VocoderTask(AdversarialTask):
             metrics.append(self.spectral_metrics(waveform, batch.waveform) | found)
         return mean_metrics(metrics)
 
-    def samples(self) -> dict[str, Sample]:
+    def samples(self) -> dict[str, Preview]:
         """Some held-out clips, and the vocoder's versions of them."""
         found = {}
         for index, clip in enumerate(self.data.test_clips[:_SAMPLES]):
             batch = self.to_device(self.data.held_out(index))
             generated = self.vocoder(batch.mel, batch.noise)
             number = f"-{index + 1}" if index else ""
-            found[f"real{number}"] = Sample(batch.waveform[0], OUTPUT_RATE, clip.text)
-            found[f"generated{number}"] = Sample(generated[0], OUTPUT_RATE, clip.text, f"real{number}")
+            found[f"real{number}"] = Preview(batch.waveform[0], OUTPUT_RATE, clip.text)
+            found[f"generated{number}"] = Preview(generated[0], OUTPUT_RATE, clip.text, f"real{number}")
         return found

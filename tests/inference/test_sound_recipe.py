@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from chelys.audio.io import read, write
 from chelys.audio.tags import read_tags
 from chelys.cli.main import app
-from chelys.inference import recipe as recipes
-from chelys.inference.recipe import read_recipe
+from chelys.inference import sound_recipe as recipes
+from chelys.inference.sound_recipe import read_recipe
 
 TEXT = "Hello there. One, two, three. Three two one."
 Command = Callable[..., tuple[int, str]]
