@@ -28,8 +28,8 @@ app.command("prepare", help=prepare.HELP, epilog=prepare.EXAMPLE)(prepare.prepar
 @app.command(
     "recipe",
     help=(
-        "Write the manifest of a corpus: ljspeech, libritts, hifitts, vctk, common-voice, a folder of clips (folder), "
-        "or sentences for a teacher to speak (synthetic). Audio stays where it is."
+        "Write the manifest of a corpus: ljspeech, libritts, librispeech, hifitts, vctk, common-voice, a folder of "
+        "clips (folder), or sentences for a teacher to speak (synthetic). Audio stays where it is."
     ),
     epilog="Example: chelys data recipe ljspeech LJSpeech-1.1 lj/manifest.jsonl",
 )
@@ -50,6 +50,24 @@ def recipe(
         made = make_manifest(name, source, out, licence=licence, progress=counting(update, "clips"))
     echo(made.line(source), error=True)
     echo(str(made.manifest))
+
+
+@app.command(
+    "set",
+    help=(
+        "Lay out a set of recordings for 'chelys eval': unseen (twenty speakers of LibriSpeech's test-clean), "
+        "recordings (a hundred clips of LJSpeech). Audio stays where it is."
+    ),
+    epilog="Example: chelys data set unseen LibriSpeech sets/unseen; chelys eval nano --texts sets/unseen/list.jsonl",
+)
+def lay_out_set(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="unseen or recordings.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the corpus that it is of.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the list.")],
+) -> None:
+    from chelys.evaluation.recorded import lay_out
+
+    echo(str(lay_out(name, source, out)))
 
 
 def _speak(source: Path, out: Path) -> None:

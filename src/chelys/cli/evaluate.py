@@ -47,7 +47,10 @@ def evaluate(
         ),
     ] = "nano",
     texts: Annotated[
-        str, typer.Option("--texts", help="harvard (20 sentences), hard (200 texts), long, or a file of a text a line.")
+        str,
+        typer.Option(
+            "--texts", help="harvard (20 sentences), hard (200), long, a file of a text a line, or a .jsonl of clips."
+        ),
     ] = "harvard",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first texts.")] = None,
     voices: Annotated[
@@ -101,7 +104,7 @@ def evaluate(
     from chelys.evaluation import measures as measuring
     from chelys.evaluation import results
     from chelys.evaluation.sets import read_texts
-    from chelys.evaluation.speaking import kept_lines, read_clips, speak_texts
+    from chelys.evaluation.speaking import kept_lines, listed_texts, read_clips, speak_texts
     from chelys.inference.options import parse_options
     from chelys.machine import set_threads
 
@@ -115,12 +118,18 @@ def evaluate(
             clips = read_clips(Path(model))
             _begin(output, request | {"of": _state(clips)}, force=force)
         else:
-            chosen_texts, changes = read_texts(texts)[:limit], parse_options(assignments or [])
+            given = listed_texts(Path(texts)) if texts.endswith(".jsonl") else read_texts(texts)
+            chosen_texts, changes = given[:limit], parse_options(assignments or [])
+            unvoiced = any(text.reference is None for text in chosen_texts)
+            if voices and not unvoiced:
+                raise UserError(f"each text of {texts} has its own voice: leave out -v")
             tts = load_model(model, device, dtype=dtype, threads=threads)
             asked: dict[str, Any] = {"options": tts.options(preset, **changes), "seed": seed}
-            speakers = [tts.resolve_voice(voice, seed=seed) for voice in (voices or (None,))]
+            speakers = [tts.resolve_voice(voice, seed=seed) for voice in (voices or (None,)) if unvoiced]
+            references = [text.reference for text in chosen_texts if text.reference is not None]
             what = {"of": tts.fingerprint, "texts": [text.text for text in chosen_texts], "seed": seed,
-                    "options": asdict(asked["options"]), "voices": [one.fingerprint for one in speakers]}  # fmt: skip
+                    "options": asdict(asked["options"]), "voices": [one.fingerprint for one in speakers],
+                    **({"references": _stamp(references, [])} if references else {})}  # fmt: skip
             _begin(output, request | what, force=force)
             clips = speak_texts(tts, chosen_texts, speakers, output, **asked, progress=counting(update, "speaking"))
         chosen, left_out = measuring.choose(names, measuring.Settings(whisper=whisper, clvp=clvp), clips)
@@ -163,9 +172,13 @@ def _is_audio(model: str) -> bool:
 def _state(clips: list[JudgedClip]) -> str:
     """Changes with the files, so that nothing is kept of others of their names."""
     paths = [path for clip in clips for path in (clip.audio, clip.reference, clip.original) if path is not None]
+    return _stamp(paths, [clip.text for clip in clips])
+
+
+def _stamp(paths: list[Path], texts: list[str]) -> str:
     with suppress(OSError):  # reading says what is wrong
         found = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        return digest(json.dumps([found, [clip.text for clip in clips]]).encode())
+        return digest(json.dumps([found, texts]).encode())
     return ""
 
 
@@ -203,9 +216,12 @@ def _frechet(recordings: Path, clips: list[JudgedClip], clvp: str, update: Any) 
     from chelys.audio.io import clip_paths
     from chelys.evaluation.measures import latents
     from chelys.evaluation.results import frechet_summary
+    from chelys.evaluation.speaking import LIST, read_clips
 
+    listed = recordings / LIST
+    paths = [clip.audio for clip in read_clips(listed)] if listed.is_file() else clip_paths([recordings])
     spoken = latents([clip.audio for clip in clips], clvp, counting(update, "latents of speech"))
-    recorded = latents(clip_paths([recordings]), clvp, counting(update, "latents of recordings"))
+    recorded = latents(paths, clvp, counting(update, "latents of recordings"))
     found = frechet_summary(spoken, recorded)
     if found is None:
         warn("a Fréchet distance needs two clips and two recordings of up to 30 s")

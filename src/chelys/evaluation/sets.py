@@ -20,6 +20,7 @@ class Text:
 
     text: str
     kind: str = ""  # of several in a set, such as ``names``
+    reference: Path | None = None  # recording of who is to say it; None leaves it to the voices that are asked for
 
 
 def read_texts(name: str) -> list[Text]:

@@ -94,17 +94,26 @@ def _clip(entry: dict[str, Any], folder: Path) -> JudgedClip:
     return JudgedClip(**values, synthesis_seconds=entry.get("synthesis_seconds"))
 
 
+def listed_texts(path: Path) -> list[Text]:
+    """The texts of a list of clips, each to be said in the voice of its reference, if it has one."""
+    return [Text(clip.text, clip.kind, clip.reference) for clip in read_clips(path)]
+
+
 def speak_texts(
     synthesizer: Synthesizer, texts: Sequence[Text], voices: Sequence[Voice | str | None], out: Path, *,
     options: SpeechOptions | None = None, seed: int = 1, progress: Callable[[int, int], object] | None = None,
 ) -> list[JudgedClip]:  # fmt: skip
     """Speak each text in each voice into ``OUT/audio``, text i with seed ``seed + i``, i from 0.
 
+    A text with a reference is spoken in a voice that is made of that alone.
     ``OUT/list.jsonl`` lists them, and ``OUT/references`` has what each voice carries of its speaker. What is listed
     there already is not spoken again.
     """
-    resolved = [synthesizer.resolve_voice(voice, seed=seed) for voice in voices]
+    own = list(dict.fromkeys(text.reference for text in texts if text.reference is not None))
+    resolved = [synthesizer.resolve_voice(voice, seed=seed) for voice in (*voices, *own)]
     names = _distinct([voice.name for voice in resolved])
+    of_reference = dict(zip(own, list(zip(names, resolved, strict=True))[len(voices) :], strict=True))
+    of_all = list(zip(names, resolved, strict=True))[: len(voices)]
     (out / "audio").mkdir(parents=True, exist_ok=True)
     references = {}
     for name, voice in zip(names, resolved, strict=True):
@@ -114,10 +123,11 @@ def speak_texts(
             write(out / references[name], np.concatenate(voice.waveforms), OUTPUT_RATE)
     listed = kept_lines(out / LIST)
     done = {line["audio"] for line in listed}
-    total = len(texts) * len(names)
+    speakers = [[of_reference[text.reference]] if text.reference is not None else of_all for text in texts]
+    total = sum(map(len, speakers))
     with (out / LIST).open("a", encoding="utf8") as lines:
         for place, text in enumerate(texts):
-            for name, voice in zip(names, resolved, strict=True):
+            for name, voice in speakers[place]:
                 file = f"audio/{place + 1:03d}-{name}.wav"
                 if file in done:
                     continue

@@ -319,6 +319,25 @@ def find_libritts(source: Path, faults: Faults) -> Iterator[CorpusClip]:
         raise ManifestError(f"no SUBSET/SPEAKER/CHAPTER/ID.wav in {source}: give the folder that LibriTTS unpacks to")
 
 
+def find_librispeech(source: Path, faults: Faults) -> Iterator[CorpusClip]:
+    """LibriSpeech, one subset or all: ``SUBSET/SPEAKER/CHAPTER/ID.flac`` and ``SPEAKER-CHAPTER.trans.txt``.
+
+    The texts are in capitals, without marks: they become sentences without marks.
+    """
+    tables = sorted(source.rglob("*-*.trans.txt"))
+    if not tables:
+        raise ManifestError(f"no SPEAKER-CHAPTER.trans.txt in {source}: give the folder that LibriSpeech unpacks to")
+    for table in tables:
+        for number, line in read_lines(table, faults):
+            id_, _, text = line.partition(" ")
+            if not text.strip():
+                faults.add(table, "no transcript", f"{id_} has no text", line=number)
+                continue
+            sentence = re.sub(r"\bi\b", "I", " ".join(text.split()).capitalize())
+            speaker, split = id_.partition("-")[0], table.absolute().parents[2].name
+            yield CorpusClip(id_, table.with_name(f"{id_}.flac"), sentence, speaker, split=split)
+
+
 def find_hifitts(source: Path, faults: Faults) -> Iterator[CorpusClip]:
     """Hi-Fi TTS: ``READER_manifest_QUALITY_SPLIT.json``, a JSON object a line, and ``audio/``."""
     manifests = [match for path in sorted(source.iterdir()) if (match := _HIFITTS_MANIFEST.fullmatch(path.name))]
@@ -558,6 +577,7 @@ class Corpus(NamedTuple):
 CORPORA: dict[str, Corpus] = {
     "ljspeech": Corpus(find_ljspeech, "public domain"),  # Ito and Johnson 2017
     "libritts": Corpus(find_libritts, "CC-BY-4.0"),  # Zen et al. 2019
+    "librispeech": Corpus(find_librispeech, "CC-BY-4.0"),  # Panayotov et al. 2015
     "hifitts": Corpus(find_hifitts, "CC-BY-4.0"),  # Bakhturina et al. 2021
     "vctk": Corpus(find_vctk, "CC-BY-4.0"),  # Yamagishi et al. 2019
     "common-voice": Corpus(find_common_voice, "CC0-1.0"),  # Ardila et al. 2020
