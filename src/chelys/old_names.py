@@ -91,9 +91,9 @@ RENAMED_NAMES = {
         "decode": "chelys.inference.generation.generate",
         "decode_stream": "chelys.inference.generation.generate_stream",
         "decode_naively": "chelys.inference.generation.generate_uncached",
-        "draw": "chelys.inference.generation.sample_codes",
-        "filtered": "chelys.inference.generation.filter_logits",
-        "forbid": "chelys.inference.generation.mask_code",
+        "draw": "chelys.inference.code_sampling.sample_codes",
+        "filtered": "chelys.inference.code_sampling.filter_logits",
+        "forbid": "chelys.inference.code_sampling.mask_code",
     },
     "chelys.inference.reranking": {
         "ranked": "chelys.inference.reranking.rank",

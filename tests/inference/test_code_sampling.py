@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from chelys.errors import UserError
-from chelys.inference.generation import filter_logits, mask_code, sample_codes
+from chelys.inference.code_sampling import filter_logits, mask_code, sample_codes
 from chelys.inference.options import NANO_PRESETS, SpeechOptions, options_for
 from chelys.tortoise.speaking import PRESETS, PUBLISHED_PRESETS
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from chelys.inference.generation import filter_logits
+from chelys.inference.code_sampling import filter_logits
 from chelys.inference.options import SpeechOptions
 
 FOLDER = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent)

@@ -24,7 +24,8 @@ from chelys.audio.rates import OUTPUT_RATE
 from chelys.audiobook.hearing import WordTime, align
 from chelys.audiobook.store import Kept, StageStore, key_of
 from chelys.audiobook.verify import Verdict, Verifier, halves
-from chelys.inference.generation import CodeCandidate, CodeGroup, CodeSampler, generate, skip_codes
+from chelys.inference.code_sampling import skip_codes
+from chelys.inference.generation import CodeCandidate, CodeGroup, CodeSampler, generate
 from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import silence
 from chelys.inference.synthesizer import SentencePlan, Synthesizer, candidate_generator

@@ -1,13 +1,10 @@
-"""Voice and text to candidate codes: the cached autoregressive loop, and the sampling of each code.
+"""Voice and text to candidate codes: the cached autoregressive loop.
 
 ``generate`` collects whole candidates, ``generate_stream`` gives one candidate code by code; both run the same loop,
 ``CodeSampler``, in which prompts join and leave a running batch.
 ``generate_uncached`` is the naive loop that the tests compare with.
 
-Sampling is in the order of the published system: first what changes the network's odds (repetition penalty, typical
-sampling), then the temperature, then what cuts off unlikely codes (top k, nucleus).
-
-b candidates in a batch, v code ids, d width, t text ids, m codes.
+d width, t text ids, m codes.
 """
 
 from __future__ import annotations
@@ -24,6 +21,7 @@ from torch import Tensor
 
 from chelys.deprecation import renamed_names
 from chelys.errors import TextError, UserError, first_line
+from chelys.inference.code_sampling import NEVER, drawing_options, mask_code, sample_codes
 from chelys.inference.options import SpeechOptions
 from chelys.inference.speech import Progress
 from chelys.machine import is_out_of_memory, one_thread
@@ -33,7 +31,6 @@ from chelys.nn.attention import KVCache
 
 log = logging.getLogger(__name__)
 
-_NEVER = float("-inf")
 #: Width of a decoder whose steps gain nothing from threads.
 WIDEST_ALONE = 512
 
@@ -230,7 +227,7 @@ class CodeSampler:
             alike: dict[tuple[object, ...], list[CodeGroup]] = {}
             for group in self.groups:
                 if group.active:
-                    alike.setdefault((group.rules.constrained, *_drawing(group.options)), []).append(group)
+                    alike.setdefault((group.rules.constrained, *drawing_options(group.options)), []).append(group)
             for groups in alike.values():
                 self._sample(groups)
         except (MemoryError, RuntimeError) as error:
@@ -313,10 +310,10 @@ class CodeSampler:
         rows = [len(group.active) for group in groups]
         logits = torch.cat([group.logits for group in groups if group.logits is not None])
         if groups[0].rules.constrained:
-            logits[:, config.start_code] = _NEVER
+            logits[:, config.start_code] = NEVER
             for group, part in zip(groups, logits.split(rows), strict=True):
                 if group.steps == 0:  # no stop before there is a code
-                    part[:, config.stop_code] = _NEVER
+                    part[:, config.stop_code] = NEVER
         counts = logits  # not looked at
         if options.repetition_penalty != 1.0:
             counts = torch.cat([group.counts[group.active] for group in groups])
@@ -453,104 +450,6 @@ def _initial_counts(rows: int, config: AutoregressiveConfig, rules: DecodingRule
     counts = torch.zeros(rows, config.codes + 2, device=device)
     counts[:, list(rules.sampled_before)] = 1
     return counts
-
-
-# ---- one code -------------------------------------------------------------------------------------------------------
-
-
-def sample_codes(logits: Tensor, counts: Tensor, options: SpeechOptions, generators: list[torch.Generator]) -> Tensor:
-    """Next code of each candidate, ``(b,)``. Each has its own generator, so their number changes none of them.
-
-    The probabilities are those of ``filter_logits``, of the ``top_k`` likeliest codes alone. Temperature 0 takes the
-    likeliest code and draws nothing, but applies the repetition penalty.
-    """
-    logits = _reweight(logits.float(), counts, options)
-    if options.temperature == 0.0:
-        return logits.argmax(1)
-    count = _considered(options, logits.shape[1])
-    likeliest, ids = (logits / options.temperature).topk(count, dim=1)  # falling
-    probabilities = likeliest.softmax(1)
-    if options.top_p < 1.0:
-        beyond = probabilities.flip(1).cumsum(1).flip(1) <= 1 - options.top_p  # what is left from here on
-        beyond[:, 0] = False
-        probabilities = probabilities.masked_fill(beyond, 0.0)
-    # the smallest of exponential waiting times, one for each code at the rate of its probability, is a sample
-    waits = torch.empty(len(generators), count)
-    for row, generator in zip(waits.unbind(), generators, strict=True):
-        row.exponential_(generator=generator)
-    chosen = (probabilities.cpu() / waits).argmax(1, keepdim=True).to(ids.device)
-    return ids.gather(1, chosen).squeeze(1)
-
-
-def skip_codes(generator: torch.Generator, steps: int, options: SpeechOptions, ids: int) -> None:
-    """Leave the generator of a candidate as ``sample_codes`` leaves it after so many codes, a stop among them.
-
-    ``ids``: how many there are, start and stop included.
-    """
-    if options.temperature > 0.0:
-        for _ in range(steps):
-            torch.empty(_considered(options, ids)).exponential_(generator=generator)
-
-
-def _drawing(options: SpeechOptions) -> tuple[float, ...]:
-    """What of the options ``sample_codes`` looks at."""
-    return options.temperature, options.top_k, options.top_p, options.repetition_penalty, options.typical_mass
-
-
-def _considered(options: SpeechOptions, ids: int) -> int:
-    """Of how many codes one is drawn."""
-    return options.top_k if 0 < options.top_k < ids else ids
-
-
-def filter_logits(logits: Tensor, counts: Tensor, options: SpeechOptions) -> Tensor:
-    """Everything that decides the probabilities of the next code.
-
-    ``logits``: ``(b, v)`` float32; ``counts``: how often each code was sampled so far, ``(b, v)``; ``options``: the
-    temperature is above 0. Returns ``(b, v)``; minus infinity where a code must not be sampled.
-    """
-    logits = _reweight(logits, counts, options) / options.temperature
-    if 0 < options.top_k < logits.shape[1]:
-        least = logits.topk(options.top_k, dim=1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, _NEVER)
-    return _nucleus(logits, options.top_p) if options.top_p < 1.0 else logits
-
-
-def mask_code(logits: Tensor, code: int) -> Tensor:
-    """Logits ``(b, v)`` with one code ruled out."""
-    logits = logits.clone()
-    logits[:, code] = _NEVER
-    return logits
-
-
-def _reweight(logits: Tensor, counts: Tensor, options: SpeechOptions) -> Tensor:
-    """What comes before the temperature and also applies without one."""
-    if options.repetition_penalty != 1.0:
-        penalised = torch.where(logits > 0, logits / options.repetition_penalty, logits * options.repetition_penalty)
-        logits = torch.where(counts > 0, penalised, logits)
-    return _typical(logits, options.typical_mass) if options.typical_mass < 1.0 else logits
-
-
-def _typical(logits: Tensor, mass: float) -> Tensor:
-    """Keep the codes whose information content is nearest to the entropy, up to the mass (Meister et al. 2022)."""
-    log_probabilities = logits.log_softmax(1)
-    # a masked code gives 0 times infinity, not a number
-    entropy = -(log_probabilities.exp() * log_probabilities).nansum(1, keepdim=True)
-    distance = (-log_probabilities - entropy).abs()
-    ordered, order = distance.sort(dim=1)
-    short = (logits.gather(1, order).softmax(1).cumsum(1) < mass).sum(1, keepdim=True)  # codes that are not enough yet
-    farthest = ordered.gather(1, short.clamp(max=logits.shape[1] - 1))
-    return logits.masked_fill(distance > farthest, _NEVER)  # codes as far as the last one that is needed stay too
-
-
-def _nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Keep the likeliest codes that together reach ``top_p`` (Holtzman et al. 2020), at least one.
-
-    Counted from the unlikely end, as in the published numbers: of equal probabilities on the border the last ones stay.
-    """
-    ordered, order = logits.sort(dim=1, stable=True)
-    unlikely = ordered.softmax(1).cumsum(1) <= 1 - top_p
-    unlikely[:, -1] = False
-    return logits.masked_fill(unlikely.gather(1, order.argsort(1)), _NEVER)
 
 
 __getattr__ = renamed_names(__name__)
