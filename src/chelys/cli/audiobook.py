@@ -176,7 +176,7 @@ def replay(
     if not found.same_sound:
         raise typer.Exit(DIFFERENT)
     if not found.same_bytes and not as_json:
-        warn("files differ where FFmpeg's libraries or chelys are of another version")
+        warn("files differ where chelys or what encodes are of another version, and every Ogg has a number of its own")
 
 
 def diff(
