@@ -8,8 +8,8 @@
 with the first, text by text; what is there is not made again. ``collect`` keeps the summaries in
 ``docs/results/evaluation/sweeps.json``; ``write`` needs nothing else but ``notes.md`` there, written by hand.
 
-Codes in place of latents are no setting: what reads codes in a shipped diffusion decoder is left from its first phase of
-training, and all else went on to latents without it. A fair row needs the decoder as that phase left it.
+Codes in place of latents are no setting: what reads codes in a shipped diffusion decoder is left from its first phase
+of training, and all else went on to latents without it. A fair row needs the decoder as that phase left it.
 """
 
 from __future__ import annotations
