@@ -107,26 +107,29 @@ def main() -> None:
                 [sys.executable, "-m", "chelys", "serve", *options], stdout=subprocess.PIPE, stderr=errors, text=True,
                 cwd=folder, env={**os.environ, "CHELYS_VOICES": str(place / "voices")},
             )  # fmt: skip
-        assert process.stdout is not None
-        url = process.stdout.readline().rsplit(" ", 1)[1].strip()
-        before = {path for path in place.rglob("*")}
-        draw = random.Random(asked.seed)
-        statuses = Counter(send(url, raw_request(draw)) for _ in range(asked.raw))
-        print(json.dumps({"raw": asked.raw, "statuses": statuses}), flush=True)
-        command = [
-            "schemathesis", "run", f"{url}/openapi.json", "--max-examples", str(asked.examples), "--seed",
-            str(asked.seed), "--checks", "not_a_server_error", "--phases", "fuzzing", "--mode", "all",
-            "--request-timeout", "60", "--continue-on-failure", "--no-color", "--suppress-health-check", "all",
-        ]  # fmt: skip
-        done = subprocess.run(command, cwd=folder, text=True, capture_output=True)
-        print(done.stdout[-3000:], done.stderr[-1000:])
-        metrics = subprocess.run(["curl", "-s", f"{url}/metrics"], capture_output=True, text=True).stdout
-        answered = Counter[str]()
-        for status, count in re.findall(r'chelys_requests_total\{.*status="(\d+)"\} (\S+)', metrics):
-            answered[status] += round(float(count))
-        alive = process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(timeout=120)
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().rsplit(" ", 1)[1].strip()
+            before = {path for path in place.rglob("*")}
+            draw = random.Random(asked.seed)
+            statuses = Counter(send(url, raw_request(draw)) for _ in range(asked.raw))
+            print(json.dumps({"raw": asked.raw, "statuses": statuses}), flush=True)
+            command = [
+                "schemathesis", "run", f"{url}/openapi.json", "--max-examples", str(asked.examples), "--seed",
+                str(asked.seed), "--checks", "not_a_server_error", "--phases", "fuzzing", "--mode", "all",
+                "--request-timeout", "60", "--continue-on-failure", "--no-color", "--suppress-health-check", "all",
+            ]  # fmt: skip
+            done = subprocess.run(command, cwd=folder, text=True, capture_output=True)
+            print(done.stdout[-3000:], done.stderr[-1000:])
+            metrics = subprocess.run(["curl", "-s", f"{url}/metrics"], capture_output=True, text=True).stdout
+            answered = Counter[str]()
+            for status, count in re.findall(r'chelys_requests_total\{.*status="(\d+)"\} (\S+)', metrics):
+                answered[status] += round(float(count))
+            alive = process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            status = process.wait(timeout=120)
+        finally:
+            process.kill()  # it has ended, unless something above failed
         strangers = {
             str(path) for path in place.rglob("*")
             if path not in before and path.name != "log.txt" and place / "voices" not in (path, *path.parents)

@@ -55,7 +55,7 @@ function asked(seed) {
 
 function showCommands(said = asked($("seed").value === "" ? takes.at(-1)?.seed : Number($("seed").value))) {
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const body = { model: "tts-1", ...said };
+  const body = { model: "tts-1", ...said, early: false };  // whole sentences, as the command line says them
   $("command").value = `chelys speak ${quoted(body.input)} -v ${quoted(body.voice)} -p ${body.preset}` +
     (body.steps ? ` --set steps=${body.steps}` : "") + (body.seed === undefined ? "" : ` --seed ${body.seed}`) + " -o speech.wav";
   $("curl").value = `curl ${location.origin}/v1/audio/speech -H 'Content-Type: application/json' ` +
