@@ -31,8 +31,8 @@ SWEEPS: dict[str, tuple[str, list[list[str]]]] = {
         "Candidates that CLVP chooses from; with one it does not choose",
         [[f"candidates={n}"] for n in (1, 2, 4, 16, 32, 64)],
     ),
-    "guidance": ("Weight of classifier-free guidance", [[f"guidance={w:g}"] for w in (0, 0.5, 1, 2, 5)]),
-    "steps": ("Diffusion steps, DPM-Solver++", [[f"steps={n}"] for n in (5, 20, 40, 100, 400)]),
+    "guidance": ("Weight of classifier-free guidance", [[f"guidance={w:g}"] for w in (0, 0.5, 1, 2, 3.5, 5)]),
+    "steps": ("Diffusion steps, DPM-Solver++", [[f"steps={n}"] for n in (5, 10, 20, 40, 100, 400)]),
     "sampler": (
         "Samplers",
         [[f"sampler={name}", f"steps={n}"] for name in ("ddim", "ddpm") for n in (10, 50, 200)],

@@ -34,7 +34,7 @@ def test_settings_are_run_compared_and_written(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sweeps, "PAGE", tmp_path / "page.md")
     for _ in range(2):
         sweeps.main(["run", "--out", str(tmp_path / "runs"), "--only", "steps"])
-    assert len(asked) == 6 and "--against" not in asked[0] and all("--against" in one for one in asked[1:])
+    assert len(asked) == 7 and "--against" not in asked[0] and all("--against" in one for one in asked[1:])
     sweeps.main(["collect", str(tmp_path / "runs")])
     sweeps.main(["write"])
     page = sweeps.PAGE.read_text()
