@@ -25,4 +25,4 @@ def test_the_roofline_is_drawn(tmp_path: Path) -> None:
     results = performance.read_results()
     performance.draw(results, tmp_path / "roofline.svg")
     drawn = (tmp_path / "roofline.svg").read_text(encoding="utf8")
-    assert drawn.count("<g id=\"axes_") == len(results) and drawn.startswith("<?xml")
+    assert drawn.count('<g id="axes_') == len(results) and drawn.startswith("<?xml")

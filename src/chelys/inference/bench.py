@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from chelys.inference.synthesizer import Synthesizer
+from chelys.machine import processor_name
 from chelys.models.autoregressive import Autoregressive, Block
 from chelys.models.clvp import CLVP
 from chelys.models.code_reader import CodeReader, best_weights, linear_layers
@@ -106,7 +107,7 @@ def measure(
             "difference": difference(part.fast(), plain) if part.alike else None,
         })  # fmt: skip
     return {
-        "machine": platform.processor() or platform.machine(), "device": _name(device), "torch": torch.__version__,
+        "machine": processor_name(), "device": _name(device), "torch": torch.__version__,
         "dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads(), "repeats": repeats,
         "clock": clock, "operations_per_second": rate, "bytes_per_second": bandwidth, "parts": rows,
         "peak_memory_bytes": _peak_memory(),
