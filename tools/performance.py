@@ -43,10 +43,11 @@ def table(name: str, found: dict[str, Any]) -> str:
     """What a measurement found, in Markdown."""
     cpu = found["clock"] == "cpu"
     seconds, naive = ("cpu_seconds", "naive_cpu_seconds") if cpu else ("seconds", "naive_seconds")
+    peak, memory = found["operations_per_second"] / 1e9, found["peak_memory_bytes"] / 1e6
     lines = [
-        f"`chelys bench {RUNS[name]}`, {found['machine']}, {found['dtype']}, torch {found['torch']}: {'CPU' if cpu else 'wall'}"
-        f" milliseconds, medians of {found['repeats']}. Floors are at the measured {found['operations_per_second'] / 1e9:.0f}"
-        f" GFLOP/s and {found['bytes_per_second'] / 1e9:.1f} GB/s; memory {found['peak_memory_bytes'] / 1e6:.0f} MB at most.",
+        f"`chelys bench {RUNS[name]}`, {found['machine']}, {found['dtype']}, torch {found['torch']}:",
+        f"{'CPU' if cpu else 'wall'} milliseconds, medians of {found['repeats']}. Floors are at {peak:.0f} GFLOP/s and",
+        f"{found['bytes_per_second'] / 1e9:.1f} GB/s, as measured in the same run; {memory:.0f} MB at most.",
         "",
         "| part | ms | GFLOP | MB read | x floor | naive ms | gain | differs by |",
         "|---|---|---|---|---|---|---|---|",
