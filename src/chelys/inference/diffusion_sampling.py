@@ -30,7 +30,7 @@ from chelys.models.diffusion_schedule import (
     predict_x0,
     q_posterior,
 )
-from chelys.models.diffusion_steps import DiffusionSteps
+from chelys.models.diffusion_steps import Adapters, DiffusionSteps
 
 
 def sampling_schedule(sampler: Sampler, steps: int, train_steps: int = TRAIN_STEPS) -> DiffusionSchedule:
@@ -44,7 +44,7 @@ def sample_mel(
     network: Diffusion, conditioning: Tensor, start: Tensor, steps: int, guidance: float, bounds: tuple[float, float],
     *, sampler: Sampler = "dpm++2m", eta: float = 0.0, guidance_ramp: bool = False, guidance_share: float = 1.0,
     noise: Callable[[], Tensor] | None = None, train_steps: int = TRAIN_STEPS, known: Tensor | None = None,
-    progress: Progress | None = None,
+    adapters: Adapters | None = None, progress: Progress | None = None,
 ) -> Tensor:  # fmt: skip
     """Mel from noise.
 
@@ -55,7 +55,7 @@ def sample_mel(
         conditioning: ``(b, d, p)``, from ``Diffusion.conditioning``.
         start: Noise ``(b, f, s)``; everything but the network computes in its precision.
         steps: How many steps to take, 1 to ``train_steps``.
-        guidance: Weight w of classifier-free guidance; 0 for a ``distilled`` network, whose estimates are guided.
+        guidance: Weight w of classifier-free guidance; 0 for ``distilled``, which has it in its adapters.
         bounds: Lowest and highest value of a clean mel.
         sampler: As in ``SpeechOptions``.
         eta: Share of new noise in ``ddim``.
@@ -66,6 +66,7 @@ def sample_mel(
         train_steps: Steps of the schedule that the network was trained on.
         known: The first frames of the mel ``(b, f, k)`` in network units, where they are known: each step has them
             for its estimate, and so the others follow on from them.
+        adapters: Of a distilled decoder, for all steps but the last, which is the network's own.
         progress: Called with ("rendering", steps done, steps).
 
     Returns:
@@ -78,10 +79,12 @@ def sample_mel(
     steps_of: Diffusion | DiffusionSteps = network
     if isinstance(network, Diffusion):
         conditioning = conditioning.to(network.uncond_embedding.dtype)
-        steps_of = DiffusionSteps(network, conditioning, guided=guidance > 0)
+        steps_of = DiffusionSteps(network, conditioning, guided=guidance > 0, adapters=adapters)
     x, x0_prev = start, None
     for index in reversed(range(steps)):
         weight = guidance_at(schedule, index, guidance, guidance_ramp, guidance_share)
+        if isinstance(steps_of, DiffusionSteps):
+            steps_of.adapted = index > 0
         x0, variance = guided_x0(steps_of, schedule, index, x, conditioning, weight, bounds)
         if known is not None:
             x0 = torch.cat((known, x0[:, :, known.shape[2] :]), dim=2)

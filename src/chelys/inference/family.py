@@ -153,8 +153,7 @@ class Family:
         """
         model = self.model
         waveforms = [at_rate(clip, rate, OUTPUT_RATE) for clip in clips]
-        diffusion = model.renderer(distilled=model.config.distillation is not None)  # which is loaded in any case
-        return conditioning_latents(waveforms, model.autoregressive, diffusion, model.config.mel_range)
+        return conditioning_latents(waveforms, model.autoregressive, model.diffusion, model.config.mel_range)
 
     def read_voice(self, path: Path) -> Voice | None:
         """A voice in another format than chelys' own; None if what lies there is none, but clips."""

@@ -664,8 +664,7 @@ class Synthesizer:
 
         ``frames``: how many, s. ``known``: its first frames ``(1, f, k)``, where they are known.
         """
-        distilled = options.sampler == "distilled"
-        network = self.model.renderer(distilled=distilled)
+        network, distilled = self.model.diffusion, options.sampler == "distilled"
         speaker = voice.diffusion.to(self.device, self._dtype)[None]
         conditioning = network.conditioning(latents, speaker, frames // network.config.patch)
 
@@ -677,7 +676,7 @@ class Synthesizer:
             network, conditioning, noise() * options.diffusion_temperature, options.steps,
             0.0 if distilled else options.guidance, self.model.config.mel_range.bounds, sampler=options.sampler,
             eta=options.eta, guidance_ramp=options.guidance_ramp, guidance_share=options.guidance_share, noise=noise,
-            known=known, progress=progress,
+            known=known, adapters=self.model.adapters if distilled else None, progress=progress,
         )  # fmt: skip
         self._let_go("diffusion")
         return mel

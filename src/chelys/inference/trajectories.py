@@ -1,8 +1,9 @@
 """Trajectories of the guided diffusion decoder, which a distilled one learns from (`chelys.training.distillation`).
 
 The model speaks sentences, no corpus is needed: of each the best candidate is rendered by DPM-Solver++ with guidance,
-two passes a step, and some of the noisy mels on the way are kept. From the last of these on it is one step without
-guidance, which sounds better than many with it (guidance in a limited interval, Kynkaanniemi et al. 2024).
+two passes a step, and some of the noisy mels on the way are kept: not the end, since the last step of a distilled
+decoder is one of the network as it is. Without guidance, that sounds better than many with it (guidance in a limited
+interval, Kynkaanniemi et al. 2024).
 
 f bands, s mel frames, d width, p positions, k steps of the student.
 """
@@ -36,7 +37,7 @@ def make_trajectories(
 ) -> list[Path]:  # fmt: skip
     """A file for each sentence; those that are there are not made again.
 
-    A file holds ``conditioning`` ``(1, d, p)`` and ``mels`` ``(k + 1, f, s)``, the noise first, in half precision.
+    A file holds ``conditioning`` ``(1, d, p)`` and ``mels`` ``(k, f, s)``, the noise first, in half precision.
     Sentences without an end are left out, so there may be fewer than were asked for. Raises OutputError if they cannot
     be written.
 
@@ -46,8 +47,8 @@ def make_trajectories(
         voices: Each sentence is spoken by one of them.
         folder: Of the files.
         sentences: How many.
-        kept: Mels that are kept of each, beside the noise, k.
-        steps: Steps of the teacher, a multiple of those.
+        kept: Mels that are kept of each, k: the noise, and those before each further step of the student.
+        steps: Steps of the teacher, a multiple of the student's.
         guidance: Weight w of its guidance.
         seed: Of all that is random.
         progress: Called with the stage, the sentences done and their number.
@@ -110,6 +111,4 @@ def _trajectory(
         x, x0_prev = dpm_step(schedule, index, x, x0, x0_prev), x0
         if index % each == 0:
             mels.append(x)
-    last, _ = guided_x0(steps, schedule, each - 1, x, conditioning, 0.0, bounds)
-    mels.append(last)
     return {"conditioning": conditioning.half().cpu(), "mels": torch.cat(mels).half().cpu()}

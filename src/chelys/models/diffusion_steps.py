@@ -5,11 +5,14 @@ Positions stand before channels, so that a convolution of width one is a matrix 
 them, and queries, keys and values are what fused attention wants. The noisy mel, which both passes of guidance share,
 is read once; the time of the step, which all rows share, becomes part of the weights of the norms.
 
+A distilled decoder is the same network with low-rank adapters (`chelys.nn.lora`), which are applied as they are.
+
 b rows of conditioning, n rows of the network (twice as many under guidance), d width, p positions, f bands, s frames.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -29,14 +32,19 @@ from chelys.nn.attention import AttentionBlock, attend
 from chelys.nn.matrices import lay_out, matrix
 from chelys.nn.norms import GroupNorm
 
+#: The two maps of an adapter, down and up, by the name of its layer in the network.
+Adapters = Mapping[str, tuple[Tensor, Tensor]]
+
 
 class DiffusionSteps:
     """Predictions for one conditioning ``(b, d, p)``, of the network in evaluation mode; no gradients.
 
-    With ``guided`` the rows are followed by as many without conditioning.
+    With ``guided`` the rows are followed by as many without conditioning. ``adapters``: of a distilled decoder.
     """
 
-    def __init__(self, network: Diffusion, conditioning: Tensor, *, guided: bool) -> None:
+    def __init__(
+        self, network: Diffusion, conditioning: Tensor, *, guided: bool, adapters: Adapters | None = None
+    ) -> None:
         self.network, self.config, self.uncond_embedding = network, network.config, network.uncond_embedding
         if guided:
             free = network.uncond_embedding.expand_as(conditioning)
@@ -56,6 +64,11 @@ class DiffusionSteps:
             if len(weight) > 1:  # a matrix of one tap is what products read as it is
                 weight = weight.contiguous()
             self._kernels[module] = (weight, module.bias)  # type: ignore[assignment]
+        self._adapters: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # as products read them: (taps, i, r) and (r, o)
+        for name, (down, up) in (adapters or {}).items():
+            taps = down.permute(2, 1, 0) if down.ndim == 3 else down.t()[None]
+            self._adapters[network.get_submodule(name)] = taps, up.flatten(1).t()
+        self.adapted = False  # whether the adapters are to be heard
         for layer in (*network.timestep_encoder, *network.layers):
             block = layer.attention
             table = block.position.reversed(positions).to(conditioning.dtype)
@@ -68,15 +81,18 @@ class DiffusionSteps:
         """
         network, patch = self.network, self.network.config.patch
         time = sinusoids(torch.tensor([timestep], device=x.device), network.config.dim).to(x.dtype)
-        time = F.silu(network.time2(F.silu(network.time1(time))))  # (1, d)
+        time = F.silu(self._linear(network.time2, F.silu(self._linear(network.time1, time))))  # (1, d)
         conditioning = self.conditioning if guided else self.conditioning[: len(x)]
         for layer in cast(list[DiffusionLayer], network.timestep_encoder):
             conditioning = self._layer(layer, conditioning, time)
         mel = self._convolve(network.mel_in, fold(x, patch).transpose(1, 2))
         weight, bias = self._kernels[network.join]
         of_mel, of_conditioning = weight[0].chunk(2)
-        mel = torch.matmul(mel, of_mel) + bias
-        h = torch.matmul(conditioning, of_conditioning).view(-1, *mel.shape).add_(mel).flatten(0, 1)
+        joined = torch.matmul(mel, of_mel) + bias
+        h = torch.matmul(conditioning, of_conditioning).view(-1, *mel.shape).add_(joined).flatten(0, 1)
+        if adapter := self._adapter(network.join):
+            both = torch.cat((mel.repeat(len(conditioning) // len(mel), 1, 1), conditioning), dim=2)
+            h += both @ adapter[0][0] @ adapter[1]
         for layer in cast(list[DiffusionLayer], network.layers):
             h = self._layer(layer, h, time)
         for block in cast(list[TimestepResidualBlock], network.final):
@@ -90,7 +106,7 @@ class DiffusionSteps:
 
     def _residual(self, block: TimestepResidualBlock, x: Tensor, time: Tensor) -> Tensor:
         y = self._project(block.conv1, F.silu(self._norm(block.norm1, x), inplace=True))
-        scale, shift = block.time(time)[0].chunk(2)
+        scale, shift = self._linear(block.time, time)[0].chunk(2)
         y = F.silu(self._norm(block.norm2, y, scale, shift), inplace=True)
         return self._convolve(block.conv2, y) + x
 
@@ -115,18 +131,38 @@ class DiffusionSteps:
         y = F.group_norm(wide, norm.num_groups, weight, bias, norm.eps)
         return y.squeeze(self._unit).transpose(1, 2).to(x.dtype)
 
+    def _adapter(self, layer: nn.Module) -> tuple[Tensor, Tensor] | None:
+        """The adapter of a layer, if it has one that is to be heard."""
+        return self._adapters.get(layer) if self.adapted else None
+
+    def _linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        """A linear layer of ``(1, i)``: ``(1, o)``."""
+        y: Tensor = layer(x)
+        if adapter := self._adapter(layer):
+            y = y + x @ adapter[0][0] @ adapter[1]
+        return y
+
     def _project(self, conv: nn.Conv1d, x: Tensor, *, onto: Tensor | None = None) -> Tensor:
         """Convolution of width one: ``(n, p, i) -> (n, p, o)``, added to another."""
         weight, bias = self._kernels[conv]
+        rows = x.flatten(0, 1)
         if onto is None:
-            return torch.addmm(bias, x.flatten(0, 1), weight[0]).unflatten(0, x.shape[:2])
-        return torch.addmm(onto.flatten(0, 1), x.flatten(0, 1), weight[0]).add_(bias).unflatten(0, x.shape[:2])
+            y = torch.addmm(bias, rows, weight[0])
+        else:
+            y = torch.addmm(onto.flatten(0, 1), rows, weight[0]).add_(bias)
+        if adapter := self._adapter(conv):
+            y.addmm_(rows @ adapter[0][0], adapter[1])
+        return y.unflatten(0, x.shape[:2])
 
     def _convolve(self, conv: nn.Conv1d, x: Tensor) -> Tensor:
         """Convolution of width three: ``(n, p, i) -> (n, p, o)``."""
         n, p, _ = x.shape
         weight, bias = self._kernels[conv]
         padded = F.pad(x, (0, 0, 1, 1)).flatten(0, 1)  # (n (p + 2), i): rows that are two apart never meet
-        y = torch.addmm(bias, padded[:-2], weight[0])
-        y.addmm_(padded[1:-1], weight[1]).addmm_(padded[2:], weight[2])
+        taps = padded[:-2], padded[1:-1], padded[2:]
+        y = torch.addmm(bias, taps[0], weight[0])
+        y.addmm_(taps[1], weight[1]).addmm_(taps[2], weight[2])
+        if adapter := self._adapter(conv):
+            down, up = adapter
+            y.addmm_((taps[0] @ down[0]).addmm_(taps[1], down[1]).addmm_(taps[2], down[2]), up)
         return y.as_strided((n, p, y.shape[1]), ((p + 2) * y.shape[1], y.shape[1], 1))

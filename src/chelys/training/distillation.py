@@ -4,7 +4,7 @@ The student, the network with low-rank adapters, learns from trajectories of its
 (`chelys.inference.trajectories`) to go from one kept mel to the next in one step of first order: progressive
 distillation (Salimans & Ho 2022) with the guidance inside (Meng et al. 2022, arXiv 2210.03142), as a difference of low
 rank (Luo et al. 2023, arXiv 2311.05556). It mostly starts from where its own steps have led it, so that it learns to
-make good for them.
+make good for them. The last step is the network's own, without adapters.
 
 The result is a model folder with ``distilled.safetensors`` beside its other networks.
 
@@ -60,7 +60,8 @@ class DistillationConfig:
     seed: int = 1  # of all that is random
 
     def __post_init__(self) -> None:
-        for name in ("steps", "rank", "train_steps", "rows"):
+        require(self.steps >= 2, "steps", self.steps, "2 or more")
+        for name in ("rank", "train_steps", "rows"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         whole = 0 < self.teacher_steps <= 1000 and self.teacher_steps % self.steps == 0
         require(whole, "teacher_steps", self.teacher_steps, f"a multiple of {self.steps}, 1000 at most")
@@ -82,7 +83,7 @@ class Trajectory(NamedTuple):
     """What the teacher made of the noise of one sentence, as `chelys.inference.trajectories` writes it."""
 
     conditioning: Tensor  # ``(1, d, p)``
-    mels: Tensor  # ``(k + 1, f, s)``: the noise, then the mel after each of the student's steps
+    mels: Tensor  # ``(k, f, s)``: the noise, then the mel after each of the student's steps but the last
 
 
 # ---- what the student learns ----------------------------------------------------------------------------------------
@@ -138,13 +139,13 @@ class DistillationTask(Task):
     ) -> Mapping[str, Tensor]:
         own = rand((len(batch), 1), generator)[:, 0] < self.config.own_share
         errors = [self._errors(row, bool(goes_on)) for row, goes_on in zip(batch, own, strict=True)]
-        mean = torch.stack(errors).mean(0) / self.config.steps
+        mean = torch.stack(errors).mean(0) / (self.config.steps - 1)
         return {f"step_{number}": error for number, error in enumerate(mean, 1)}
 
     def _errors(self, row: Trajectory, own: bool) -> Tensor:
-        """Mean squared error of the mel after each step ``(k,)``, from the student's own mels or the teacher's."""
+        """Mean squared error of the mel after each step ``(k - 1,)``, from the student's own mels or the teacher's."""
         errors, x = [], row.mels[:1]
-        for number, index in enumerate(reversed(range(self.config.steps))):
+        for number, index in enumerate(reversed(range(1, self.config.steps))):
             start = x if own else row.mels[number : number + 1]
             kept, moved = self.moves[index]
             x0 = self._x0(start, index, row.conditioning)
@@ -159,12 +160,12 @@ class DistillationTask(Task):
         return estimate if clean else predict_x0(self.schedule, index, x, estimate)
 
     def evaluate(self) -> dict[str, float]:
-        """Mean absolute difference between the student's mels and the teacher's, network units, held-out sentences."""
+        """Mean absolute difference of the student's mels from the teacher's before the last step; held-out ones."""
         found = []
         for path in self.data.held_out:
             row: Trajectory = self.to_device(self.data.read(path))
             x = row.mels[:1]
-            for index in reversed(range(self.config.steps)):
+            for index in reversed(range(1, self.config.steps)):
                 kept, moved = self.moves[index]
                 x = kept * x + moved * self._x0(x, index, row.conditioning).clamp(*self.bounds)
             found.append(float((x - row.mels[-1:]).abs().mean()))

@@ -28,8 +28,8 @@ from chelys.models import DVAEConfig
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
 from chelys.models.clvp import CLVP, CLVPConfig
 from chelys.models.diffusion import STEP_PARTS, Diffusion, DiffusionConfig
+from chelys.models.diffusion_steps import Adapters
 from chelys.models.vocos import Vocos, VocosConfig
-from chelys.nn.lora import adapter_state, add_adapters, merge_adapters
 from chelys.parsing import ParseError, read_json
 from chelys.text.tokenizer import LEXICON_FILE, TOKENIZER_FILE, Tokenizer
 from chelys.weights.checks import require_memory
@@ -61,12 +61,13 @@ def _dvae(config: DVAEConfig) -> nn.Module:
 class Distillation:
     """A diffusion decoder that gives in few steps, one pass each, what guided it gives in many.
 
-    ``distilled.safetensors`` holds a low-rank difference to the weights of the diffusion decoder, ``nn.lora``.
+    ``distilled.safetensors`` holds low-rank adapters (``nn.lora``) for all steps but the last, which is the network's
+    own, without guidance.
     """
 
     steps: int  # steps that it takes, no other number
     guidance: float  # weight w of classifier-free guidance, which is in its weights
-    rank: int  # of the difference
+    rank: int  # of the adapters
 
 
 @dataclass(frozen=True)
@@ -172,29 +173,12 @@ class Model:
     tokenizer: Tokenizer
     autoregressive: Autoregressive
     clvp: CLVP
+    diffusion: Diffusion
     vocoder: Any
+    adapters: Adapters | None = None  # of the distilled diffusion decoder, if the model has it
     device: str | torch.device = "cpu"
     dtype: torch.dtype = torch.float32
     _extras: dict[str, nn.Module] = field(default_factory=dict, repr=False)
-    _renderers: dict[bool, Diffusion] = field(default_factory=dict, repr=False)
-
-    @property
-    def diffusion(self) -> Diffusion:
-        """The diffusion decoder as it was trained; beside a distilled one it is loaded when it is first asked for."""
-        return self.renderer(distilled=False)
-
-    def renderer(self, *, distilled: bool) -> Diffusion:
-        """The diffusion decoder, as it was trained or distilled. Raises ModelError if its file is damaged."""
-        if distilled not in self._renderers:
-            network = _load(self.config, "diffusion", self.folder / "diffusion.safetensors", self.device, self.dtype)
-            if distilled:
-                _add_difference(self.config, network, self.folder / DISTILLED_FILE)
-            for other in self._renderers.values():
-                for name, part in other.named_children():
-                    if name not in STEP_PARTS:  # it is the same in both
-                        setattr(network, name, part)
-            self._renderers[distilled] = network  # type: ignore[assignment]
-        return self._renderers[distilled]
 
     def has(self, name: str) -> bool:
         """Whether the model has one of the networks in ``config.EXTRAS``."""
@@ -305,12 +289,11 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
     names = ("autoregressive", "clvp", "diffusion", "vocoder", *(["distilled"] if config.distillation else ()))
     files = {name: folder / f"{name}.safetensors" for name in names}
     require_memory(folder, files.values(), device, dtype)
-    described = {"autoregressive": "autoregressive", "clvp": "clvp", "vocoder": config.vocoders[0]}
-    loaded = {name: _load(config, field, files[name], device, dtype) for name, field in described.items()}
-    model = Model(config, folder, tokenizer, device=device, dtype=dtype, **loaded)  # type: ignore[arg-type]
-    model.renderer(distilled=config.distillation is not None)
+    described = dict(zip(names, names, strict=True)) | {"vocoder": config.vocoders[0]}
+    loaded = {name: _load(config, described[name], files[name], device, dtype) for name in names[:4]}
+    adapters = _adapters(config, loaded["diffusion"], files["distilled"], dtype) if config.distillation else None
     verify(folder, config.hashes, (*(file.name for file in files.values()), TOKENIZER_FILE, LEXICON_FILE))
-    return model
+    return Model(config, folder, tokenizer, device=device, dtype=dtype, adapters=adapters, **loaded)  # type: ignore[arg-type]
 
 
 def _load(config: ModelConfig, field: str, file: Path, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
@@ -326,20 +309,24 @@ def _load(config: ModelConfig, field: str, file: Path, device: str | torch.devic
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
-def _add_difference(config: ModelConfig, network: nn.Module, file: Path) -> None:
-    """Make the diffusion decoder the distilled one: add what the file holds to its weights."""
+def _adapters(config: ModelConfig, network: nn.Module, file: Path, dtype: torch.dtype) -> Adapters:
+    """The adapters of the distilled decoder, each with the shapes that its layer in the network wants."""
     assert config.distillation is not None
     head, rank = read_head(file), config.distillation.rank
-    names = {name.removesuffix(".up.weight") for name in head if name.endswith(".up.weight")}
-    if all(name.partition(".")[0] in STEP_PARTS and head[f"{name}.up.weight"].shape[1:2] == (rank,) for name in names):
-        add_adapters(network, rank, torch.Generator(), wanted=lambda name: name in names)
-    adapters = adapter_state(network)
-    if not names or {k: entry.shape for k, entry in head.items()} != {k: tuple(t.shape) for k, t in adapters.items()}:
-        raise ModelError(f"{file} does not fit config.json: it is no difference of rank {rank} to a diffusion decoder")
-    for name, tensor in read_tensors(file, head, torch.float32):
-        adapters[name].copy_(tensor)
-    merge_adapters(network)
-    network.requires_grad_(False)
+    layers = dict(network.named_modules())
+    wanted: dict[str, tuple[int, ...]] = {}
+    for name in {name.rpartition(".up.")[0] for name in head if name.endswith(".up.weight")}:
+        layer = layers.get(name)
+        if isinstance(layer, nn.Linear | nn.Conv1d) and name.partition(".")[0] in STEP_PARTS:
+            outputs, inputs, *taps = layer.weight.shape
+            wanted[f"{name}.down.weight"] = (rank, inputs, *taps)
+            wanted[f"{name}.up.weight"] = (outputs, rank, *(1 for _ in taps))
+    if not wanted or {name: entry.shape for name, entry in head.items()} != wanted:
+        raise ModelError(f"{file} does not fit config.json: it has no adapters of rank {rank} of a diffusion decoder")
+    device = next(network.parameters()).device
+    tensors = {name: tensor.to(device) for name, tensor in read_tensors(file, head, dtype)}
+    names = [name.removesuffix(".up.weight") for name in tensors if name.endswith(".up.weight")]
+    return {name: (tensors[f"{name}.down.weight"], tensors[f"{name}.up.weight"]) for name in names}
 
 
 def oversized(sizes: Any, head: Mapping[str, Entry]) -> str:
