@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +21,7 @@ from chelys import registry
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import UserError, VoiceError
 from chelys.inference.generation import DecodingRules
-from chelys.inference.options import DISTILLED_PRESETS, NANO_PRESETS, SpeechOptions
+from chelys.inference.options import DISTILLED_PRESETS, NANO_PRESETS, UNDISTILLED, SpeechOptions, options_for
 from chelys.inference.reranking import Scorer
 from chelys.inference.voice import Voice, at_rate, conditioning_latents
 from chelys.text.dictionary import Dictionary
@@ -87,17 +86,20 @@ class Family:
 
     @property
     def presets(self) -> Mapping[str, SpeechOptions]:
-        """Name to options."""
-        presets, found = self.undistilled_presets, self.model.config.distillation
-        if found is None:
-            return presets
-        few = partial(replace, sampler="distilled", steps=found.steps, guidance=found.guidance)
-        return {name: few(options) if name in DISTILLED_PRESETS else options for name, options in presets.items()}
-
-    @property
-    def undistilled_presets(self) -> Mapping[str, SpeechOptions]:
-        """The same without a distilled diffusion decoder."""
+        """Name to options, without a distilled diffusion decoder."""
         return NANO_PRESETS
+
+    def options(self, preset: str, **changes: object) -> SpeechOptions:
+        """A preset with some options changed; some presets take the distilled decoder, where the model has one.
+
+        Not if what its adapters hold, steps or guidance, is changed, or the sampler. Options given as None stay. Raises
+        UserError if the preset is unknown, or a value is out of range.
+        """
+        presets, found = dict(self.presets), self.model.config.distillation
+        if found is not None and all(changes.get(name) is None for name in UNDISTILLED):
+            for name in presets.keys() & set(DISTILLED_PRESETS):
+                presets[name] = replace(presets[name], sampler="distilled", steps=found.steps, guidance=found.guidance)
+        return options_for(preset, presets, **changes)
 
     # ---- text -------------------------------------------------------------------------------------------------------
 

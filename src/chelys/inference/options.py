@@ -39,7 +39,7 @@ class SpeechOptions:
     #: what renders the latents: ``diffusion`` and the vocoder, or ``hifigan`` alone, where a model has it
     decoder: str = "diffusion"
     #: ``dpm++2m`` (Lu et al. 2022), ``ddim`` (Song et al. 2020) or ``ddpm`` (Ho et al. 2020); ``distilled``, where a
-    #: model has it, takes the few steps that it was distilled to, with the guidance that is in its weights
+    #: model has it, takes the few steps that it was distilled to, with the guidance that is in its adapters
     sampler: Sampler = "dpm++2m"
     steps: int = 10  # Diffusion steps, 1 or more. Fewer is faster and duller.
     eta: float = 0.0  # of DDIM, 0 to 1: 0 adds no noise on the way, 1 as much as DDPM
@@ -114,7 +114,7 @@ def _typed(name: str, value: object, kind: type) -> object:
     return value if type(value) in (int, kind) else kind(value)  # numpy's numbers are no JSON
 
 
-#: Options of diffusion that a distilled decoder has in its weights; to set one takes a preset without it.
+#: Options of diffusion that the adapters of a distilled decoder hold; to set one takes the decoder without them.
 UNDISTILLED = ("sampler", "steps", "eta", "guidance", "guidance_ramp", "guidance_share")
 #: Chosen by measurement; ``fast`` is the default. The first two take the distilled decoder where a model has it.
 NANO_PRESETS = {

@@ -42,7 +42,7 @@ from chelys.inference.generation import (
     generate,
 )
 from chelys.inference.memory import MemoryLimit
-from chelys.inference.options import UNDISTILLED, SpeechOptions, options_for, whole_number
+from chelys.inference.options import SpeechOptions, whole_number
 from chelys.inference.receipt import made_with
 from chelys.inference.reranking import rank, score
 from chelys.inference.speech import Candidate, Chunk, Progress, Speech, as_audio, silence
@@ -166,10 +166,7 @@ class Synthesizer:
         To set steps, sampler or guidance takes the diffusion decoder that is not distilled. Raises UserError if the
         preset is unknown, or a value is out of range.
         """
-        presets = self.family.presets
-        if any(changes.get(name) is not None for name in UNDISTILLED):
-            presets = self.family.undistilled_presets
-        return options_for(preset, presets, **changes)
+        return self.family.options(preset, **changes)
 
     # ---- voices -----------------------------------------------------------------------------------------------------
 

@@ -239,7 +239,7 @@ class TextToSpeech:
         _tell_ignored(**dict.fromkeys(extra, True))
         batch, redact = self.autoregressive_batch_size, self.enable_redaction
         published = self.synthesizer.model.config.family == "tortoise-v2"  # its own sampler, whatever our presets take
-        base = PUBLISHED_PRESETS["fast"] if published else self.synthesizer.options("fast")
+        base = PUBLISHED_PRESETS["fast"] if published else self.synthesizer.family.presets["fast"]
         return replace(base, batch=batch, redact=redact, top_k=50 if top_k is None else top_k, **changes)
 
     def _voice(self, samples: Any, latents: Latents | Voice | None, seed: int) -> Voice:

@@ -76,7 +76,7 @@ class TortoiseFamily(Family):
         self._tokenizer: Tokenizer | None = None
 
     @property
-    def undistilled_presets(self) -> Mapping[str, SpeechOptions]:
+    def presets(self) -> Mapping[str, SpeechOptions]:
         if self.config.family != "tortoise-v2":
             return NANO_PRESETS
         return PUBLISHED_PRESETS if self.reference else PRESETS
