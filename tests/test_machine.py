@@ -197,7 +197,7 @@ def test_what_was_measured_holds_for_every_process() -> None:
     code = (
         "from chelys import machine; import pathlib, sys; machine.measured_file = lambda: pathlib.Path(sys.argv[1])\n"
     )
-    code += "print(m.measure_once('weights', ('a', 'c'), lambda: 'a'))"
+    code += "print(machine.measure_once('weights', ('a', 'c'), lambda: 'a'))"
     done = subprocess.run([sys.executable, "-c", code, machine.measured_file()], capture_output=True, text=True)
     assert done.stdout == "c\n"
 

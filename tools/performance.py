@@ -39,6 +39,11 @@ def measure(names: list[str]) -> None:
         subprocess.run(command, check=True)
 
 
+def number(value: float) -> str:
+    """Three digits."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def table(name: str, found: dict[str, Any]) -> str:
     """What a measurement found, in Markdown."""
     cpu = found["clock"] == "cpu"
@@ -54,9 +59,10 @@ def table(name: str, found: dict[str, Any]) -> str:
     ]
     for row in found["parts"]:
         differs = "" if row["difference"] is None else f"{row['difference']:.0e}"
+        figures = (1e3 * row[seconds], row["operations"] / 1e9, row["read"] / 1e6)
         lines.append(
-            f"| {row['part']} | {1e3 * row[seconds]:.3g} | {row['operations'] / 1e9:.3g} | {row['read'] / 1e6:.3g} "
-            f"| {row['of_floor']:.1f} | {1e3 * row[naive]:.3g} | {row['of_naive']:.2f} | {differs} |"
+            f"| {row['part']} | {' | '.join(map(number, figures))} | {row['of_floor']:.1f} "
+            f"| {number(1e3 * row[naive])} | {row['of_naive']:.2f} | {differs} |"
         )
     if presets := found.get("presets"):
         early = "first_early_chunk"

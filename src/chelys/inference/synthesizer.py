@@ -399,7 +399,7 @@ class Synthesizer:
         return text, options, seed
 
     def _check_distilled(self, options: SpeechOptions) -> None:
-        """Refuse a distilled decoder that the model lacks, and other steps or guidance than are in its weights."""
+        """Refuse a distilled decoder that the model lacks, and other steps or guidance than its adapters hold."""
         distillation = self.model.config.distillation
         if options.sampler != "distilled":
             return

@@ -66,7 +66,7 @@ class Distillation:
     """
 
     steps: int  # steps that it takes, no other number
-    guidance: float  # weight w of classifier-free guidance, which is in its weights
+    guidance: float  # weight w of classifier-free guidance, which they hold
     rank: int  # of the adapters
 
 
