@@ -42,7 +42,6 @@ SWEEPS: dict[str, tuple[str, list[list[str]]]] = {
 }
 FIGURES = {
     "wer": "word error rate", "mos": "Distill-MOS", "clvp_likelihood": "CLVP, nats an id",
-    "real_time_factor": "real-time factor",
 }  # fmt: skip
 
 
