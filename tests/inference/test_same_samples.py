@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 import chelys
+from chelys.machine import processor_name
 
 RECORD = Path(__file__).with_name("same_samples.json")
 SEED = 11
@@ -36,13 +36,8 @@ Speak = Callable[[str, str, str], np.ndarray]
 
 def cpu() -> dict[str, str]:
     """What decides which kernels compute, and so the last bits."""
-    facts = {}
-    if Path("/proc/cpuinfo").exists():
-        pairs = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
-        facts = {key.strip(): value.strip() for key, _, value in reversed(pairs)}
-    name = facts.get("model name") or platform.processor()
     return {
-        "name": f"{name}, family {facts.get('cpu family')}, model {facts.get('model')}",
+        "name": processor_name(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
     }

@@ -147,11 +147,15 @@ class DistillationTask(Task):
         errors, x = [], row.mels[:1]
         for number, index in enumerate(reversed(range(1, self.config.steps))):
             start = x if own else row.mels[number : number + 1]
-            kept, moved = self.moves[index]
             x0 = self._x0(start, index, row.conditioning)
-            errors.append((kept * start + moved * x0 - row.mels[number + 1]).square().mean())
-            x = kept * start + moved * x0.detach().clamp(*self.bounds)
+            errors.append((self._moved(start, x0, index) - row.mels[number + 1]).square().mean())
+            x = self._moved(start, x0.detach().clamp(*self.bounds), index)
         return torch.stack(errors)
+
+    def _moved(self, x: Tensor, x0: Tensor, index: int) -> Tensor:
+        """The mel after a step from x, with an estimate of the clean one."""
+        kept, moved = self.moves[index]
+        return kept * x + moved * x0
 
     def _x0(self, x: Tensor, index: int, conditioning: Tensor) -> Tensor:
         time = torch.tensor([self.schedule.timesteps[index]], device=x.device)
@@ -166,8 +170,7 @@ class DistillationTask(Task):
             row: Trajectory = self.to_device(self.data.read(path))
             x = row.mels[:1]
             for index in reversed(range(1, self.config.steps)):
-                kept, moved = self.moves[index]
-                x = kept * x + moved * self._x0(x, index, row.conditioning).clamp(*self.bounds)
+                x = self._moved(x, self._x0(x, index, row.conditioning).clamp(*self.bounds), index)
             found.append(float((x - row.mels[-1:]).abs().mean()))
         return {"mel_l1": float(np.mean(found))}
 

@@ -550,8 +550,7 @@ def execute(
     run, for ``config.json``. ``resume``: continue from the newest checkpoint. ``progress``: called with
     (step, steps, metrics). ``stopping``: ends the run early; the best weights are left in place of the last.
     ``listener``: hears the samples of each evaluation. Returns path of the weights. Raises OutputError if the run
-    folder or the weights cannot be written, or another process
-    trains in the folder.
+    folder or the weights cannot be written, or another process trains in the folder.
     """
     context = make_context(loop)
     torch.manual_seed(loop.seed)  # fresh weights; later the trainer seeds every step

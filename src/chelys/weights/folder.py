@@ -286,13 +286,15 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
         raise ModelError(
             f"{folder}: {TOKENIZER_FILE} has {tokenizer.vocabulary_size} ids, {CONFIG_FILE} only {text_tokens}"
         )
-    names = ("autoregressive", "clvp", "diffusion", "vocoder", *(["distilled"] if config.distillation else ()))
+    names = ("autoregressive", "clvp", "diffusion", "vocoder")
     files = {name: folder / f"{name}.safetensors" for name in names}
-    require_memory(folder, files.values(), device, dtype)
-    described = dict(zip(names, names, strict=True)) | {"vocoder": config.vocoders[0]}
-    loaded = {name: _load(config, described[name], files[name], device, dtype) for name in names[:4]}
-    adapters = _adapters(config, loaded["diffusion"], files["distilled"], dtype) if config.distillation else None
-    verify(folder, config.hashes, (*(file.name for file in files.values()), TOKENIZER_FILE, LEXICON_FILE))
+    distilled = [folder / DISTILLED_FILE] if config.distillation else []
+    require_memory(folder, [*files.values(), *distilled], device, dtype)
+    described = {"vocoder": config.vocoders[0]}
+    loaded = {name: _load(config, described.get(name, name), file, device, dtype) for name, file in files.items()}
+    adapters = _adapters(config, loaded["diffusion"], distilled[0], dtype) if distilled else None
+    read = [file.name for file in (*files.values(), *distilled)]
+    verify(folder, config.hashes, (*read, TOKENIZER_FILE, LEXICON_FILE))
     return Model(config, folder, tokenizer, device=device, dtype=dtype, adapters=adapters, **loaded)  # type: ignore[arg-type]
 
 
