@@ -14,7 +14,7 @@ from toy_corpus import MEL_RANGE, SPEAKERS, ToyCorpus
 
 from chelys.data.dataset import Clip, ClipTable, Codes, Features
 from chelys.data.loader import is_held_out
-from chelys.data.pairs import PairConfig, Pairs, load_pairs, repeat_to
+from chelys.data.pairs import PairConfig, Pairs, load_pairs, repeat_to, speaker_weights
 from chelys.errors import ManifestError
 from chelys.text.tokenizer import SPELLED_LETTERS, Tokenizer
 
@@ -236,3 +236,23 @@ def test_index_of_features_made_before_clips_had_a_start(toy: ToyCorpus, tmp_pat
         del line["start"]
     (tmp_path / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert Features(tmp_path).clips == Features(toy.features).clips
+
+
+def test_a_share_of_references_is_narrow(toy: ToyCorpus) -> None:
+    pairs, wide = toy.pairs(PairConfig(budget=120, reference_frames=32, reference_lowpass=0.5)), toy.pairs()
+    floor = MEL_RANGE.bounds[0]
+    clip, narrow = pairs.train[0], 0
+    for seed in range(40):
+        mel = pairs.reference(clip, np.random.default_rng(seed))
+        full = wide.reference(clip, np.random.default_rng(seed))
+        cut = int((mel == full).all(1).sum())
+        assert torch.equal(mel[:cut], full[:cut]) and (mel[cut:] == floor).all()
+        assert cut == 100 or 80 <= cut < 92  # 6 to 9 kHz
+        narrow += cut < 100
+    assert 12 < narrow < 28
+
+
+def test_voices_may_be_patterns(toy: ToyCorpus) -> None:
+    weights = speaker_weights(toy.pairs().train, {"b*": 2.0, "[abc]*": 3.0, "cleo": 0.5, "other": 9.0})
+    speakers = [clip.speaker for clip in toy.pairs().train]
+    assert dict(zip(speakers, weights.tolist(), strict=True)) == {"ada": 3.0, "bob": 2.0, "cleo": 0.5}

@@ -35,12 +35,22 @@ def _mel_to_hz(mel: Tensor, htk: bool) -> Tensor:
 def mel_filters(spec: MelSpec) -> Tensor:
     """Triangular filters ``(f, n_fft/2 + 1)`` of equal area (Slaney's normalisation), float32."""
     with torch.inference_mode(False):  # kept for later callers, who may want gradients through what they multiply
-        low, high = _hz_to_mel(torch.tensor([0.0, spec.f_max], dtype=torch.float64), spec.htk).tolist()
-        points = _mel_to_hz(torch.linspace(low, high, spec.bands + 2, dtype=torch.float64), spec.htk)
+        points = _corners(spec)
         bins = torch.linspace(0, spec.sample_rate / 2, spec.n_fft // 2 + 1, dtype=torch.float64)
         left, centre, right = points[:-2, None], points[1:-1, None], points[2:, None]
         triangles = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
         return (triangles * 2.0 / (right - left)).float()
+
+
+def _corners(spec: MelSpec) -> Tensor:
+    """Where the triangles begin, are highest and end, Hz: ``(f + 2,)`` float64, each band the next three."""
+    low, high = _hz_to_mel(torch.tensor([0.0, spec.f_max], dtype=torch.float64), spec.htk).tolist()
+    return _mel_to_hz(torch.linspace(low, high, spec.bands + 2, dtype=torch.float64), spec.htk)
+
+
+def mel_band_edges(spec: MelSpec) -> Tensor:
+    """The upper end of each band, Hz: ``(f,)`` float64."""
+    return _corners(spec)[2:]
 
 
 def log_mel(waveform: Tensor, spec: MelSpec) -> Tensor:

@@ -12,7 +12,7 @@ import typer
 
 from chelys.cli import prepare
 from chelys.cli.console import DeviceOption, WorkersOption, counting, echo, progress_bar, renamed
-from chelys.errors import OutputError, UserError
+from chelys.errors import ConfigError, OutputError, UserError
 from chelys.machine import available_cores, set_threads
 
 app = typer.Typer(
@@ -124,6 +124,39 @@ def check(
 app.command("report", help=prepare.REPORT_HELP, epilog=prepare.REPORT_EXAMPLE)(prepare.report)
 
 
+@app.command(
+    "speed",
+    help="Make new speakers of those of a corpus: its clips played faster and slower, so that pitch and formants move.",
+    epilog="Example: chelys data speed corpus/manifest.jsonl --out faster-and-slower",
+)
+def speed(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="JSONL manifest.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; files that are there are kept.")],
+    factors: Annotated[
+        str,
+        typer.Option(
+            "--factors", metavar="A,B,...", help="How many times as fast, 0.5 to 2; default: six of 0.86 to 1.18."
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides which speaker gets which factors.")] = 1,
+    workers: WorkersOption = None,
+) -> None:
+    from chelys.data.speed import FACTORS, perturb_speed
+
+    try:
+        wanted = tuple(float(factor) for factor in factors.split(",")) if factors else FACTORS
+    except ValueError as error:
+        raise ConfigError(f"--factors {factors}: write numbers with commas between them, such as 0.9,1.1") from error
+    with _folder(out), progress_bar() as update:
+        made = perturb_speed(
+            manifest, out, factors=wanted, seed=seed, workers=workers, progress=counting(update, "clips")
+        )
+    if len(made.bad_clips):
+        echo(f"{len(made.bad_clips)} clips were left out ({made.bad_clips.summary()})", error=True)
+    echo(f"{made.clips} clips of {made.speakers} new speakers", error=True)
+    echo(str(made.manifest))
+
+
 class Spelling(str, Enum):
     """What makes words of a text that is spelled."""
 
@@ -202,6 +235,12 @@ def features(
         MelSpecName, typer.Option("--mel-spec", help="shared: 24 kHz, 100 bands; codes: as the published VQ-VAE hears.")
     ] = MelSpecName.shared,
     pitch: Annotated[bool, typer.Option("--pitch", help="Track the pitch too, for a vocoder that reads it.")] = False,
+    full_band: Annotated[
+        bool,
+        typer.Option(
+            "--full-band", help="Fill the empty upper bands of narrow recordings from what the full ones have."
+        ),
+    ] = False,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -213,6 +252,11 @@ def features(
             manifests, out, mel_spec=mel_spec.value, workers=workers, device=place(device, None)[0],
             progress=counting(update, "clips"),
         )  # fmt: skip
+        if full_band:
+            from chelys.data.bandwidth import extend
+            from chelys.data.dataset import Features
+
+            extend(Features(out), progress=counting(update, "clips' bands"))
         if pitch:
             from chelys.data.dataset import Features
             from chelys.data.pitch import PitchCache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chelys.audio.mel import MelRange
+from chelys.audio.mel import MelRange, mel_band_edges
 from chelys.audio.rates import HOP
 from chelys.data.dataset import Clip, ClipDataset, ClipTable, Codes
 from chelys.data.loader import LengthBucketSampler
@@ -25,6 +26,8 @@ from chelys.text.tokenizer import Cleaner, Tokenizer
 
 #: The fastest speech; the slack is for short clips.
 MOST_CHARACTERS_A_SECOND, SLACK = 35, 10
+#: Where the band of a narrow reference ends.
+LOWPASS_HZ = (6000.0, 9000.0)
 
 
 class Batch(NamedTuple):
@@ -45,14 +48,18 @@ class PairConfig:
     Attributes:
         budget: Codes in a batch, padding included.
         reference_frames: Mel frames r of the reference: a crop of another clip, or several of them where it is shorter.
+        reference_lowpass: Share of references whose upper bands are emptied, as those of a recording of 16 kHz are: a
+            voice made of such a recording then speaks in full band all the same.
         grapheme_probability: Share of words spelled though the lexicon knows them, so that unknown words can be read.
         max_codes: Codes of the longest clip used.
         max_text_ids: Ids of the longest text used.
         voices: How often clips of a speaker come, against once: ``{"heart": 0.5}``; ``other`` stands for the rest.
+            A name may be a pattern, ``ls*``, for speakers not named themselves; of several patterns the first holds.
     """
 
     budget: int = 2000
     reference_frames: int = 256
+    reference_lowpass: float = 0.0
     grapheme_probability: float = 0.08
     max_codes: int = 400
     max_text_ids: int = 400
@@ -152,7 +159,11 @@ class Pairs:
             had += pieces[-1].shape[1]
             if had >= wanted:
                 break
-        return self.mel_range.normalize(repeat_to(torch.cat(pieces, dim=1), wanted))
+        mel = self.mel_range.normalize(repeat_to(torch.cat(pieces, dim=1), wanted))
+        if self.config.reference_lowpass and rng.random() < self.config.reference_lowpass:
+            bands = mel_band_edges(self.features.spec)
+            mel[int((bands < rng.uniform(*LOWPASS_HZ)).sum()) :] = self.mel_range.bounds[0]
+        return mel
 
     def _others(self, clip: Clip, rng: np.random.Generator) -> Iterator[Clip]:
         """Other training clips of the speaker in a drawn order, each once; the clip itself where there are none."""
@@ -176,11 +187,13 @@ class Pairs:
 
 
 def speaker_weights(clips: ClipTable, voices: dict[str, float] | None) -> np.ndarray:
-    """How often each clip comes, against once: by its speaker's name; ``other`` stands for those not named."""
+    """How often each clip comes, against once: by its speaker's name or pattern; ``other`` stands for all others."""
     shares = voices or {}
+    patterns = [key for key in shares if any(sign in key for sign in "*?[")]
     weights = np.full(len(clips), shares.get("other", 1.0))
     for name, rows in clips.per_speaker().items() if voices else ():
-        weights[rows] = shares.get(name, shares.get("other", 1.0))
+        key = name if name in shares else next((p for p in patterns if fnmatchcase(name, p)), "other")
+        weights[rows] = shares.get(key, 1.0)
     return weights
 
 
