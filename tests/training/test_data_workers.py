@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from toy_corpus import ToyCorpus
 
 from chelys.training.task import tensors_of
 from chelys.training.tasks import RUNS
@@ -32,6 +33,17 @@ def test_any_number_of_workers_trains_the_same(stage: str, config_file: Callable
         logs.append(log_of(run))
     assert logs[0] == logs[1] == logs[2]
     assert all(torch.equal(weights[0][name], other[name]) for other in weights for name in weights[0])
+
+
+def test_workers_load_whole_clips(config_file: Callable[..., Path], toy: ToyCorpus, tmp_path: Path) -> None:
+    logs = []
+    for workers in (0, 2):
+        config = config_file(
+            "dvae", run=str(tmp_path / str(workers)), network={"text_tokens": 128}, text=str(toy.text),
+            pairs={"budget": 120}, loop={"steps": 7, "data_workers": workers, "grad_accum_steps": 2},
+        )  # fmt: skip
+        logs.append(log_of(run_stage("dvae", config).parent))
+    assert logs[0] == logs[1]
 
 
 @pytest.mark.parametrize("stage", sorted(RUNS))

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from toy_corpus import MEL_RANGE, ToyCorpus, tokenizer
 
 from chelys.training.task import Task
 from chelys.training.tasks.dvae import perplexity
 
 Learn = Callable[..., list[dict[str, Any]]]
 Build = Callable[..., Task]
+SHORT = {"budget": 120, "reference_frames": 32}
 
 
 def test_dvae(build: Build, learn: Learn) -> None:
@@ -23,6 +25,21 @@ def test_dvae(build: Build, learn: Learn) -> None:
     assert log[-1]["reconstruction"] < log[20]["reconstruction"], "through the code book, too"
     assert log[-1]["commitment"] < 0.1
     assert perplexity(stage.dvae.codebook.counts) > 8
+
+
+def test_dvae_of_whole_clips(build: Build, learn: Learn, toy: ToyCorpus) -> None:
+    network = {"text_tokens": tokenizer().vocabulary_size, "clip_mean": True}
+    stage: Any = build("dvae", network=network, stage={"start_at": 20, "ctc": 0.3}, text=str(toy.text), pairs=SHORT)
+    batch = stage.data.batch(0)
+    assert len(batch.mel) > 1 and not batch.mask.all(), "a ragged batch"
+    for row, clip in enumerate(stage.data.pairs.clips(0)):
+        mel = MEL_RANGE.normalize(stage.data.features.mel(clip))
+        assert torch.equal(batch.mel[row, :, batch.mask[row]], mel) and torch.equal(batch.mean[row], mel.mean(1))
+        assert not batch.mel[row, :, ~batch.mask[row]].any()
+    log = learn(stage, steps=160, learning_rate=4e-3)
+    assert log[-1]["reconstruction"] < 0.6 * log[0]["reconstruction"]
+    assert log[-1]["ctc"] < 0.6 * log[20]["ctc"], "codes keep the words"
+    assert {"mel_l1", "commitment", "codebook_perplexity", "ctc"} == set(stage.evaluate())
 
 
 def test_autoregressive(build: Build, learn: Learn) -> None:

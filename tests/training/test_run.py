@@ -191,6 +191,8 @@ def test_missing_data(config_file: ConfigFile, tmp_path: Path) -> None:
         ("clvp", "network.speech_tokens=8", "network.speech_tokens is 8, fewer than the 16 codes in"),
         ("diffusion", "network.codes=8", "network.codes is 8, fewer than the 16 codes in"),
         ("clvp", "network.text_tokens=20", "network.text_tokens is 20, fewer than the"),
+        ("dvae", "network.text_tokens=90", "network.text_tokens needs texts: name the folder of the tokenizer"),
+        ("dvae", "text=text", "text=FOLDER is for a network that reads texts from codes"),
         ("autoregressive", "network={text_tokens: 90, codes: 16, positions: learned, code_positions: 60}",
          "pairs.max_codes is 400, but network has places for 59"),
         ("autoregressive", "network={text_tokens: 90, codes: 16, positions: learned, text_positions: 60}",

@@ -78,14 +78,15 @@ def extend(features: Features, *, seed: int = 1, progress: Callable[[int, int], 
     rng = np.random.default_rng(seed)
     example = _some(features, full, rng)
     fitted = {cut: Regression.fit(example, cut) for cut in sorted(set(narrow.values()))}
-    frames = np.memmap(features.folder / "mel.f16", dtype=np.float16, mode="r+").reshape(features.frames.shape)
+    file = np.memmap(features.folder / "mel.f16", dtype=np.float16, mode="r+")
+    frames = file.reshape(features.frames.shape)
     for done, (clip, cut) in enumerate(zip(features.clips, cuts, strict=True), 1):
         if cut < bands:
             mel = frames[clip.first : clip.first + clip.frames]
             mel[:, cut:] = fitted[cut](mel.astype(np.float32), cut, rng)
         if progress:
             progress(done, len(cuts))
-    frames.flush()
+    file.flush()
     log.info("%d of %d clips were narrow: their upper bands are filled", len(narrow), len(cuts))
     return narrow
 

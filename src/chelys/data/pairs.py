@@ -71,18 +71,22 @@ class PairConfig:
 
 
 class Pairs:
-    """Batches of a corpus, each a function of the seed and the step."""
+    """Batches of a corpus, each a function of the seed and the step.
+
+    Before there are codes, which is where the VQ-VAE is trained, ``codes`` is None: then there are ``clips`` of a step,
+    and no ``batch``.
+    """
 
     def __init__(
         self,
         features: ClipDataset,
-        codes: Codes,
+        codes: Codes | None,
         tokenizer: Tokenizer,
         mel_range: MelRange,
         config: PairConfig,
         seed: int,
     ) -> None:
-        self.features, self.codes, self.tokenizer = features, codes, tokenizer
+        self.features, self.known_codes, self.tokenizer = features, codes, tokenizer
         self.mel_range, self.config, self.seed = mel_range, config, seed
         self.bad_clips = features.bad_clips
         usable = np.ones(len(features.clips), bool)
@@ -95,6 +99,12 @@ class Pairs:
         self.sampler = LengthBucketSampler(self.train.codes, config.budget, seed, weights)
         #: Of each speaker: indices of their training clips, and the first frames of those.
         self.by_speaker = {name: (rows, self.train.take(rows).first) for name, rows in self.train.per_speaker().items()}
+
+    @property
+    def codes(self) -> Codes:
+        """Codes of the features' clips."""
+        assert self.known_codes is not None, "there are no codes yet"
+        return self.known_codes
 
     def _fault(self, clip: Clip) -> tuple[str, str] | None:
         """What is wrong with a clip, in a few words and in particular."""
@@ -213,7 +223,7 @@ def _pad(rows: list[Tensor]) -> Tensor:
 
 def load_pairs(
     features: Path,
-    codes: Path,
+    codes: Path | None,
     text: Path,
     mel_range: MelRange,
     config: PairConfig,
@@ -223,4 +233,4 @@ def load_pairs(
 ) -> Pairs:
     """Pairs from their files: a feature folder, ``codes.npy`` (shards for both) and a folder with the tokenizer."""
     tokenizer = Tokenizer.load(text, cleaner=cleaner)
-    return Pairs(open_features(features), open_codes(codes), tokenizer, mel_range, config, seed)
+    return Pairs(open_features(features), open_codes(codes) if codes else None, tokenizer, mel_range, config, seed)

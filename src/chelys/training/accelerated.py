@@ -50,7 +50,7 @@ from chelys.training.tasks import RUNS
 from chelys.training.tasks.autoregressive import AutoregressiveTask
 from chelys.training.tasks.clvp import CLVPBatch, CLVPTask, Corrupted
 from chelys.training.tasks.diffusion import DiffusionBatch, DiffusionTask
-from chelys.training.tasks.dvae import DeviceDVAEBatch, DeviceDVAETask
+from chelys.training.tasks.dvae import ClipDVAEBatch, ClipDVAETask
 from chelys.training.tasks.vocoder import VocoderBatch, VocoderTask
 from chelys.training.trainer import TrainableModule, averaged, update_ema
 
@@ -156,7 +156,7 @@ def build_task(stage: str, run: Any, device: torch.device) -> Task:
     network: Any = build_network(stage, run).to(device)
     data: Any = SimpleNamespace(config=run.stage, pairs=None)  # batches come from elsewhere
     if stage == "dvae":
-        return DeviceDVAETask(network, data)
+        return ClipDVAETask(network, data)
     if stage == "autoregressive":
         return AutoregressiveTask(network, data.pairs, run.stage)
     if stage == "clvp":
@@ -215,7 +215,7 @@ class Batches:
             text = corpus.texts(rows, width, np.zeros(len(rows)))
             at = torch.from_numpy(rows).to(corpus.device)
             read = torch.from_numpy(corpus.read[rows]).to(corpus.device)
-            return DeviceDVAEBatch(mel, mask, corpus.mean[at], *text, read)
+            return ClipDVAEBatch(mel, mask, corpus.mean[at], *text, read)
         if self.stage == "vocoder":
             frames = self.run.stage.frames
             first = (rng.random(len(rows)) * (corpus.frames[rows] - frames + 1)).astype(int)
@@ -413,7 +413,7 @@ class StageTrainer:
         write = Log(self.out / LOG_FILE, self.stage)
         write({"step": 0, "held_out": self.evaluate()})
         plan = self.measure(seconds)
-        if isinstance(self.task, DeviceDVAETask):  # codes must settle at the end
+        if isinstance(self.task, ClipDVAETask):  # codes must settle at the end
             self.task.config = replace(self.task.config, revive_until=int(0.85 * plan.steps))
         write(
             {"plan": str(plan), "step_seconds": plan.step_seconds, "step_flops": plan.step_flops, "steps": plan.steps}

@@ -223,23 +223,22 @@ class PairedRun(FeatureRun):
             self.features, self.codes, self.text, self.reference_range, self.pairs, self.loop.seed,
             cleaner=self.cleaner,
         )  # fmt: skip
-        _check_sizes("network", getattr(self, "network", None), pairs)
+        check_sizes("network", getattr(self, "network", None), pairs)
         if getattr(self, "decoder", None) is not None:  # else its sizes are not used
-            _check_sizes("decoder_network", getattr(self, "decoder_network", None), pairs)
+            check_sizes("decoder_network", getattr(self, "decoder_network", None), pairs)
         return pairs
 
 
-def _check_sizes(section: str, sizes: Any, pairs: Pairs) -> None:
+def check_sizes(section: str, sizes: Any, pairs: Pairs) -> None:
     """Refuse data with more codes or text ids than a network has embeddings for.
 
     Raises ConfigError if a code, a text id or a position is beyond the network's tables.
     """
-    codes, ids = pairs.codes.largest() + 1, pairs.tokenizer.vocabulary_size
-    for key, needed, what in (
-        ("codes", codes, f"codes in {pairs.codes.path}"),
-        ("speech_tokens", codes, f"codes in {pairs.codes.path}"),
-        ("text_tokens", ids, "ids of the tokenizer"),
-    ):
+    needs = [("text_tokens", pairs.tokenizer.vocabulary_size, "ids of the tokenizer")]
+    if pairs.known_codes is not None:
+        largest, what = pairs.codes.largest() + 1, f"codes in {pairs.codes.path}"
+        needs = [("codes", largest, what), ("speech_tokens", largest, what), *needs]
+    for key, needed, what in needs:
         known = getattr(sizes, key, needed)
         if known < needed:
             raise ConfigError(f"{section}.{key} is {known}, fewer than the {needed} {what}: set it to {needed} or more")

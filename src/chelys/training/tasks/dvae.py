@@ -5,7 +5,7 @@ b rows, f bands, s mel frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -14,18 +14,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from chelys.audio.mel import MelRange
 from chelys.audio.rates import FRAMES_PER_CODE
 from chelys.config import from_mapping
 from chelys.configs import read_settings
 from chelys.data.dataset import Clip, ClipDataset
+from chelys.data.pairs import PairConfig, Pairs, load_pairs
 from chelys.errors import ConfigError
 from chelys.models.dvae import DVAE, DVAEConfig
+from chelys.text.tokenizer import Cleaner
 from chelys.training.checkpoint import load_trained
-from chelys.training.config import FeatureRun, published_sizes, require
+from chelys.training.config import FeatureRun, check_sizes, published_sizes, require
 from chelys.training.logging import Picture
-from chelys.training.task import FeatureData, Task
+from chelys.training.task import FeatureData, PairedData, Task
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,27 @@ class DVAETaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DVAERun(FeatureRun):
+    """Crops of clips, ``stage.rows`` of ``stage.frames``; or with ``text`` whole clips, as ``pairs`` says."""
+
+    text: Path | None = None  # folder of the tokenizer, where the network has a CTC head
+    cleaner: Cleaner = "chelys"  # what normalizes a text before the tokenizer reads it
+    pairs: PairConfig = field(default_factory=PairConfig)  # what makes a batch of whole clips
     network: Annotated[DVAEConfig, published_sizes(DVAEConfig.tortoise_v2)] = field(default_factory=DVAEConfig)
     stage: DVAETaskConfig = field(default_factory=DVAETaskConfig)
 
     def build(self) -> Task:
-        if self.network.text_tokens:
+        if bool(self.network.text_tokens) != bool(self.text):
             raise ConfigError(
-                "network.text_tokens needs texts, which 'chelys train nano' reads and this stage does not"
+                "network.text_tokens needs texts: name the folder of the tokenizer, text=FOLDER"
+                if self.network.text_tokens
+                else "text=FOLDER is for a network that reads texts from codes: set network.text_tokens"
             )
+        if self.text:
+            pairs = load_pairs(
+                self.features, None, self.text, self.mel_range, self.pairs, self.loop.seed, cleaner=self.cleaner
+            )
+            check_sizes("network", self.network, pairs)
+            return ClipDVAETask(DVAE(self.network), ClipDVAEData(pairs, self.stage))
         features = self.open_features(self.network.bands)
         return DVAETask(DVAE(self.network), DVAEData(features, self.mel_range, self.stage, self.loop.seed))
 
@@ -172,7 +188,7 @@ class DVAETask(Task):
         return found
 
 
-class DeviceDVAEBatch(NamedTuple):
+class ClipDVAEBatch(NamedTuple):
     """Whole clips, padded, with their texts."""
 
     mel: Tensor  # ``(b, f, s)`` in network units, zero behind the clips
@@ -183,12 +199,43 @@ class DeviceDVAEBatch(NamedTuple):
     read: Tensor  # whether the text is what is said, ``(b,)``
 
 
-class DeviceDVAETask(DVAETask):
-    """Whole clips of a `DeviceCorpus` rather than crops: a clip has a text, and a mean spectrum of its own."""
+class ClipDVAEData(PairedData):
+    """Whole clips, as many as `Pairs` puts into a batch."""
+
+    def __init__(self, pairs: Pairs, config: DVAETaskConfig) -> None:
+        super().__init__(pairs)
+        self.config, self.features, self.mel_range = config, pairs.features, pairs.mel_range
+        self.test_clips = pairs.test[:64]
+
+    def load(self, step: int, rows: range) -> ClipDVAEBatch:
+        clips = self.pairs.clips(step)
+        return self.collate([clips[row] for row in rows])
+
+    def collate(self, clips: Sequence[Clip]) -> ClipDVAEBatch:
+        """A batch of the given clips."""
+        mels = [self.mel_range.normalize(self.features.mel(clip)) for clip in clips]
+        frames = torch.tensor([mel.shape[1] for mel in mels])
+        texts = [torch.tensor(self.pairs.tokenizer.encode(clip.text)) for clip in clips]
+        return ClipDVAEBatch(
+            mel=pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2),
+            mask=torch.arange(int(frames.max())) < frames[:, None],
+            mean=torch.stack([mel.mean(1) for mel in mels]),
+            text=pad_sequence(texts, batch_first=True),
+            text_lengths=torch.tensor([len(text) for text in texts]),
+            read=torch.ones(len(clips)),
+        )
+
+
+class ClipDVAETask(DVAETask):
+    """Whole clips rather than crops: a clip has a text, and a mean spectrum of its own."""
 
     def __init__(self, network: DVAE, data: Any) -> None:
         super().__init__(network, data)
         self._unquantised: list[Tensor] = []
+
+    def element_counts(self, module: str, batch: ClipDVAEBatch) -> Mapping[str, float]:
+        frames, ids = float(batch.mask.sum()), float((batch.text_lengths * batch.read).sum())
+        return {"reconstruction": frames, "commitment": frames, "ctc": ids}
 
     def training_step(self, module: str, batch: Any, generator: torch.Generator) -> Mapping[str, Tensor]:
         started, config = self._codebook_started(), self.config
@@ -211,10 +258,23 @@ class DeviceDVAETask(DVAETask):
 
     @torch.no_grad()
     def _start_codebook(self, step: int, generator: torch.Generator) -> None:
-        encoded = torch.cat(self._unquantised)
+        encoded = self.context.all_gather(torch.cat(self._unquantised))
         if len(encoded) >= len(self.dvae.codebook.vectors):  # else with a later step
             self.dvae.codebook.start(encoded[-20 * len(self.dvae.codebook.vectors) :], generator)
             self._unquantised.clear()
+
+    def evaluate(self) -> dict[str, float]:
+        found = super().evaluate()
+        if found and self.dvae.ctc_head is not None:
+            nats, ids = 0.0, 0
+            for clip in self.data.test_clips:
+                batch = self.to_device(self.data.collate([clip]))  # type: ignore[attr-defined]
+                logits = self.dvae(batch.mel, batch.mean, batch.mask).text_logits
+                codes = batch.mask[:, :: 2**self.dvae.config.strides].sum(1)
+                nats += float(self.dvae.text_nll(logits, batch.text, batch.text_lengths, codes))
+                ids += int(batch.text_lengths)
+            found["ctc"] = nats / ids
+        return found
 
 
 def perplexity(counts: Tensor) -> float:
