@@ -169,13 +169,14 @@ async def soak(
 
 
 def metric(url: str, name: str) -> float:
-    found = re.search(rf"^{name} (\S+)$", httpx.get(f"{url}/metrics", timeout=600).text, re.MULTILINE)
+    """A metric of the server; of its processes together, where it is one of a process."""
+    found = re.findall(rf"^(?:\w+_\d+_)?{name} (\S+)$", httpx.get(f"{url}/metrics", timeout=600).text, re.MULTILINE)
     assert found, name
-    return float(found[1])
+    return sum(map(float, found))
 
 
 def resident(url: str) -> float:
-    """Memory of the server, bytes."""
+    """Memory of the server's processes, bytes."""
     return metric(url, "process_resident_memory_bytes")
 
 

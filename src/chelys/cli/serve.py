@@ -42,6 +42,12 @@ def serve(
     renderers: Annotated[
         int | None, typer.Option("--renderers", help="Sentences rendered at a time. Default: the cores but one.")
     ] = None,
+    processes: Annotated[
+        bool | None,
+        typer.Option(
+            "--processes/--no-processes", help="Renderers with a copy of the model each. Default: of small ones."
+        ),
+    ] = None,
     max_rows: Annotated[int | None, typer.Option("--max-rows", help="Candidates sampled together.")] = None,
     max_requests: Annotated[
         int | None, typer.Option("--max-requests", help="Texts spoken or waiting; more are refused with 429.")

@@ -30,6 +30,7 @@ from chelys.server import synthesis
 from chelys.server.encoding import FORMATS, available, encoder
 from chelys.server.guard import Guard
 from chelys.server.metrics import Metrics
+from chelys.server.renderer import RenderProcess
 from chelys.server.requests import MODEL_PRESETS, SpeechRequest, TextRequest, error
 from chelys.server.scheduler import Job, Scheduler
 from chelys.server.settings import ServerSettings
@@ -58,9 +59,14 @@ class Server:
         self.scheduler = Scheduler(
             synthesizer, self.metrics, max_rows=settings.max_rows, max_requests=settings.max_requests,
             renderers=settings.renderers or max(1, min(8, available_cores() - 1)), threads=settings.threads,
-            grace_s=settings.grace_s,
+            grace_s=settings.grace_s, processes=self._has_processes(),
         )  # fmt: skip
         self.planning = asyncio.Semaphore(4)  # texts that are read at a time
+
+    def _has_processes(self) -> bool:
+        """Whether sentences are rendered in processes of their own."""
+        wanted = self.settings.processes
+        return available_cores() > 1 and RenderProcess.worthwhile(self.synthesizer) if wanted is None else wanted
 
     async def speak(self, request: SpeechRequest) -> Response:
         """Answer a request for speech. Raises UserError, Busy or Stopping."""

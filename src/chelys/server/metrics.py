@@ -45,6 +45,10 @@ class Metrics:
             "chelys_render_seconds", "Ranking and rendering of a sentence.", buckets=_SECONDS, registry=registry
         )
 
+    def watch(self, name: str, pid: int) -> None:
+        """Show memory and processor time of a further process, under its name."""
+        ProcessCollector(namespace=name, pid=lambda: pid, registry=self.registry)
+
     def text(self) -> bytes:
         """All of it."""
         return generate_latest(self.registry)

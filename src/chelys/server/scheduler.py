@@ -1,7 +1,8 @@
 """Who speaks next: requests share one model, sentence by sentence.
 
 One thread samples (``CodeSampler``: the candidates of all sentences share each step), ``renderers`` others rank, render
-and do whatever else needs the networks. Nothing else touches the model. The first sentence of a text goes before all
+and do whatever else needs the networks; of a small model each has a process for whole sentences (``RenderProcess``).
+Nothing else touches the model. The first sentence of a text goes before all
 later ones; a later sentence is the more urgent the sooner its listener has heard everything that came before it.
 Sentences are rendered one at a time: a batch of them costs a processor as much, and changes their last bits. Times are
 in seconds of ``time.monotonic``.
@@ -21,12 +22,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from chelys.errors import UserError
-from chelys.inference.generation import CodeGroup, CodeSampler
+from chelys.inference.generation import CodeCandidate, CodeGroup, CodeSampler
 from chelys.inference.speech import Chunk
 from chelys.inference.streaming import early_pieces
 from chelys.inference.synthesizer import SentencePlan, Synthesizer
 from chelys.machine import available_cores, set_threads
 from chelys.server.metrics import Metrics
+from chelys.server.renderer import RendererLost, RenderProcess
 
 T = TypeVar("T")
 
@@ -133,7 +135,7 @@ class Scheduler:
 
     def __init__(
         self, synthesizer: Synthesizer, metrics: Metrics, *, max_rows: int, max_requests: int, renderers: int,
-        threads: int, grace_s: float,
+        threads: int, grace_s: float, processes: bool = False,
     ) -> None:  # fmt: skip
         self.synthesizer, self.metrics = synthesizer, metrics
         self.max_rows, self.max_requests, self.renderers, self.threads = max_rows, max_requests, renderers, threads
@@ -149,16 +151,20 @@ class Scheduler:
         self._lock = threading.Condition()
         self._grace_s, self._drained_at = grace_s, 0.0
         self._stopping = self._stopped = False
+        self.processes = [RenderProcess(synthesizer, threads) for _ in range(renderers)] if processes else []
+        helpers = [*self.processes, *[None] * (renderers - len(self.processes))]
         self._threads = [
             threading.Thread(target=self._sample, name="chelys-sampler", daemon=True),
             *(
-                threading.Thread(target=self._render, name=f"chelys-renderer-{i}", daemon=True)
-                for i in range(renderers)
+                threading.Thread(target=self._render, args=(helper,), name=f"chelys-renderer-{i}", daemon=True)
+                for i, helper in enumerate(helpers)
             ),
         ]
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads, and the processes that they render in."""
+        for number, process in enumerate(self.processes):
+            self.metrics.watch(f"chelys_renderer_{number}", process.start())
         for thread in self._threads:
             thread.start()
 
@@ -186,6 +192,8 @@ class Scheduler:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=10)
+        for process in self.processes:
+            process.close()
 
     # ---- for the event loop -----------------------------------------------------------------------------------------
 
@@ -343,7 +351,8 @@ class Scheduler:
 
     # ---- the rendering threads --------------------------------------------------------------------------------------
 
-    def _render(self) -> None:
+    def _render(self, process: RenderProcess | None) -> None:
+        """Render what is sampled; in the process, as soon as it is ready."""
         set_threads(self.threads)
         while not self._stopped:
             with self._lock:
@@ -352,9 +361,9 @@ class Scheduler:
                     self._lock.wait(timeout=1.0)
                 self._resting -= 1
             if not self._stopped:
-                self._render_one()
+                self._render_one(process)
 
-    def _render_one(self) -> None:
+    def _render_one(self, process: RenderProcess | None = None) -> None:
         """Render the most urgent sentence, or make the most urgent call."""
         with self._lock:
             choices: list[tuple[tuple[float, ...], Any]] = [(call.urgency, call) for call in self._calls]
@@ -374,7 +383,7 @@ class Scheduler:
         begun = time.monotonic()
         try:
             if isinstance(work, CodeGroup):
-                chunk = self.synthesizer.finish(job.plans[number], work.candidates, _progress(job))
+                chunk = self._finish(job, job.plans[number], work.candidates, process)
             else:
                 chunk = next(work)
         except _Cancelled:
@@ -389,6 +398,18 @@ class Scheduler:
                 if not job.cancelled:
                     self._sampled.append(chosen)
                 self._lock.notify_all()
+
+    def _finish(
+        self, job: Job, plan: SentencePlan, candidates: list[CodeCandidate], process: RenderProcess | None
+    ) -> Chunk:
+        progress = _progress(job)
+        if process is not None and process.ready and plan.redaction is None:
+            progress("rendering", 0, 1)
+            try:
+                return process.finish(plan, candidates, latents=self.synthesizer.keeps_latents(plan))
+            except RendererLost:
+                pass
+        return self.synthesizer.finish(plan, candidates, progress)
 
     def _deliver(self, job: Job, number: int, chunk: Chunk) -> None:
         """Hand over a sentence, and those after it that were ready before; or a piece of the first."""

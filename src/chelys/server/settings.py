@@ -46,6 +46,8 @@ class ServerSettings(BaseSettings):
     max_memory: int | None = None  # bytes that speaking may take, about; None is no limit
     #: sentences that are rendered at a time, beside the thread that samples; None: one for each further core
     renderers: int | None = Field(None, ge=1, le=64)
+    #: whether each renderer is a process with the model once more; None: that of a small model is, on several cores
+    processes: bool | None = None
     max_rows: int = Field(96, ge=1)  # candidates that are sampled together
     max_requests: int = Field(32, ge=1)  # texts that are spoken or wait; more are answered with 429
     max_chars: int = Field(20_000, ge=1)  # characters of a text
