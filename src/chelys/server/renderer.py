@@ -59,6 +59,7 @@ class RenderProcess:
         self._setting = _Setting(model.folder, dtype, compat, synthesizer.max_memory, threads)
         self._pipe: Connection | None = None
         self._process: Any = None
+        self.pid = 0
         self._loaded = False
 
     @staticmethod
@@ -76,7 +77,8 @@ class RenderProcess:
         self._process = context.Process(target=_work, args=(theirs, self._setting), name="chelys-renderer", daemon=True)
         self._process.start()
         theirs.close()
-        return int(self._process.pid)
+        self.pid = int(self._process.pid)
+        return self.pid
 
     @property
     def ready(self) -> bool:
