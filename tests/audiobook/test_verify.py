@@ -25,7 +25,8 @@ from chelys.audiobook.verify import (
 from chelys.errors import UserError
 from chelys.inference.generation import CodeCandidate
 from chelys.inference.options import SpeechOptions
-from chelys.inference.synthesizer import SentencePlan, Synthesizer
+from chelys.inference.rendering import SentencePlan
+from chelys.inference.synthesizer import Synthesizer
 from chelys.text.document import Sentence
 
 OPTIONS = SpeechOptions(candidates=3, batch=9, steps=3)

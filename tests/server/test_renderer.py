@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from chelys.inference.generation import generate
-from chelys.inference.synthesizer import SentencePlan, Synthesizer
+from chelys.inference.rendering import SentencePlan
+from chelys.inference.synthesizer import Synthesizer
 from chelys.machine import one_thread
 from chelys.server.metrics import Metrics
 from chelys.server.renderer import RendererLost, RenderProcess

@@ -27,8 +27,9 @@ from chelys.audiobook.verify import Verdict, Verifier, halves
 from chelys.inference.code_sampling import skip_codes
 from chelys.inference.generation import CodeCandidate, CodeGroup, CodeSampler, generate
 from chelys.inference.options import SpeechOptions
+from chelys.inference.rendering import SentencePlan
 from chelys.inference.speech import silence
-from chelys.inference.synthesizer import SentencePlan, Synthesizer, candidate_generator
+from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.inference.voice import AnyVoice
 from chelys.text.document import Document, Sentence
 

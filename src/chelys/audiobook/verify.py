@@ -24,7 +24,8 @@ from chelys.audio.recognition import RATE, hear, load_whisper
 from chelys.audiobook.hearing import align
 from chelys.errors import TextError
 from chelys.inference.generation import CodeCandidate
-from chelys.inference.synthesizer import SentencePlan, Synthesizer
+from chelys.inference.rendering import SentencePlan
+from chelys.inference.synthesizer import Synthesizer
 from chelys.text.document import Sentence
 from chelys.text.split import CLAUSE_PAUSE_S, WORD_PAUSE_S
 from chelys.text.tokenizer import PUNCTUATION

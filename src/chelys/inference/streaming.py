@@ -24,7 +24,8 @@ from chelys.inference.generation import CodeGroup, CodeSampler, generate_stream
 from chelys.inference.speech import Candidate, Chunk, Progress, as_audio, silence
 
 if TYPE_CHECKING:
-    from chelys.inference.synthesizer import SentencePlan, Synthesizer
+    from chelys.inference.rendering import SentencePlan
+    from chelys.inference.synthesizer import Synthesizer
 
 #: Codes between two pieces of a streamed candidate: 1.9 seconds, as published.
 STREAMED_CODES = 40

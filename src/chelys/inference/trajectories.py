@@ -22,8 +22,9 @@ from chelys.files import atomic_path, output_errors
 from chelys.inference.diffusion_sampling import dpm_step, guided_x0, sampling_schedule
 from chelys.inference.generation import CodeCandidate, CodeSampler
 from chelys.inference.options import SpeechOptions
+from chelys.inference.rendering import SentencePlan
 from chelys.inference.speech import Progress
-from chelys.inference.synthesizer import SentencePlan, Synthesizer
+from chelys.inference.synthesizer import Synthesizer
 from chelys.inference.voice import Voice
 from chelys.models.diffusion_steps import DiffusionSteps
 

@@ -24,8 +24,9 @@ import torch
 
 from chelys.errors import UserError
 from chelys.inference.generation import CodeCandidate
+from chelys.inference.rendering import SentencePlan
 from chelys.inference.speech import Chunk
-from chelys.inference.synthesizer import SentencePlan, Synthesizer
+from chelys.inference.synthesizer import Synthesizer
 from chelys.machine import end_with_parent, set_threads
 
 log = logging.getLogger("chelys.server")

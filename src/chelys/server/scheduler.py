@@ -23,9 +23,10 @@ from typing import Any, TypeVar
 
 from chelys.errors import UserError
 from chelys.inference.generation import CodeCandidate, CodeGroup, CodeSampler
+from chelys.inference.rendering import SentencePlan
 from chelys.inference.speech import Chunk
 from chelys.inference.streaming import early_pieces
-from chelys.inference.synthesizer import SentencePlan, Synthesizer
+from chelys.inference.synthesizer import Synthesizer
 from chelys.machine import available_cores, set_threads
 from chelys.server.metrics import Metrics
 from chelys.server.renderer import RendererLost, RenderProcess

@@ -16,9 +16,10 @@ from starlette.responses import Response
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.errors import UserError
 from chelys.inference.options import SpeechOptions
+from chelys.inference.rendering import SentencePlan
 from chelys.inference.speech import Chunk
 from chelys.inference.streaming import FIRST_CODES, early_pieces
-from chelys.inference.synthesizer import SentencePlan, Synthesizer, random_seed
+from chelys.inference.synthesizer import Synthesizer, random_seed
 from chelys.server.encoding import MEDIA_TYPES, Format, encode, encoder
 from chelys.server.guard import Message, Receive, Scope, Send
 from chelys.server.metrics import Metrics
