@@ -82,6 +82,8 @@ def test_the_server_goes_on_without_it(tts: Synthesizer) -> None:
         until(lambda: process.ready)
         assert "chelys_renderer_0_process_resident_memory_bytes" in scheduler.metrics.text().decode()
         assert np.array_equal(asyncio.run(speak()), said)
+        os.kill(process.pid, signal.SIGTERM)  # as systemd tells all processes of a service
+        assert np.array_equal(asyncio.run(speak()), said) and process.ready
         os.kill(process.pid, signal.SIGKILL)
         assert np.array_equal(asyncio.run(speak()), said)
         assert not process.ready

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import pickle
 import signal
 import traceback
@@ -33,6 +32,8 @@ log = logging.getLogger("chelys.server")
 
 #: Bytes of weights up to which a model is worth having twice.
 MAX_WEIGHTS = 200_000_000
+#: Seconds that it has to end by itself.
+END_S = 2.0
 
 
 class RendererLost(Exception):
@@ -123,32 +124,34 @@ class RenderProcess:
     def close(self) -> None:
         """End the process."""
         if self._pipe is not None:
-            self._pipe.close()
-            self._process.terminate()
+            self._pipe.close()  # which ends it, after the sentence that it is at
+            self._process.join(END_S)
+            self._process.kill()
             self._pipe, self._loaded = None, False
 
 
 def _work(pipe: Connection, setting: _Setting) -> None:
     """Render what comes through the pipe until it is closed."""
     end_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends both processes the same: the server decides
-        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or systemd tells all processes: the server decides
+        signal.signal(number, signal.SIG_IGN)
     set_threads(setting.threads)
     synthesizer = Synthesizer.from_folder(setting.folder, dtype=setting.dtype, compat=setting.compat)
     synthesizer.max_memory = setting.max_memory
-    pipe.send_bytes(b"ready")
+    answer = b"ready"
     while True:
         try:
+            pipe.send_bytes(answer)
             plan, codes = pickle.loads(pipe.recv_bytes())
-        except (EOFError, OSError):
-            os._exit(0)
+        except (EOFError, OSError):  # the pipe is closed
+            return
         candidates = [
             CodeCandidate(c, stopped, () if latents is None else tuple(latents)) for c, stopped, latents in codes
         ]
         try:
-            answer: tuple[bool, Any] = (True, synthesizer.finish(plan, candidates))
+            result: tuple[bool, Any] = (True, synthesizer.finish(plan, candidates))
         except UserError as error:
-            answer = (False, type(error)(str(error)))
+            result = (False, UserError(str(error)))
         except Exception:
-            answer = (False, RuntimeError(traceback.format_exc()))
-        pipe.send_bytes(pickle.dumps(answer, protocol=5))
+            result = (False, RuntimeError(traceback.format_exc()))
+        answer = pickle.dumps(result, protocol=5)
