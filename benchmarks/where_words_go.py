@@ -1,6 +1,7 @@
 """Where words are lost on the way from a recording to speech: what Whisper hears after each network.
 
     python benchmarks/where_words_go.py corpus/train.jsonl [--model nano] [--clips 30] [--speakers s05,s06] [--log FILE]
+    python benchmarks/where_words_go.py corpus/train.jsonl --dvae runs/dvae    # another VQ-VAE: the first three steps
 
 The same clips (spread evenly over the manifest, 25 letters or more) are heard five times: as recorded; their mel
 through the vocoder alone; their codes through the VQ-VAE's own decoder; their codes as latents through the diffusion
@@ -14,6 +15,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,6 +29,8 @@ from chelys.data.manifest import Utterance, read_manifest
 from chelys.evaluation.listening import Naturalness, load_recogniser
 from chelys.evaluation.words import WordComparison, error_rate, listen
 from chelys.inference.synthesizer import Synthesizer, candidate_generator
+from chelys.models.dvae import DVAE
+from chelys.training.tasks.dvae import trained_dvae
 from chelys.weights.folder import build
 from chelys.weights.tensor_file import load_network
 
@@ -34,9 +38,7 @@ STEPS = ("recording", "vocoder", "codes", "codes, rendered", "spoken")
 
 
 @torch.inference_mode()
-def waves(
-    speaker: Synthesizer, dvae: torch.nn.Module, clip: Utterance, other: Utterance, seed: int
-) -> Iterator[np.ndarray]:
+def waves(speaker: Synthesizer, dvae: DVAE, clip: Utterance, other: Utterance, seed: int) -> Iterator[np.ndarray]:
     """The clip after each of STEPS, ``(n,)`` at 24 kHz."""
     from chelys.audio.io import read
 
@@ -52,7 +54,7 @@ def waves(
 
     yield vocode(mel)
     codes = dvae.encode(mel)
-    yield vocode(dvae.decode(codes))
+    yield vocode(dvae.decode(codes, mel.mean(2) if dvae.config.clip_mean else None))
     voice = speaker.voice([other.audio])
     ids = speaker.text_ids(model.tokenizer.analyse(clip.text).ids)
     yield speaker.render(ids, codes[0], voice, generator, options, None)
@@ -65,6 +67,7 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--clips", type=int, default=30)
     parser.add_argument("--speakers", default="", help="only these, with commas between")
+    parser.add_argument("--dvae", type=Path, help="run of a VQ-VAE to hear in place of the model's")
     parser.add_argument("--called", default="", help="name of the model in the table")
     parser.add_argument("--log", type=Path, help="append the table to this file, a line of JSON a step")
     arguments = parser.parse_args()
@@ -72,18 +75,22 @@ def main() -> None:
     clips = [u for u in read_manifest(arguments.manifest) if len(u.text) >= 25 and (not wanted or u.speaker in wanted)]
     chosen = clips[:: max(1, len(clips) // arguments.clips)][: arguments.clips]
     speaker, recogniser, rate = chelys.load(arguments.model), load_recogniser(), Naturalness()
-    dvae = build(speaker.model.config, "dvae")
-    load_network(speaker.model.folder / "dvae.safetensors", dvae)
+    steps: tuple[str, ...]
+    if arguments.dvae:
+        dvae, steps = trained_dvae(arguments.dvae)[0], STEPS[:3]
+    else:
+        dvae, steps = cast(DVAE, build(speaker.model.config, "dvae")), STEPS
+        load_network(speaker.model.folder / "dvae.safetensors", dvae)
     dvae.eval()
-    heard: dict[str, list[WordComparison]] = {step: [] for step in STEPS}
-    ratings: dict[str, list[float]] = {step: [] for step in STEPS}
+    heard: dict[str, list[WordComparison]] = {step: [] for step in steps}
+    ratings: dict[str, list[float]] = {step: [] for step in steps}
     for seed, clip in enumerate(chosen, 1):
         other = next(u for u in clips if u.speaker == clip.speaker and u.id != clip.id)
-        for step, wave in zip(STEPS, waves(speaker, dvae, clip, other, seed), strict=True):
+        for step, wave in zip(steps, waves(speaker, dvae, clip, other, seed), strict=False):
             audio = resample(wave, OUTPUT_RATE, RATE)
             heard[step].append(listen(recogniser, audio, clip.text))
             ratings[step].append(rate(audio))
-    for step in STEPS:
+    for step in steps:
         row = {
             "model": arguments.called or arguments.model,
             "of": arguments.speakers or arguments.manifest.parent.name,

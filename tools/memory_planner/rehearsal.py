@@ -273,6 +273,8 @@ def imagined_settings(run: Run, folder: Path, seconds: float) -> Run:
         "text": corpus.text, "target_features": corpus.features if published else None, "start": None,
         "manifests": [corpus.manifest], "real": [corpus.manifest], "synthetic": [corpus.manifest],
     }  # fmt: skip
+    if pairs is None:  # a VQ-VAE that learns from crops
+        del given["text"]
     for key in ("decoder", "encoder"):
         if values.get(key) is not None or (
             key in values and getattr(values.get("stage"), "conditioning", "") == "latents"

@@ -26,6 +26,7 @@ from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RA
 from chelys.data.dataset import Clip
 from chelys.data.loader import is_held_out
 from chelys.data.manifest import Utterance, write_manifest
+from chelys.data.pairs import PairConfig
 from chelys.errors import ConfigError
 from chelys.text.lexicon import Lexicon
 from chelys.text.tokenizer import make_tokenizer
@@ -150,7 +151,8 @@ def _synthetic_run(run: Run, folder: Path, seconds: float) -> Run:
     published = values.get("target_features") is not None or any(
         getattr(s, "bands", 0) == MEL_22K.bands or getattr(s, "text_tokens", 0) >= 255 for s in sizes
     )
-    spec, clips, pairs = MEL_22K if published else MEL_24K, 16, values.get("pairs")
+    spec, clips = MEL_22K if published else MEL_24K, 16
+    pairs = values.get("pairs") or (PairConfig() if values.get("text") else None)
     if pairs is not None:
         longest = (pairs.max_codes - 1) * SAMPLES_PER_CODE / spec.sample_rate
         seconds = min(seconds, longest)
@@ -162,6 +164,8 @@ def _synthetic_run(run: Run, folder: Path, seconds: float) -> Run:
     shared = "univnet" in values or not published
     written |= {"features": written["features"] if shared else written["published"], "run": folder / "run"}
     written |= {"target_features": folder / "features" if published else None, "start": None}
+    if pairs is None:  # a VQ-VAE that learns from crops
+        del written["text"]
     if getattr(values.get("stage"), "conditioning", "") == "latents":
         values["decoder"] = folder  # on the meta device no weights are read
     return replace(run, **values | {key: value for key, value in written.items() if key in values})

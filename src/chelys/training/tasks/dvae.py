@@ -56,7 +56,7 @@ class DVAERun(FeatureRun):
 
     text: Path | None = None  # folder of the tokenizer, where the network has a CTC head
     cleaner: Cleaner = "chelys"  # what normalizes a text before the tokenizer reads it
-    pairs: PairConfig = field(default_factory=PairConfig)  # what makes a batch of whole clips
+    pairs: PairConfig | None = None  # what makes a batch of whole clips; None: as for all stages that read texts
     network: Annotated[DVAEConfig, published_sizes(DVAEConfig.tortoise_v2)] = field(default_factory=DVAEConfig)
     stage: DVAETaskConfig = field(default_factory=DVAETaskConfig)
 
@@ -68,8 +68,9 @@ class DVAERun(FeatureRun):
                 else "text=FOLDER is for a network that reads texts from codes: set network.text_tokens"
             )
         if self.text:
+            config = self.pairs or PairConfig()
             pairs = load_pairs(
-                self.features, None, self.text, self.mel_range, self.pairs, self.loop.seed, cleaner=self.cleaner
+                self.features, None, self.text, self.mel_range, config, self.loop.seed, cleaner=self.cleaner
             )
             check_sizes("network", self.network, pairs)
             return ClipDVAETask(DVAE(self.network), ClipDVAEData(pairs, self.stage))
@@ -248,7 +249,7 @@ class ClipDVAETask(DVAETask):
         if out.text_logits is not None:
             nll = self.dvae.text_nll(out.text_logits, batch.text, batch.text_lengths, sound.sum(1)) * batch.read
             losses["ctc"] = config.ctc * nll.sum() / (batch.text_lengths * batch.read).sum().clamp(min=1)
-        if torch.is_grad_enabled():  # not in an evaluation
+        if torch.is_grad_enabled() and not batch.mel.is_meta:  # not in an evaluation, or where work is only counted
             encoded = out.encoded.detach()[sound].float()
             if started:
                 self._encoded.append((encoded, out.codes[sound]))
