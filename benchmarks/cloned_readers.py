@@ -23,8 +23,10 @@ from chelys.audio.io import read
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.audio.recognition import RATE
 from chelys.data.manifest import Utterance, read_manifest
+from chelys.data.recipes.synthetic import read_sentences
 from chelys.evaluation.listening import Naturalness, SpeakerEncoder, load_recogniser
 from chelys.evaluation.words import error_rate, listen
+from chelys.inference.options import parse_options
 
 SHORTEST, LONGEST = 5.0, 12.0
 
@@ -52,14 +54,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    texts = [line.strip() for line in asked.texts.read_text("utf8").splitlines() if line.strip()][: asked.count]
+    texts = read_sentences(asked.texts)[: asked.count]
     names = asked.speakers.split(",")
     fit = [u for u in read_manifest(asked.manifest) if u.speaker in names and SHORTEST <= u.seconds <= LONGEST]
     own = {name: [u for u in fit if u.speaker == name] for name in names}
     if few := [name for name in names if len(own[name]) < 2]:
         parser.error(f"fewer than two clips of {SHORTEST:g} to {LONGEST:g} s: {', '.join(few)}")
-    changes = {key: json.loads(value) for key, _, value in (entry.partition("=") for entry in asked.set)}
-    speak(asked.model, {name: own[name][0] for name in names}, texts, changes, asked.out)
+    speak(asked.model, {name: own[name][0] for name in names}, texts, parse_options(asked.set), asked.out)
 
     encode, recogniser, rate = SpeakerEncoder(), load_recogniser(), Naturalness()
     voices = np.stack([encode(read(own[name][0].audio, RATE)) for name in names])

@@ -170,8 +170,8 @@ def duration(path: Path) -> float:
         return count / stream.sample_rate
 
 
-def resample(audio: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
-    """Samples ``(n,)`` at another rate."""
+def resample(audio: np.ndarray, source_rate: float, rate: int) -> np.ndarray:
+    """Samples ``(n,)`` at another rate. A source rate that is a factor too high makes them so many times as fast."""
     return audio if source_rate == rate else soxr.resample(audio, source_rate, rate, quality="HQ")
 
 

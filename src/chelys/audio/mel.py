@@ -48,6 +48,7 @@ def _corners(spec: MelSpec) -> Tensor:
     return _mel_to_hz(torch.linspace(low, high, spec.bands + 2, dtype=torch.float64), spec.htk)
 
 
+@lru_cache(maxsize=8)
 def mel_band_edges(spec: MelSpec) -> Tensor:
     """The upper end of each band, Hz: ``(f,)`` float64."""
     return _corners(spec)[2:]

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soxr
 
-from chelys.audio.io import MIN_CLIP_SECONDS, decode, write
+from chelys.audio.io import MIN_CLIP_SECONDS, decode, resample, write
 from chelys.data.manifest import BAD_CLIPS_FILE, BadClips, Utterance, read_manifest
 from chelys.errors import AudioError, ConfigError, ManifestError
 from chelys.files import digest, write_json_lines
@@ -95,7 +94,7 @@ def _play(utterance: Utterance, factor: float, *, folder: Path) -> Utterance | s
             return f"{utterance.audio}: {error}"
         if len(audio) < MIN_CLIP_SECONDS * rate:
             return f"{utterance.audio}: {len(audio) / rate:.2f} s"
-        write(path, soxr.resample(audio, rate * factor, rate).astype(np.float32), rate)
+        write(path, resample(audio, rate * factor, rate), rate)
     name = f"@{factor:g}"
     return replace(
         utterance, id=utterance.id + name, audio=f"audio/{path.name}", speaker=utterance.speaker + name,

@@ -1,8 +1,8 @@
 """A renderer in a process of its own.
 
-Threads of one process take turns at the interpreter, which each operator of a network needs for some microseconds; of
-small networks that is a quarter of the time of a thread that samples and one that renders. Processes do not. This one
-has the model once more, and makes of a sentence and its candidates what ``Synthesizer.finish`` makes of them here, to
+Threads of one process take turns at the interpreter, which each operator of a network needs for some microseconds;
+processes do not, which small networks feel (docs/serving.md has the measurement). This one has the model once more, and
+makes of a sentence and its candidates what ``Synthesizer.finish`` makes of them here, to
 the bit. It ends with the process that started it.
 """
 
@@ -55,10 +55,8 @@ class RenderProcess:
     """One process, used by one thread. ``ready`` says whether it has loaded the model."""
 
     def __init__(self, synthesizer: Synthesizer, threads: int) -> None:
-        model = synthesizer.model
-        dtype = next(model.diffusion.parameters()).dtype
-        compat = synthesizer.family.compat
-        self._setting = _Setting(model.folder, dtype, compat, synthesizer.max_memory, threads)
+        model, compat = synthesizer.model, synthesizer.family.compat
+        self._setting = _Setting(model.folder, model.dtype, compat, synthesizer.max_memory, threads)
         self._pipe: Connection | None = None
         self._process: Any = None
         self.pid = 0
@@ -72,15 +70,14 @@ class RenderProcess:
             return False
         return sum(file.stat().st_size for file in folder.glob("*.safetensors")) <= MAX_WEIGHTS
 
-    def start(self) -> int:
-        """Begin to load the model; returns the number of the process."""
+    def start(self) -> None:
+        """Begin to load the model; ``pid`` is then the number of the process."""
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may stand still
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, self._setting), name="chelys-renderer", daemon=True)
         self._process.start()
         theirs.close()
         self.pid = int(self._process.pid)
-        return self.pid
 
     @property
     def ready(self) -> bool:

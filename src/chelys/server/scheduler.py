@@ -17,7 +17,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -153,7 +153,7 @@ class Scheduler:
         self._grace_s, self._drained_at = grace_s, 0.0
         self._stopping = self._stopped = False
         self.processes = [RenderProcess(synthesizer, threads) for _ in range(renderers)] if processes else []
-        helpers = [*self.processes, *[None] * (renderers - len(self.processes))]
+        helpers: Sequence[RenderProcess | None] = self.processes or [None] * renderers
         self._threads = [
             threading.Thread(target=self._sample, name="chelys-sampler", daemon=True),
             *(
@@ -165,7 +165,8 @@ class Scheduler:
     def start(self) -> None:
         """Start the threads, and the processes that they render in."""
         for number, process in enumerate(self.processes):
-            self.metrics.watch(f"chelys_renderer_{number}", process.start())
+            process.start()
+            self.metrics.watch(f"chelys_renderer_{number}", process.pid)
         for thread in self._threads:
             thread.start()
 

@@ -26,7 +26,6 @@ from chelys.audio.rates import FRAMES_PER_CODE, HOP, MEL_22K, MEL_24K, OUTPUT_RA
 from chelys.data.dataset import Clip
 from chelys.data.loader import is_held_out
 from chelys.data.manifest import Utterance, write_manifest
-from chelys.data.pairs import PairConfig
 from chelys.errors import ConfigError
 from chelys.text.lexicon import Lexicon
 from chelys.text.tokenizer import make_tokenizer
@@ -151,8 +150,7 @@ def _synthetic_run(run: Run, folder: Path, seconds: float) -> Run:
     published = values.get("target_features") is not None or any(
         getattr(s, "bands", 0) == MEL_22K.bands or getattr(s, "text_tokens", 0) >= 255 for s in sizes
     )
-    spec, clips = MEL_22K if published else MEL_24K, 16
-    pairs = values.get("pairs") or (PairConfig() if values.get("text") else None)
+    spec, clips, pairs = MEL_22K if published else MEL_24K, 16, values.get("pairs")
     if pairs is not None:
         longest = (pairs.max_codes - 1) * SAMPLES_PER_CODE / spec.sample_rate
         seconds = min(seconds, longest)

@@ -27,9 +27,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import soxr
 
-from chelys.audio.io import growing_sound_file, normalize_loudness
+from chelys.audio.io import growing_sound_file, normalize_loudness, resample
 from chelys.data.manifest import Utterance, read_manifest, write_manifest
 from chelys.errors import MissingExtra, UserError
 from chelys.files import atomic_path, remove_partial_files, write_json
@@ -77,7 +76,7 @@ class HibariTeacher:
         audio = self.hibari.from_phonemes(phonemes, speed, seed=int(rng.integers(2**31)))
         if factor == 1.0:
             return audio
-        return soxr.resample(audio, factor * SAMPLE_RATE, SAMPLE_RATE).astype(np.float32)
+        return resample(audio, factor * SAMPLE_RATE, SAMPLE_RATE).astype(np.float32)
 
 
 class KokoroTeacher:

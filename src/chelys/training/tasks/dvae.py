@@ -23,7 +23,7 @@ from chelys.configs import read_settings
 from chelys.data.dataset import Clip, ClipDataset
 from chelys.data.pairs import PairConfig, Pairs, load_pairs
 from chelys.errors import ConfigError
-from chelys.models.dvae import DVAE, DVAEConfig
+from chelys.models.dvae import DVAE, DVAEConfig, Reconstruction
 from chelys.text.tokenizer import Cleaner
 from chelys.training.checkpoint import load_trained
 from chelys.training.config import FeatureRun, check_sizes, published_sizes, require
@@ -56,9 +56,13 @@ class DVAERun(FeatureRun):
 
     text: Path | None = None  # folder of the tokenizer, where the network has a CTC head
     cleaner: Cleaner = "chelys"  # what normalizes a text before the tokenizer reads it
-    pairs: PairConfig | None = None  # what makes a batch of whole clips; None: as for all stages that read texts
+    pairs: PairConfig | None = None  # what makes a batch of whole clips; without texts None
     network: Annotated[DVAEConfig, published_sizes(DVAEConfig.tortoise_v2)] = field(default_factory=DVAEConfig)
     stage: DVAETaskConfig = field(default_factory=DVAETaskConfig)
+
+    def __post_init__(self) -> None:
+        if self.text and self.pairs is None:
+            object.__setattr__(self, "pairs", PairConfig())
 
     def build(self) -> Task:
         if bool(self.network.text_tokens) != bool(self.text):
@@ -68,9 +72,9 @@ class DVAERun(FeatureRun):
                 else "text=FOLDER is for a network that reads texts from codes: set network.text_tokens"
             )
         if self.text:
-            config = self.pairs or PairConfig()
+            assert self.pairs is not None
             pairs = load_pairs(
-                self.features, None, self.text, self.mel_range, config, self.loop.seed, cleaner=self.cleaner
+                self.features, None, self.text, self.mel_range, self.pairs, self.loop.seed, cleaner=self.cleaner
             )
             check_sizes("network", self.network, pairs)
             return ClipDVAETask(DVAE(self.network), ClipDVAEData(pairs, self.stage))
@@ -162,18 +166,26 @@ class DVAETask(Task):
         if not self.data.test_clips:
             return {}
         counts = torch.zeros_like(self.dvae.codebook.counts)
-        error, commitment = [], []
+        error, commitment, reading = [], [], list[tuple[float, int]]()
         for clip in self.data.test_clips:
             mel = self._held_out(clip)
             out = self.dvae(mel)
             error.append(float((out.mel.float() - mel).abs().mean()))
             commitment.append(float(F.mse_loss(out.encoded.float(), out.quantized)))
             counts += torch.bincount(out.codes.flatten(), minlength=len(counts)).float()
+            if out.text_logits is not None:
+                reading.append(self._read(clip, out))
+        nats, ids = map(sum, zip(*reading, strict=True)) if reading else (0, 0)
         return {
             "mel_l1": float(np.mean(error)),
             "commitment": float(np.mean(commitment)),
             "codebook_perplexity": perplexity(counts),
+            **({"ctc": nats / ids} if reading else {}),
         }
+
+    def _read(self, clip: Clip, out: Reconstruction) -> tuple[float, int]:
+        """Nats of a clip's text by the CTC head, and its ids."""
+        raise NotImplementedError("crops have no text")
 
     def _held_out(self, clip: Clip) -> Tensor:
         mel = self.data.mel_range.normalize(self.data.features.mel(clip))[None]
@@ -264,18 +276,12 @@ class ClipDVAETask(DVAETask):
             self.dvae.codebook.start(encoded[-20 * len(self.dvae.codebook.vectors) :], generator)
             self._unquantised.clear()
 
-    def evaluate(self) -> dict[str, float]:
-        found = super().evaluate()
-        if found and self.dvae.ctc_head is not None:
-            nats, ids = 0.0, 0
-            for clip in self.data.test_clips:
-                batch = self.to_device(self.data.collate([clip]))  # type: ignore[attr-defined]
-                logits = self.dvae(batch.mel, batch.mean, batch.mask).text_logits
-                codes = batch.mask[:, :: 2**self.dvae.config.strides].sum(1)
-                nats += float(self.dvae.text_nll(logits, batch.text, batch.text_lengths, codes))
-                ids += int(batch.text_lengths)
-            found["ctc"] = nats / ids
-        return found
+    def _read(self, clip: Clip, out: Reconstruction) -> tuple[float, int]:
+        ids = self.data.pairs.tokenizer.encode(clip.text)  # type: ignore[attr-defined]
+        text = torch.tensor([ids], device=out.codes.device)
+        lengths = torch.tensor([len(ids)]), torch.tensor([out.codes.shape[1]])
+        assert out.text_logits is not None
+        return float(self.dvae.text_nll(out.text_logits, text, *lengths)), len(ids)
 
 
 def perplexity(counts: Tensor) -> float:
