@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import shutil
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,21 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     with StageStore(tmp_path / "store") as store:
         assert store.status().stages["wave"][0] == 50 and sum(store.computed().values()) == 80
         assert sqlite3.connect(store._index).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_new_index_waits_for_its_writer(tmp_path: Path) -> None:
+    """Two processes begin a store at once: one is about to write to the index as the other switches to its log."""
+    with StageStore(tmp_path / "store") as store:
+        index = store._index
+    other = sqlite3.connect(index, isolation_level=None, check_same_thread=False)
+    assert other.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    other.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.2, other.rollback)
+    timer.start()
+    with StageStore(tmp_path / "store") as store:
+        assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    timer.join()
+    other.close()
 
 
 def claim_and_wait(folder: Path, claimed: Any) -> None:

@@ -49,7 +49,8 @@ FORMAT = 1
 MAX_BYTES = 20_000_000_000
 #: Bytes of one entry: ten minutes of speech with its latents.
 MAX_ENTRY = 1 << 28
-_POLL_S = 0.02  # between two looks at what another process computes
+_POLL_S = 0.02  # between two looks at what another process does
+_LOCK_S = 60.0  # that the index may be locked by others
 _AFTER_GC = 0.9  # share of the bound that is left by clearing out
 _NAME = re.compile(r"[0-9a-f]{32}")
 
@@ -170,9 +171,9 @@ class StageStore:
             return db
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._index, timeout=60, isolation_level=None)
+        db = sqlite3.connect(self._index, timeout=_LOCK_S, isolation_level=None)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(db)
             db.execute("PRAGMA synchronous = NORMAL")
             with closing(sqlite3.connect(":memory:")) as ours:
                 ours.executescript(_SCHEMA)
@@ -390,6 +391,19 @@ _INSERT = (
     "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (key) DO UPDATE SET used = excluded.used, bytes = excluded.bytes"
 )
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. SQLite does not wait for others here, whatever the connection's timeout."""
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
 
 
 def _canonical(value: Any) -> bytes:
