@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -221,3 +222,27 @@ def test_old_measurements_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         machine.measure_once(f"weights {number}", ("a",), lambda: "a")
     assert [key[-9:] for key in machine.kept_measurements()] == ["weights 2", "weights 3", "weights 4"]
+
+
+PIECES = """
+import pathlib, torch
+from chelys.machine import MemoryTrimmer
+
+def resident():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+pieces = [torch.ones(5000) for _ in range(10_000)]  # 200 MB
+last = torch.ones(5000)  # the heap ends with it, and cannot be cut there
+del pieces
+before = resident()
+MemoryTrimmer()()
+assert resident() > before - 1e7  # it is not yet time
+MemoryTrimmer(0)()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", PIECES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 1e8

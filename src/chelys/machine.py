@@ -7,6 +7,7 @@ A library does not decide this for its host, so nothing here is called by import
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -185,6 +186,26 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     says = ("can't allocate memory", "not enough memory", "out of memory")  # of Linux, Windows, MPS
     return isinstance(error, RuntimeError) and any(words in str(error) for words in says)
+
+
+class MemoryTrimmer:
+    """Give freed memory back to the system at times: called often, it does so every ``every_s`` seconds.
+
+    The C library of Linux (glibc) keeps most of what is freed, in pieces that later tensors of other sizes do not fit
+    in, so that a process that runs for long grows without using more. Nothing is done under other C libraries.
+    """
+
+    def __init__(self, every_s: float = 10.0) -> None:
+        self._every_s, self._due = every_s, time.monotonic() + every_s
+        try:
+            self._trim: Any = ctypes.CDLL(None).malloc_trim
+        except (AttributeError, OSError, TypeError):
+            self._trim = None
+
+    def __call__(self) -> None:
+        if self._trim is not None and time.monotonic() >= self._due:
+            self._trim(0)
+            self._due = time.monotonic() + self._every_s
 
 
 @contextmanager

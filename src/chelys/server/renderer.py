@@ -26,7 +26,7 @@ from chelys.inference.generation import CodeCandidate
 from chelys.inference.rendering import SentencePlan
 from chelys.inference.speech import Chunk
 from chelys.inference.synthesizer import Synthesizer
-from chelys.machine import end_with_parent, set_threads
+from chelys.machine import MemoryTrimmer, end_with_parent, set_threads
 
 log = logging.getLogger("chelys.server")
 
@@ -135,7 +135,7 @@ def _work(pipe: Connection, setting: _Setting) -> None:
     set_threads(setting.threads)
     synthesizer = Synthesizer.from_folder(setting.folder, dtype=setting.dtype, compat=setting.compat)
     synthesizer.max_memory = setting.max_memory
-    answer = b"ready"
+    answer, trim_memory = b"ready", MemoryTrimmer()
     while True:
         try:
             pipe.send_bytes(answer)
@@ -152,3 +152,4 @@ def _work(pipe: Connection, setting: _Setting) -> None:
         except Exception:
             result = (False, RuntimeError(traceback.format_exc()))
         answer = pickle.dumps(result, protocol=5)
+        trim_memory()

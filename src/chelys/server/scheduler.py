@@ -27,7 +27,7 @@ from chelys.inference.rendering import SentencePlan
 from chelys.inference.speech import Chunk
 from chelys.inference.streaming import early_pieces
 from chelys.inference.synthesizer import Synthesizer
-from chelys.machine import available_cores, set_threads
+from chelys.machine import MemoryTrimmer, available_cores, set_threads
 from chelys.server.metrics import Metrics
 from chelys.server.renderer import RendererLost, RenderProcess
 
@@ -263,7 +263,9 @@ class Scheduler:
 
     def _sample(self) -> None:
         set_threads(self.threads)
+        trim_memory = MemoryTrimmer()
         while not self._stopped:
+            trim_memory()
             with self._lock:
                 while not (self._stopped or self._next_job() or self._groups or self._surplus()):
                     self._lock.wait(timeout=1.0)
