@@ -195,7 +195,7 @@ class MemoryTrimmer:
     in, so that a process that runs for long grows without using more. Nothing is done under other C libraries.
     """
 
-    def __init__(self, every_s: float = 10.0) -> None:
+    def __init__(self, every_s: float = 2.0) -> None:
         self._every_s, self._due = every_s, time.monotonic() + every_s
         try:
             self._trim: Any = ctypes.CDLL(None).malloc_trim
