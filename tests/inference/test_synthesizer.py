@@ -25,6 +25,7 @@ from chelys.errors import TextError, UserError, VoiceError
 from chelys.inference.options import NANO_PRESETS, SpeechOptions, parse_options
 from chelys.inference.speech import Speech
 from chelys.inference.synthesizer import Synthesizer
+from chelys.inference.voice import Voice
 from chelys.nn.attention import KVCache
 from chelys.text.normalize import LONGEST_WORD
 from chelys.text.split import PARAGRAPH_PAUSE_S, SENTENCE_PAUSE_S
@@ -522,3 +523,28 @@ def test_a_text_changes_voices(speak: Callable[..., Speech]) -> None:
 def test_a_text_names_voices_and_no_paths(speak: Callable[..., Speech], name: str) -> None:
     with pytest.raises(VoiceError, match="the text asks for a voice"):
         speak(f"Hello. [voice:{name}] There.")
+
+
+def test_a_voice_gives_its_mean_spectrum_to_the_mel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = toy.config()
+    monkeypatch.setattr(
+        toy, "config", lambda name="toy": replace(sizes, diffusion=replace(sizes.diffusion, clip_mean=True))
+    )
+    tts = Synthesizer.from_folder(toy.make(tmp_path / "model"))
+    voice, latents = tts.voices["low"], torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(0))
+
+    def mel(voice: Voice, **given: Any) -> torch.Tensor:
+        return tts.mel(latents, voice, torch.Generator().manual_seed(1), QUICK, 20, **given)
+
+    spectrum = torch.linspace(-0.1, 0.1, 100)
+    added = torch.cat((torch.zeros(64), spectrum))
+    plain, moved = mel(voice), mel(replace(voice, diffusion=voice.diffusion + added))
+    low, high = tts.model.config.mel_range.bounds
+    inside = (plain > low + 0.1) & (plain < high - 0.1)
+    torch.testing.assert_close(
+        (moved - plain)[inside], spectrum[:, None].expand(100, 20)[None][inside], atol=1e-4, rtol=0
+    )
+    assert inside.float().mean() > 0.4
+    known = torch.rand(1, 100, 8)
+    torch.testing.assert_close(mel(voice, known=known)[:, :, :8], known)
+    assert len(tts.speak(TEXT, voice=voice, seed=1, options=QUICK).audio)

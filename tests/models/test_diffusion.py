@@ -9,7 +9,15 @@ import torch
 import toy
 from torch import Tensor
 
-from chelys.models.diffusion import Diffusion, DiffusionConfig, TimestepResidualBlock, fold, sinusoids, unfold
+from chelys.models.diffusion import (
+    Diffusion,
+    DiffusionConfig,
+    TimestepResidualBlock,
+    clip_spectrum,
+    fold,
+    sinusoids,
+    unfold,
+)
 
 SMALL = DiffusionConfig(
     bands=6,
@@ -152,3 +160,58 @@ def test_a_layer_passed_over_has_a_gradient_of_zero() -> None:
         gradients = [parameter.grad for parameter in layer.parameters()]
         assert all(gradient is not None for gradient in gradients), "engines that sum gradients wait for them"
         assert any(gradient.any() for gradient in gradients) == (number == 0)
+
+
+# ---- the mean spectrum of a voice -----------------------------------------------------------------------------------
+
+
+def speech(seed: int, tilt: float = 0.0, frames: int = 200) -> Tensor:
+    """A mel ``(1, 40, frames)`` of bursts over silence, tilted across its bands."""
+    bursts = torch.linspace(0, 12, frames).sin().clamp(min=0) * 2 + 0.2 * noise(40, frames, seed=seed)
+    tilted = bursts + tilt * torch.linspace(-1, 1, 40)[:, None]
+    return torch.where(torch.linspace(0, 12, frames).sin() > 0, tilted, torch.tensor(-2.5))[None]
+
+
+def test_a_mean_spectrum_is_of_speech_and_not_of_its_loudness() -> None:
+    mean = clip_spectrum(speech(1), torch.zeros(40))[0]
+    tilted = clip_spectrum(speech(2, tilt=0.5), mean)[0]
+    line = torch.linspace(-0.5, 0.5, 40)
+    torch.testing.assert_close(tilted, line - line[:20].mean(), atol=0.1, rtol=0)
+    torch.testing.assert_close(clip_spectrum(speech(2, tilt=0.5) + 0.7, mean)[0], tilted, atol=1e-4, rtol=0)
+    more_silence = torch.cat((speech(2, tilt=0.5), torch.full((1, 40, 300), -2.5)), 2)
+    torch.testing.assert_close(clip_spectrum(more_silence, mean)[0], tilted, atol=0.05, rtol=0)
+
+
+def test_empty_bands_have_no_say() -> None:
+    mean = clip_spectrum(speech(1), torch.zeros(40))[0]
+    cut = speech(2, tilt=0.5)
+    whole = clip_spectrum(cut, mean)[0]
+    cut[:, 28:30] -= 0.5  # where the filter begins
+    cut[:, 30:] = cut.min()
+    found = clip_spectrum(cut, mean)[0]
+    torch.testing.assert_close(found[:26], whole[:26], atol=1e-5, rtol=0)
+    assert (found[25:].diff() < 0).all() and found[-1] > 0, "what is last heard fades"
+
+
+@pytest.mark.parametrize("tokens", [0, 4])
+@torch.no_grad()
+def test_the_mean_spectrum_goes_past_the_network(tokens: int) -> None:
+    diffusion = network(clip_mean=True, bands=16, context_tokens=tokens)
+    diffusion.mean_spectrum.copy_(noise(16, seed=3))
+    bounds = (-20.0, 20.0)
+    clips = noise(2, 3, 16, 40)
+    voices = diffusion.voices(clips)
+    assert voices.shape == (2, *diffusion.config.voice_shape)
+    torch.testing.assert_close(diffusion.voice(list(clips[1].split(1))), voices[1:], atol=1e-5, rtol=1e-5)
+    mel = noise(2, 16, 12)
+    made = diffusion.with_spectrum(mel, voices, bounds)
+    expected = torch.cat([clip_spectrum(c.transpose(0, 1).flatten(1)[None], diffusion.mean_spectrum) for c in clips])
+    torch.testing.assert_close(made - mel, expected[:, :, None].expand_as(mel), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(diffusion.without_spectrum(made, voices), mel)
+    assert float(diffusion.with_spectrum(mel, voices, (-0.1, 0.1)).abs().max()) == pytest.approx(0.1)
+    plain = network(bands=16, context_tokens=tokens)
+    assert plain.with_spectrum(mel, voices, bounds) is mel and plain.bounds(bounds) == bounds
+    moved = voices.clone()
+    moved[:, -1 if tokens else slice(-16, None)] += 1.0
+    latents = noise(2, 3, 10)
+    assert torch.equal(diffusion.conditioning(latents, moved, 6), diffusion.conditioning(latents, voices, 6))

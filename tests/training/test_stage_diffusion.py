@@ -144,6 +144,19 @@ def test_the_bound_teaches_the_variance_alone(build: Build) -> None:
     assert prediction == 0 and variance > 0
 
 
+def test_what_is_learned_lacks_the_mean_spectrum(build: Build) -> None:
+    plain: Any = build("diffusion")
+    stage: Any = build("diffusion", network={"clip_mean": True})
+    batch, network = stage.data.batch(0), stage.diffusion
+    assert network.mean_spectrum.abs().max() > 0.05, "of the training clips"
+    assert network.mean_spectrum[:50].mean() == pytest.approx(0.0, abs=1e-5)
+    centred = batch._replace(mel=network.without_spectrum(batch.mel, network.voices(batch.voice)))
+    assert not torch.equal(centred.mel, batch.mel)
+    losses = [task.training_step("", given, torch.Generator()) for task, given in ((stage, batch), (plain, centred))]
+    for name in losses[0]:
+        torch.testing.assert_close(losses[0][name], losses[1][name])
+
+
 # ---- two mel specs -------------------------------------------------------------------------------------------------
 
 

@@ -156,6 +156,9 @@ class Renderer:
         network, distilled = self.model.diffusion, options.sampler == "distilled"
         speaker = voice.diffusion.to(self.device, self._dtype)[None]
         conditioning = network.conditioning(latents, speaker, frames // network.config.patch)
+        bounds = self.model.config.mel_range.bounds
+        if known is not None:
+            known = network.without_spectrum(known, speaker)
 
         def noise() -> Tensor:
             # float32 whatever the networks compute with, so that many steps add up
@@ -163,12 +166,12 @@ class Renderer:
 
         mel = sample_mel(
             network, conditioning, noise() * options.diffusion_temperature, options.steps,
-            0.0 if distilled else options.guidance, self.model.config.mel_range.bounds, sampler=options.sampler,
+            0.0 if distilled else options.guidance, network.bounds(bounds), sampler=options.sampler,
             eta=options.eta, guidance_ramp=options.guidance_ramp, guidance_share=options.guidance_share, noise=noise,
             known=known, adapters=self.model.adapters if distilled else None, progress=progress,
         )  # fmt: skip
         self._let_go("diffusion")
-        return mel
+        return network.with_spectrum(mel, speaker, bounds)
 
     def _let_go(self, network: str) -> None:
         if self._memory is not None:

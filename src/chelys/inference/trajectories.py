@@ -97,7 +97,8 @@ def _trajectories(tts: Synthesizer, plans: Sequence[SentencePlan], kept: int) ->
 def _trajectory(
     tts: Synthesizer, plan: SentencePlan, candidate: CodeCandidate, generator: torch.Generator, kept: int
 ) -> dict[str, Tensor]:
-    network, options, bounds = tts.model.diffusion, plan.options, tts.model.config.mel_range.bounds
+    network, options = tts.model.diffusion, plan.options
+    bounds = network.bounds(tts.model.config.mel_range.bounds)
     known = candidate.latents if tts.keeps_latents(plan) else ()
     latents = tts.latents(plan.prompt.text_ids, candidate.codes, plan.voice, known)
     frames = tts.frames(len(candidate.codes), options)

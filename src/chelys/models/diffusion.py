@@ -11,6 +11,9 @@ the clean mel, without a learned variance. A stream of 256 channels cannot carry
 past the conditioning, but the mel itself is smooth and fits (Li & He 2025, "Back to basics: let denoising generative
 models denoise", found the same with large patches of images).
 
+With ``clip_mean`` the mean spectrum of the reference clips goes past the network: it learns mels without it, and what
+it makes is given that of the voice. So the timbre of a stranger need not pass through a scale and a shift.
+
 With ``context_tokens`` a voice is more than a scale and a shift: a resampler makes tokens of the states of all
 reference clips, which the blocks over latents attend to.
 
@@ -51,6 +54,7 @@ class DiffusionConfig:
     context_blocks: int = 1  # attention blocks of the contextual embedder
     context_tokens: int = 0  # tokens of a voice beside its scale and shift, which the latent blocks attend to
     feed_forward: int = 2  # width of the feed-forward part in units of d; 0 leaves it out, as published
+    clip_mean: bool = False  # whether the mean spectrum of the clips is added to what the network makes
     #: what the network predicts: the noise (``epsilon``, published) or the ``clean`` mel, x0
     prediction: Literal["epsilon", "clean"] = "clean"
     learned_variance: bool = False  # whether it also interpolates the variance of each step (published)
@@ -59,6 +63,8 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         if self.heads < 1 or self.dim % self.heads:
             raise ConfigError("diffusion.dim must be a multiple of its heads")
+        if self.clip_mean and self.context_tokens and self.bands > self.dim:
+            raise ConfigError("diffusion.dim must be at least its bands with clip_mean and context_tokens")
 
     @classmethod
     def tortoise_v2(cls) -> DiffusionConfig:
@@ -71,9 +77,18 @@ class DiffusionConfig:
 
     @property
     def voice_shape(self) -> tuple[int, ...]:
-        """Shape of a voice: ``(2 d,)``, or ``(2 + n, d)`` with context tokens."""
-        return (2 + self.context_tokens, self.dim) if self.context_tokens else (2 * self.dim,)
+        """Shape of a voice: ``(2 d,)``, or ``(2 + n, d)`` with context tokens; with ``clip_mean`` f numbers more, or a
+        row."""
+        if self.context_tokens:
+            return 2 + self.context_tokens + self.clip_mean, self.dim
+        return (2 * self.dim + self.bands * self.clip_mean,)
 
+
+#: Of the mean spectrum of a clip, in network units. Frames this far below the loud ones are speech, a band that hardly
+#: rises so far above the silence of the clip is empty, and no band differs more from the mean of all speakers.
+SPEECH_RANGE, ABOVE_SILENCE, MOST_DIFFERENT = 1.7, 0.4, 2.0
+#: Bands below the first empty one that a filter has cut into, and those over which what is guessed above fades.
+FILTER_SLOPE, FADE_BANDS = 4, 8
 
 #: Parts of the network that run at each step; the others run once a clip.
 STEP_PARTS = ("time1", "time2", "timestep_encoder", "mel_in", "join", "layers", "final", "out_norm", "out")
@@ -165,6 +180,8 @@ class ContextualEmbedder(nn.Module):
 class Diffusion(nn.Module):
     """The diffusion decoder. ``voice`` and ``conditioning`` are computed once a clip, ``forward`` once a step."""
 
+    mean_spectrum: Tensor
+
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         self.config = config
@@ -188,6 +205,8 @@ class Diffusion(nn.Module):
         self.out_norm = group_norm(d)
         self.out = nn.Conv1d(d, channels * (2 if config.learned_variance else 1), 3, padding=1)
         self.mel_head = nn.Conv1d(d, channels, 3, padding=1)  # in training only: the mel from the conditioning alone
+        if config.clip_mean:
+            self.register_buffer("mean_spectrum", torch.zeros(config.bands))  # of speech, over many speakers
         _zero(self.out)
 
     def _attention(self, blocks: int) -> nn.ModuleList:
@@ -198,16 +217,44 @@ class Diffusion(nn.Module):
     def voice(self, mels: list[Tensor]) -> Tensor:
         """Voice of one speaker from reference mels ``(1, f, s)``, each of any length: ``(1, 2 d)``.
 
-        With context tokens ``(1, 2 + n, d)``: scale, shift and tokens.
+        With context tokens ``(1, 2 + n, d)``: scale, shift and tokens. ``clip_mean`` adds the mean spectrum.
         """
-        return self.contextual_embedder.pool(torch.cat([self.contextual_embedder(mel) for mel in mels], dim=2))
+        states = torch.cat([self.contextual_embedder(mel) for mel in mels], dim=2)
+        return self._voice(states, torch.cat(mels, dim=2))
 
     def voices(self, mels: Tensor) -> Tensor:
         """The same of rows with as many clips each: ``(b, f, s)`` or ``(b, clips, f, s)``."""
         states = self.contextual_embedder(mels.flatten(0, -3))
         if mels.ndim == 4:
             states = states.unflatten(0, mels.shape[:2]).transpose(1, 2).flatten(2)
-        return self.contextual_embedder.pool(states)
+            mels = mels.transpose(1, 2).flatten(2)
+        return self._voice(states, mels)
+
+    def _voice(self, states: Tensor, mels: Tensor) -> Tensor:
+        """From the states and the mels of all clips ``(b, f, s)``."""
+        voice = self.contextual_embedder.pool(states)
+        if not self.config.clip_mean:
+            return voice
+        spectrum = clip_spectrum(mels.float(), self.mean_spectrum.float()).to(voice.dtype)
+        if self.config.context_tokens:
+            spectrum = F.pad(spectrum, (0, self.config.dim - self.config.bands)).unsqueeze(1)
+        return torch.cat((voice, spectrum), dim=1)
+
+    def with_spectrum(self, mel: Tensor, voice: Tensor, bounds: tuple[float, float]) -> Tensor:
+        """A mel ``(b, f, s)`` as the network makes it to that of a voice, between bounds."""
+        return (mel + self._spectrum(voice).to(mel.dtype)).clamp(*bounds) if self.config.clip_mean else mel
+
+    def without_spectrum(self, mel: Tensor, voice: Tensor) -> Tensor:
+        """The mel of a voice ``(b, f, s)`` to what the network makes."""
+        return mel - self._spectrum(voice).to(mel.dtype) if self.config.clip_mean else mel
+
+    def _spectrum(self, voice: Tensor) -> Tensor:
+        last = voice[:, -1, : self.config.bands] if self.config.context_tokens else voice[:, 2 * self.config.dim :]
+        return last.unsqueeze(2)
+
+    def bounds(self, mel: tuple[float, float]) -> tuple[float, float]:
+        """Lowest and highest value of what the network makes, from those of mels."""
+        return (mel[0] - MOST_DIFFERENT, mel[1] + MOST_DIFFERENT) if self.config.clip_mean else mel
 
     def conditioning(self, latents: Tensor, voice: Tensor, positions: int) -> Tensor:
         """What the steps share, from autoregressive latents.
@@ -220,7 +267,9 @@ class Diffusion(nn.Module):
         for number, block in enumerate(self.latent_blocks):
             x = block(x)
             if self.config.context_tokens:
-                x = self.context_attention[number](x.transpose(1, 2), voice[:, 2:]).transpose(1, 2)
+                x = self.context_attention[number](
+                    x.transpose(1, 2), voice[:, 2 : 2 + self.config.context_tokens]
+                ).transpose(1, 2)
         return self._fit(x, voice, positions)
 
     def conditioning_of_codes(self, codes: Tensor, voice: Tensor, positions: int) -> Tensor:
@@ -231,7 +280,7 @@ class Diffusion(nn.Module):
         return self._fit(x, voice, positions)
 
     def _fit(self, x: Tensor, voice: Tensor, positions: int) -> Tensor:
-        scale_shift = voice[:, :2].flatten(1) if self.config.context_tokens else voice
+        scale_shift = voice[:, :2].flatten(1) if self.config.context_tokens else voice[:, : 2 * self.config.dim]
         scale, shift = scale_shift.unsqueeze(-1).chunk(2, dim=1)
         return F.interpolate(self.conditioning_norm(x) * (1 + scale) + shift, size=positions, mode="nearest")
 
@@ -268,6 +317,23 @@ class Diffusion(nn.Module):
     def mel_from_conditioning(self, conditioning: Tensor) -> Tensor:
         """The mel from the conditioning alone, for an auxiliary loss in training: ``(b, d, p) -> (b, f, s)``."""
         return unfold(self.mel_head(conditioning), self.config.patch)
+
+
+def clip_spectrum(mel: Tensor, mean: Tensor) -> Tensor:
+    """How the mean spectrum of speech in clips ``(b, f, s)``, network units, differs from a mean ``(f,)``: ``(b, f)``.
+
+    Loudness is left out. In bands that are empty, of recordings at a low rate, it fades.
+    """
+    low, bands = mel.shape[1] // 2, torch.arange(mel.shape[1], device=mel.device)
+    loudness = mel[:, :low].mean(1)
+    speech = (loudness > loudness.quantile(0.95, dim=1, keepdim=True) - SPEECH_RANGE).to(mel.dtype)
+    spectrum = torch.einsum("bfs,bs->bf", mel, speech / speech.sum(1, keepdim=True)) - mean
+    spectrum = spectrum - spectrum[:, :low].mean(1, keepdim=True)
+    filled = mel.quantile(0.99, dim=2) > mel.amin((1, 2))[:, None] + ABOVE_SILENCE
+    last = torch.where(filled, bands, 0).amax(1, keepdim=True)
+    end = torch.where(last < len(bands) - 1, last + 1 - FILTER_SLOPE, len(bands)).clamp(min=low)
+    fading = spectrum.gather(1, end - 1) * torch.exp((end - 1 - bands) / FADE_BANDS)
+    return torch.where(bands < end, spectrum, fading).clamp(-MOST_DIFFERENT, MOST_DIFFERENT)
 
 
 def fold(x: Tensor, patch: int) -> Tensor:

@@ -201,7 +201,7 @@ def distill(
     def build() -> DistillationTask:
         generator = torch.Generator().manual_seed(config.seed)
         add_adapters(network, config.rank, generator, wanted=lambda name: name.partition(".")[0] in STEP_PARTS)
-        return DistillationTask(network, data, model.config.mel_range.bounds, config)
+        return DistillationTask(network, data, network.bounds(model.config.mel_range.bounds), config)
 
     best = load_file(execute("distillation", build, config.loop(), work, to_mapping(config), progress=progress))
     return {name: best[name] for name in adapter_state(network)}

@@ -33,7 +33,7 @@ from chelys.data.pairs import Batch, Pairs, repeat_to
 from chelys.data.shards import open_features
 from chelys.errors import ConfigError
 from chelys.models.autoregressive import Autoregressive, AutoregressiveConfig
-from chelys.models.diffusion import Diffusion, DiffusionConfig
+from chelys.models.diffusion import Diffusion, DiffusionConfig, clip_spectrum
 from chelys.models.diffusion_schedule import TRAIN_STEPS, DiffusionSchedule, predict_x0, q_posterior, q_sample
 from chelys.training.checkpoint import load_trained
 from chelys.training.config import PairedRun, published_sizes
@@ -49,6 +49,8 @@ MIN_NOISE = 0.1
 #: Parts of the network that read codes, and latents.
 CODE_PARTS = ("code_embedding", "code_blocks")
 LATENT_PARTS = ("latent_in", "latent_blocks", "context_attention")
+#: Clips that the mean spectrum of all speakers is taken of.
+MEAN_CLIPS = 512
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class DiffusionRun(PairedRun):
         pairs = self.load_pairs()
         others = open_features(self.target_features, "shared") if self.target_features else None
         targets = TargetMels(pairs.features, self.mel_range, others)
+        if self.network.clip_mean and not network.mean_spectrum.is_meta:
+            network.mean_spectrum.copy_(mean_spectrum(pairs, targets))
         return DiffusionTask(network, decoder, DiffusionData(pairs, targets, self.stage))
 
     @property
@@ -231,6 +235,13 @@ class DiffusionData(CroppedData):
         return self.pairs.other_clip(clip, rng)
 
 
+def mean_spectrum(pairs: Pairs, targets: TargetMels) -> Tensor:
+    """Mean over the spectra of training clips, evenly drawn: ``(f,)``."""
+    clips = [pairs.train[i] for i in range(0, len(pairs.train), -(-len(pairs.train) // MEAN_CLIPS))]
+    mels = (targets.target(clip, 0, targets.codes(clip)) for clip in clips)
+    return torch.stack([clip_spectrum(mel[None], mel.new_zeros(len(mel)))[0] for mel in mels]).mean(0)
+
+
 class DiffusionTask(Task):
     name = "diffusion"
 
@@ -256,7 +267,9 @@ class DiffusionTask(Task):
     def training_step(self, module: str, batch: DiffusionBatch, generator: torch.Generator) -> Mapping[str, Tensor]:
         network, config = self.diffusion, self.config
         bands, frames = batch.mel.shape[1:]
-        content = self._conditioning(batch, frames // network.config.patch)
+        voice = network.voices(batch.voice)
+        content = self._conditioning(batch, voice, frames // network.config.patch)
+        batch = batch._replace(mel=network.without_spectrum(batch.mel, voice))
         uncond_mask = batch.uncond_mask[:, None, None]
         x = q_sample(self.noise_schedule, batch.timesteps, batch.mel, batch.noise)
         dropped = torch.where(uncond_mask, network.uncond_embedding.to(content.dtype), content)
@@ -268,9 +281,8 @@ class DiffusionTask(Task):
         auxiliary = (network.mel_from_conditioning(content).float() - batch.mel).square() * ~uncond_mask
         return losses | {"mel": config.mel * auxiliary.mean()}
 
-    def _conditioning(self, batch: DiffusionBatch, positions: int) -> Tensor:
+    def _conditioning(self, batch: DiffusionBatch, voice: Tensor, positions: int) -> Tensor:
         network = self.diffusion
-        voice = network.voices(batch.voice)
         if self.config.conditioning == "codes":
             return network.conditioning_of_codes(batch.codes.gather(1, batch.at), voice, positions)
         latents = self._latents(batch)
@@ -317,6 +329,7 @@ class DiffusionTask(Task):
             return {}
         batch = self.to_device(self.data.held_out(self.pairs.test[:1], 0))
         positions = batch.mel.shape[2] // self.diffusion.config.patch
-        predicted = self.diffusion.mel_from_conditioning(self._conditioning(batch, positions)).float()
-        both = torch.cat((batch.mel, predicted), 1)[0]
+        voice = self.diffusion.voices(batch.voice)
+        predicted = self.diffusion.mel_from_conditioning(self._conditioning(batch, voice, positions)).float()
+        both = torch.cat((self.diffusion.without_spectrum(batch.mel, voice), predicted), 1)[0]
         return {"conditioning": Picture(both, x="frame", y="band: real below, from the conditioning alone above")}
