@@ -1,12 +1,13 @@
 """How like unseen speakers a model speaks in voices made of one clip each.
 
     python benchmarks/cloned_readers.py manifest.jsonl --speakers ls6345,ls1993 --out eval/readers [--model nano] \\
-        [--texts runs/sentences.txt] [--set steps=10]
+        [--texts runs/sentences.txt] [--set steps=10] [--match]
 
 The first clip of 5 to 12 seconds of a speaker makes the voice; the last one is what the speech is compared with.
 Similarity is the cosine of Resemblyzer's speaker embeddings; *identified* is the share of clips that are nearest to
 their own speaker's. Beside it: the ceiling (two true clips of a speaker) and the floor (of two speakers), the word
-error rate and Distill-MOS. Clips that are in the folder are kept. Needs ``chelys[eval]``.
+error rate and Distill-MOS. ``--match`` gives what is spoken the mean spectrum of the voice's clip afterwards. Clips
+that are in the folder are kept. Needs ``chelys[eval]``.
 """
 
 from __future__ import annotations
@@ -17,21 +18,27 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+import torch
 
 import chelys
 from chelys.audio.io import read
-from chelys.audio.rates import OUTPUT_RATE
+from chelys.audio.mel import log_mel
+from chelys.audio.rates import MEL_24K, OUTPUT_RATE
 from chelys.audio.recognition import RATE
 from chelys.data.manifest import Utterance, read_manifest
 from chelys.data.recipes.synthetic import read_sentences
 from chelys.evaluation.listening import Naturalness, SpeakerEncoder, load_recogniser
 from chelys.evaluation.words import error_rate, listen
 from chelys.inference.options import parse_options
+from chelys.inference.synthesizer import Synthesizer
+from chelys.models.diffusion import clip_spectrum
 
 SHORTEST, LONGEST = 5.0, 12.0
 
 
-def speak(model: str, clips: dict[str, Utterance], texts: list[str], changes: dict[str, object], out: Path) -> None:
+def speak(
+    model: str, clips: dict[str, Utterance], texts: list[str], changes: dict[str, object], out: Path, match: bool
+) -> None:
     """Speak what is not there yet."""
     tts = chelys.load(model)
     options = tts.options("fast", **changes)
@@ -40,7 +47,18 @@ def speak(model: str, clips: dict[str, Utterance], texts: list[str], changes: di
         for number, text in enumerate(texts):
             path = out / f"{speaker}-{number}.wav"
             if not path.exists():
-                sf.write(path, tts.speak(text, voice=voice, options=options, seed=number + 1).audio, OUTPUT_RATE)
+                audio = tts.speak(text, voice=voice, options=options, seed=number + 1).audio
+                sf.write(path, matched(tts, audio, read(clip.audio, OUTPUT_RATE)) if match else audio, OUTPUT_RATE)
+
+
+@torch.inference_mode()
+def matched(tts: Synthesizer, spoken: np.ndarray, clip: np.ndarray) -> np.ndarray:
+    """Spoken audio ``(n,)`` once more through the vocoder, with the mean spectrum of a clip."""
+    scale = tts.model.config.mel_range
+    mel, target = (scale.normalize(log_mel(torch.from_numpy(audio)[None], MEL_24K)) for audio in (spoken, clip))
+    mean = clip_spectrum(mel, mel.new_zeros(mel.shape[1]))
+    given = scale.denormalize((mel + clip_spectrum(target, mean[0])[..., None]).clamp(*scale.bounds))
+    return tts.model.vocoder.vocode(given, torch.Generator().manual_seed(1)).flatten().numpy()
 
 
 def main() -> None:
@@ -51,6 +69,7 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, default=Path(__file__).parents[1] / "runs" / "sentences.txt")
     parser.add_argument("--count", type=int, default=8, help="of the texts that are spoken")
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="of preset fast")
+    parser.add_argument("--match", action="store_true", help="the mean spectrum afterwards")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -60,7 +79,7 @@ def main() -> None:
     own = {name: [u for u in fit if u.speaker == name] for name in names}
     if few := [name for name in names if len(own[name]) < 2]:
         parser.error(f"fewer than two clips of {SHORTEST:g} to {LONGEST:g} s: {', '.join(few)}")
-    speak(asked.model, {name: own[name][0] for name in names}, texts, parse_options(asked.set), asked.out)
+    speak(asked.model, {name: own[name][0] for name in names}, texts, parse_options(asked.set), asked.out, asked.match)
 
     encode, recogniser, rate = SpeakerEncoder(), load_recogniser(), Naturalness()
     voices = np.stack([encode(read(own[name][0].audio, RATE)) for name in names])

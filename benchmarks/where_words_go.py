@@ -1,12 +1,14 @@
-"""Where words are lost on the way from a recording to speech: what Whisper hears after each network.
+"""Where words and voices are lost on the way from a recording to speech: what Whisper and Resemblyzer hear after each
+network.
 
     python benchmarks/where_words_go.py corpus/train.jsonl [--model nano] [--clips 30] [--speakers s05,s06] [--log FILE]
     python benchmarks/where_words_go.py corpus/train.jsonl --dvae runs/dvae    # another VQ-VAE: the first three steps
 
 The same clips (spread evenly over the manifest, 25 letters or more) are heard five times: as recorded; their mel
 through the vocoder alone; their codes through the VQ-VAE's own decoder; their codes as latents through the diffusion
-decoder; and spoken from their text. The voice of the last two is another clip of the speaker. Each line names how much
-worse words got, so that the next hour of training goes to the network that loses them.
+decoder; and spoken from their text. The voice of the last two is another clip of the speaker, similarity is to a third
+one. Each line names how much worse words and voice got, so that the next hour of training goes to the network that
+loses them.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ import numpy as np
 import torch
 
 import chelys
-from chelys.audio.io import resample
+from chelys.audio.io import read, resample
 from chelys.audio.mel import log_mel
 from chelys.audio.rates import FRAMES_PER_CODE, MEL_24K, OUTPUT_RATE
 from chelys.audio.recognition import RATE
 from chelys.data.manifest import Utterance, read_manifest
-from chelys.evaluation.listening import Naturalness, load_recogniser
+from chelys.evaluation.listening import Naturalness, SpeakerEncoder, load_recogniser
 from chelys.evaluation.words import WordComparison, error_rate, listen
 from chelys.inference.synthesizer import Synthesizer, candidate_generator
 from chelys.models.dvae import DVAE
@@ -40,8 +42,6 @@ STEPS = ("recording", "vocoder", "codes", "codes, rendered", "spoken")
 @torch.inference_mode()
 def waves(speaker: Synthesizer, dvae: DVAE, clip: Utterance, other: Utterance, seed: int) -> Iterator[np.ndarray]:
     """The clip after each of STEPS, ``(n,)`` at 24 kHz."""
-    from chelys.audio.io import read
-
     model, options = speaker.model, speaker.options("fast")
     recording = read(Path(clip.audio), OUTPUT_RATE)
     yield recording
@@ -74,7 +74,9 @@ def main() -> None:
     wanted = set(filter(None, arguments.speakers.split(",")))
     clips = [u for u in read_manifest(arguments.manifest) if len(u.text) >= 25 and (not wanted or u.speaker in wanted)]
     chosen = clips[:: max(1, len(clips) // arguments.clips)][: arguments.clips]
-    speaker, recogniser, rate = chelys.load(arguments.model), load_recogniser(), Naturalness()
+    speaker, recogniser, rate, encode = (
+        chelys.load(arguments.model), load_recogniser(), Naturalness(), SpeakerEncoder(),
+    )  # fmt: skip
     steps: tuple[str, ...]
     if arguments.dvae:
         dvae, steps = trained_dvae(arguments.dvae)[0], STEPS[:3]
@@ -84,12 +86,15 @@ def main() -> None:
     dvae.eval()
     heard: dict[str, list[WordComparison]] = {step: [] for step in steps}
     ratings: dict[str, list[float]] = {step: [] for step in steps}
+    likeness: dict[str, list[float]] = {step: [] for step in steps}
     for seed, clip in enumerate(chosen, 1):
-        other = next(u for u in clips if u.speaker == clip.speaker and u.id != clip.id)
+        others = [u for u in clips if u.speaker == clip.speaker and u.id != clip.id]
+        other, third = others[0], encode(read(others[-1].audio, RATE))
         for step, wave in zip(steps, waves(speaker, dvae, clip, other, seed), strict=False):
             audio = resample(wave, OUTPUT_RATE, RATE)
             heard[step].append(listen(recogniser, audio, clip.text))
             ratings[step].append(rate(audio))
+            likeness[step].append(float(encode(audio) @ third))
     for step in steps:
         row = {
             "model": arguments.called or arguments.model,
@@ -98,6 +103,7 @@ def main() -> None:
             "clips": len(chosen),
             "wer": round(error_rate(heard[step]), 4),
             "mos": round(float(np.mean(ratings[step])), 3),
+            "similarity": round(float(np.mean(likeness[step])), 3),
         }
         print(json.dumps(row), flush=True)
         if arguments.log:

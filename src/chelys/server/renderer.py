@@ -102,9 +102,11 @@ class RenderProcess:
             (one.codes, one.stopped, torch.stack(one.latents) if latents and one.latents else None)
             for one in candidates
         ]
-        bare = replace(plan, voice=replace(plan.voice, clips=()))
+        bare = replace(plan, voice=replace(plan.voice, clips=()), generators=[])
+        # torch (2.13) leaks 3 kB with each generator that is unpickled
+        states = [generator.get_state() for generator in plan.generators]
         try:
-            self._pipe.send_bytes(pickle.dumps((bare, codes), protocol=5))
+            self._pipe.send_bytes(pickle.dumps((bare, states, codes), protocol=5))
             done, result = pickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError) as error:
             self._lose()
@@ -139,13 +141,14 @@ def _work(pipe: Connection, setting: _Setting) -> None:
     while True:
         try:
             pipe.send_bytes(answer)
-            plan, codes = pickle.loads(pipe.recv_bytes())
+            plan, states, codes = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):  # the pipe is closed
             return
         candidates = [
             CodeCandidate(c, stopped, () if latents is None else tuple(latents)) for c, stopped, latents in codes
         ]
         try:
+            plan = replace(plan, generators=[torch.Generator().set_state(state) for state in states])
             result: tuple[bool, Any] = (True, synthesizer.finish(plan, candidates))
         except UserError as error:
             result = (False, UserError(str(error)))
