@@ -86,7 +86,7 @@ class DiffusionConfig:
 
 #: Of the mean spectrum of a clip, in network units. Frames this far below the loud ones are speech, a band that hardly
 #: rises so far above the silence of the clip is empty, and no band differs more from the mean of all speakers.
-SPEECH_RANGE, ABOVE_SILENCE, MOST_DIFFERENT = 1.7, 0.4, 2.0
+SPEECH_RANGE, ABOVE_SILENCE, MOST_DIFFERENT = 0.85, 0.4, 2.0
 #: Bands below the first empty one that a filter has cut into, and those over which what is guessed above fades.
 FILTER_SLOPE, FADE_BANDS = 4, 8
 
