@@ -115,9 +115,10 @@ def main() -> None:
             statuses = Counter(send(url, raw_request(draw)) for _ in range(asked.raw))
             print(json.dumps({"raw": asked.raw, "statuses": statuses}), flush=True)
             command = [
-                "schemathesis", "run", f"{url}/openapi.json", "--max-examples", str(asked.examples), "--seed",
-                str(asked.seed), "--checks", "not_a_server_error", "--phases", "fuzzing", "--mode", "all",
-                "--request-timeout", "60", "--continue-on-failure", "--no-color", "--suppress-health-check", "all",
+                str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json",
+                "--max-examples", str(asked.examples), "--seed", str(asked.seed), "--checks", "not_a_server_error",
+                "--phases", "fuzzing", "--mode", "all", "--request-timeout", "60", "--continue-on-failure",
+                "--no-color", "--suppress-health-check", "all",
             ]  # fmt: skip
             done = subprocess.run(command, cwd=folder, text=True, capture_output=True)
             print(done.stdout[-3000:], done.stderr[-1000:])
