@@ -196,22 +196,22 @@ def test_empty_bands_have_no_say() -> None:
 @pytest.mark.parametrize("tokens", [0, 4])
 @torch.no_grad()
 def test_the_mean_spectrum_goes_past_the_network(tokens: int) -> None:
-    diffusion = network(clip_mean=True, bands=16, context_tokens=tokens)
-    diffusion.mean_spectrum.copy_(noise(16, seed=3))
+    diffusion = network(clip_mean=True, bands=20, context_tokens=tokens)
+    diffusion.mean_spectrum.copy_(noise(20, seed=3))
     bounds = (-20.0, 20.0)
-    clips = noise(2, 3, 16, 40)
+    clips = noise(2, 3, 20, 40)
     voices = diffusion.voices(clips)
     assert voices.shape == (2, *diffusion.config.voice_shape)
     torch.testing.assert_close(diffusion.voice(list(clips[1].split(1))), voices[1:], atol=1e-5, rtol=1e-5)
-    mel = noise(2, 16, 12)
+    mel = noise(2, 20, 12)
     made = diffusion.with_spectrum(mel, voices, bounds)
     expected = torch.cat([clip_spectrum(c.transpose(0, 1).flatten(1)[None], diffusion.mean_spectrum) for c in clips])
     torch.testing.assert_close(made - mel, expected[:, :, None].expand_as(mel), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(diffusion.without_spectrum(made, voices), mel)
     assert float(diffusion.with_spectrum(mel, voices, (-0.1, 0.1)).abs().max()) == pytest.approx(0.1)
-    plain = network(bands=16, context_tokens=tokens)
+    plain = network(bands=20, context_tokens=tokens)
     assert plain.with_spectrum(mel, voices, bounds) is mel and plain.bounds(bounds) == bounds
     moved = voices.clone()
-    moved[:, -1 if tokens else slice(-16, None)] += 1.0
+    moved[:, -1 if tokens else slice(-20, None)] += 1.0
     latents = noise(2, 3, 10)
     assert torch.equal(diffusion.conditioning(latents, moved, 6), diffusion.conditioning(latents, voices, 6))

@@ -40,7 +40,8 @@ TOY: dict[str, Any] = {
         "clvp": {"share": 0.2, "frames": 800, "run": {"loop": LOOP, "network": {
             "text_tokens": 128, "speech_tokens": 16, "dim": 32, "depth": 1, "heads": 1, "frames_per_token": 2}}},
         "diffusion": {"share": 0.2, "frames": 800, "run": {"loop": LOOP,
-            "network": SMALL | {"latent_dim": 32, "codes": 16, "code_blocks": 0, "context_tokens": 4},
+            "network": SMALL | {"latent_dim": 32, "codes": 16, "code_blocks": 0, "context_tokens": 4,
+                                "clip_mean": True},
             "stage": {"conditioning": "latents"}}},
         "vocoder": {"share": 0.2, "frames": 100, "run": {"loop": LOOP,
             "network": {"dim": 16, "inner": 16, "blocks": 1},
@@ -201,7 +202,8 @@ def test_the_runs_become_a_model_that_clones(trained: Path, toy: ToyCorpus, tmp_
     assert result.exit_code == 0, result.output
     synthesizer = Synthesizer.from_folder(tmp_path / "m")
     voice = synthesizer.resolve_voice("ada")
-    assert voice.autoregressive.shape == (3, 32) and voice.diffusion.shape == (6, 32)
+    assert voice.autoregressive.shape == (3, 32) and voice.diffusion.shape == (6 + 4, 32)
+    assert synthesizer.model.diffusion.mean_spectrum.abs().max() > 0.05, "it was taken of the corpus"
     clip = next(iter((toy.manifest.parent / "audio").glob("*.wav")))
     made = synthesizer.voice([clip], name="bo", speaker_blend=0.5)
     made.save(tmp_path / "bo.safetensors")

@@ -63,8 +63,6 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         if self.heads < 1 or self.dim % self.heads:
             raise ConfigError("diffusion.dim must be a multiple of its heads")
-        if self.clip_mean and self.context_tokens and self.bands > self.dim:
-            raise ConfigError("diffusion.dim must be at least its bands with clip_mean and context_tokens")
 
     @classmethod
     def tortoise_v2(cls) -> DiffusionConfig:
@@ -77,10 +75,10 @@ class DiffusionConfig:
 
     @property
     def voice_shape(self) -> tuple[int, ...]:
-        """Shape of a voice: ``(2 d,)``, or ``(2 + n, d)`` with context tokens; with ``clip_mean`` f numbers more, or a
-        row."""
+        """Shape of a voice: ``(2 d,)``, or ``(2 + n, d)`` with context tokens; with ``clip_mean`` f numbers more, or
+        as many rows as they fill."""
         if self.context_tokens:
-            return 2 + self.context_tokens + self.clip_mean, self.dim
+            return 2 + self.context_tokens + self.clip_mean * math.ceil(self.bands / self.dim), self.dim
         return (2 * self.dim + self.bands * self.clip_mean,)
 
 
@@ -237,7 +235,7 @@ class Diffusion(nn.Module):
             return voice
         spectrum = clip_spectrum(mels.float(), self.mean_spectrum.float()).to(voice.dtype)
         if self.config.context_tokens:
-            spectrum = F.pad(spectrum, (0, self.config.dim - self.config.bands)).unsqueeze(1)
+            spectrum = F.pad(spectrum, (0, -self.config.bands % self.config.dim)).unflatten(1, (-1, self.config.dim))
         return torch.cat((voice, spectrum), dim=1)
 
     def with_spectrum(self, mel: Tensor, voice: Tensor, bounds: tuple[float, float]) -> Tensor:
@@ -249,8 +247,9 @@ class Diffusion(nn.Module):
         return mel - self._spectrum(voice).to(mel.dtype) if self.config.clip_mean else mel
 
     def _spectrum(self, voice: Tensor) -> Tensor:
-        last = voice[:, -1, : self.config.bands] if self.config.context_tokens else voice[:, 2 * self.config.dim :]
-        return last.unsqueeze(2)
+        tokens, d = self.config.context_tokens, self.config.dim
+        spectrum = voice[:, 2 + tokens :].flatten(1)[:, : self.config.bands] if tokens else voice[:, 2 * d :]
+        return spectrum.unsqueeze(2)
 
     def bounds(self, mel: tuple[float, float]) -> tuple[float, float]:
         """Lowest and highest value of what the network makes, from those of mels."""
@@ -329,7 +328,8 @@ def clip_spectrum(mel: Tensor, mean: Tensor) -> Tensor:
     speech = (loudness > loudness.quantile(0.95, dim=1, keepdim=True) - SPEECH_RANGE).to(mel.dtype)
     spectrum = torch.einsum("bfs,bs->bf", mel, speech / speech.sum(1, keepdim=True)) - mean
     spectrum = spectrum - spectrum[:, :low].mean(1, keepdim=True)
-    filled = mel.quantile(0.99, dim=2) > mel.amin((1, 2))[:, None] + ABOVE_SILENCE
+    loudest = mel.topk(1 + mel.shape[2] // 100, dim=2).values[..., -1]  # but for clicks
+    filled = loudest > mel.amin((1, 2))[:, None] + ABOVE_SILENCE
     last = torch.where(filled, bands, 0).amax(1, keepdim=True)
     end = torch.where(last < len(bands) - 1, last + 1 - FILTER_SLOPE, len(bands)).clamp(min=low)
     fading = spectrum.gather(1, end - 1) * torch.exp((end - 1 - bands) / FADE_BANDS)

@@ -22,7 +22,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from chelys.files import json_line, write_json
 from chelys.machine import end_with_parent
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.clvp import CLVP
-from chelys.models.diffusion import Diffusion
+from chelys.models.diffusion import Diffusion, clip_spectrum
 from chelys.models.diffusion_schedule import TRAIN_STEPS
 from chelys.models.dvae import DVAE
 from chelys.models.vocos import Vocos
@@ -49,7 +49,7 @@ from chelys.training.task import Task, map_tensors, tensors_of
 from chelys.training.tasks import RUNS
 from chelys.training.tasks.autoregressive import AutoregressiveTask
 from chelys.training.tasks.clvp import CLVPBatch, CLVPTask, Corrupted
-from chelys.training.tasks.diffusion import DiffusionBatch, DiffusionTask
+from chelys.training.tasks.diffusion import MEAN_CLIPS, DiffusionBatch, DiffusionTask
 from chelys.training.tasks.dvae import ClipDVAEBatch, ClipDVAETask
 from chelys.training.tasks.vocoder import VocoderBatch, VocoderTask
 from chelys.training.trainer import TrainableModule, averaged, update_ema
@@ -65,6 +65,8 @@ EVALUATIONS, TEST_BATCHES = 10, 8
 WARM, TIMED = 12, 8
 #: Seconds after its time that a stage may take to write what it has.
 GRACE = 45.0
+#: Mel frames of a clip that the mean spectrum is taken of.
+MEAN_FRAMES = 256
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,14 @@ class Batches:
             rows = self.test[widths == width]
             yield self._batch(rows[: rows_of(int(width), self.plan.frames, 32)], int(width), rng, 0)
 
+    def mean_spectrum(self) -> Tensor:
+        """Mean over the spectra of training clips, evenly drawn, the start of each: ``(f,)``."""
+        frames, drawn = self.corpus.frames, self.chance > 0
+        width = min(int(np.median(frames[drawn])), MEAN_FRAMES)
+        rows = np.flatnonzero(drawn & (frames >= width))
+        mel, _ = self.corpus.mels(rows[:: -(-len(rows) // MEAN_CLIPS)], width)
+        return clip_spectrum(mel.float(), mel.new_zeros(mel.shape[1])).mean(0)
+
     def _batch(self, rows: np.ndarray, width: int, rng: np.random.Generator, step: int) -> Any:
         corpus, config = self.corpus, self.config
         if self.stage == "dvae":
@@ -323,6 +333,8 @@ class StageTrainer:
         torch.manual_seed(config.seed)
         self.task = build_task(stage, run, self.device)
         self.batches = Batches(stage, run, config, corpus)
+        if stage == "diffusion" and run.network.clip_mean:
+            cast(Diffusion, self.task.modules["diffusion"]).mean_spectrum.copy_(self.batches.mean_spectrum())
         context = DistributedContext(self.device)
         self.modules = {name: TrainableModule(m, run.loop, context) for name, m in self.task.modules.items()}
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
