@@ -43,12 +43,12 @@ def speak(
     tts = chelys.load(model)
     options = tts.options("fast", **changes)
     for speaker, clip in clips.items():
-        voice = tts.voice([clip.audio], name=speaker)
+        voice, recording = tts.voice([clip.audio], name=speaker), read(clip.audio, OUTPUT_RATE)
         for number, text in enumerate(texts):
             path = out / f"{speaker}-{number}.wav"
             if not path.exists():
                 audio = tts.speak(text, voice=voice, options=options, seed=number + 1).audio
-                sf.write(path, matched(tts, audio, read(clip.audio, OUTPUT_RATE)) if match else audio, OUTPUT_RATE)
+                sf.write(path, matched(tts, audio, recording) if match else audio, OUTPUT_RATE)
 
 
 @torch.inference_mode()
@@ -56,8 +56,7 @@ def matched(tts: Synthesizer, spoken: np.ndarray, clip: np.ndarray) -> np.ndarra
     """Spoken audio ``(n,)`` once more through the vocoder, with the mean spectrum of a clip."""
     scale = tts.model.config.mel_range
     mel, target = (scale.normalize(log_mel(torch.from_numpy(audio)[None], MEL_24K)) for audio in (spoken, clip))
-    mean = clip_spectrum(mel, mel.new_zeros(mel.shape[1]))
-    given = scale.denormalize((mel + clip_spectrum(target, mean[0])[..., None]).clamp(*scale.bounds))
+    given = scale.denormalize((mel + clip_spectrum(target, clip_spectrum(mel)[0])[..., None]).clamp(*scale.bounds))
     return tts.model.vocoder.vocode(given, torch.Generator().manual_seed(1)).flatten().numpy()
 
 

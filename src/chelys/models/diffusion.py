@@ -240,16 +240,18 @@ class Diffusion(nn.Module):
 
     def with_spectrum(self, mel: Tensor, voice: Tensor, bounds: tuple[float, float]) -> Tensor:
         """A mel ``(b, f, s)`` as the network makes it to that of a voice, between bounds."""
-        return (mel + self._spectrum(voice).to(mel.dtype)).clamp(*bounds) if self.config.clip_mean else mel
+        return (mel + self._split(voice)[2].to(mel.dtype)).clamp(*bounds) if self.config.clip_mean else mel
 
     def without_spectrum(self, mel: Tensor, voice: Tensor) -> Tensor:
         """The mel of a voice ``(b, f, s)`` to what the network makes."""
-        return mel - self._spectrum(voice).to(mel.dtype) if self.config.clip_mean else mel
+        return mel - self._split(voice)[2].to(mel.dtype) if self.config.clip_mean else mel
 
-    def _spectrum(self, voice: Tensor) -> Tensor:
+    def _split(self, voice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scale and shift of a voice ``(b, 2 d, 1)``, its tokens ``(b, n, d)`` and its mean spectrum ``(b, f, 1)``."""
         tokens, d = self.config.context_tokens, self.config.dim
-        spectrum = voice[:, 2 + tokens :].flatten(1)[:, : self.config.bands] if tokens else voice[:, 2 * d :]
-        return spectrum.unsqueeze(2)
+        flat = voice.flatten(1)
+        scale_shift, of_tokens, spectrum = flat.tensor_split((2 * d, (2 + tokens) * d), dim=1)
+        return scale_shift[..., None], of_tokens.unflatten(1, (tokens, d)), spectrum[:, : self.config.bands, None]
 
     def bounds(self, mel: tuple[float, float]) -> tuple[float, float]:
         """Lowest and highest value of what the network makes, from those of mels."""
@@ -266,9 +268,7 @@ class Diffusion(nn.Module):
         for number, block in enumerate(self.latent_blocks):
             x = block(x)
             if self.config.context_tokens:
-                x = self.context_attention[number](
-                    x.transpose(1, 2), voice[:, 2 : 2 + self.config.context_tokens]
-                ).transpose(1, 2)
+                x = self.context_attention[number](x.transpose(1, 2), self._split(voice)[1]).transpose(1, 2)
         return self._fit(x, voice, positions)
 
     def conditioning_of_codes(self, codes: Tensor, voice: Tensor, positions: int) -> Tensor:
@@ -279,8 +279,7 @@ class Diffusion(nn.Module):
         return self._fit(x, voice, positions)
 
     def _fit(self, x: Tensor, voice: Tensor, positions: int) -> Tensor:
-        scale_shift = voice[:, :2].flatten(1) if self.config.context_tokens else voice[:, : 2 * self.config.dim]
-        scale, shift = scale_shift.unsqueeze(-1).chunk(2, dim=1)
+        scale, shift = self._split(voice)[0].chunk(2, dim=1)
         return F.interpolate(self.conditioning_norm(x) * (1 + scale) + shift, size=positions, mode="nearest")
 
     # ---- once a step --------------------------------------------------------------------------------------------
@@ -318,7 +317,7 @@ class Diffusion(nn.Module):
         return unfold(self.mel_head(conditioning), self.config.patch)
 
 
-def clip_spectrum(mel: Tensor, mean: Tensor) -> Tensor:
+def clip_spectrum(mel: Tensor, mean: Tensor | float = 0.0) -> Tensor:
     """How the mean spectrum of speech in clips ``(b, f, s)``, network units, differs from a mean ``(f,)``: ``(b, f)``.
 
     Loudness is left out. In bands that are empty, of recordings at a low rate, it fades.

@@ -2,8 +2,8 @@
 
 Threads of one process take turns at the interpreter, which each operator of a network needs for some microseconds;
 processes do not, which small networks feel (docs/serving.md has the measurement). This one has the model once more, and
-makes of a sentence and its candidates what ``Synthesizer.finish`` makes of them here, to
-the bit. It ends with the process that started it.
+makes of a sentence and its candidates what ``Synthesizer.finish`` makes of them here, to the bit. It ends with the
+process that started it.
 """
 
 from __future__ import annotations

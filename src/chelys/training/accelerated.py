@@ -216,7 +216,7 @@ class Batches:
         width = min(int(np.median(frames[drawn])), MEAN_FRAMES)
         rows = np.flatnonzero(drawn & (frames >= width))
         mel, _ = self.corpus.mels(rows[:: -(-len(rows) // MEAN_CLIPS)], width)
-        return clip_spectrum(mel.float(), mel.new_zeros(mel.shape[1])).mean(0)
+        return clip_spectrum(mel.float()).mean(0)
 
     def _batch(self, rows: np.ndarray, width: int, rng: np.random.Generator, step: int) -> Any:
         corpus, config = self.corpus, self.config

@@ -239,7 +239,7 @@ def mean_spectrum(pairs: Pairs, targets: TargetMels) -> Tensor:
     """Mean over the spectra of training clips, evenly drawn: ``(f,)``."""
     clips = [pairs.train[i] for i in range(0, len(pairs.train), -(-len(pairs.train) // MEAN_CLIPS))]
     mels = (targets.target(clip, 0, targets.codes(clip)) for clip in clips)
-    return torch.stack([clip_spectrum(mel[None], mel.new_zeros(len(mel)))[0] for mel in mels]).mean(0)
+    return torch.stack([clip_spectrum(mel[None])[0] for mel in mels]).mean(0)
 
 
 class DiffusionTask(Task):
