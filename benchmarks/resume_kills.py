@@ -48,7 +48,7 @@ from chelys.config import from_mapping  # noqa: E402
 from chelys.data.prepare.engine import Local  # noqa: E402
 from chelys.data.prepare.pipeline import PrepareSettings, prepare  # noqa: E402
 from chelys.tortoise.convert import convert, find_checkpoints  # noqa: E402
-from chelys.training.trainer import run_stage  # noqa: E402
+from chelys.training.run_stage import run_stage  # noqa: E402
 
 STEPS = 150
 

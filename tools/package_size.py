@@ -59,8 +59,9 @@ def training() -> None:
     import toy_corpus
 
     from chelys.config import from_mapping
+    from chelys.training.run_stage import train_run
     from chelys.training.tasks import RUNS
-    from chelys.training.trainer import Trainer, train_run
+    from chelys.training.trainer import Trainer
 
     with tempfile.TemporaryDirectory() as folder:
         toy = toy_corpus.make(Path(folder) / "toy")

@@ -73,7 +73,7 @@ def test_features(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -
 
 def test_train(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     read_run, train_run = Recorder(_Run()), Recorder(Path("run/dvae.safetensors"), figures=({"loss": 1.0},))
-    stand_in(monkeypatch, "chelys.training.trainer", read_run=read_run, train_run=train_run)
+    stand_in(monkeypatch, "chelys.training.run_stage", read_run=read_run, train_run=train_run)
     result = invoke("train", "dvae", "--config", "c.yaml", "loop.steps=10", "run=x", "--no-resume")
     assert result.stdout == "run/dvae.safetensors\n"
     assert read_run.args == ("dvae", Path("c.yaml"), ["loop.steps=10", "run=x"])
@@ -86,7 +86,7 @@ def test_a_users_error_of_the_trainer_is_one_line(refused: Callable[..., str], m
     def read_run(*args: Any, **kwargs: Any) -> None:
         raise ConfigError("unknown stage 'x': choose dvae")
 
-    stand_in(monkeypatch, "chelys.training.trainer", read_run=read_run, train_run=None)
+    stand_in(monkeypatch, "chelys.training.run_stage", read_run=read_run, train_run=None)
     assert refused("train", "x", "--config", "c.yaml") == "unknown stage 'x': choose dvae"
 
 

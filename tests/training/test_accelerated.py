@@ -22,10 +22,14 @@ from chelys.data.clip_pack import PackedClips, PackOptions, pack_clips, read_pac
 from chelys.errors import ConfigError, ManifestError
 from chelys.inference.synthesizer import Synthesizer
 from chelys.text.tokenizer import Tokenizer
-from chelys.training import accelerated
-from chelys.training.accelerated import AcceleratedConfig, Batches, GraphedPass, check_size, train_nano
+from chelys.training.accelerated import nano
+from chelys.training.accelerated import stage as stage_module
+from chelys.training.accelerated.batches import Batches
+from chelys.training.accelerated.config import AcceleratedConfig
+from chelys.training.accelerated.corpus import SPEAKER_SIZES, WIDTHS, DeviceCorpus, rows_of
+from chelys.training.accelerated.cuda_graph import GraphedPass
+from chelys.training.accelerated.nano import check_size, train_nano
 from chelys.training.checkpoint import read_weights, write_parts
-from chelys.training.device_corpus import SPEAKER_SIZES, WIDTHS, DeviceCorpus, rows_of
 
 SMALL = {"layers": 1, "dim": 32, "heads": 2}
 LOOP = {"learning_rate": 3e-3, "warmup": 5, "ema_decay": 0.9}
@@ -177,7 +181,8 @@ def trained(packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         0.0, 0.1
     ).__next__  # time passes with each look at the clock, so that steps are as many on any machine
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accelerated, "time", SimpleNamespace(time=clock, monotonic=clock))
+        for module in (nano, stage_module):
+            patch.setattr(module, "time", SimpleNamespace(time=clock, monotonic=clock))
         train_nano(config, [packs], out, device="cpu", minutes=0.5, isolate=False)
     return out
 
@@ -229,8 +234,8 @@ def test_files_are_of_bounded_size_and_read_as_one(trained: Path, tmp_path: Path
 
 
 def test_a_plan_says_what_fits_and_leaves_nothing(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accelerated, "WARM", 1)
-    monkeypatch.setattr(accelerated, "TIMED", 2)
+    monkeypatch.setattr(stage_module, "WARM", 1)
+    monkeypatch.setattr(stage_module, "TIMED", 2)
     plans = train_nano(
         from_mapping(AcceleratedConfig, TOY), [packs], tmp_path / "out", device="cpu", minutes=2.0, only_plan=True
     )

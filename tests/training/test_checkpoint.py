@@ -20,7 +20,7 @@ from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import ConfigError, OutputError
 from chelys.files import file_lock
 from chelys.training.checkpoint import drop_checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
-from chelys.training.trainer import run_stage
+from chelys.training.run_stage import run_stage
 
 
 def write(folder: Path, *steps: int) -> None:

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from toy_corpus import ToyCorpus
 
+from chelys.training.run_stage import run_stage
 from chelys.training.task import tensors_of
 from chelys.training.tasks import RUNS
-from chelys.training.trainer import run_stage
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:

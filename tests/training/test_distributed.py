@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 import chelys
 from chelys.errors import ConfigError
 from chelys.training.distributed import MicroBatches
+from chelys.training.run_stage import run_stage
 from chelys.training.tasks import RUNS
-from chelys.training.trainer import run_stage
 
 pytest.importorskip("accelerate")
 

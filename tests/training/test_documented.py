@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from chelys.training.run_stage import run_stage
 from chelys.training.tasks import RUNS
-from chelys.training.trainer import run_stage
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 #: What makes a short run do all that a stage can.

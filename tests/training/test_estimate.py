@@ -17,8 +17,8 @@ from chelys.config import from_mapping
 from chelys.deprecation import ChelysDeprecationWarning
 from chelys.errors import ConfigError
 from chelys.training.estimate import estimate
+from chelys.training.run_stage import read_run
 from chelys.training.tasks import RUNS
-from chelys.training.trainer import read_run
 
 #: Parameters of the published networks, without discriminators.
 PARAMETERS = {

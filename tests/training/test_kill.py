@@ -17,7 +17,7 @@ import pytest
 from safetensors.torch import load_file
 
 import chelys
-from chelys.training.trainer import run_stage
+from chelys.training.run_stage import run_stage
 
 STEPS, CHILD_STEPS = 60, 45
 LOOP = {"steps": STEPS, "learning_rate": 3e-3, "evaluate_every": 9, "checkpoint_every": 7}
@@ -31,7 +31,7 @@ CHILD = f"""
 import os, signal, sys, time
 from pathlib import Path
 import chelys.training.checkpoint as checkpoint
-from chelys.training.trainer import run_stage
+from chelys.training.run_stage import run_stage
 
 stage, config, moment = sys.argv[1:]
 whole = checkpoint.save_file

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from chelys.training.distributed import REPEATED, checkpoint_activations
+from chelys.training.run_stage import run_stage
 from chelys.training.task import Task
-from chelys.training.trainer import run_stage
 
 
 @pytest.mark.parametrize("stage", ["autoregressive", "clvp", "diffusion"])

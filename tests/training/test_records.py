@@ -18,8 +18,9 @@ from toy_corpus import LOOP, ToyCorpus
 
 from chelys.training.config import LoopConfig
 from chelys.training.logging import Picture, PreviewCopy, RunLog, draw_pictures, plot_losses
+from chelys.training.run_stage import run_stage
 from chelys.training.task import Task
-from chelys.training.trainer import Trainer, run_stage
+from chelys.training.trainer import Trainer
 
 SHORT = {"steps": 2, "evaluate_every": 1, "checkpoint_every": 2}
 #: Pictures that each stage draws.

@@ -19,11 +19,11 @@ from chelys.configs import CONFIGS, read_config_file, read_yaml
 from chelys.errors import ConfigError, ManifestError, ModelError, UserError
 from chelys.models.autoregressive import Autoregressive
 from chelys.models.clvp import CLVPConfig
-from chelys.training.accelerated import STAGES, AcceleratedConfig
+from chelys.training.accelerated.config import STAGES, AcceleratedConfig
 from chelys.training.checkpoint import load_trained
+from chelys.training.run_stage import run_stage
 from chelys.training.tasks import RUNS
 from chelys.training.tasks.dvae import trained_dvae
-from chelys.training.trainer import run_stage
 
 ConfigFile = Callable[..., Path]
 SHORT = {"steps": 3, "evaluate_every": 3, "checkpoint_every": 2}

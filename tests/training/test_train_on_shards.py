@@ -18,9 +18,9 @@ from chelys.config import from_mapping
 from chelys.data.prepare.engine import Local
 from chelys.data.prepare.pipeline import PrepareSettings, prepare
 from chelys.data.shards import ShardFeatures
+from chelys.training.run_stage import run_stage
 from chelys.training.tasks import RUNS
 from chelys.training.tasks.dvae import trained_dvae
-from chelys.training.trainer import run_stage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "prepare"))
 

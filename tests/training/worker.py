@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from chelys.training.trainer import run_stage
+from chelys.training.run_stage import run_stage
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -122,8 +122,8 @@ def settings() -> Case:
     from mutate import STRANGE, value_of
     from training_values import values
 
+    from chelys.training.run_stage import run_stage
     from chelys.training.tasks import RUNS
-    from chelys.training.trainer import run_stage
 
     stages = [stage for stage in RUNS if stage in values(readers.corpus(), readers.scratch() / "run")]
     path = readers.scratch() / "run.yaml"

@@ -29,7 +29,7 @@ from chelys.data.prepare.classifier import (
 )
 from chelys.files import write_json
 from chelys.training.config import Run
-from chelys.training.trainer import execute
+from chelys.training.run_stage import execute
 from chelys.weights.tensor_file import write_tensors
 
 

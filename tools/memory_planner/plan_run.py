@@ -49,8 +49,8 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Read the run, count a step, print what follows."""
+    from chelys.training.run_stage import read_run
     from chelys.training.tasks import RUNS
-    from chelys.training.trainer import read_run
 
     name = stage or stage_of(config, tuple(RUNS))
     run = read_run(name, config, overrides or [])

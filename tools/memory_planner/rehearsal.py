@@ -28,9 +28,9 @@ from chelys.models.diffusion import Diffusion
 from chelys.tortoise.tasks import DiffusionPriorRun
 from chelys.training.config import Run
 from chelys.training.distributed import SHARDED, DistributedContext, MicroBatches, checkpoint_activations
+from chelys.training.optimizer import autocast
 from chelys.training.task import RowGenerator, Task, map_tensors, tensors_of
 from chelys.training.tasks.vocoder import VocoderRun
-from chelys.training.trainer import autocast
 
 PUBLISHED_BANDS = MEL_22K.bands
 PUBLISHED_IDS = 255

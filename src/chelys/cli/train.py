@@ -47,7 +47,7 @@ def train(
     for override in overrides or []:
         if not override.partition("=")[0] or "=" not in override:
             raise ConfigError(f"{override!r} is not KEY=VALUE: write for example loop.steps=1000")
-    from chelys.training.trainer import read_run, train_run
+    from chelys.training.run_stage import read_run, train_run
 
     given = {"device": device, "precision": dtype, "threads": threads}
     laid_over = [f"loop.{name}={value}" for name, value in given.items() if value is not None]
@@ -88,14 +88,13 @@ def train_nano(
     """Read the packs, train stage by stage."""
     from chelys.config import from_mapping
     from chelys.configs import read_config_file
-    from chelys.training import accelerated
+    from chelys.training.accelerated.config import AcceleratedConfig
+    from chelys.training.accelerated.nano import train_nano as train_all
     from chelys.weights.checks import place
 
     set_threads(workers)
-    settings = from_mapping(
-        accelerated.AcceleratedConfig, read_config_file(Path(config), overrides or []), where=config
-    )
-    plans = accelerated.train_nano(
+    settings = from_mapping(AcceleratedConfig, read_config_file(Path(config), overrides or []), where=config)
+    plans = train_all(
         settings, packs, out, device=place(device, None)[0], minutes=minutes, workers=workers or available_cores(),
         only_plan=plan,
     )  # fmt: skip
@@ -205,8 +204,8 @@ def plan(
     """Read the run, count a step, print what follows."""
     from chelys.deprecation import warn_renamed
     from chelys.training.estimate import estimate
+    from chelys.training.run_stage import read_run
     from chelys.training.tasks import RUNS
-    from chelys.training.trainer import read_run
 
     for option, value in (("--gpu-memory", gpu_memory), ("--hours-of-audio", hours_of_audio)):
         if value is not None:

@@ -31,8 +31,9 @@ from chelys.models.diffusion import STEP_PARTS, Diffusion
 from chelys.models.diffusion_schedule import DiffusionSchedule, packed_timesteps, predict_x0
 from chelys.nn.lora import adapter_state, add_adapters
 from chelys.training.config import LoopConfig, require
+from chelys.training.run_stage import execute
 from chelys.training.task import Task, TaskData, rand
-from chelys.training.trainer import Progress, execute
+from chelys.training.trainer import Progress
 from chelys.weights.folder import DISTILLED_FILE, Distillation, Model, ModelConfig, write_config
 from chelys.weights.tensor_file import write_tensors
 

@@ -43,10 +43,11 @@ from chelys.training.finetune_data import (
     read_source,
     speak_base,
 )
+from chelys.training.run_stage import execute
 from chelys.training.task import Task
 from chelys.training.tasks.autoregressive import AutoregressiveTask, AutoregressiveTaskConfig
 from chelys.training.tasks.diffusion import DiffusionData, DiffusionTask, DiffusionTaskConfig, TargetMels
-from chelys.training.trainer import Progress, execute
+from chelys.training.trainer import Progress
 from chelys.weights.folder import DISTILLED_FILE, Model, ModelConfig, build, write_config
 from chelys.weights.tensor_file import load_network, read_head, write_tensors
 

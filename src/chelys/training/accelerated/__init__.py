@@ -1,0 +1,1 @@
+"""Training on one accelerator within some minutes; `chelys.training.accelerated.nano` is the way in."""
