@@ -68,6 +68,13 @@ TABLE = [
     ('"Stop," he said. "Go."', '"stop," he said. "go."'),
     ("B2B", "b two b"),
     ("One\n\nTwo\nthree", "one. two three"),
+    ("1 Cor. 13:4 and Gen. 1:1-3", "first corinthians thirteen four and genesis one, verses one to three"),
+    ("II Kings 4:2; Ps. 119:105", "second kings four two; psalm one hundred nineteen verse one hundred five"),
+    ("Isa. 40:1 and 2 Sam. 7", "isaiah forty verse one and second samuel seven"),
+    ("Gen. Smith, Rev. Brown and Col. 7", "general smith, reverend brown and colonel seven"),
+    ("IEEE 802.3 and 802.11ac", "IEEE eight oh two dot three and eight oh two dot eleven A c"),
+    ("ISO 9001:2015", "ISO nine thousand one, twenty fifteen"),
+    ("5 μm, or some more μm", "five micrometers, or some more micrometers"),
 ]
 
 

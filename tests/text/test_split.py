@@ -38,6 +38,7 @@ def texts(text: str, **options: int) -> list[str]:
         ["He said (quietly.)", "Then he left."],
         ["Well... maybe.", "No."],
         ["See No. 5 of e.g. this.", "Fine."],
+        ["Love is patient (1 Cor. 13:4), says Prov. 10:12 too.", "He saw Dan.", "They left."],
         ["Take vitamin B.", "The end."],
         ["You and I.", "Nobody else."],
         ["Acme Inc. was here.", "Acme Inc.", "Nobody."],

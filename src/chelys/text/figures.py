@@ -87,6 +87,20 @@ NAMES.add(
     r"(?<![\d.,$£€-])(\d{3})(\d{3})(\d{4})(?<!000000)(?!\d|[.,]\d| ?[%€£$])",
     lambda match, reading: _groups(" ".join(match.groups())),
 )
+NAMES.add(
+    "wireless",
+    r"(?<![\d.,])(?:(?<=IEEE )802\.(\d{1,2})(?![\d.,]\d|\w)|802\.(\d{1,2})([a-z]{1,2})(?!\w))",
+    lambda match, reading: (
+        f"eight oh two dot {cardinal(int(match[1] or match[2]))} {letters((match[3] or '').upper())}".rstrip()
+    ),
+    has=("802.",),
+)
+NAMES.add(
+    "year_of_a_standard",
+    r"\b((?:ISO|IEC|EN|DIN|BS|IEEE|ANSI)(?:[ /](?:ISO|IEC|EN))? (?:\d{1,5}(?:-\d{1,3})?)):((?:19|20)\d\d)(?![\d:])",
+    lambda match, reading: f"{match[1]}, {year(int(match[2]))}",
+    has=":",
+)
 NAMES.words("charity", r"\b501\(?c\)?\(?(\d)\)?", r"five oh one c \1", has=("501",))
 NAMES.words("retirement_plan", r"\b401\(?k\)?(?![A-Za-z])", "four oh one k", has=("401",))
 

@@ -21,6 +21,7 @@ from chelys.text.folding import to_ascii
 from chelys.text.lines import FORGOTTEN_SPACE, in_one_line
 from chelys.text.roman import NUMERALS
 from chelys.text.rules import LETTER_A, LOCALES, Reading, Rules
+from chelys.text.scripture import SCRIPTURE
 from chelys.text.sums import SIGNS_BETWEEN_FIGURES
 from chelys.text.units import MEASURES, MONEY, SIGNS
 
@@ -129,6 +130,12 @@ _SPACES.words("forgotten_space", FORGOTTEN_SPACE.pattern, " ")
 _SIGNS = Rules(rf"[^A-Za-z.,?!\- {LETTER_A}]", r"[A-Za-z]\.[A-Za-z]", "--")
 _SIGNS.words("dot", r"(?<=[A-Za-z])\.(?=[A-Za-z])", " dot ", has=".")
 _SIGNS.words("sharp", r"(?<=\b[A-G])#(?!\w)", " sharp", has="#")
+_SIGNS.add(
+    "micro_unit",
+    r"(?<![A-Za-z])µ([mgls])(?![A-Za-z])",
+    lambda match, _: {"m": "micrometers", "g": "micrograms", "l": "microliters", "s": "microseconds"}[match[1]],
+    has="µ",
+)
 _SIGNS.words("micro", r"µ(?=[A-Za-z])", "micro", has="µ")
 _SIGNS.words("or", r"(?<=[A-Za-z]{2})/(?=[A-Za-z]{2})", " ", has="/")
 _SIGNS.add("sign", rf"[{re.escape(''.join(_NAMES_OF_SIGNS))}]", lambda match, _: f" {_NAMES_OF_SIGNS[match.group()]} ")
@@ -139,8 +146,8 @@ _SIGNS.words("dash", r"-{2,}", " - ", has=("--",))
 _SIGNS.words("anything_else", rf"[^A-Za-z'.,?!;:\-()\" {LETTER_A}]", " ")
 
 _RULES = (
-    ADDRESSES, _SPACES, SHORT_FORMS, CALENDAR, NUMERALS, SIGNS_BETWEEN_FIGURES, NAMES, RANGES, CLOCK, MONEY, MEASURES,
-    PLAIN, CAPITALS, _SIGNS,
+    ADDRESSES, _SPACES, SCRIPTURE, SHORT_FORMS, CALENDAR, NUMERALS, SIGNS_BETWEEN_FIGURES, NAMES, RANGES, CLOCK, MONEY,
+    MEASURES, PLAIN, CAPITALS, _SIGNS,
 )  # fmt: skip
 
 _ACRONYM = re.compile(r"(?<![A-Za-z])(?<![A-Za-z]')[A-Z]{2,}(?:'?s)?(?!'?[A-Za-z])")

@@ -22,6 +22,7 @@ from chelys.text.document import Sentence
 from chelys.text.folding import spoken_letters
 from chelys.text.lines import FORGOTTEN_SPACE, paragraphs
 from chelys.text.normalize import is_speakable
+from chelys.text.scripture import ABBREVIATED_BOOK
 
 #: Silence (seconds) after a piece, by what ends it.
 WORD_PAUSE_S = 0.0
@@ -123,6 +124,8 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
     before = before[: len(before) - len(word)]
     next_word = _NEXT_WORD.match(paragraph, behind)
     begins = next_word is not None and begins_sentence(next_word.group())
+    if following.isdigit() and ABBREVIATED_BOOK.compiled.search(before + word):
+        return False
     if word in BEFORE_FIGURE and (following.isdigit() or _YEAR.match(paragraph, behind)):
         return word.lower() == "no" and not no_is_a_number(before, word, stop=True)
     if (BEFORE_FIGURE.get(word) or word.lower() in ("vol", "vols")) and _NUMERAL.match(paragraph, behind):
