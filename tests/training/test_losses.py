@@ -13,8 +13,9 @@ import soundfile as sf
 import torch
 import toy_corpus
 
-from chelys.audio.mel import log_mel
+from chelys.audio.mel import log_mel, mel_band_edges
 from chelys.audio.rates import MEL_24K
+from chelys.audio.resample import low_pass
 from chelys.data.dataset import Features
 from chelys.data.features import extract
 from chelys.data.manifest import Utterance, write_manifest
@@ -24,7 +25,7 @@ from chelys.models.vocos import Vocos, VocosConfig
 from chelys.training.losses import cross_entropy, info_nce, multi_resolution_mel_loss
 from chelys.training.task import Task
 from chelys.training.tasks.clvp import drop_ids
-from chelys.training.tasks.vocoder import VocoderData, VocoderTask, VocoderTaskConfig
+from chelys.training.tasks.vocoder import VocoderData, VocoderTask, VocoderTaskConfig, narrow_cutoff_hz
 
 Build = Callable[..., Task]
 STAGES = ["dvae", "vocoder", "autoregressive", "diffusion", "clvp", "cvvp", "hifigan"]
@@ -302,6 +303,43 @@ def test_a_corpus_of_another_rate_is_resampled(tmp_path: Path) -> None:
     assert (inner - mel[:, :80, 3:21]).abs().mean() < 0.1
     later = log_mel(wave, MEL_24K)[:, :80, 4:22]
     assert (later - mel[:, :80, 3:21]).abs().mean() > 0.2, "one frame late is not it"
+
+
+def test_filled_bands_teach_nothing(tmp_path: Path) -> None:
+    """A recording of 16 kHz says nothing of what is above 8 kHz, where its mel was filled."""
+    stage = vocoder_stage(tmp_path, 24_000)
+    wide = 0.1 * torch.randn(3, 24 * 256, generator=torch.Generator().manual_seed(0))
+    mel, narrow = log_mel(wide, MEL_24K)[:, :, :24], low_pass(wide, torch.tensor([math.inf, 8000.0, 8000.0]), 24_000)
+    cutoff_hz = torch.tensor([narrow_cutoff_hz(m, w) for m, w in zip(mel, narrow, strict=True)])
+    assert cutoff_hz[0] == math.inf and all(7000 < hz < 8000 for hz in cutoff_hz[1:])
+
+    class Constant(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.made = torch.nn.Parameter(wide.roll(100, 1))
+
+        def forward(self, mel: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+            return self.made
+
+    stage.vocoder = made = Constant()  # type: ignore[assignment]
+    batch = stage.data.batch(0)._replace(mel=mel, waveform=low_pass(narrow, cutoff_hz, 24_000), cutoff_hz=cutoff_hz)
+    stage.training_step("vocoder", batch._replace(step=10**6), torch.Generator())["feature_matching"].backward()
+    learned = torch.fft.rfft(made.made.grad).abs()
+    above = torch.fft.rfftfreq(wide.shape[1], 1 / 24_000) > 8000
+    assert (learned[1:, above].amax(1) < 1e-4 * learned[1:, ~above].amax(1)).all() and learned[0, above].amax() > 0
+
+
+def test_recordings_of_a_narrow_corpus_are_compared_below_what_they_lack(tmp_path: Path) -> None:
+    stage = vocoder_stage(tmp_path, 24_000)
+    assert stage.data.batch(0).cutoff_hz.tolist() == [math.inf] * 3
+    frames = np.memmap(stage.data.features.folder / "mel.f16", np.float16, "r+").reshape(-1, 100)  # type: ignore[attr-defined]
+    frames[:, 85:] += 1.0  # as if filled
+    frames.flush()
+    batch = VocoderData(Features(tmp_path / "features"), stage.config, 0, 1, pitch=False).batch(0)
+    cutoff_hz = float(mel_band_edges(MEL_24K)[83])
+    assert batch.cutoff_hz.tolist() == pytest.approx([cutoff_hz] * 3)
+    above = torch.fft.rfftfreq(24 * 256, 1 / 24_000) > cutoff_hz
+    assert torch.fft.rfft(batch.waveform)[:, above].abs().amax() < 1e-3
 
 
 def test_mel_loss() -> None:

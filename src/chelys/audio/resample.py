@@ -37,6 +37,13 @@ def sinc_resample(waveform: Tensor, source_rate: int, rate: int) -> Tensor:
     return out.transpose(1, 2).flatten(1)[:, :length]
 
 
+def low_pass(waveform: Tensor, cutoff_hz: Tensor, rate: int) -> Tensor:
+    """Waveforms ``(b, n)`` at a rate, Hz, less what is above cutoffs ``(b,)``, Hz; infinite ones let all pass."""
+    spectrum = torch.fft.rfft(waveform.float())
+    frequencies = torch.fft.rfftfreq(waveform.shape[1], 1 / rate, device=waveform.device)
+    return torch.fft.irfft(spectrum * (frequencies < cutoff_hz[:, None]), waveform.shape[1])
+
+
 def can_resample(source_rate: int, rate: int) -> bool:
     """Whether the filter between two rates is of a size worth having."""
     step, phases = _ratio(source_rate, rate)

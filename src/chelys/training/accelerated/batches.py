@@ -85,7 +85,8 @@ class Batches:
             mel, _ = corpus.mels(rows, frames, first)
             waveform, f0_hz = corpus.waveforms(rows, first, frames)
             noise = torch.randn((len(rows), self.run.network.noise_dim, frames), device=corpus.device)
-            return VocoderBatch(config.mel_range.denormalize(mel), waveform, noise, f0_hz, step)
+            whole = torch.full((len(rows),), torch.inf, device=corpus.device)  # mels are of the waveforms themselves
+            return VocoderBatch(config.mel_range.denormalize(mel), waveform, noise, f0_hz, whole, step)
         pairs = corpus.pairs(
             rows,
             width,

@@ -4,11 +4,16 @@
 et al. 2017). Generator and discriminators take turns within a step: first the generator, then the discriminators, on
 what it made before it learned.
 
+A recording of 16 kHz has nothing above 8 kHz, where the mel of a feature folder may have been filled
+(`chelys.data.bandwidth`). There the recording says nothing of what the vocoder should do: real and generated waveforms
+are compared below that.
+
 b rows, n samples, f bands, s mel frames.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chelys.audio.rates import OUTPUT_RATE
+from chelys.audio.mel import log_mel, mel_band_edges
+from chelys.audio.rates import MEL_24K, OUTPUT_RATE
+from chelys.audio.resample import low_pass
 from chelys.data.dataset import Clip, ClipDataset
 from chelys.data.pairs import speaker_weights
 from chelys.data.pitch import PitchCache
@@ -41,6 +48,10 @@ from chelys.training.task import FeatureData, Task, mean_metrics
 
 #: Held-out clips that an evaluation writes for who listens.
 _SAMPLES = 4
+#: A band of the mel was filled where it is so much (in nepers) above what the recording has, on average.
+_FILLED = 0.7
+#: Mel frames at both ends of a crop that the recording around it has a part in.
+_EDGE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +194,7 @@ class VocoderBatch(NamedTuple):
     waveform: Tensor  # ``(b, 256 s)``
     noise: Tensor  # ``(b, noise_dim, s)``, for networks that take it (else of no width)
     f0_hz: Tensor  # pitch ``(b, s)`` in Hz, for networks with a harmonic source (else of no width)
+    cutoff_hz: Tensor  # ``(b,)``, Hz: above it ``waveform`` has nothing though the mel has; infinite where there is all
     step: int  # the batch's
 
 
@@ -230,12 +242,33 @@ class VocoderData(FeatureData):
         mels = torch.stack([self.features.mel(clip, start, frames) for clip, start in places])
         waveforms, f0 = zip(*(self._crop(clip, start, frames) for clip, start in places), strict=True)
         noise = np.stack([rng.standard_normal((self.noise_dim, frames), dtype=np.float32) for rng in rngs])
-        return VocoderBatch(mels, torch.stack(waveforms), torch.from_numpy(noise), torch.stack(f0), step)
+        cutoff_hz = torch.tensor([narrow_cutoff_hz(m, w) for m, w in zip(mels, waveforms, strict=True)])
+        waveform = torch.stack(waveforms)
+        if bool(cutoff_hz.isfinite().any()):
+            waveform = low_pass(waveform, cutoff_hz, OUTPUT_RATE)
+        return VocoderBatch(mels, waveform, torch.from_numpy(noise), torch.stack(f0), cutoff_hz, step)
 
     def _crop(self, clip: Clip, start: int, frames: int) -> tuple[Tensor, Tensor]:
         """Waveform ``(256 frames,)`` of a crop, and its pitch."""
         f0_hz = self.pitch.of(clip, start, frames) if self.pitch else torch.zeros(0)
         return self.features.waveform(clip, start, frames), f0_hz
+
+
+def narrow_cutoff_hz(mel: Tensor, waveform: Tensor) -> float:
+    """Above which frequency, Hz, a recording ``(256 s,)`` lacks what its mel ``(f, s)`` has; infinite if nowhere."""
+    own = log_mel(waveform[None], MEL_24K)[0, :, : mel.shape[1]]
+    filled = (mel - own)[:, _EDGE:-_EDGE].mean(1) > _FILLED
+    if not filled[-1]:
+        return math.inf
+    whole = torch.nonzero(~filled)  # the bands above the last of these were filled
+    last = int(whole[-1]) if len(whole) else 0
+    return float(mel_band_edges(MEL_24K)[max(0, last - 1)])
+
+
+def _comparable(waveform: Tensor, batch: VocoderBatch) -> Tensor:
+    """A generated waveform, without what the recording cannot say anything of."""
+    narrow = not batch.cutoff_hz.is_meta and bool(batch.cutoff_hz.isfinite().any())
+    return low_pass(waveform, batch.cutoff_hz, OUTPUT_RATE) if narrow else waveform
 
 
 class VocoderTask(AdversarialTask):
@@ -249,10 +282,10 @@ class VocoderTask(AdversarialTask):
     def _speak(self, batch: VocoderBatch, f0_hz: Tensor | None = None) -> Generated:
         """The waveform, its source at the given pitch or else at the predicted one, and the unweighted pitch loss."""
         if not (isinstance(self.vocoder, Vocos) and self.vocoder.source):
-            return Generated(self.vocoder(batch.mel, batch.noise), {})
+            return Generated(_comparable(self.vocoder(batch.mel, batch.noise), batch), {})
         x = self.vocoder.features(batch.mel)
         pitch = self.vocoder.source.pitch_loss(x, batch.f0_hz)
-        return Generated(self.vocoder.speak(x, batch.noise, f0_hz), {"pitch": pitch})
+        return Generated(_comparable(self.vocoder.speak(x, batch.noise, f0_hz), batch), {"pitch": pitch})
 
     def generate(self, batch: VocoderBatch) -> Generated:
         waveform, losses = self._speak(batch, batch.f0_hz)
