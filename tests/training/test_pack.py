@@ -82,6 +82,21 @@ def test_every_network_comes_out_as_it_was_trained(config, tmp_path) -> None:
 
 
 @torch.inference_mode()
+def test_networks_as_int8_are_half_as_large_and_nearly_the_same(config, tmp_path) -> None:
+    pack(config(), tmp_path / "half")
+    pack(config(int8=("clvp", "dvae")), tmp_path / "int8")
+    sizes = {
+        name: [(tmp_path / kind / f"{name}.safetensors").stat().st_size for kind in ("half", "int8")]
+        for name in NEEDED
+    }  # fmt: skip
+    assert all((int8 < half) == (name in ("clvp", "dvae")) for name, (half, int8) in sizes.items())
+    half, int8 = (load_model(tmp_path / kind).clvp.state_dict() for kind in ("half", "int8"))
+    for name, tensor in half.items():
+        assert (int8[name] - tensor).abs().max() <= 0.005 * tensor.abs().max() + 1e-3
+    with pytest.raises(ConfigError, match="int8 names vocos, which is not among the runs"):
+        pack(config(int8=("vocos",)), tmp_path / "none")
+
+
 def test_a_univnet_is_folded_and_sounds_the_same(config, trained, tmp_path) -> None:
     made = config()
     made.runs["vocoder"] = trained("vocoder", univnet=UNIVNET)

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from chelys.errors import ModelError
+from chelys.errors import ConfigError, ModelError
+from chelys.training.checkpoint import read_weights
 from chelys.weights.tensor_file import (
     let_go,
     load_network,
@@ -40,6 +41,38 @@ def test_the_bytes_are_those_of_the_library(tmp_path: Path, dtype: torch.dtype) 
     assert ours.read_bytes() == theirs.read_bytes() and digest == sha256(ours)
     back = dict(read_tensors(ours, read_head(ours), None))
     assert back.keys() == MIXED.keys() and all(torch.equal(back[name], tensor) for name, tensor in cast.items())
+
+
+def test_int8_is_within_half_a_unit_of_each_row(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(64, 32), nn.Conv1d(32, 16, 3), nn.LayerNorm(16), nn.Embedding(9, 8))
+    with torch.no_grad():
+        network[0].weight[3] = 0  # a row of nothing
+        network[0].weight[4] *= 1000
+    path, half = tmp_path / "network.safetensors", tmp_path / "half.safetensors"
+    write_tensors(path, network.state_dict(), network="toy", dtype=torch.float16, int8=True)
+    write_tensors(half, network.state_dict(), network="toy", dtype=torch.float16)
+    assert path.stat().st_size < 0.75 * half.stat().st_size
+    loaded = nn.Sequential(nn.Linear(64, 32), nn.Conv1d(32, 16, 3), nn.LayerNorm(16), nn.Embedding(9, 8))
+    load_network(path, loaded)
+    for name, written in network.state_dict().items():
+        read = loaded.state_dict()[name]
+        assert read.dtype == torch.float32 and torch.equal(read, dict(read_weights(path))[name].float())
+        rows = written.abs().flatten(1).amax(1) if written.ndim > 1 else written.new_full((1,), 0.5)
+        error = (read - written).abs().reshape(len(rows), -1).amax(1)
+        assert (error <= rows / 127 * 0.501 + 1e-12).all(), name
+
+
+def test_units_of_other_rows_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    for units in (torch.ones(3), torch.ones(4, 1)):
+        save_file({"weight": torch.ones(4, 2, dtype=torch.int8), "weight.int8_units": units}, path)
+        with pytest.raises(ModelError, match="has other rows than units"):
+            read_head(path)
+        with pytest.raises(ConfigError, match="has other rows than units"):
+            read_weights(path)
+    save_file({"weight.int8_units": torch.ones(3)}, path)
+    assert list(read_head(path)) == ["weight.int8_units"]
 
 
 @pytest.mark.parametrize("cut", [0, 4, 20, -1])

@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from chelys.deprecation import current_tensor_name
-from chelys.errors import ConfigError
+from chelys.errors import ConfigError, ModelError, first_line
 from chelys.files import atomic_path, remove_partial_files
+from chelys.weights.tensor_file import read_head, read_tensors
 
 log = logging.getLogger(__name__)
 N = TypeVar("N", bound=nn.Module)
@@ -135,9 +136,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not files or len(files) != int(files[0].stem.rpartition("-")[2] if files[0] != path else 1):
         raise ConfigError(f"no weights at {path}: train that stage first")
     try:
-        return {current_tensor_name(name): tensor for file in files for name, tensor in load_file(file).items()}
-    except SafetensorError as error:
-        raise ConfigError(f"{path} is damaged ({error}): train that stage again") from error
+        return {name: tensor for file in files for name, tensor in read_tensors(file, read_head(file), None)}
+    except (SafetensorError, ModelError) as error:
+        reason = first_line(error.__cause__ or error)
+        raise ConfigError(f"{path} is damaged ({reason}): train that stage again") from error
 
 
 def kept_dtype(name: str, tensor: Tensor) -> torch.dtype:

@@ -52,6 +52,7 @@ class PackConfig:
     text_stops: int = 0  # stop ids behind a text before any network reads it; the published model has one
     silence_trimming: SilenceTrimming | None = None  # what is done to codes before they are read again
     license: str = "Apache-2.0"  # of the weights (SPDX)
+    int8: tuple[str, ...] = ()  # networks whose matrices are kept as int8, half as large; they are computed in floats
 
     RENAMED: ClassVar[dict[str, str | None]] = {
         "borrowed": "speaker_blend",
@@ -72,6 +73,8 @@ def pack(config: PackConfig, out: Path) -> ModelConfig:
     for stage in config.runs:
         if stage not in RUNS:
             raise ConfigError(f"runs.{stage}: no such stage; choose from {', '.join((*NEEDED, *FURTHER))}")
+    if odd := sorted(set(config.int8) - config.runs.keys()):
+        raise ConfigError(f"int8 names {odd[0]}, which is not among the runs")
     tokenizer = Tokenizer.load(config.text, cleaner=config.cleaner)
     stages = [stage for stage in (*NEEDED, *FURTHER) if stage in config.runs]
     runs = {stage: read_run_folder(stage, config.runs[stage]) for stage in stages}
@@ -91,7 +94,7 @@ def pack(config: PackConfig, out: Path) -> ModelConfig:
         load_trained(network, config.runs[stage] / f"{stage}.safetensors")
         if isinstance(network, UnivNet | HiFiGAN):
             network.fold()  # training holds kernels as direction and length, speaking does not
-    return save_model(out, model, networks, tokenizer)
+    return save_model(out, model, networks, tokenizer, int8=config.int8)
 
 
 def read_run_folder(stage: str, folder: Path) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -201,17 +201,18 @@ class Model:
 
 def save_model(
     folder: Path, config: ModelConfig, networks: Mapping[str, nn.Module], tokenizer: Tokenizer, *,
-    dtype: torch.dtype = torch.float16,
+    dtype: torch.dtype = torch.float16, int8: Collection[str] = (),
 ) -> ModelConfig:  # fmt: skip
     """Write a model folder, and give the config with the hashes; voices and the card are added by the caller.
 
-    Networks are by name, also of the file; ``dtype`` is of their floating-point tensors on disk.
+    Networks are by name, also of the file; ``dtype`` is of their floating-point tensors on disk, and ``int8`` names
+    those whose matrices lie there as int8.
     """
     folder.mkdir(parents=True, exist_ok=True)
     hashes = {}
     for name, network in networks.items():
         file = f"{name}.safetensors"
-        hashes[file] = write_tensors(folder / file, network.state_dict(), network=name, dtype=dtype)
+        hashes[file] = write_tensors(folder / file, network.state_dict(), network=name, dtype=dtype, int8=name in int8)
     tokenizer.save(folder)
     return write_config(folder, config, hashes)
 

@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ KINDS = {
 }  # fmt: skip
 #: What torch calls the two parts of a kernel under weight norm.
 OUR_DIRECTION, OUR_LENGTH = "parametrizations.weight.original1", "parametrizations.weight.original0"
+#: A matrix may lie in a file as int8, each row in units of its own: they are beside it, under its name and this.
+UNITS = ".int8_units"
+_LARGEST = 127
 _BLOCK = 1 << 22
 #: Bytes of a file's head, and tensors in it.
 MAX_HEAD, MAX_TENSORS = 1 << 23, 20_000
@@ -37,11 +40,15 @@ MAX_HEAD, MAX_TENSORS = 1 << 23, 20_000
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file says of one tensor; an older version may have ``stored`` it under another name."""
+    """What a file says of one tensor; an older version may have ``stored`` it under another name.
+
+    One that lies in the file as int8 names its ``units``, and counts as half precision.
+    """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     stored: str = ""
+    units: str = ""
 
     def size(self, dtype: torch.dtype) -> int:
         """Bytes in memory once it is computed with in a dtype."""
@@ -49,12 +56,14 @@ class Entry:
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], *, network: str, dtype: torch.dtype,
+    path: Path, tensors: Mapping[str, Tensor], *, network: str, dtype: torch.dtype, int8: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> str:  # fmt: skip
     """Write the tensors of a network, whose name is noted in the file, and give the file's SHA-256.
 
-    ``dtype`` is of the floating-point tensors in the file; ``progress`` is called with the bytes of each tensor.
+    ``dtype`` is of the floating-point tensors in the file; with ``int8`` matrices and kernels, what is called
+    ``weight``, are rounded to a 127th of the largest value of their row. ``progress`` is called with the bytes of each
+    tensor.
 
     Raises:
         ModelError: If a value is not finite, or not in that dtype; the tensor is named.
@@ -62,6 +71,8 @@ def write_tensors(
     state = {}
     for name, tensor in tensors.items():
         state[name] = _converted(name, tensor, dtype if tensor.is_floating_point() else tensor.dtype)
+        if int8 and name.endswith("weight") and tensor.is_floating_point() and tensor.ndim > 1:
+            state[name], state[name + UNITS] = _rounded(tensor)
         if progress is not None:
             progress(state[name].nbytes)
     with atomic_path(path) as partial:
@@ -84,6 +95,13 @@ def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return written
 
 
+def _rounded(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix or kernel as int8, and the units of its rows ``(rows,)``."""
+    rows = tensor.detach().to("cpu", torch.float32).flatten(1)
+    units = rows.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / _LARGEST
+    return (rows / units[:, None]).round().to(torch.int8).view(tensor.shape).contiguous(), units
+
+
 def read_head(path: Path) -> dict[str, Entry]:
     """What tensors a file holds; nothing else of it is read.
 
@@ -91,11 +109,24 @@ def read_head(path: Path) -> dict[str, Entry]:
         ModelError: If the file is missing, damaged or truncated.
     """
     try:
-        return {current_tensor_name(name): entry for name, entry in tensor_head(path)[0].items()}
+        return {current_tensor_name(name): entry for name, entry in _with_units(tensor_head(path)[0]).items()}
     except FileNotFoundError:
         raise ModelError(f"{path.parent} lacks {path.name}; get the model again") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({_reason(error)}); get the model again") from error
+
+
+def _with_units(head: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The tensors of a head, those of int8 together with the units of their rows. Raises ValueError if these differ."""
+    found = {}
+    for name, entry in head.items():
+        if name.endswith(UNITS) and name.removesuffix(UNITS) in head:
+            continue
+        units = head.get(name + UNITS)
+        if units is not None and (entry.dtype, units.shape) != (torch.int8, entry.shape[:1]):
+            raise ValueError(f"tensor {name[:80]!r} has other rows than units")
+        found[name] = replace(entry, dtype=torch.float16, units=name + UNITS) if units else entry
+    return found
 
 
 def tensor_head(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -156,6 +187,9 @@ def read_tensors(path: Path, head: Mapping[str, Entry], dtype: torch.dtype | Non
     with safe_open(path, "pt") as file:
         for name, entry in head.items():
             tensor = file.get_tensor(entry.stored)
+            if entry.units:
+                units = file.get_tensor(entry.units).float()
+                tensor = tensor.float() * units.view(-1, *(1 for _ in entry.shape[1:]))
             yield name, tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
 
