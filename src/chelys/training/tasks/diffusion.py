@@ -98,7 +98,7 @@ class DiffusionRun(PairedRun):
         pairs = self.load_pairs()
         others = open_features(self.target_features, "shared") if self.target_features else None
         targets = TargetMels(pairs.features, self.mel_range, others)
-        if self.network.clip_mean and not network.mean_spectrum.is_meta:
+        if self.network.clip_mean and not (self.start or network.mean_spectrum.is_meta):  # weights bring theirs
             network.mean_spectrum.copy_(mean_spectrum(pairs, targets))
         return DiffusionTask(network, decoder, DiffusionData(pairs, targets, self.stage))
 
