@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from chelys.errors import ConfigError, UserError
-from chelys.training import trainer as trainer_module
+from chelys.training import optimizer as optimizer_module
 from chelys.training.config import LoopConfig
 from chelys.training.task import Task, TaskData
 from chelys.training.trainer import Trainer
@@ -199,7 +199,7 @@ def test_precision(tmp_path: Path, precision: str) -> None:
 @pytest.fixture
 def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with a loss scale that the gradients of a line bear."""
-    monkeypatch.setattr(trainer_module, "INIT_SCALE", 256.0)
+    monkeypatch.setattr(optimizer_module, "INIT_SCALE", 256.0)
 
 
 def test_float16_learns_what_float32_does(tmp_path: Path, small_scale: None) -> None:

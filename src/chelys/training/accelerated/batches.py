@@ -85,8 +85,8 @@ class Batches:
             mel, _ = corpus.mels(rows, frames, first)
             waveform, f0_hz = corpus.waveforms(rows, first, frames)
             noise = torch.randn((len(rows), self.run.network.noise_dim, frames), device=corpus.device)
-            whole = torch.full((len(rows),), torch.inf, device=corpus.device)  # mels are of the waveforms themselves
-            return VocoderBatch(config.mel_range.denormalize(mel), waveform, noise, f0_hz, whole, step)
+            narrow = torch.zeros(0, device=corpus.device)  # none is: mels are of the waveforms themselves
+            return VocoderBatch(config.mel_range.denormalize(mel), waveform, noise, f0_hz, narrow, step)
         pairs = corpus.pairs(
             rows,
             width,

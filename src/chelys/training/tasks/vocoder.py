@@ -194,7 +194,9 @@ class VocoderBatch(NamedTuple):
     waveform: Tensor  # ``(b, 256 s)``
     noise: Tensor  # ``(b, noise_dim, s)``, for networks that take it (else of no width)
     f0_hz: Tensor  # pitch ``(b, s)`` in Hz, for networks with a harmonic source (else of no width)
-    cutoff_hz: Tensor  # ``(b,)``, Hz: above it ``waveform`` has nothing though the mel has; infinite where there is all
+    #: ``(b,)``, Hz: above it ``waveform`` has nothing though the mel has; infinite where it has all, and of no width
+    #: where all rows have
+    cutoff_hz: Tensor
     step: int  # the batch's
 
 
@@ -244,8 +246,10 @@ class VocoderData(FeatureData):
         noise = np.stack([rng.standard_normal((self.noise_dim, frames), dtype=np.float32) for rng in rngs])
         cutoff_hz = torch.tensor([narrow_cutoff_hz(m, w) for m, w in zip(mels, waveforms, strict=True)])
         waveform = torch.stack(waveforms)
-        if bool(cutoff_hz.isfinite().any()):
+        if cutoff_hz.isfinite().any():
             waveform = low_pass(waveform, cutoff_hz, OUTPUT_RATE)
+        else:
+            cutoff_hz = cutoff_hz[:0]
         return VocoderBatch(mels, waveform, torch.from_numpy(noise), torch.stack(f0), cutoff_hz, step)
 
     def _crop(self, clip: Clip, start: int, frames: int) -> tuple[Tensor, Tensor]:
@@ -267,8 +271,7 @@ def narrow_cutoff_hz(mel: Tensor, waveform: Tensor) -> float:
 
 def _comparable(waveform: Tensor, batch: VocoderBatch) -> Tensor:
     """A generated waveform, without what the recording cannot say anything of."""
-    narrow = not batch.cutoff_hz.is_meta and bool(batch.cutoff_hz.isfinite().any())
-    return low_pass(waveform, batch.cutoff_hz, OUTPUT_RATE) if narrow else waveform
+    return low_pass(waveform, batch.cutoff_hz, OUTPUT_RATE) if len(batch.cutoff_hz) else waveform
 
 
 class VocoderTask(AdversarialTask):
