@@ -5,8 +5,10 @@ Arguments: a JSON file with a list of ``[stage, configuration file, overrides]``
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -20,4 +22,9 @@ if __name__ == "__main__":
     for stage, config, overrides in json.loads(Path(sys.argv[1]).read_text()):
         run_stage(stage, Path(config), overrides)
     if torch.distributed.is_initialized():
+        gc.collect()  # wrapped networks hold the group in cycles
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # gloo's threads may still hold tensors, and would abort a Python that ends (pytorch pull 179291)
