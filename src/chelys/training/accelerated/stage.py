@@ -41,8 +41,8 @@ from chelys.training.tasks.vocoder import VocoderTask
 LOG_FILE = "log.jsonl"
 #: Evaluations of a stage, each of which keeps the weights.
 EVALUATIONS = 10
+#: Steps before a step is timed, while kernels are chosen and graphs recorded, and steps that are timed.
 WARM, TIMED = 12, 8
-#: Seconds after its time that a stage may take to write what it has.
 
 
 @dataclass(frozen=True)

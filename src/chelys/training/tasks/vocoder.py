@@ -245,11 +245,9 @@ class VocoderData(FeatureData):
         waveforms, f0 = zip(*(self._crop(clip, start, frames) for clip, start in places), strict=True)
         noise = np.stack([rng.standard_normal((self.noise_dim, frames), dtype=np.float32) for rng in rngs])
         cutoff_hz = torch.tensor([narrow_cutoff_hz(m, w) for m, w in zip(mels, waveforms, strict=True)])
-        waveform = torch.stack(waveforms)
-        if cutoff_hz.isfinite().any():
-            waveform = low_pass(waveform, cutoff_hz, OUTPUT_RATE)
-        else:
+        if not cutoff_hz.isfinite().any():
             cutoff_hz = cutoff_hz[:0]
+        waveform = _comparable(torch.stack(waveforms), cutoff_hz)
         return VocoderBatch(mels, waveform, torch.from_numpy(noise), torch.stack(f0), cutoff_hz, step)
 
     def _crop(self, clip: Clip, start: int, frames: int) -> tuple[Tensor, Tensor]:
@@ -269,9 +267,9 @@ def narrow_cutoff_hz(mel: Tensor, waveform: Tensor) -> float:
     return float(mel_band_edges(MEL_24K)[max(0, last - 1)])
 
 
-def _comparable(waveform: Tensor, batch: VocoderBatch) -> Tensor:
-    """A generated waveform, without what the recording cannot say anything of."""
-    return low_pass(waveform, batch.cutoff_hz, OUTPUT_RATE) if len(batch.cutoff_hz) else waveform
+def _comparable(waveform: Tensor, cutoff_hz: Tensor) -> Tensor:
+    """Waveforms without what their recordings cannot say anything of, see ``VocoderBatch.cutoff_hz``."""
+    return low_pass(waveform, cutoff_hz, OUTPUT_RATE) if len(cutoff_hz) else waveform
 
 
 class VocoderTask(AdversarialTask):
@@ -285,10 +283,11 @@ class VocoderTask(AdversarialTask):
     def _speak(self, batch: VocoderBatch, f0_hz: Tensor | None = None) -> Generated:
         """The waveform, its source at the given pitch or else at the predicted one, and the unweighted pitch loss."""
         if not (isinstance(self.vocoder, Vocos) and self.vocoder.source):
-            return Generated(_comparable(self.vocoder(batch.mel, batch.noise), batch), {})
+            return Generated(_comparable(self.vocoder(batch.mel, batch.noise), batch.cutoff_hz), {})
         x = self.vocoder.features(batch.mel)
         pitch = self.vocoder.source.pitch_loss(x, batch.f0_hz)
-        return Generated(_comparable(self.vocoder.speak(x, batch.noise, f0_hz), batch), {"pitch": pitch})
+        waveform = self.vocoder.speak(x, batch.noise, f0_hz)
+        return Generated(_comparable(waveform, batch.cutoff_hz), {"pitch": pitch})
 
     def generate(self, batch: VocoderBatch) -> Generated:
         waveform, losses = self._speak(batch, batch.f0_hz)
