@@ -23,7 +23,7 @@ from chelys.text.roman import NUMERALS
 from chelys.text.rules import LETTER_A, LOCALES, Reading, Rules
 from chelys.text.scripture import SCRIPTURE
 from chelys.text.sums import SIGNS_BETWEEN_FIGURES
-from chelys.text.units import MEASURES, MONEY, SIGNS
+from chelys.text.units import MEASURES, MONEY, SIGNS, units_named
 
 #: Signs that have a name.
 SYMBOLS = {
@@ -132,8 +132,8 @@ _SIGNS.words("dot", r"(?<=[A-Za-z])\.(?=[A-Za-z])", " dot ", has=".")
 _SIGNS.words("sharp", r"(?<=\b[A-G])#(?!\w)", " sharp", has="#")
 _SIGNS.add(
     "micro_unit",
-    r"(?<![A-Za-z])µ([mgls])(?![A-Za-z])",
-    lambda match, _: {"m": "micrometers", "g": "micrograms", "l": "microliters", "s": "microseconds"}[match[1]],
+    r"(?<![A-Za-z])µ[mgls](?![A-Za-z])",
+    lambda match, _: units_named(match.group()),
     has="µ",
 )
 _SIGNS.words("micro", r"µ(?=[A-Za-z])", "micro", has="µ")

@@ -257,6 +257,11 @@ def money_with_the_code_before(match: re.Match[str], reading: Reading) -> str:
     return _money(written, scale, _CODES[code], single=_before_a_noun(match))
 
 
+def units_named(unit: str) -> str:
+    """``µm`` -> ``micrometers``."""
+    return _UNITS[unit][1]
+
+
 MEASURES = Rules(r"[\d/^]")
 
 #: Units that are also words, names or letters of something else: only touching the figure, or with their stop.
