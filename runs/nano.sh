@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Makes nano from nothing: corpus, features, codes, five networks, model folder.
 #
-#   runs/nano.sh [full|smallest] [FOLDER]        default: full runs/nano
+#   runs/nano.sh [full|smallest] [FOLDER] [MANIFEST ...]        default: full runs/nano
 #
 # full      a model like the one that chelys ships; about fourteen hours on two cores
 # smallest  the same road in a few minutes, with a corpus of a hundred clips; what comes out babbles
+#
+# Manifests are of recordings of people (`chelys data recipe`), who are what a model needs to clone people. They are played
+# faster and slower as well, which makes new people of them, and their empty upper bands are filled.
 #
 # Every step goes on where it stopped: run the same line again after an interruption.
 # Needs: pip install -e '.[train,corpus]', and for full also 'onnx>=1.16' 'openvino>=2025.0' and Debian's wordnet-base.
@@ -12,6 +15,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 setting=${1:-full}
 out=${2:-runs/nano}
+people=("${@:3}")
 
 if [ "$setting" = full ]; then
   clips=14000 blends=4500 chosen=1200 crowd=4200 said=()
@@ -45,7 +49,11 @@ if [ "$blends" -gt 0 ]; then
   blend crowd "$crowd" --first 30000 --voices s64-s319
   manifests+=("$out"/corpus/{kokoro,chosen,crowd}/train.jsonl)
 fi
-chelys data features "${manifests[@]}" --out "$out/features"
+for number in "${!people[@]}"; do
+  chelys data speed "${people[$number]}" --out "$out/corpus/speed-$number"
+  manifests+=("${people[$number]}" "$out/corpus/speed-$number/manifest.jsonl")
+done
+chelys data features "${manifests[@]}" --full-band --out "$out/features"
 
 train() { # STAGE RUN [KEY=VALUE ...]
   local stage=$1 run=$2
@@ -56,7 +64,7 @@ read_codes=(codes="$out/codes.npy" text="$out/text")
 
 # shellcheck disable=SC2046
 {
-train dvae dvae $(steps 60 "stage.start_at=20 stage.rows=8")
+train dvae dvae text="$out/text" $(steps 60 "stage.start_at=20 pairs.budget=500")
 chelys data codes "$out/features" --run "$out/dvae" --out "$out/codes.npy"
 train autoregressive autoregressive "${read_codes[@]}" $(steps 40 "pairs.budget=500")
 train clvp clvp "${read_codes[@]}" $(steps 20 "pairs.budget=1000")
