@@ -69,9 +69,7 @@ chelys data codes "$out/features" --run "$out/dvae" --out "$out/codes.npy"
 train autoregressive autoregressive "${read_codes[@]}" $(steps 40 "pairs.budget=500")
 train clvp clvp "${read_codes[@]}" $(steps 20 "pairs.budget=1000")
 train vocoder vocoder $(steps 40 "stage.rows=4 stage.discriminator_start=30")
-train diffusion diffusion-codes "${read_codes[@]}" $(steps 30 "pairs.budget=300")
-train diffusion diffusion "${read_codes[@]}" stage.conditioning=latents loop.learning_rate=8e-4 loop.steps=21000 $(steps 30 "pairs.budget=300") \
-  start="$out/diffusion-codes/diffusion.safetensors" decoder="$out/autoregressive/autoregressive.safetensors"
+train diffusion diffusion "${read_codes[@]}" decoder="$out/autoregressive/autoregressive.safetensors" $(steps 30 "pairs.budget=300")
 }
 
 packed=(text="$out/text" features="$out/features")

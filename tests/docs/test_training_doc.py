@@ -78,7 +78,7 @@ def test_the_road_can_be_gone(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "mine" / "config.json").read_text())
     assert config["name"] == "mine" and config["autoregressive"]["dim"] == 32
     runs = {path.parent.name for path in tmp_path.glob("runs/*/log.jsonl")}
-    assert runs == {"dvae", "autoregressive", "clvp", "clvp-two", "diffusion-codes", "diffusion", "vocoder"}
+    assert runs == {"dvae", "autoregressive", "clvp", "clvp-two", "diffusion", "vocoder"}
 
 
 def test_the_tables_of_keys_are_those_of_today() -> None:
