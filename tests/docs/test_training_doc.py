@@ -31,7 +31,7 @@ def laid_over(section: str, sizes: dict[str, int]) -> list[str]:
 #: What makes the page's commands small.
 TOY = {
     "train dvae": [
-        *SHORT, "stage.rows=4", "stage.frames=48", "stage.start_at=2",
+        *SHORT, *SMALL, "stage.start_at=2",
         *laid_over("network", {"tokens": 64, "code_width": 4, "hidden": 16, "residual_blocks": 1}),
     ],
     "train autoregressive": [*SHORT, *SMALL, *laid_over("network", DECODER)],
@@ -44,7 +44,7 @@ TOY = {
     "train diffusion": [
         *SHORT, *SMALL, *laid_over("decoder_network", DECODER),
         *laid_over("network", {
-            "dim": 32, "heads": 2, "layers": 1, "latent_dim": 32, "latent_blocks": 1, "codes": 64, "code_blocks": 1,
+            "dim": 32, "heads": 2, "layers": 1, "latent_dim": 32, "latent_blocks": 1, "codes": 64,
         }),
     ],
     "train vocoder": [
