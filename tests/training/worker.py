@@ -5,15 +5,14 @@ Arguments: a JSON file with a list of ``[stage, configuration file, overrides]``
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 
 import torch
 
+from chelys.training.distributed import end_processes
 from chelys.training.run_stage import run_stage
 
 if __name__ == "__main__":
@@ -21,10 +20,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for stage, config, overrides in json.loads(Path(sys.argv[1]).read_text()):
         run_stage(stage, Path(config), overrides)
-    if torch.distributed.is_initialized():
-        gc.collect()  # wrapped networks hold the group in cycles
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # gloo's threads may still hold tensors, and would abort a Python that ends (pytorch pull 179291)
+    end_processes()

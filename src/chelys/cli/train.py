@@ -47,6 +47,7 @@ def train(
     for override in overrides or []:
         if not override.partition("=")[0] or "=" not in override:
             raise ConfigError(f"{override!r} is not KEY=VALUE: write for example loop.steps=1000")
+    from chelys.training.distributed import end_processes
     from chelys.training.run_stage import read_run, train_run
 
     given = {"device": device, "precision": dtype, "threads": threads}
@@ -63,6 +64,7 @@ def train(
         weights = train_run(stage, run, resume=resume, progress=progress, listener=listener)
     if first:
         echo(str(weights))
+    end_processes()
 
 
 NANO_HELP = "Train all of nano on one device within some minutes; 'chelys pack' makes a model of the run folders."

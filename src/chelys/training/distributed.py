@@ -7,7 +7,9 @@ change when the run is resumed.
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -110,6 +112,22 @@ def make_context(config: LoopConfig) -> DistributedContext:
     if config.device == "auto":
         return DistributedContext(best_device())
     return DistributedContext(config.device)
+
+
+def end_processes() -> None:
+    """End this process once all others have come here too; nothing is done to one that trains alone.
+
+    Python's own end is passed over: gloo's threads may still hold tensors then, and would abort it (pytorch pull
+    179291), which ``torchrun`` reports as a failure.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    gc.collect()  # wrapped networks hold the group in cycles
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class MicroBatches(NamedTuple):
