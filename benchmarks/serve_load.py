@@ -136,10 +136,11 @@ async def soak(
         def state() -> dict[str, Any]:
             settled = [value for at, value in memory if at >= settle]
             growth = max(settled) / max(settled[: max(1, len(settled) // 10)]) - 1 if settled else 0.0
-            lost = sent - len(result.done) - result.refused - len(result.wrong) - len(asking)
+            in_work = sum(not task.done() for task in asking)
+            lost = sent - len(result.done) - result.refused - len(result.wrong) - in_work
             return {
                 "seconds": round(time.monotonic() - begun), "sent": sent, "answered": len(result.done),
-                "refused": result.refused, "in_work": len(asking), "lost": lost, "wrong": result.wrong,
+                "refused": result.refused, "in_work": in_work, "lost": lost, "wrong": result.wrong,
                 "audio_seconds": round(result.audio, 1), "rate": round(rate, 4), "memory_growth": round(growth, 4),
                 "memory_mb": [round(value / 1e6) for _, value in memory],
             }  # fmt: skip

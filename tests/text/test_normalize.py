@@ -72,6 +72,7 @@ TABLE = [
     ("II Kings 4:2; Ps. 119:105", "second kings four two; psalm one hundred nineteen verse one hundred five"),
     ("Isa. 40:1 and 2 Sam. 7", "isaiah forty verse one and second samuel seven"),
     ("Gen. Smith, Rev. Brown and Col. 7", "general smith, reverend brown and colonel seven"),
+    ("802.1X and 802.1q", "eight oh two dot one x and eight oh two dot one q"),
     ("IEEE 802.3 and 802.11ac", "IEEE eight oh two dot three and eight oh two dot eleven A c"),
     ("ISO 9001:2015", "ISO nine thousand one, twenty fifteen"),
     ("5 μm, or some more μm", "five micrometers, or some more micrometers"),

@@ -89,7 +89,7 @@ NAMES.add(
 )
 NAMES.add(
     "wireless",
-    r"(?<![\d.,])(?:(?<=IEEE )802\.(\d{1,2})(?![\d.,]\d|\w)|802\.(\d{1,2})([a-z]{1,2})(?!\w))",
+    r"(?<![\d.,])(?:(?<=IEEE )802\.(\d{1,2})(?![\d.,]\d|\w)|802\.(\d{1,2})([A-Za-z]{1,2})(?!\w))",
     lambda match, reading: (
         f"eight oh two dot {cardinal(int(match[1] or match[2]))} {letters((match[3] or '').upper())}".rstrip()
     ),

@@ -55,7 +55,7 @@ def by(match: re.Match[str], reading: Reading) -> str:
     return f"{match[1] or ''} {'times' if match[2] else 'by'} "
 
 
-SIGNS_BETWEEN_FIGURES.words("times_as_much", r"(?<=\d)[xX]\b(?! ?[-+=*/^])", " times", has="xX")
+SIGNS_BETWEEN_FIGURES.words("times_as_much", r"(?<=\d)(?<!\b802\.1)[xX]\b(?! ?[-+=*/^])", " times", has="xX")
 
 
 SIGNS_BETWEEN_FIGURES.words("not_equal", r" ?!= ?", " is not equal to ", has=("!=",))
