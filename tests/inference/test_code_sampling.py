@@ -14,7 +14,7 @@ from chelys.inference.code_sampling import filter_logits, mask_code, sample_code
 from chelys.inference.options import NANO_PRESETS, SpeechOptions, options_for
 from chelys.tortoise.speaking import PRESETS, PUBLISHED_PRESETS
 
-PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0)
+PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=1.0)
 NEVER = float("-inf")
 
 

@@ -31,8 +31,8 @@ from chelys.nn.attention import KVCache
 from chelys.tortoise.model import SilenceTrimming
 from chelys.tortoise.speaking import decoding_rules
 
-GREEDY = SpeechOptions(temperature=0.0)
-SAMPLED = SpeechOptions(temperature=0.8)
+GREEDY = SpeechOptions(temperature=0.0, repetition_penalty=1.0)
+SAMPLED = SpeechOptions(temperature=0.8, repetition_penalty=1.0)
 ORIGINAL = decoding_rules(None, reference=True)
 LIMIT = 24
 SENTENCE = "one two three, hello there my old friend"

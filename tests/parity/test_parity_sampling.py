@@ -15,7 +15,7 @@ from chelys.inference.code_sampling import filter_logits
 from chelys.inference.options import SpeechOptions
 
 FOLDER = Path(os.environ.get("CHELYS_PARITY_DIR") or Path(__file__).parent)
-PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0)
+PLAIN = SpeechOptions(temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=1.0)
 
 with safe_open(str(FOLDER / "sampling.safetensors"), "pt") as file:
     CASES = json.loads(file.metadata()["cases"])

@@ -27,7 +27,7 @@ class SpeechOptions:
     candidates: int = 8  # candidates that are sampled for each sentence, 1 or more; CLVP ranks them
     #: candidates sampled at a time, of one sentence or several, 1 or more; it bounds the memory and changes none
     batch: int = 32
-    temperature: float = 0.6  # Of sampling codes; 0 takes the likeliest code. Lower is steadier, higher livelier.
+    temperature: float = 0.3  # Of sampling codes; 0 takes the likeliest code. Lower is steadier, higher livelier.
     top_p: float = 0.9  # Nucleus sampling (Holtzman et al. 2020), above 0 to 1.
     top_k: int = 50  # only the k likeliest codes; 0 is all
     #: Locally typical sampling (Meister et al. 2022): the probability mass that is kept; 1 keeps all.
