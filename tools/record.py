@@ -200,6 +200,8 @@ def blends(path: Path) -> list[str]:
 SECTIONS = (
     ("judged.jsonl", "Words and naturalness", judged,
      "chelys eval nano -v VOICE ... -o eval/voices"),
+    ("judged_before.jsonl", "Words and naturalness, sixth leg", judged,
+     "chelys eval nano -v VOICE ... -o eval/voices"),
     ("voices.json", "Are the built-in voices distinct?", apart,
      "python benchmarks/voices_apart.py --out eval/voices"),
     ("words.jsonl", "Where words go", lost,
@@ -210,14 +212,17 @@ SECTIONS = (
      "chelys eval nano --texts hard -o eval/hard"),
     ("long.json", "Long texts", long,
      "chelys eval nano --texts long -o eval/long"),
-    ("takes.jsonl", "Ranking by CLVP", best_of,
+    ("takes.jsonl", "Ranking by CLVP, sixth leg", best_of,
      "python benchmarks/best_of.py listen --out eval/best_of"),
     ("cloning.json", "Cloned voices", cloning,
+     "python benchmarks/cloned_readers.py MANIFEST --speakers ls460,... --texts harvard.txt --out eval/readers; blends "
+     "with a clip of five to twelve seconds, or their longest"),
+    ("cloning_before.json", "Cloned voices, sixth leg", cloning,
      "chelys eval nano --limit 8 -v CLIP ... -o eval/cloning; on six seconds of each"),
-    ("cloning_shares.json", "Cloned voices, by speaker blend", blends,
+    ("cloning_shares.json", "Cloned voices by speaker blend, fifth leg", blends,
      "chelys voices add NAME CLIP --speaker-blend SHARE; chelys eval nano --texts runs/sentences.txt "
      "--limit 8 -v NAME"),
-    ("cloning_real.json", "Real voices", cloning,
+    ("cloning_real.json", "Real voices, sixth leg", cloning,
      "chelys eval nano --limit 8 -v lj.flac -v en_US_f_Allison/demo-congrats.g722 "
      "-v fr_CA_f_June/demo-congrats.g722 -o eval/real (a reader of LJSpeech, two of Debian's "
      "asterisk-core-sounds-*-g722)"),

@@ -119,7 +119,7 @@ def test_a_built_in_voice_comes_before_one_of_the_users(
     (tmp_path / "shelf" / "me.safetensors").rename(tmp_path / "shelf" / "heart.safetensors")
     invoke("speak", "Hello.", "-v", "heart")
     assert synthesizer.calls[0]["voice"] is synthesizer.voices["heart"]
-    assert [row["kind"] for row in json.loads(invoke("voices", "list", "--json").stdout)] == ["built in"] * 12
+    assert [row["kind"] for row in json.loads(invoke("voices", "list", "--json").stdout)] == ["built in"] * 13
 
 
 # ---------------------------------------------------------------- mistakes

@@ -196,7 +196,7 @@ def test_unpaired_brackets_are_refused_unless_redaction_is_off(tts: TextToSpeech
 def test_latents_are_rows_and_speak_as_their_clips_do(tts: TextToSpeech, clip: Tensor) -> None:
     heard, rendered = tts.get_conditioning_latents([clip, clip])
     config = tts.synthesizer.model.config
-    assert heard.shape == (1, config.autoregressive.dim) and rendered.shape == (1, 2 * config.diffusion.dim)
+    assert heard.shape == (1, config.autoregressive.dim) and rendered.shape == (1, *config.diffusion.voice_shape)
     spoken = tts.tts(TEXT, conditioning_latents=(heard, rendered), **QUICK)
     assert torch.equal(spoken, tts.tts(TEXT, voice_samples=[clip, clip], **QUICK))
     other = tts.tts(TEXT, conditioning_latents=tts.get_random_conditioning_latents(seed=3), **QUICK)

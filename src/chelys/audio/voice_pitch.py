@@ -17,7 +17,7 @@ def median_pitch(waveform: np.ndarray, rate: int) -> float | None:
     """Hz of the middle voiced frame of a waveform ``(n,)``; None if fewer than ten frames have a voice.
 
     Each frame's pitch is the first lag at which the autocorrelation, without the window's own (Boersma 1993), comes
-    within a tenth of its highest peak. For nano's twelve voices it is within 6 % of the median of WORLD's Dio.
+    within a tenth of its highest peak. For twelve voices of nano it was within 6 % of the median of WORLD's Dio.
     """
     samples = resample(np.ascontiguousarray(waveform, np.float32), rate, _RATE)
     if len(samples) < _FRAME:

@@ -83,8 +83,8 @@ def mask_code(logits: Tensor, code: int) -> Tensor:
 
 def _reweight(logits: Tensor, counts: Tensor, options: SpeechOptions) -> Tensor:
     """What comes before the temperature and also applies without one."""
-    if options.repetition_penalty != 1.0:
-        penalised = torch.where(logits > 0, logits / options.repetition_penalty, logits * options.repetition_penalty)
+    if options.repetition_penalty != 1.0:  # above 1, so the lower one is the quotient of what is above 0
+        penalised = torch.minimum(logits / options.repetition_penalty, logits * options.repetition_penalty)
         logits = torch.where(counts > 0, penalised, logits)
     return _typical(logits, options.typical_mass) if options.typical_mass < 1.0 else logits
 

@@ -324,15 +324,23 @@ def _array(clip: Any, sample_rate: int, rate: int, name: str) -> np.ndarray:
 
 
 def _kept(waveforms: Sequence[np.ndarray], rate: int, seconds: float) -> tuple[np.ndarray, ...]:
-    """The first seconds of the clips, as a voice file carries them."""
+    """Seconds of the clips as a voice file carries them: the first clips, of one that is too long its loudest part."""
     kept: list[np.ndarray] = []
     room = int(seconds * OUTPUT_RATE)
     for waveform in waveforms:
         if room > OUTPUT_RATE // 2:
             waveform = at_rate(waveform, rate, OUTPUT_RATE)
-            kept.append((np.clip(waveform[:room], -1, 1) * 32767).astype(np.int16))
+            first = _loudest(waveform, room)
+            kept.append((np.clip(waveform[first : first + room], -1, 1) * 32767).astype(np.int16))
             room -= len(kept[-1])
     return tuple(kept)
+
+
+def _loudest(waveform: np.ndarray, length: int) -> int:
+    """Where the loudest part of a length begins in a waveform ``(n,)``, to a tenth of a second."""
+    energy = np.concatenate(([0.0], np.cumsum(np.square(waveform, dtype=np.float64))))
+    starts = np.arange(0, max(1, len(waveform) - length), OUTPUT_RATE // 10)
+    return int(starts[(energy[np.minimum(starts + length, len(waveform))] - energy[starts]).argmax()])
 
 
 # ---- nano's conditioning latents ------------------------------------------------------------------------------------
