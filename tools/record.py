@@ -202,7 +202,7 @@ SECTIONS = (
      "chelys eval nano -v VOICE ... -o eval/voices"),
     ("judged_before.jsonl", "Words and naturalness, sixth leg", judged,
      "chelys eval nano -v VOICE ... -o eval/voices"),
-    ("voices.json", "Are the built-in voices distinct?", apart,
+    ("voices.json", "Are the built-in voices distinct? Sixth leg", apart,
      "python benchmarks/voices_apart.py --out eval/voices"),
     ("words.jsonl", "Where words go", lost,
      "python benchmarks/where_words_go.py corpus/kokoro/manifest.jsonl --log docs/results/nano/words.jsonl"),

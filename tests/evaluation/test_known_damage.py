@@ -100,7 +100,9 @@ def test_clvp_prefers_the_right_text_and_undamaged_speech(
     assert reader.latent(np.zeros(31 * RATE, np.float32), RATE) is None
 
 
-def test_frechet_distance_grows_with_damage(speech: dict[str, list[np.ndarray]], reader: ClvpReader) -> None:
+def test_frechet_distance_grows_with_damage_and_with_another_voice(
+    speech: dict[str, list[np.ndarray]], reader: ClvpReader
+) -> None:
     """Pieces of a second stand for clips."""
 
     def latents(clips: list[np.ndarray], damage: Callable[[np.ndarray], np.ndarray] = np.copy) -> np.ndarray:
@@ -110,6 +112,7 @@ def test_frechet_distance_grows_with_damage(speech: dict[str, list[np.ndarray]],
     clean = latents(speech["heart"])
     assert frechet(clean, clean) == pytest.approx(0, abs=1e-6)
     halves = frechet(clean[::2], clean[1::2])
+    assert halves < frechet(latents(speech["rowan"])[::2], clean[1::2])  # halves, too: of fewer it is larger
     for damage in DAMAGE.values():
         assert halves < frechet(latents(speech["heart"], damage), clean)
 

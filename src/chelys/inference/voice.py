@@ -6,7 +6,7 @@ of the clips themselves, so that another model can compute its own.
 
 A voice file is one safetensors file: the latents under these names, ``blended`` where there is one, the clips as
 ``clip.0`` .. (int16 at 24 kHz), and one JSON object in the metadata under ``voice``. What another model does not get:
-everything after the kept seconds, and what 16 bits cannot hold.
+everything but the kept seconds, and what 16 bits cannot hold.
 """
 
 from __future__ import annotations
