@@ -1,7 +1,7 @@
 """How held-out loss falls with parameters, data and operations: docs/research/scaling.md, by five commands.
 
     python tools/scaling.py data corpus/train.jsonl --out runs/scaling
-    python tools/scaling.py run --out runs/scaling [--hours 8]      # a leg: what was stopped goes on with the next one
+    python tools/scaling.py run --out runs/scaling [--hours 8]      # a leg, one for each core: the next one goes on
     python tools/scaling.py collect runs/scaling
     python tools/scaling.py predict                                 # before --larger runs are there; commit the file
     python tools/scaling.py run --out runs/scaling --larger         # the two points that were predicted; then collect
@@ -17,12 +17,14 @@ curve. Operations are counted by ``tools/memory_planner``. ``collect`` keeps the
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,21 +40,22 @@ HERE = Path(__file__).parent
 CONFIGS = chelys_configs.CONFIGS / "nano"
 RESULTS = HERE.parent / "docs" / "results" / "scaling"
 PAGE = HERE.parent / "docs" / "research" / "scaling.md"
-#: Width, layers and heads, from about 0.3 to 10 million parameters; and the two that are predicted.
+#: Width, layers and heads of what laws are fitted to, from 0.3 to 5 million parameters.
 SIZES = {
-    "autoregressive": ((64, 3, 1), (96, 4, 1), (128, 6, 2), (256, 4, 4), (320, 6, 5)),
-    "diffusion": ((64, 3, 1), (96, 4, 1), (128, 6, 2), (192, 5, 3), (256, 6, 4)),
+    "autoregressive": ((64, 2, 1), (96, 4, 1), (128, 6, 2), (192, 5, 3), (256, 4, 4)),
+    "diffusion": ((48, 2, 1), (64, 3, 1), (96, 4, 1), (128, 6, 2), (192, 5, 3)),
 }
-LARGER = ((384, 6, 6), (448, 7, 7))
+#: Of the two that are predicted, 7 to 10 million, on all the data.
+LARGER = {"autoregressive": ((320, 4, 5), (320, 6, 5)), "diffusion": ((256, 4, 4), (256, 6, 4))}
+#: Codes, or positions of the diffusion decoder, in a batch: nano's batches would leave few steps to so little data.
+BATCH = {"autoregressive": 500, "diffusion": 500}
 #: Held-out figure that is the loss, and what it is.
 LOSS = {
     "autoregressive": ("held_out/code_nll", "nats a code, given text and voice"),
     "diffusion": ("held_out/mse", "weighted squared error of the clean mel, given codes and voice"),
 }
-#: Share of the corpus in each amount of data; the last is all of it.
-AMOUNTS = (1 / 27, 1 / 9, 1 / 3, 1.0)
-#: A run hears its data so often, or so many hours, whichever is less.
-EPOCHS, HOURS = 40, 80.0
+#: Share of the corpus in each amount of data, the last is all of it; and how often a run hears it.
+AMOUNTS = ((0.02, 8.0), (0.072, 4.0), (0.27, 1.5), (1.0, 1.0))
 EVALUATIONS = 24
 CLIP_SECONDS = 3.6  # of a usual clip, at which a step is counted
 PUBLISHED = {"autoregressive": (421.5e6, 49_000.0), "diffusion": (292.3e6, 49_000.0)}
@@ -74,7 +77,7 @@ class Cell:
 def grid(larger: bool) -> list[Cell]:
     """The cells of the fit; or those that are predicted."""
     if larger:
-        return [Cell(stage, size, len(AMOUNTS) - 1) for stage in SIZES for size in LARGER]
+        return [Cell(stage, size, len(AMOUNTS) - 1) for stage, sizes in LARGER.items() for size in sizes]
     return [
         Cell(stage, size, amount) for stage, sizes in SIZES.items() for size in sizes for amount in range(len(AMOUNTS))
     ]
@@ -96,7 +99,7 @@ def data(arguments: argparse.Namespace) -> None:
     others = [u for u in utterances if not is_held_out(u.id)]
     np.random.default_rng(1).shuffle(others)  # type: ignore[arg-type]
     encoder, hours = load_encoder("nano"), []
-    for amount, share in enumerate(AMOUNTS):
+    for amount, (share, _) in enumerate(AMOUNTS):
         chosen = others[: round(share * len(others))]
         hours.append(sum(u.seconds for u in chosen) / 3600)
         folder = arguments.out / "data" / str(amount)
@@ -114,10 +117,11 @@ def data(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train what is not trained yet, for some hours."""
+    """Train what is not trained yet, for some hours. Several of these at once share the work."""
     end = time.monotonic() + 3600 * arguments.hours
     hours = json.loads((arguments.out / "hours.json").read_text(encoding="utf8"))["hours"]
-    plans = [(cell, planned(arguments.out, cell, hours[cell.amount])) for cell in grid(arguments.larger)]
+    cells = [cell for cell in grid(arguments.larger) if arguments.stage in (None, cell.stage)]
+    plans = [(cell, planned(arguments.out, cell, hours[cell.amount])) for cell in cells]
     for cell, plan in sorted(plans, key=lambda pair: pair[1]["operations"]):
         folder = arguments.out / cell.name
         left = end - time.monotonic()
@@ -126,8 +130,22 @@ def run(arguments: argparse.Namespace) -> None:
         if left <= 0:
             print("the leg is over; the same command goes on")
             return
-        print(f"{cell.name}: {plan['steps']} steps, {plan['operations'] / 1e12:.0f} tera-operations", flush=True)
-        train(cell.stage, plan["overrides"], left)
+        with claimed(folder) as mine:
+            if mine:
+                print(f"{cell.name}: {plan['steps']} steps, {plan['operations'] / 1e12:.1f}e12 operations", flush=True)
+                train(cell.stage, plan["overrides"], left)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Whether this process has the run to itself; the claim ends with the process, however it ends."""
+    with (folder / "plan.json").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def planned(out: Path, cell: Cell, hours: float) -> dict[str, Any]:
@@ -137,7 +155,7 @@ def planned(out: Path, cell: Cell, hours: float) -> dict[str, Any]:
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
         return plan
     cost = counted(cell.stage, cell.size)
-    steps = max(EVALUATIONS, round(3600 * min(EPOCHS * hours, HOURS) / cost["audio"]))
+    steps = max(EVALUATIONS, round(3600 * AMOUNTS[cell.amount][1] * hours / cost["audio"]))
     plan = {
         "stage": cell.stage, "size": cell.size, "hours": hours, "steps": steps, **cost,
         "operations": steps * cost["flops"], "overrides": overrides(out, cell, steps),
@@ -156,8 +174,9 @@ def overrides(out: Path, cell: Cell, steps: int) -> list[str]:
         f"run={(out / cell.name).absolute()}", f"features={folder / 'features'}", f"codes={folder / 'codes.npy'}",
         f"text={text}", f"network.dim={dim}", f"network.layers={layers}", f"network.heads={heads}",
         *(["network.dropout=0.0", "stage.code_corruption=0.0"] if cell.stage == "autoregressive" else []),
-        "pairs.voices={}", f"loop.steps={steps}", f"loop.learning_rate={2e-3 * (64 / dim) ** 0.5:.2e}",
-        f"loop.warmup={min(200, steps // 4)}", "loop.schedule=constant", "loop.weight_decay=0.05",
+        "pairs.voices={}", f"pairs.budget={BATCH[cell.stage]}", f"loop.steps={steps}",
+        f"loop.learning_rate={2e-3 * (64 / dim) ** 0.5:.2e}", f"loop.warmup={min(200, steps // 4)}",
+        "loop.schedule=constant", "loop.weight_decay=0.05",
         f"loop.ema_decay={1 - 1 / max(10, min(1000, steps // 20)):.5f}", f"loop.evaluate_every={every}",
         f"loop.checkpoint_every={every}", "loop.pictures=false", "loop.tensorboard=false", "loop.threads=1",
         "loop.device=cpu", "loop.precision=float32",
@@ -219,7 +238,7 @@ def collect(arguments: argparse.Namespace) -> None:
 
 def cells_of(runs: list[dict[str, Any]], stage: str, *, larger: bool) -> list[dict[str, Any]]:
     """Runs of a stage that laws are fitted to, or that they predict, each with its lowest held-out loss."""
-    sizes = [list(size) for size in (LARGER if larger else SIZES[stage])]
+    sizes = [list(size) for size in (LARGER if larger else SIZES)[stage]]
     own = [run for run in runs if run["stage"] == stage and run["size"] in sizes]
     best = [(run, min(run["curve"], key=lambda point: point[1])) for run in own if run["curve"]]
     return [run | {"at": step, "loss": loss} for run, (step, loss) in best]
@@ -245,7 +264,7 @@ def predict(arguments: argparse.Namespace) -> None:
             continue
         hours = max(cell["hours"] for cell in cells)
         laws = {name: fitted(cells, name) for name in ("chinchilla", "kaplan")}
-        for size in LARGER:
+        for size in LARGER[stage]:
             cell = Cell(stage, size, len(AMOUNTS) - 1)
             parameters = counted(stage, size)["parameters"]
             said = {}
@@ -389,6 +408,7 @@ def main(arguments: list[str] | None = None) -> None:
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--hours", type=float, default=1e6)
     verb.add_argument("--larger", action="store_true", help="the points that were predicted")
+    verb.add_argument("--stage", choices=list(SIZES), help="of this network alone")
     verb.set_defaults(run=run)
     verb = verbs.add_parser("collect", help="keep the curves")
     verb.add_argument("runs", type=Path)
