@@ -17,7 +17,7 @@ CLEANERS = {
     "basic": "chelys.tortoise.tokenizer.TortoiseTokenizer",
 }
 #: Presets of other families that chelys' own models do not have.
-MORE_PRESETS = ("paper", "streaming")
+MORE_PRESETS = ("paper",)
 #: Networks that render latents in place of diffusion and vocoder, where a model has them.
 LATENT_DECODERS = ("hifigan",)
 #: Ways to cut a long text besides ``sentences``: functions of the text and the options.

@@ -125,6 +125,9 @@ class FakeSynthesizer:
         self.read = asked
         return text
 
+    def speaks_early(self, options: SpeechOptions) -> bool:
+        return True
+
     def stream(self, text: str, *, voice: Any, preset: str = "fast", seed: int, candidates: int | None = None,
                speed: float | None = None, options: SpeechOptions | None = None, progress: Any = None,
                start: int = 0, early: bool = False) -> Any:  # fmt: skip

@@ -100,7 +100,8 @@ def test_a_stream_into_a_file(invoke: Callable[..., Any]) -> None:
 def test_early_is_a_stream_that_is_asked_to_begin_early(invoke: Callable[..., Any], synthesizer: Any) -> None:
     assert invoke("speak", "One. Two.", "--stream", "-o", "s.wav").exit_code == 0
     assert invoke("speak", "One. Two.", "--early", "-o", "e.wav").exit_code == 0
-    assert [call["early"] for call in synthesizer.calls] == [False, True]
+    assert invoke("speak", "One. Two.", "--stream", "-p", "streaming", "-o", "p.wav").exit_code == 0
+    assert [call["early"] for call in synthesizer.calls] == [False, True, True]
     assert len(read("e.wav", RATE)) == RATE
 
 

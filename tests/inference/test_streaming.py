@@ -42,6 +42,19 @@ def test_pieces_are_the_same_again_and_need_no_later_one(tts: Synthesizer, piece
     np.testing.assert_array_equal(first.audio, pieces[0].audio)
 
 
+def test_preset_streaming_is_one_candidate_that_comes_early(tts: Synthesizer) -> None:
+    options = tts.options("fast", candidates=1)
+    given = list(tts.stream(TEXT, seed=4, preset="streaming"))
+    wanted = list(tts.stream(TEXT, seed=4, options=options, early=True))
+    assert len(given[0].audio) == FIRST_CODES * SAMPLES and len(given) > 2
+    for ours, theirs in zip(given, wanted, strict=True):
+        np.testing.assert_array_equal(ours.audio, theirs.audio)
+    (whole,) = tts.stream(TEXT, seed=4, preset="streaming", early=False)
+    np.testing.assert_array_equal(whole.audio, tts.speak(TEXT, seed=4, preset="streaming").audio)
+    (refused,) = tts.stream(TEXT, seed=4, options=chelys.SpeechOptions(candidates=1, steps=1, early=True, redact=True))
+    assert refused.complete  # a wish of the options is no condition
+
+
 def test_joins_have_no_steps(pieces: list[chelys.Chunk]) -> None:
     audio = np.concatenate([piece.audio for piece in pieces])
     steps = np.abs(np.diff(audio))

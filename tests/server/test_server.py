@@ -403,6 +403,7 @@ def test_the_first_sentence_comes_early_where_it_is_asked_for(local, tts: Synthe
     check_alike(decode(speak(early), "pcm"), expected, "pcm")
     assert speak(early) == speak(early, early=True) != speak(plain, early=True) != speak(plain)
     assert speak(early, early=False) == speak(plain)
+    assert speak(plain, preset="streaming") == speak(plain, early=True)
     check_alike(decode(speak(plain), "pcm"), tts.speak(text, **options).audio, "pcm")
 
 
@@ -416,7 +417,7 @@ def test_an_early_sentence_in_one_piece_knows_its_length(local, first_codes: int
 
 def test_what_cannot_come_early_is_told(tts: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(tts.family), "speaks_early", False)
-    made = Server(tts, load_settings(first_codes=20))
+    made = Server(tts, load_settings(first_codes=FIRST_CODES))
     asked = {"input": "Hello.", "voice": "low"}
     with pytest.raises(UserError, match="early has no use"):
         plan(SpeechRequest(**asked, early=True), tts, made.voices, made.settings)

@@ -63,7 +63,7 @@ PresetOption = Annotated[
     str,
     typer.Option(
         "-p", "--preset", autocompletion=complete_presets,
-        help="ultra_fast, fast, standard, high_quality; TorToise v2: paper, streaming.",
+        help="ultra_fast, fast, standard, high_quality, streaming; TorToise v2: also paper.",
     ),
 ]  # fmt: skip
 DeviceOption = Annotated[

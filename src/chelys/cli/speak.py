@@ -124,6 +124,7 @@ def speak(
         seed = begun.get("seed", secrets.randbelow(2**31))
     synthesizer = load_model(model, device, compat, dtype, threads, brief=len(text) <= BRIEF, max_memory=max_memory)
     options = synthesizer.options(preset, **({"candidates": candidates, "speed": speed} | changes))
+    early = early or (stream and options.early and synthesizer.speaks_early(options))
     asked: dict[str, Any] = {"options": options}
     if not changes:  # the receipt then names the preset
         asked = {"preset": preset, "candidates": candidates, "speed": speed}

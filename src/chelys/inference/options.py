@@ -53,6 +53,8 @@ class SpeechOptions:
     #: how a long text is cut: ``sentences`` knows abbreviations; ``tortoise`` is the published rule
     splitting: str = "sentences"
     max_chars: int = MAX_CHARS  # most characters of a piece that a text is cut into
+    #: whether ``stream`` gives the first seconds in pieces while they are being sampled, where the model can
+    early: bool = False
     redact: bool = False  # speak what stands in [brackets], so that its mood carries over, then cut it out of the audio
 
     def __post_init__(self) -> None:
@@ -116,14 +118,15 @@ def _typed(name: str, value: object, kind: type) -> object:
 
 #: Options of diffusion that the adapters of a distilled decoder hold; to set one takes the decoder without them.
 UNDISTILLED = ("sampler", "steps", "eta", "guidance", "guidance_ramp", "guidance_share")
-#: Chosen by measurement; ``fast`` is the default. The first two take the distilled decoder where a model has it.
+#: Chosen by measurement; ``fast`` is the default. These take the distilled decoder where a model has it:
 NANO_PRESETS = {
     "ultra_fast": SpeechOptions(candidates=2, steps=6, guidance=0.0),
     "fast": SpeechOptions(),
     "standard": SpeechOptions(candidates=16, steps=20, guidance_share=1.0),
     "high_quality": SpeechOptions(candidates=32, steps=40, guidance_share=1.0),
+    "streaming": SpeechOptions(candidates=1, early=True),
 }
-DISTILLED_PRESETS = ("ultra_fast", "fast")
+DISTILLED_PRESETS = ("ultra_fast", "fast", "streaming")
 
 
 def options_for(

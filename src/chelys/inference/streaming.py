@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Codes between two pieces of a streamed candidate: 1.9 seconds, as published.
 STREAMED_CODES = 40
 #: Codes of the first piece that comes early; how many times as long as all before the next ones are, and at most.
-FIRST_CODES, GROWTH, MAX_PIECE = 20, 1.5, 160
+FIRST_CODES, GROWTH, MAX_PIECE = 16, 1.5, 160
 #: Codes that are seen beyond a piece: more than the vocoder sees, of nano 27 frames.
 AHEAD = 8
 #: Codes of the earlier piece that are rendered again with a piece, and how many of those ahead are not kept for it.

@@ -266,8 +266,8 @@ class Synthesizer(Renderer):
         Args:
             text: English, or what ``read_text`` made of it.
             voice: See ``resolve_voice``.
-            preset: ``ultra_fast``, ``fast`` (the default), ``standard`` or ``high_quality``; TorToise v2 also has
-                ``paper`` and ``streaming``.
+            preset: ``ultra_fast``, ``fast`` (the default), ``standard``, ``high_quality`` or ``streaming``; TorToise v2
+                also has ``paper``.
             seed: Of everything random, 0 or more; None draws one, which the receipt names.
             candidates: Candidates sampled for each sentence; None leaves it to the preset.
             speed: Pace, 0.5 to 2, where 2 is twice as fast; None leaves it to the preset. The pitch stays.
@@ -325,7 +325,7 @@ class Synthesizer(Renderer):
         options: SpeechOptions | None = None,
         progress: Progress | None = None,
         start: int = 0,
-        early: bool = False,
+        early: bool | None = None,
     ) -> Iterator[Chunk]:
         """The same, sentence by sentence as each is ready; HiFi-GAN's single candidate comes in pieces of two seconds.
 
@@ -335,11 +335,15 @@ class Synthesizer(Renderer):
             start: The sentence to begin with, from 0; it sounds as it does after those before it.
             early: Give the first seconds in pieces, the first one of less than a second, while their sentence is still
                 being sampled; they differ from what ``speak`` makes of the same seed. Raises UserError where the model
-                cannot, or more than one candidate is kept.
+                cannot, or more than one candidate is kept. None does what the options say (preset ``streaming``: yes)
+                where it can be done.
         """
         document, options, seed = self._check(text, voice, preset, candidates, speed, options, keep, seed)
         voices = self.voices_of(document, options, voice, seed)
-        if early and (keep > 1 or not self.speaks_early(options)):
+        possible = keep == 1 and self.speaks_early(options)
+        if early is None:
+            early = options.early and possible
+        if early and not possible:
             raise UserError("early pieces are of one kept candidate that diffusion renders, and no published model's")
         return self._chunks(document, voices, seed, keep, options, progress, start, early=early)
 

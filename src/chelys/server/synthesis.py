@@ -32,8 +32,8 @@ from chelys.text.document import Document
 
 log = logging.getLogger("chelys.server")
 
-#: Lengths of a first early piece that are chosen from: 0.85, 0.6 and 0.43 seconds.
-_FIRST_CODES = (FIRST_CODES, 14, 10)
+#: Lengths of a first early piece that are chosen from: 0.68, 0.55 and 0.43 seconds.
+_FIRST_CODES = (FIRST_CODES, 13, 10)
 _MEASURED = "The old boat drifted past the mill, and nobody who stood there could say why."
 
 
@@ -63,7 +63,7 @@ def plan(
     voice = voices.resolve(request.voice_name, seed)
     if request.early and not synthesizer.speaks_early(options):
         raise UserError(f"early has no use: {name} speaks whole sentences with these options")
-    early = settings.first_codes is not None if request.early is None else request.early
+    early = settings.first_codes is not None or options.early if request.early is None else request.early
     first_codes = (settings.first_codes or FIRST_CODES) if early and synthesizer.speaks_early(options) else 0
     document = read(request, synthesizer, options)
     plans = synthesizer.plan(document, voice=voice, seed=seed, options=options)
