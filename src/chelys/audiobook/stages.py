@@ -23,7 +23,7 @@ import torch
 from chelys.audio.rates import OUTPUT_RATE
 from chelys.audiobook.hearing import WordTime, align
 from chelys.audiobook.store import Kept, StageStore, key_of
-from chelys.audiobook.verify import Verdict, Verifier, halves
+from chelys.audiobook.verify import Verdict, Verifier, halves, of_parts
 from chelys.inference.code_sampling import skip_codes
 from chelys.inference.generation import CodeCandidate, CodeGroup, CodeSampler, generate
 from chelys.inference.options import SpeechOptions
@@ -368,7 +368,7 @@ class SentenceRenderer:
         return take
 
     def _judged(self, job: _Pending, ranked: _Ranked, whole: bool) -> Take:
-        """The first good take of ever more candidates; else the one of the least risk, in two parts if it fails."""
+        """The first good take of ever more candidates; else the surest one, in two parts if it fails."""
         verify, plan = self.verify, job.plan
         assert verify is not None
         pool: list[tuple[Verdict, int, _Ranked]] = []  # candidates that are not rendered yet, the surest first
@@ -395,17 +395,23 @@ class SentenceRenderer:
             for _ in range(2):
                 if pool and verify.good(pool[0][0]):
                     render(*pool.pop(0))
-                    if made[-1].passed:
-                        return made[-1]
+                    if self._enough(made):
+                        return replace(min(made, key=_danger), tried=tried, spent_s=made[-1].spent_s)
         if pool:
             render(*pool[0])
-        least = min(made, key=lambda take: take.verdict.danger if take.verdict else (False, 0.0))
+        least = min(made, key=_danger)
         parts = None if whole or least.passed else halves(plan.sentence)
         if parts is not None:
             take = self._in_parts(job, parts)
             tried, spent = tried + take.tried, spent + take.spent_s
             least = take if take.passed else least
         return replace(least, tried=tried, spent_s=round(spent, 3))
+
+    def _enough(self, made: list[Take]) -> bool:
+        """Whether the last take is good, or so many have passed that the surest of them will do."""
+        verify, last = self.verify, made[-1].verdict
+        assert verify is not None and last is not None
+        return verify.good(last) or sum(take.passed for take in made) >= verify.settings.right_takes
 
     def _in_parts(self, job: _Pending, parts: tuple[Sentence, Sentence]) -> Take:
         """A sentence as two, with the pause that is between them."""
@@ -420,13 +426,7 @@ class SentenceRenderer:
         words = tuple(replace(word, start_s=word.start_s + later, end_s=word.end_s + later) for word in second.words)
         verdict = None
         if first.verdict is not None and second.verdict is not None:
-            shifted = tuple(place + len(first.words) for place in second.verdict.suspicious)
-            risks = (first.verdict.risk or 0.0, second.verdict.risk or 0.0)
-            verdict = Verdict(
-                first.passed and second.passed, first.verdict.reasons + second.verdict.reasons,
-                round(1 - (1 - risks[0]) * (1 - risks[1]), 3), first.verdict.suspicious + shifted, split=True,
-                transcript=" ".join(filter(None, (first.verdict.transcript, second.verdict.transcript))) or None,
-            )  # fmt: skip
+            verdict = of_parts(first.verdict, second.verdict, len(first.words))
         return Take(
             np.concatenate((first.audio, pause, second.audio)), first.codes + second.codes,
             first.score + second.score, -1, first.stopped and second.stopped,
@@ -469,6 +469,11 @@ class SentenceRenderer:
             return ()
         symbols = [self.tts.family.tokenizer.symbol(one) for one in plan.prompt.text_ids.tolist()]
         return found.words(plan.sentence.spoken, symbols, seconds)
+
+
+def _danger(take: Take) -> tuple[bool, float, float, float]:
+    assert take.verdict is not None
+    return take.verdict.danger
 
 
 def _chosen(options: SpeechOptions, names: Iterable[str]) -> Mapping[str, Any]:

@@ -2,7 +2,9 @@
 
 Built in is CLVP's CTC reader, which hears the codes of a candidate: from how likely it finds the text, and from the
 sound that it doubts most, comes the *risk* that a word is wrong. Beside it: whether the stop code was reached, the
-pace, silence and clipping. A recogniser writes down what it hears, which is compared with what was to be said.
+pace, silence and clipping. A recogniser writes down what it hears; if these are other words, it counts how many sounds
+they differ in, so that another spelling of the same is no fault. One that also says how sure it is, as Whisper is, is
+asked about further takes while it is in doubt.
 
 The risk is a logistic regression on 291 takes of 97 sentences that a recogniser had judged; none of them is among the
 texts of ``chelys eval`` by which the whole is judged (docs/audiobooks.md).
@@ -20,13 +22,14 @@ import torch
 
 from chelys.audio.io import resample
 from chelys.audio.rates import OUTPUT_RATE
-from chelys.audio.recognition import RATE, hear, load_whisper
+from chelys.audio.recognition import RATE, Transcript, load_whisper, transcribe
 from chelys.audiobook.hearing import align
 from chelys.errors import TextError
 from chelys.inference.generation import CodeCandidate
 from chelys.inference.rendering import SentencePlan
 from chelys.inference.synthesizer import Synthesizer
 from chelys.text.document import Sentence
+from chelys.text.ipa import STRESS
 from chelys.text.split import CLAUSE_PAUSE_S, WORD_PAUSE_S
 from chelys.text.tokenizer import PUNCTUATION
 
@@ -47,7 +50,9 @@ class VerifySettings:
     slowest: float = 0.22
     silence_s: float = 0.9  # longest silence within
     clipped: float = 0.001  # share of samples at full scale
-    word_errors: float = 0.0  # share of wrong words that a recogniser may hear
+    phoneme_errors: float = 0.0  # phoneme error rate of what a recogniser may hear
+    good_confidence: float = -0.15  # of a recogniser (nats a token), from which on no further take is heard
+    right_takes: int = 3  # takes that it hears right before the surest of them is taken
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,14 @@ class Verdict:
     risk: float | None = None  # of a wrong word, 0 to 1; None if the model has no reader
     suspicious: tuple[int, ...] = ()  # places of words that may be wrong
     transcript: str | None = None  # by the recogniser
+    phoneme_errors: float | None = None  # phoneme error rate of the transcript
+    confidence: float | None = None  # of the recogniser: mean log-probability of a token, nats
     split: bool = False  # whether the sentence was spoken in two parts, since it never passed in one
 
     @property
-    def danger(self) -> tuple[bool, float]:
+    def danger(self) -> tuple[bool, float, float, float]:
         """What takes are compared by, the surest is the least."""
-        return not self.passed, self.risk or 0.0
+        return not self.passed, self.phoneme_errors or 0.0, -(self.confidence or 0.0), self.risk or 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -81,8 +88,8 @@ class Listener(Protocol):
 
     name: str  # of the model; verdicts are kept under it
 
-    def transcribe(self, audio: np.ndarray, rate: int) -> str:
-        """What is said in a waveform ``(n,)`` float32."""
+    def transcribe(self, audio: np.ndarray, rate: int) -> str | Transcript:
+        """What is said in a waveform ``(n,)`` float32, alone or with how sure that is."""
         ...
 
 
@@ -100,8 +107,10 @@ class Verifier:
         return {**asdict(self.settings), "risk": list(_RISK), "recogniser": getattr(self.recogniser, "name", None)}
 
     def good(self, verdict: Verdict) -> bool:
-        """Whether there is no need to look for a better candidate."""
-        return verdict.passed and (verdict.risk or 0.0) <= self.settings.good_risk
+        """Whether there is no need to look for a better candidate. Where a recogniser listens, its doubt decides."""
+        if self.recogniser is None:
+            return verdict.passed and (verdict.risk or 0.0) <= self.settings.good_risk
+        return verdict.passed and (verdict.confidence or 0.0) >= self.settings.good_confidence
 
     @torch.inference_mode()
     def of_codes(self, plan: SentencePlan, candidate: CodeCandidate) -> Verdict:
@@ -126,7 +135,8 @@ class Verifier:
 
     def of_audio(self, plan: SentencePlan, verdict: Verdict, audio: np.ndarray) -> Verdict:
         """The verdict of a candidate with what its waveform ``(n,)`` adds."""
-        settings, reasons, transcript = self.settings, list(verdict.reasons), None
+        settings, reasons = self.settings, list(verdict.reasons)
+        transcript = errors = confidence = None
         pace = len(audio) / OUTPUT_RATE * plan.options.speed / max(1, len(plan.prompt.text_ids))
         if len(plan.prompt.text_ids) >= 12:  # a single word can be drawn out
             if pace < settings.fastest:
@@ -140,18 +150,26 @@ class Verifier:
         if len(audio) and float(np.mean(np.abs(audio) >= 0.999)) > settings.clipped:
             reasons.append("it is clipped")
         if self.recogniser is not None:
-            transcript = self.recogniser.transcribe(audio, OUTPUT_RATE)
-            if word_errors(self._plain(plan.sentence.spoken), self._plain(transcript)) > settings.word_errors:
+            found = self.recogniser.transcribe(audio, OUTPUT_RATE)
+            transcript, confidence = (found, None) if isinstance(found, str) else found
+            errors = round(self._errors(plan.sentence, transcript), 4)
+            if errors > settings.phoneme_errors:
                 reasons.append(f"it was heard as {transcript[:200]!r}")
-        return replace(verdict, passed=not reasons, reasons=tuple(reasons), transcript=transcript)
+        return replace(
+            verdict, passed=not reasons, reasons=tuple(reasons), transcript=transcript, phoneme_errors=errors,
+            confidence=confidence,
+        )  # fmt: skip
 
-    def _plain(self, text: str) -> list[str]:
-        """Words as they are spoken, without marks."""
+    def _errors(self, sentence: Sentence, transcript: str) -> float:
+        """Phoneme error rate of a transcript, without stress and where words begin; letters where there are none."""
+        tokenizer = self.tts.family.tokenizer
         try:
-            clean = self.tts.family.tokenizer.clean(text)
-        except TextError:
-            return []
-        return [word for word in ("".join(c for c in w if c.isalnum()) for w in clean.lower().split()) if word]
+            words = tokenizer.clean(transcript)
+        except TextError:  # there is nothing in it
+            return 1.0
+        if _letters(words.lower()) == _letters(sentence.spoken.lower()):
+            return 0.0
+        return error_rate(_letters(sentence.phonemes), _letters(tokenizer.symbols(words)))
 
 
 def verifier(name: str | None, tts: Synthesizer) -> Verifier | None:
@@ -169,11 +187,26 @@ class Whisper:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._model = load_whisper(name, extra="verify", device="auto", compute_type="default")
+        self._model = load_whisper(name, extra="verify", device="auto", compute_type="auto")
 
-    def transcribe(self, audio: np.ndarray, rate: int) -> str:
+    def transcribe(self, audio: np.ndarray, rate: int) -> Transcript:
         """See ``Listener``."""
-        return hear(self._model, resample(audio, rate, RATE).astype(np.float32))
+        return transcribe(self._model, resample(audio, rate, RATE).astype(np.float32))
+
+
+def of_parts(first: Verdict, second: Verdict, words: int) -> Verdict:
+    """The verdict of a sentence that is spoken in two parts, the first of which has so many words."""
+
+    def found(name: str) -> list[Any]:
+        return [value for part in (first, second) if (value := getattr(part, name)) is not None]
+
+    return Verdict(
+        first.passed and second.passed, first.reasons + second.reasons,
+        round(1 - math.prod(1 - risk for risk in found("risk")), 3),
+        first.suspicious + tuple(place + words for place in second.suspicious), split=True,
+        transcript=" ".join(found("transcript")) or None, phoneme_errors=max(found("phoneme_errors"), default=None),
+        confidence=min(found("confidence"), default=None),
+    )  # fmt: skip
 
 
 def longest_silence(audio: np.ndarray) -> float:
@@ -186,14 +219,18 @@ def longest_silence(audio: np.ndarray) -> float:
     return float(np.diff(loud).max(initial=1) - 1) * _FRAME / OUTPUT_RATE
 
 
-def word_errors(words: Sequence[str], recognised: Sequence[str]) -> float:
-    """Word error rate: substitutions, deletions and insertions over the words that were to be said."""
-    row = list(range(len(recognised) + 1))
-    for place, word in enumerate(words, 1):
+def error_rate(reference: Sequence[str], hypothesis: Sequence[str]) -> float:
+    """Substitutions, deletions and insertions over the length of the reference, of words or of phonemes."""
+    row = list(range(len(hypothesis) + 1))
+    for place, one in enumerate(reference, 1):
         corner, row[0] = row[0], place
-        for column, other in enumerate(recognised, 1):
-            corner, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, corner + (word != other))
-    return row[-1] / max(1, len(words))
+        for column, other in enumerate(hypothesis, 1):
+            corner, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, corner + (one != other))
+    return row[-1] / max(1, len(reference))
+
+
+def _letters(symbols: str) -> str:
+    return "".join(symbol for symbol in symbols if symbol.isalnum() and symbol not in STRESS)
 
 
 def halves(sentence: Sentence) -> tuple[Sentence, Sentence] | None:

@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 ALPHABETS = ("ipa", "x-sampa", "cmu-arpabet")
 
-_STRESS = "ˈˌ"
+STRESS = "ˈˌ"
 _VOWELS = "AIOWYiuæɐɑɔəɛɜɪʊʌᵊᵻ"
 
 #: IPA to the alphabet, longest first; what the model lacks becomes the nearest that it has.
@@ -70,7 +70,7 @@ def read_phonemes(written: str, known: Collection[str], alphabet: str = "ipa") -
         sounds = _from_ipa(unicodedata.normalize("NFD", written.strip()), known)
     kept = []
     for sound in sounds:
-        if sound in known or sound in _STRESS or sound == " ":
+        if sound in known or sound in STRESS or sound == " ":
             kept.append(sound)
         elif sound not in _SILENT and not unicodedata.combining(sound):
             unknown[sound] = None
@@ -100,5 +100,5 @@ def _from_arpabet(written: str) -> tuple[str, dict[str, None]]:
 
 def _stress_before_vowels(sounds: str) -> str:
     """Marks before a syllable move behind its consonants; marks without a vowel go."""
-    moved = re.sub(rf"([{_STRESS}])[{_STRESS}]*([^{_VOWELS}{_STRESS} ]+)(?=[{_VOWELS}])", r"\2\1", sounds)
-    return re.sub(rf"[{_STRESS}](?![{_VOWELS}])", "", moved)
+    moved = re.sub(rf"([{STRESS}])[{STRESS}]*([^{_VOWELS}{STRESS} ]+)(?=[{_VOWELS}])", r"\2\1", sounds)
+    return re.sub(rf"[{STRESS}](?![{_VOWELS}])", "", moved)
