@@ -106,8 +106,8 @@ def test_more_candidates_are_sampled_until_one_is_good(
     assert again.computed == () and again.verdict == checked.verdict and again.tried == 6
     np.testing.assert_array_equal(again.audio, checked.audio)
     assert again.spent_s == checked.spent_s
-    # a candidate of a later batch is the one that a larger batch has
-    more = replace(request_of, options=replace(OPTIONS, candidates=6))
+    # a candidate of a later batch is the one that a larger batch has, sampled as hot
+    more = replace(request_of, options=replace(OPTIONS, candidates=6, temperature=2 * OPTIONS.temperature))
     codes = [take.codes for take in SentenceRenderer(tts, None).alternatives(more, 6)]
     assert checked.codes in codes
 

@@ -44,6 +44,8 @@ RENDERING = (
     "speed", "decoder", "sampler", "steps", "eta", "guidance", "guidance_ramp", "guidance_share",
     "diffusion_temperature", "redact",
 )  # fmt: skip
+#: Further candidates are sampled at twice the temperature of the first, then at three times, up to this.
+HOTTEST = 0.9
 #: Sentences that are looked at ahead of the one that is wanted.
 _AHEAD = 32
 
@@ -129,6 +131,16 @@ class _Pending:
     group: CodeGroup | None = None  # what is being sampled
     spent_s: float = 0.0
     computed: list[str] = field(default_factory=list)
+
+    def hotter(self, first: int) -> SpeechOptions:
+        """Options of the candidates from number ``first`` on: later ones differ more from one another."""
+        options, times = self.plan.options, 1 + first // len(self.plan.generators)
+        return replace(options, temperature=min(times * options.temperature, max(options.temperature, HOTTEST)))
+
+    def inputs_from(self, first: int) -> dict[str, Any]:
+        """Of the codes of these candidates."""
+        later = {"first": first, "options": _chosen(self.hotter(first), SAMPLING)}
+        return {**self.inputs, **later} if first else self.inputs
 
 
 class SentenceRenderer:
@@ -248,7 +260,7 @@ class SentenceRenderer:
 
     def _more(self, job: _Pending, first: int) -> _Ranked:
         """As many candidates again, from number ``first`` on."""
-        plan, inputs = job.plan, {**job.inputs, "first": first}
+        plan, inputs = replace(job.plan, options=job.hotter(first)), job.inputs_from(first)
         kept = self._kept("codes", inputs)
         ranked = None if kept is None else self._unpack(plan, kept, first)
         if ranked is None:
@@ -345,7 +357,7 @@ class SentenceRenderer:
         assert self.verify is not None
         inputs = {
             **job.inputs, "rendering": _chosen(job.plan.options, RENDERING), "verify": self.verify.inputs,
-            "whole": whole,
+            "whole": whole, "hottest": HOTTEST,
         }  # fmt: skip
         kept = self._kept("verdict", inputs)
         if kept is not None:
@@ -440,7 +452,9 @@ class SentenceRenderer:
         """The take of one candidate, from the store or rendered."""
         plan, place = job.plan, number - ranked.first
         candidate = ranked.candidates[place]
-        inputs = {**job.inputs, "candidate": number, "rendering": _chosen(plan.options, RENDERING)}
+        inputs = {
+            **job.inputs_from(ranked.first), "candidate": number, "rendering": _chosen(plan.options, RENDERING),
+        }  # fmt: skip
         kept = self._kept("wave", inputs)
         if kept is None:
             started, generator = time.perf_counter(), self._fresh(job, number)

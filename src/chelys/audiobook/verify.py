@@ -187,7 +187,7 @@ class Whisper:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._model = load_whisper(name, extra="verify", device="auto", compute_type="auto")
+        self._model = load_whisper(name, extra="verify", device="auto", compute_type="float32")
 
     def transcribe(self, audio: np.ndarray, rate: int) -> Transcript:
         """See ``Listener``."""
