@@ -230,10 +230,11 @@ def test_sentences_are_halved_at_marks() -> None:
     assert halves(Sentence("One two three.", 0.0, "one two three.", "a b c.")) is None
 
 
-def test_names_of_verifiers(tts: Synthesizer, tmp_path: Path) -> None:
+def test_names_of_verifiers(tts: Synthesizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert verifier(None, tts) is None
     found = verifier("builtin", tts)
     assert found is not None and found.recogniser is None
+    monkeypatch.setattr("chelys.audio.recognition.find_spec", lambda name: None)  # as if the extra were not installed
     with pytest.raises(UserError, match="verify"):
         verifier(str(tmp_path / "nothing"), tts)
 

@@ -97,7 +97,7 @@ def learned(tts: Synthesizer) -> Autoregressive:
     with torch.random.fork_rng(devices=[]):
         network = Autoregressive(config).eval()
     toy.stir(network, torch.Generator().manual_seed(5))
-    return network
+    return network.requires_grad_(False)  # as a model that is loaded to speak
 
 
 def test_b1_the_cached_loop_counts_positions_as_training_does(tts: Synthesizer, learned: Autoregressive) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 import toy
 from torch import Tensor
 
@@ -32,8 +33,18 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 # ---- B9: latents in half precision ----------------------------------------------------------------------------------
 
 
+def convolves(kind: torch.dtype) -> bool:
+    """Whether torch convolves in this precision on this processor; in bfloat16 some with AVX-512 and without bfloat16
+    get it wrong by the size of the result (torch 2.13.0, Skylake)."""
+    x, weight = noise(1, 32, 5).to(kind), noise(96, 32, 1, seed=1).to(kind)
+    wanted = F.conv1d(x.float(), weight.float())
+    return float((F.conv1d(x, weight).float() - wanted).norm() / wanted.norm()) < 0.02
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_b9_latents_in_half_precision_are_latents_not_codes(kind: torch.dtype) -> None:
+    if not convolves(kind):
+        pytest.skip(f"torch's convolution in {kind} is wrong on this processor")
     made, latents, voice = network(), noise(1, 5, 10), noise(1, 64, seed=1)
     whole = made.conditioning(latents.to(kind).float(), voice, 9)
     assert torch.equal(made.conditioning(latents.to(kind), voice, 9), whole)
