@@ -17,14 +17,12 @@ curve. Operations are counted by ``tools/memory_planner``. ``collect`` keeps the
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +33,8 @@ from kept import log_of
 from scaling_laws import FORMS, Law, bounds, drawn, fit, frontier
 
 from chelys import configs as chelys_configs
+from chelys.errors import BusyError
+from chelys.files import file_lock
 
 HERE = Path(__file__).parent
 CONFIGS = chelys_configs.CONFIGS / "nano"
@@ -48,7 +48,7 @@ SIZES = {
 #: Of the two that are predicted, 7 to 10 million, on all the data.
 LARGER = {"autoregressive": ((320, 4, 5), (320, 6, 5)), "diffusion": ((256, 4, 4), (256, 6, 4))}
 #: Codes, or positions of the diffusion decoder, in a batch: nano's batches would leave few steps to so little data.
-BATCH = {"autoregressive": 500, "diffusion": 500}
+BATCH = 500
 #: Held-out figure that is the loss, and what it is.
 LOSS = {
     "autoregressive": ("held_out/code_nll", "nats a code, given text and voice"),
@@ -130,22 +130,13 @@ def run(arguments: argparse.Namespace) -> None:
         if left <= 0:
             print("the leg is over; the same command goes on")
             return
-        with claimed(folder) as mine:
-            if mine:
-                print(f"{cell.name}: {plan['steps']} steps, {plan['operations'] / 1e12:.1f}e12 operations", flush=True)
-                train(cell.stage, plan["overrides"], left)
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process has the run to itself; the claim ends with the process, however it ends."""
-    with (folder / "plan.json").open() as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+            with file_lock(folder / "leg.lock", f"{cell.name} is trained by another leg"):
+                tera = plan["operations"] / 1e12
+                print(f"{cell.name}: {plan['steps']} steps, {tera:.1f} tera-operations", flush=True)
+                train(cell.stage, plan["overrides"], left)
+        except BusyError as error:
+            print(error, flush=True)
 
 
 def planned(out: Path, cell: Cell, hours: float) -> dict[str, Any]:
@@ -174,7 +165,7 @@ def overrides(out: Path, cell: Cell, steps: int) -> list[str]:
         f"run={(out / cell.name).absolute()}", f"features={folder / 'features'}", f"codes={folder / 'codes.npy'}",
         f"text={text}", f"network.dim={dim}", f"network.layers={layers}", f"network.heads={heads}",
         *(["network.dropout=0.0", "stage.code_corruption=0.0"] if cell.stage == "autoregressive" else []),
-        "pairs.voices={}", f"pairs.budget={BATCH[cell.stage]}", f"loop.steps={steps}",
+        "pairs.voices={}", f"pairs.budget={BATCH}", f"loop.steps={steps}",
         f"loop.learning_rate={2e-3 * (64 / dim) ** 0.5:.2e}", f"loop.warmup={min(200, steps // 4)}",
         "loop.schedule=constant", "loop.weight_decay=0.05",
         f"loop.ema_decay={1 - 1 / max(10, min(1000, steps // 20)):.5f}", f"loop.evaluate_every={every}",

@@ -204,8 +204,8 @@ def of_parts(first: Verdict, second: Verdict, words: int) -> Verdict:
         first.passed and second.passed, first.reasons + second.reasons,
         round(1 - math.prod(1 - risk for risk in found("risk")), 3),
         first.suspicious + tuple(place + words for place in second.suspicious), split=True,
-        transcript=" ".join(found("transcript")) or None, phoneme_errors=max(found("phoneme_errors"), default=None),
-        confidence=min(found("confidence"), default=None),
+        transcript=" ".join(filter(None, found("transcript"))) or None,
+        phoneme_errors=max(found("phoneme_errors"), default=None), confidence=min(found("confidence"), default=None),
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from chelys.errors import TextError, UserError, first_line
 from chelys.files import read_text
-from chelys.text.ipa import read_phonemes
+from chelys.text.ipa import STRESS, read_phonemes
 from chelys.text.lexicon import add_s
 from chelys.text.normalize import normalize
 from chelys.text.respelling import syllable
@@ -36,7 +36,7 @@ _MOST_WORDS, _MOST_NAMED = 8, 5
 _PLAIN_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
 _WORDS = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*'?")
 _RESPELLING = re.compile(r"[A-Za-z']+(?:[ -][A-Za-z']+)*")
-_STRESSES = re.compile("[ˈˌ]")
+_STRESSES = re.compile(f"[{STRESS}]")
 
 
 class Dictionary:
